@@ -1,0 +1,140 @@
+//! The one error of the library: a kind to match on, the operation and the session it concerns,
+//! and a source chain. Its wording is for people and may change; [`ErrorKind`] is for programs.
+
+use std::fmt;
+
+/// The boxed error that an [`Error`] keeps as its source.
+type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What went wrong, as far as a program can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value given to a builder breaks a rule; the message names the field, the problem and the rule.
+    InvalidInput,
+    /// There is no session of that name for this user.
+    Absent,
+    /// A live process still uses a session of that name.
+    InUse,
+    /// The segment or its lock file belongs to another user.
+    ForeignOwner,
+    /// The segment or its lock file can be accessed by the group or by others.
+    InsecureMode,
+    /// The name leads to a symbolic link or to something else that is not a regular file.
+    NotAFile,
+    /// The segment is shorter than its header says, or than any segment is.
+    TooSmall,
+    /// The segment exists but its creator has not finished it in time.
+    Uninitialized,
+    /// The memory is not a shmcreds segment.
+    WrongMagic,
+    /// The segment was laid out by another version of the layout.
+    WrongVersion,
+    /// The header or a set fails its checksum.
+    BadChecksum,
+    /// The session is fed by another source than the one given.
+    WrongSource,
+    /// Shared memory is full or not available.
+    NoSpace,
+    /// The source refused in a way that trying again cannot help: access denied, an invalid request.
+    SourceTerminal,
+    /// The source failed in a way that may pass: a time-out, throttling, a server error.
+    SourceTransient,
+    /// Nothing valid arrived before the deadline.
+    Timeout,
+    /// Nothing valid is there, and this process has no source to ask.
+    NoSource,
+    /// The operating system refused something that should have worked.
+    System,
+}
+
+/// Any failure of this library.
+///
+/// ```
+/// use shmcreds::{ErrorKind, SharedSession};
+///
+/// let error = SharedSession::attach("no-such-session").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Absent);
+/// assert_eq!(error.session(), "no-such-session");
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    operation: &'static str,
+    session: String,
+    message: String,
+    cause: Option<Cause>,
+}
+
+impl Error {
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What was being done: `"create"`, `"attach"`, `"credentials"`, …
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// The name of the session that the operation was about.
+    pub fn session(&self) -> &str {
+        &self.0.session
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { operation, session, message, .. } = &*self.0;
+        write!(f, "{operation} of session {session:?}: {message}")
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+/// What the lower layers report: an [`Error`] that does not know yet which operation it belongs to.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    cause: Option<Cause>,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Fault { kind, message: message.into(), cause: None }
+    }
+
+    /// A failed system call, with `doing` in words.
+    pub(crate) fn system(doing: &str, error: impl Into<std::io::Error>) -> Self {
+        let error = error.into();
+        Fault {
+            kind: ErrorKind::System,
+            message: format!("{doing}: {error}"),
+            cause: Some(Box::new(error)),
+        }
+    }
+
+    pub(crate) fn kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Names the operation and the session.
+    pub(crate) fn during(self, operation: &'static str, session: &str) -> Error {
+        Error(Box::new(Inner {
+            kind: self.kind,
+            operation,
+            session: session.to_owned(),
+            message: self.message,
+            cause: self.cause,
+        }))
+    }
+}

@@ -1,0 +1,221 @@
+//! The election: which process may call the source now.
+//!
+//! The election word of the segment names a *ticket*, or is 0. A ticket is also the number of a
+//! byte of the lock file, which its owner keeps locked. So the word says who is elected, and the
+//! kernel says whether that process still lives:
+//!
+//! | word | its byte | lease | meaning |
+//! | --- | --- | --- | --- |
+//! | 0 | - | - | vacant |
+//! | ticket | locked by another | running | held |
+//! | ticket | locked by another | over | its owner hangs: vacant |
+//! | ticket | free | - | its owner died: vacant |
+//!
+//! A candidate locks the byte of a fresh ticket first and then exchanges the word for it, from what
+//! it saw to be vacant. The exchange decides: of many candidates one wins, and a word that changed
+//! in between makes the others look again. A ticket carries the end of its lease, so that one
+//! exchange sets both. Tickets do not repeat: two owners of one byte cannot be, and the lease's
+//! millisecond is over before 2^21 random numbers are.
+//!
+//! An owner that was stopped and wakes after its lease may still believe itself elected. It can do
+//! no harm: publication is an exchange from the version that it saw when it was elected.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::{
+    clock::as_nanos,
+    error::{ErrorKind, Fault},
+    segment::View,
+    sys::lock::LockFile,
+};
+
+const RANDOM_BITS: u32 = 21;
+const MILLISECOND: u64 = 1_000_000;
+
+/// The name of one candidacy, and the byte that it locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticket(u64);
+
+impl Ticket {
+    fn new(lease_end: u64, random: u64) -> Self {
+        // The highest bit stays clear: file offsets are signed. That is enough for 139 years.
+        let millisecond = (lease_end / MILLISECOND) & ((1 << (63 - RANDOM_BITS)) - 1);
+        Ticket(millisecond << RANDOM_BITS | random >> (64 - RANDOM_BITS))
+    }
+
+    fn byte(self) -> i64 {
+        self.0 as i64
+    }
+
+    fn lease_end(self) -> u64 {
+        (self.0 >> RANDOM_BITS) * MILLISECOND
+    }
+}
+
+/// Who holds the election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// 0 when the process is in a pid namespace that this one cannot see.
+    pub(crate) pid: u32,
+    /// When its lease ends, in nanoseconds since boot.
+    pub(crate) lease_end: u64,
+    ticket: Ticket,
+}
+
+/// Who holds the election at `now`, this process aside: its own locks are invisible to it.
+pub(crate) fn holder(view: &View, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
+    // Relaxed: the word alone decides nothing, the lock table and the exchange do.
+    let word = view.election().load(Ordering::Relaxed);
+    holder_of(Ticket(word), locks, now)
+}
+
+fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
+    if ticket.0 == 0 || now >= ticket.lease_end() || ticket.byte() < 0 {
+        return Ok(None);
+    }
+    let lease_end = ticket.lease_end();
+    Ok(locks.holder(ticket.byte())?.map(|pid| Holder { pid, lease_end, ticket }))
+}
+
+/// The outcome of a candidacy.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// This process is elected.
+    Won(Elected),
+    /// Another process is.
+    Held(Holder),
+}
+
+/// Proof of the election; dropping it resigns.
+#[derive(Debug)]
+pub(crate) struct Elected {
+    ticket: Ticket,
+    view: Arc<View>,
+    locks: Arc<LockFile>,
+    /// The predecessor died or hung instead of resigning.
+    pub(crate) takeover: bool,
+}
+
+impl Elected {
+    /// The segment, writable.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(crate) fn locks(&self) -> &LockFile {
+        &self.locks
+    }
+
+    /// Gives the election back and keeps the view, to tell the others.
+    pub(crate) fn resign(self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+}
+
+impl Drop for Elected {
+    fn drop(&mut self) {
+        // The word first, the lock after: a word without its lock would count as a death. If the
+        // word is another's by now, the lease was over.
+        // Release pairs with the acquire exchange of the next winner: it sees what we published.
+        let _ = self.view.election().compare_exchange(
+            self.ticket.0,
+            0,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        self.locks.unlock(self.ticket.byte());
+    }
+}
+
+/// Stands for election. The lease runs from `now` for `lease`. One candidate per process at a time:
+/// the desk sees to that.
+pub(crate) fn stand(
+    view: View,
+    locks: &Arc<LockFile>,
+    now: u64,
+    lease: Duration,
+) -> Result<Outcome, Fault> {
+    let ticket = lock_ticket(locks, now.saturating_add(as_nanos(lease)))?;
+    let outcome = exchange(&view, locks, now, ticket);
+    match outcome {
+        Ok(Ok(takeover)) => {
+            let (view, locks) = (Arc::new(view), Arc::clone(locks));
+            Ok(Outcome::Won(Elected { ticket, view, locks, takeover }))
+        }
+        Ok(Err(holder)) => {
+            locks.unlock(ticket.byte());
+            Ok(Outcome::Held(holder))
+        }
+        Err(fault) => {
+            locks.unlock(ticket.byte());
+            Err(fault)
+        }
+    }
+}
+
+fn lock_ticket(locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
+    loop {
+        let ticket = Ticket::new(lease_end, random()?);
+        if locks.try_lock(ticket.byte())? {
+            return Ok(ticket);
+        }
+    }
+}
+
+/// Exchanges the word for `ticket` if it is vacant; says then whether it was left by a dead process.
+fn exchange(
+    view: &View,
+    locks: &LockFile,
+    now: u64,
+    ticket: Ticket,
+) -> Result<Result<bool, Holder>, Fault> {
+    loop {
+        let seen = view.election().load(Ordering::Relaxed);
+        if let Some(holder) = holder_of(Ticket(seen), locks, now)? {
+            return Ok(Err(holder));
+        }
+        // Acquire pairs with the release of the one who resigned: its set or failure is visible,
+        // so that nobody calls the source for what is there already. After a death the kernel's
+        // lock table has ordered the two.
+        let exchanged =
+            view.election().compare_exchange(seen, ticket.0, Ordering::AcqRel, Ordering::Relaxed);
+        if exchanged.is_ok() {
+            return Ok(Ok(seen != 0));
+        }
+    }
+}
+
+/// 64 random bits from the kernel: no seed that a fork could copy.
+pub(crate) fn random() -> Result<u64, Fault> {
+    let mut bytes = [0u8; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(8) => Ok(u64::from_ne_bytes(bytes)),
+        Ok(n) => Err(Fault::new(ErrorKind::System, format!("the kernel gave {n} random bytes"))),
+        Err(errno) => Err(Fault::system("asking the kernel for random bytes", errno)),
+    }
+}
+
+/// A chance from 0 to 1, drawn anew each time.
+pub(crate) fn chance() -> Result<f64, Fault> {
+    Ok((random()? >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_carries_its_lease_and_is_a_file_offset() {
+        for end in [0, 1_000_000, 987_654_321_000_000, 3 << 60] {
+            for random in [0, u64::MAX] {
+                let ticket = Ticket::new(end, random);
+                assert!(ticket.byte() >= 0);
+                assert_eq!(ticket.lease_end(), end / MILLISECOND * MILLISECOND);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! When a set is refreshed, and when a failed refresh is tried again: arithmetic and nothing else.
+//! All points in time are nanoseconds on one clock; all chances are drawn by the caller.
+
+use std::time::Duration;
+
+use crate::{clock::as_nanos, source::FailureClass};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: u64 = 1_000_000_000;
+
+/// The windows before expiry, if the user overrides them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Windows(pub(crate) Option<(Duration, Duration)>);
+
+impl Windows {
+    /// # Errors
+    /// A sentence that names the window and the rule.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        match self.0 {
+            Some((_, mandatory)) if mandatory.is_zero() => {
+                Err("windows: the mandatory window is zero; it must be longer".into())
+            }
+            Some((advisory, mandatory)) if advisory < mandatory => Err(format!(
+                "windows: the advisory window ({advisory:?}) is shorter than the mandatory one \
+                 ({mandatory:?}); it must be at least as long"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn advisory(&self, lifetime: u64) -> u64 {
+        let window = match self.0 {
+            Some((advisory, _)) => advisory,
+            None if lifetime <= as_nanos(20 * MINUTE) => 5 * MINUTE,
+            None if lifetime < as_nanos(90 * MINUTE) => 15 * MINUTE,
+            None => 60 * MINUTE,
+        };
+        as_nanos(window)
+    }
+
+    fn mandatory(&self, lifetime: u64) -> u64 {
+        let window = self.0.map_or(MINUTE, |(_, mandatory)| mandatory);
+        as_nanos(window).min(lifetime / 10)
+    }
+}
+
+/// The points at which a set changes its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Points {
+    pub(crate) advisory: u64,
+    pub(crate) mandatory: u64,
+    pub(crate) expires: u64,
+}
+
+impl Points {
+    /// The points of a set that was fetched at `now` and lives `lifetime`. `chance`, from 0 to 1,
+    /// shortens the advisory window by up to a tenth. It never opens in the first half of the life.
+    pub(crate) fn new(windows: &Windows, now: u64, lifetime: u64, chance: f64) -> Self {
+        let expires = now.saturating_add(lifetime);
+        let window = windows.advisory(lifetime).min(lifetime / 2);
+        let jitter = (window as f64 * 0.1 * chance) as u64;
+        let mandatory = expires - windows.mandatory(lifetime);
+        let advisory = (expires - (window - jitter)).min(mandatory);
+        Points { advisory, mandatory, expires }
+    }
+}
+
+/// When the source may be asked again after failure number `in_a_row`. `expires` is the expiry of
+/// the set that is there, 0 without one; `chance` is from 0 to 1.
+pub(crate) fn next_attempt(
+    class: FailureClass,
+    in_a_row: u64,
+    now: u64,
+    expires: u64,
+    chance: f64,
+) -> u64 {
+    const LONGEST: u64 = 300 * SECOND;
+    const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
+    let delay = match class {
+        FailureClass::Terminal if expires <= now => LONGEST_WITHOUT_A_SET,
+        // Trying again cannot help, but somebody may mend the role meanwhile.
+        FailureClass::Terminal => LONGEST,
+        _ => {
+            let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
+            // Full jitter, yet never at once: a storm of calls helps nobody.
+            ((ceiling as f64 * chance) as u64).max(SECOND / 10)
+        }
+    };
+    // What the set that is there allows, and not a moment longer than that set lives.
+    let limit = expires.max(now + LONGEST_WITHOUT_A_SET);
+    (now + delay).min(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIN: u64 = 60 * SECOND;
+
+    #[test]
+    fn windows_follow_the_lifetime() {
+        for (lifetime, before, mandatory) in [
+            (15 * MIN, 5 * MIN, MIN),
+            (20 * MIN, 5 * MIN, MIN),
+            (60 * MIN, 15 * MIN, MIN),
+            (90 * MIN, 45 * MIN, MIN),
+            (720 * MIN, 60 * MIN, MIN),
+            (2 * SECOND, SECOND, SECOND / 5),
+        ] {
+            let points = Points::new(&Windows::default(), 7, lifetime, 0.0);
+            assert_eq!(points.expires - points.advisory, before, "{lifetime}");
+            assert_eq!(points.expires - points.mandatory, mandatory, "{lifetime}");
+        }
+    }
+
+    #[test]
+    fn wrong_windows_are_refused_by_name() {
+        let windows = |a, m| Windows(Some((Duration::from_secs(a), Duration::from_secs(m))));
+        assert!(windows(60, 60).validate().is_ok());
+        assert!(windows(59, 60).validate().unwrap_err().contains("shorter than the mandatory"));
+        assert!(windows(59, 0).validate().unwrap_err().contains("mandatory window is zero"));
+    }
+
+    proptest! {
+        #[test]
+        fn points_are_ordered_and_leave_half_the_life(
+            lifetime in 1u64..50_000 * SECOND, chance in 0.0f64..=1.0,
+            own in prop::option::of((1u64..9_000, 1u64..9_000)),
+        ) {
+            let own = own.map(|(a, m)| (a.max(m), a.min(m)));
+            let windows = Windows(own.map(|(a, m)| (Duration::from_secs(a), Duration::from_secs(m))));
+            let points = Points::new(&windows, 1000, lifetime, chance);
+            prop_assert!(points.advisory >= 1000 + lifetime / 2);
+            prop_assert!(points.advisory <= points.mandatory);
+            prop_assert!(points.mandatory <= points.expires);
+        }
+
+        #[test]
+        fn attempts_stay_within_their_limits(
+            row in 1u64..100, expires in 0u64..1000 * SECOND, chance in 0.0f64..=1.0,
+            terminal in any::<bool>(),
+        ) {
+            let now = 500 * SECOND;
+            let class = if terminal { FailureClass::Terminal } else { FailureClass::Transient };
+            let next = next_attempt(class, row, now, expires, chance);
+            prop_assert!(next > now && next <= now + 300 * SECOND);
+            prop_assert!(next <= expires.max(now + 5 * SECOND));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What becomes of the source's answer: a set that is published, or a failure that is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{
+    election::{self, Elected},
+    policy::{self, Points, Windows},
+};
+use crate::{
+    clock::{Clock, as_nanos},
+    error::{ErrorKind, Fault},
+    segment::{
+        Counter, layout,
+        record::{FailureRecord, SetRecord, Words},
+    },
+    seqlock::{Latch, Version},
+    source::{Failure, FailureClass, Fetched},
+};
+
+/// Below this a difference between the clocks is the second that `Date` rounds to, or the network.
+const SKEW_FLOOR: Duration = Duration::from_secs(3);
+
+/// What was newest when the source was asked. Only who still finds it there may publish.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Basis {
+    set: Version,
+    failure: Version,
+}
+
+impl Basis {
+    pub(crate) fn of(elected: &Elected) -> Self {
+        let view = elected.view();
+        Basis { set: view.sets().version(), failure: view.failures().version() }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.set.generation()
+    }
+}
+
+/// Publishes a new set, if it is complete and unexpired and nobody published one meanwhile.
+/// Gives its generation.
+///
+/// # Errors
+/// A set that cannot be used: terminal when another answer would be no better. Transient when it
+/// could not be written.
+pub(crate) fn set(
+    elected: &Elected,
+    basis: Basis,
+    fetched: &Fetched,
+    windows: &Windows,
+    clock: &Clock,
+) -> Result<Option<u64>, Failure> {
+    let credentials = &fetched.credentials;
+    let (now, wall) = (clock.boot(), clock.wall());
+    let lifetime = lifetime(fetched, wall)?;
+    let points = Points::new(windows, now, lifetime, election::chance().map_err(unwritten)?);
+    let account = credentials.account_id().map_or("", |id| id.as_str());
+    let record = SetRecord {
+        fetched_boot: now,
+        advisory_boot: points.advisory,
+        mandatory_boot: points.mandatory,
+        expires_boot: points.expires,
+        expires_unix: unix(wall).saturating_add(lifetime),
+        access_key_id: present("AccessKeyId", credentials.access_key_id())?,
+        secret_access_key: present("SecretAccessKey", credentials.secret_access_key())?,
+        session_token: credentials.session_token().unwrap_or_default(),
+        account_id: account,
+    };
+    let words = record
+        .encode()
+        .map_err(|problem| Failure::new(FailureClass::Terminal, unusable(&problem)))?;
+    let version =
+        store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
+    if version.is_some() {
+        elected.view().count(Counter::Publications);
+        elected.view().announce();
+    }
+    Ok(version.map(|version| version.generation()))
+}
+
+fn unusable(problem: &str) -> String {
+    format!("the source's set cannot be used: {problem}")
+}
+
+fn unwritten(fault: Fault) -> Failure {
+    Failure::new(FailureClass::Transient, fault.message)
+}
+
+fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, Failure> {
+    if value.is_empty() {
+        let problem = format!("{field} is empty");
+        return Err(Failure::new(FailureClass::Transient, unusable(&problem)));
+    }
+    Ok(value)
+}
+
+/// How long the set lives, in nanoseconds, by the clock of the one who issued it.
+fn lifetime(fetched: &Fetched, wall: SystemTime) -> Result<u64, Failure> {
+    let Some(expiry) = fetched.credentials.expiry() else {
+        let problem = "it has no expiry; only temporary credentials can be shared";
+        return Err(Failure::new(FailureClass::Terminal, unusable(problem)));
+    };
+    let issuer = fetched.server_time.filter(|time| distance(*time, wall) >= SKEW_FLOOR);
+    let left = expiry.duration_since(issuer.unwrap_or(wall)).unwrap_or_default();
+    if left.is_zero() {
+        // A cut answer looks like this, too: the SDK takes a missing expiry for 1970.
+        return Err(Failure::new(FailureClass::Transient, unusable("it has expired already")));
+    }
+    Ok(as_nanos(left))
+}
+
+fn distance(a: SystemTime, b: SystemTime) -> Duration {
+    a.duration_since(b).unwrap_or_else(|error| error.duration())
+}
+
+/// Publishes a failure, and with it the time of the next attempt for every process.
+pub(crate) fn failure(
+    elected: &Elected,
+    basis: Basis,
+    failure: &Failure,
+    clock: &Clock,
+) -> Result<(), Fault> {
+    let view = elected.view();
+    let now = clock.boot();
+    let mut words = Words::default();
+    let in_a_row = match view.failures().read(&mut words) {
+        Some(_) => FailureRecord::decode(&words)
+            .filter(|last| last.generation == basis.generation())
+            .map_or(1, |last| last.in_a_row + 1),
+        None => 1,
+    };
+    let expires = expiry(view.sets());
+    let next = policy::next_attempt(failure.class(), in_a_row, now, expires, election::chance()?);
+    let record = FailureRecord {
+        generation: basis.generation(),
+        at_boot: now,
+        at_unix: unix(clock.wall()),
+        next_attempt_boot: next,
+        in_a_row,
+        class: class_word(failure.class()),
+        code: failure.code().unwrap_or_default(),
+        request_id: failure.request_id().unwrap_or_default(),
+        message: failure.message(),
+    };
+    if store(elected, view.failures(), &FAILURES, basis.failure, &record.encode())?.is_some() {
+        view.count(Counter::Failures);
+        view.announce();
+    }
+    Ok(())
+}
+
+/// The class as it stands in the segment.
+fn class_word(class: FailureClass) -> u64 {
+    match class {
+        FailureClass::Terminal => 1,
+        _ => 0,
+    }
+}
+
+/// The class that a word of the segment means.
+pub(crate) fn class_of(word: u64) -> FailureClass {
+    if word == 1 { FailureClass::Terminal } else { FailureClass::Transient }
+}
+
+/// When the newest set expires; 0 when there is none.
+fn expiry(sets: Latch<'_>) -> u64 {
+    let mut words = Words::default();
+    let found = sets.read(&mut words).and_then(|_| SetRecord::decode(&words));
+    found.map_or(0, |record| record.expires_boot)
+}
+
+/// The slots of one latch and the bytes that guard them.
+struct Guarded {
+    slots: usize,
+    first_byte: i64,
+}
+
+const SETS: Guarded = Guarded { slots: layout::SET_SLOTS, first_byte: layout::SET_SLOT_LOCKS };
+const FAILURES: Guarded =
+    Guarded { slots: layout::FAILURE_SLOTS, first_byte: layout::FAILURE_SLOT_LOCKS };
+
+/// Writes `words` into a free slot and publishes it, if `from` is still the newest.
+///
+/// A slot is written only under its byte lock: a process that was stopped in the middle of writing
+/// keeps its slot, and whoever comes after takes another. The kernel frees the byte when it dies.
+fn store(
+    elected: &Elected,
+    latch: Latch<'_>,
+    guarded: &Guarded,
+    from: Version,
+    words: &[u64],
+) -> Result<Option<Version>, Fault> {
+    for step in 1..=guarded.slots {
+        let slot = (from.slot() + step) % guarded.slots;
+        let byte = guarded.first_byte + slot as i64;
+        if !elected.locks().try_lock(byte)? {
+            continue;
+        }
+        let published = write(latch, slot, from, words);
+        elected.locks().unlock(byte);
+        if let Some(outcome) = published {
+            return Ok(outcome);
+        }
+    }
+    let text = "every slot is held by a process that was stopped while writing";
+    Err(Fault::new(ErrorKind::System, text))
+}
+
+/// `None` when the slot is the published one; `Some(None)` when somebody else published first.
+fn write(latch: Latch<'_>, slot: usize, from: Version, words: &[u64]) -> Option<Option<Version>> {
+    let mut writing = latch.begin(slot)?;
+    let middle = words.len() / 2;
+    for (at, word) in words.iter().enumerate() {
+        if at == middle {
+            crate::stage::reach(crate::stage::Stage::MidWrite);
+        }
+        writing.word(*word);
+    }
+    Some(writing.publish(from).ok())
+}
+
+/// Nanoseconds since 1970; 0 before.
+fn unix(time: SystemTime) -> u64 {
+    as_nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}

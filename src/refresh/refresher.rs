@@ -1,0 +1,133 @@
+//! The refresher: one call of the source, by the elected process, on a thread and a runtime of its
+//! own that end with the call.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::{
+    desk::Seat,
+    election::Elected,
+    policy::Windows,
+    publish::{self, Basis},
+};
+use crate::{
+    clock::Clock,
+    error::Fault,
+    segment::Counter,
+    source::{Failure, FailureClass, Fetched, Source},
+    stage::{Stage, reach},
+};
+
+/// What a lease allows beyond the call itself: building the client, publishing.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// Everything a process needs in order to refresh. Plain data: it survives fork.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) windows: Windows,
+    /// The longest a source call may take.
+    pub(crate) call_limit: Duration,
+}
+
+impl Recipe {
+    /// How long the election lasts: no honest call takes longer.
+    pub(crate) fn lease(&self) -> Duration {
+        self.call_limit + LEASE_MARGIN
+    }
+}
+
+/// What the thread works with. Dropped in this order: the election first, then the seat, so that
+/// no other thread of this process stands while its own lock makes the word look vacant.
+struct Work {
+    elected: Elected,
+    seat: Seat,
+    session: String,
+    recipe: Recipe,
+    clock: Clock,
+}
+
+/// Starts the refresh. The thread ends by itself, whatever becomes of those who wait for it.
+///
+/// # Errors
+/// `System` when the kernel gives no thread.
+pub(crate) fn start(
+    elected: Elected,
+    seat: Seat,
+    session: &str,
+    recipe: &Recipe,
+    clock: &Clock,
+) -> Result<JoinHandle<()>, Fault> {
+    let session = session.to_owned();
+    let work = Work { elected, seat, session, recipe: recipe.clone(), clock: clock.clone() };
+    Builder::new()
+        .name("shmcreds-fetch".into())
+        .spawn(move || refresh(work))
+        .map_err(|error| Fault::system("starting the refresh thread", error))
+}
+
+fn refresh(work: Work) {
+    if work.elected.takeover {
+        work.elected.view().count(Counter::Takeovers);
+        info!(session = work.session, "took over from a refresher that died or hung");
+    }
+    reach(Stage::Elected);
+    let basis = Basis::of(&work.elected);
+    let answer = call(&work);
+    reach(Stage::Answered);
+    let outcome = answer.and_then(|fetched| {
+        publish::set(&work.elected, basis, &fetched, &work.recipe.windows, &work.clock)
+    });
+    match outcome {
+        Ok(Some(generation)) => info!(session = work.session, generation, "published a new set"),
+        Ok(None) => info!(session = work.session, "another process published first"),
+        Err(failure) => record(&work, basis, &failure),
+    }
+    reach(Stage::Published);
+    resign(work);
+}
+
+fn record(work: &Work, basis: Basis, failure: &Failure) {
+    warn!(session = work.session, class = %failure.class(), %failure, "the refresh failed");
+    if let Err(fault) = publish::failure(&work.elected, basis, failure, &work.clock) {
+        warn!(session = work.session, "could not publish the failure: {}", fault.message);
+    }
+}
+
+/// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
+fn resign(work: Work) {
+    let Work { elected, seat, .. } = work;
+    let view = elected.resign();
+    drop(seat);
+    view.announce();
+}
+
+/// One call of the source, in a runtime of its own. A panic in the user's code is a failure.
+fn call(work: &Work) -> Result<Fetched, Failure> {
+    work.elected.view().count(Counter::SourceCalls);
+    let limit = work.recipe.call_limit;
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| transient(format!("building the runtime of the refresh: {e}")))?;
+        let answer = runtime
+            .block_on(async { tokio::time::timeout(limit, work.recipe.source.fetch()).await });
+        // A name look-up that hangs must not hold up everybody.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        answer.unwrap_or_else(|_| Err(transient(format!("no answer within {limit:?}"))))
+    }));
+    // The payload is not shown: it could hold anything.
+    let panicked = || Failure::new(FailureClass::Terminal, "the source panicked");
+    called.unwrap_or_else(|_| Err(panicked()))
+}
+
+fn transient(message: String) -> Failure {
+    Failure::new(FailureClass::Transient, message)
+}

@@ -1,0 +1,65 @@
+//! Where everything stands in the segment. `docs/PROTOCOL.md` says the same for other languages.
+
+use std::mem::{offset_of, size_of};
+
+use crossbeam_utils::CachePadded;
+
+/// The first word of every finished segment: `SHMCREDS` in memory.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMCREDS");
+/// The version of this layout. Any change of an offset, a width or a meaning is a new one.
+pub(crate) const VERSION: u64 = 1;
+
+/// The control page. Never built: it gives the fields their offsets, and `CachePadded` keeps what
+/// different parties touch on lines of their own.
+#[repr(C)]
+#[allow(dead_code)]
+struct Control {
+    header: CachePadded<[u64; 16]>,
+    /// The version of the newest set.
+    published: CachePadded<u64>,
+    /// Counts events; the futex that waiters sleep on. Its upper half is unused.
+    event: CachePadded<u64>,
+    /// The ticket of the elected process; 0 when there is none.
+    election: CachePadded<u64>,
+    /// The version of the newest failure.
+    failed: CachePadded<u64>,
+    /// Source calls, publications, failures, takeovers, invalidations.
+    counters: CachePadded<[u64; 5]>,
+}
+
+pub(crate) const PUBLISHED: usize = offset_of!(Control, published);
+pub(crate) const EVENT: usize = offset_of!(Control, event);
+pub(crate) const ELECTION: usize = offset_of!(Control, election);
+pub(crate) const FAILED: usize = offset_of!(Control, failed);
+pub(crate) const COUNTERS: usize = offset_of!(Control, counters);
+pub(crate) const COUNTERS_LEN: usize = 5;
+
+/// Bytes before the first slot.
+pub(crate) const CONTROL_BYTES: usize = 4096;
+/// Slots for sets. One is published; each process killed or stopped in the middle of writing
+/// blocks one more until it is gone or goes on.
+pub(crate) const SET_SLOTS: usize = 4;
+/// Words of a slot for a set: two of the latch and the largest record, rounded up to lines of 128.
+pub(crate) const SET_SLOT_WORDS: usize = 1104;
+pub(crate) const SETS: usize = CONTROL_BYTES;
+/// Slots for failures.
+pub(crate) const FAILURE_SLOTS: usize = 3;
+/// Words of a slot for a failure.
+pub(crate) const FAILURE_SLOT_WORDS: usize = 128;
+pub(crate) const FAILURES: usize = SETS + SET_SLOTS * SET_SLOT_WORDS * 8;
+
+/// Bytes of the whole segment.
+pub(crate) const TOTAL_BYTES: usize =
+    (FAILURES + FAILURE_SLOTS * FAILURE_SLOT_WORDS * 8).next_multiple_of(4096);
+
+const _: () = {
+    // The padding is part of the layout: it must be 128 bytes wherever this compiles.
+    assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
+    assert!(COUNTERS == 640 && size_of::<Control>() <= CONTROL_BYTES);
+    assert!(TOTAL_BYTES <= 64 * 1024);
+    assert!(cfg!(target_endian = "little"));
+};
+
+/// The bytes of the lock file. Byte 0 is the presence lock.
+pub(crate) const SET_SLOT_LOCKS: i64 = 16;
+pub(crate) const FAILURE_SLOT_LOCKS: i64 = 32;

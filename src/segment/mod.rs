@@ -1,0 +1,248 @@
+//! The segment: made by one process, checked and mapped by the others.
+//!
+//! Everyone maps it read-only. Only the elected process maps it writable, for as long as it works.
+
+mod header;
+pub(crate) mod layout;
+pub(crate) mod record;
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+pub(crate) use header::{Fingerprint, Header};
+
+use crate::{
+    error::{ErrorKind, Fault},
+    name::SessionName,
+    seqlock::Latch,
+    sys::{
+        futex,
+        lock::LockFile,
+        mapping::{Access, Mapping},
+        object::{self, Object},
+    },
+};
+
+/// How long `attach` waits for a creator that is still at work.
+const CREATION_LIMIT: Duration = Duration::from_millis(500);
+/// How often it looks: a half-made segment has no word yet on which it could sleep.
+const CREATION_LOOK: Duration = Duration::from_millis(1);
+
+/// An open segment, mapped read-only.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) locked_in_ram: bool,
+    view: View,
+    fd: OwnedFd,
+}
+
+impl Segment {
+    /// Makes the segment `name`, in place of one that nobody uses any more. The caller holds the
+    /// presence lock alone, so that no other process creates or attaches meanwhile.
+    pub(crate) fn create(name: &SessionName, header: Header) -> Result<Self, Fault> {
+        let path = name.segment();
+        match object::open(&path) {
+            // Left by processes that were killed: nobody is present.
+            Ok(_) => drop(object::unlink(&path)),
+            Err(fault) if fault.kind == ErrorKind::Absent => {}
+            Err(fault) => return Err(fault),
+        }
+        let object = object::create(&path, layout::TOTAL_BYTES)?;
+        let made = map(&object, Access::Write).and_then(|writable| {
+            header.write(&writable);
+            Segment::mapped(object, header)
+        });
+        if made.is_err() {
+            object::unlink(&path);
+        }
+        made
+    }
+
+    /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
+    pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
+        let object = object::open(&name.segment())?;
+        if object.bytes == 0 {
+            let text = "the segment is empty; its creator may have been killed";
+            return Err(Fault::new(ErrorKind::Uninitialized, text));
+        }
+        if object.bytes < layout::CONTROL_BYTES {
+            return Err(header::too_small(object.bytes));
+        }
+        let control = Mapping::new(object.fd.as_fd(), layout::CONTROL_BYTES, Access::Read)
+            .map_err(|e| Fault::system("mapping the segment's control page", e))?;
+        let header = Header::read(&control, object.bytes)?;
+        Segment::mapped(object, header)
+    }
+
+    fn mapped(object: Object, header: Header) -> Result<Self, Fault> {
+        let mapping = map(&object, Access::Read)?;
+        let locked_in_ram = mapping.lock_in_ram();
+        Ok(Segment { header, locked_in_ram, view: View(mapping), fd: object.fd })
+    }
+
+    /// The segment as everyone sees it.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// A mapping of its own that may be written: for the elected process, while it works.
+    pub(crate) fn writable(&self) -> Result<View, Fault> {
+        Mapping::new(self.fd.as_fd(), layout::TOTAL_BYTES, Access::Write)
+            .map(View)
+            .map_err(|e| Fault::system("mapping the segment for writing", e))
+    }
+}
+
+fn map(object: &Object, access: Access) -> Result<Mapping, Fault> {
+    Mapping::new(object.fd.as_fd(), layout::TOTAL_BYTES, access)
+        .map_err(|e| Fault::system("mapping the segment", e))
+}
+
+/// Opens the lock file of `name` and shares the presence lock, waiting a short while for a creator
+/// at work.
+pub(crate) fn join(name: &SessionName) -> Result<LockFile, Fault> {
+    let patience = Instant::now() + CREATION_LIMIT;
+    loop {
+        let locks = LockFile::new(object::open(&name.lock())?);
+        if locks.try_present()? {
+            // The name may have been removed and made anew between opening and locking.
+            if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
+                return Ok(locks);
+            }
+        } else if Instant::now() >= patience {
+            let text = format!("its creator has not finished within {CREATION_LIMIT:?}");
+            return Err(Fault::new(ErrorKind::Uninitialized, text));
+        } else {
+            std::thread::sleep(CREATION_LOOK);
+        }
+    }
+}
+
+/// Opens or makes the lock file of `name` and takes the presence lock alone. `None` when the
+/// session is in use.
+pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
+    loop {
+        let locks = LockFile::new(object::open_or_create(&name.lock())?);
+        if !locks.try_alone()? {
+            return Ok(None);
+        }
+        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
+            return Ok(Some(locks));
+        }
+    }
+}
+
+/// Removes both names.
+pub(crate) fn remove(name: &SessionName) {
+    object::unlink(&name.segment());
+    object::unlink(&name.lock());
+}
+
+/// A live process that uses the session `name`: its creator if that lives, or any that has the
+/// lock file open.
+pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
+    let inode = object::inode_by_name(&name.lock())?;
+    let creator = object::open(&name.segment())
+        .ok()
+        .filter(|object| object.bytes >= layout::CONTROL_BYTES)
+        .and_then(|o| {
+            Some((Mapping::new(o.fd.as_fd(), layout::CONTROL_BYTES, Access::Read).ok()?, o))
+        })
+        .and_then(|(mapping, object)| Header::read(&mapping, object.bytes).ok())
+        .map(|header| header.creator);
+    let pids = creator.into_iter().chain(processes());
+    pids.into_iter().find(|pid| has_open(*pid, inode))
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn has_open(pid: u32, inode: object::Inode) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()).any(|meta| inode.is(&meta))
+}
+
+/// The fields of a mapped segment.
+#[derive(Debug)]
+pub(crate) struct View(Mapping);
+
+impl View {
+    /// The sets.
+    pub(crate) fn sets(&self) -> Latch<'_> {
+        self.latch(layout::PUBLISHED, layout::SETS, layout::SET_SLOTS, layout::SET_SLOT_WORDS)
+    }
+
+    /// The failures.
+    pub(crate) fn failures(&self) -> Latch<'_> {
+        self.latch(
+            layout::FAILED,
+            layout::FAILURES,
+            layout::FAILURE_SLOTS,
+            layout::FAILURE_SLOT_WORDS,
+        )
+    }
+
+    fn latch(&self, version: usize, slots: usize, count: usize, words: usize) -> Latch<'_> {
+        Latch::new(self.0.word(version), self.0.words(slots, count * words), words)
+    }
+
+    /// The word that says who is elected.
+    pub(crate) fn election(&self) -> &AtomicU64 {
+        self.0.word(layout::ELECTION)
+    }
+
+    /// How often the source was called, and what came of it.
+    pub(crate) fn counters(&self) -> [u64; layout::COUNTERS_LEN] {
+        let words = self.0.words(layout::COUNTERS, layout::COUNTERS_LEN);
+        // Relaxed: statistics order nothing.
+        std::array::from_fn(|i| words[i].load(Ordering::Relaxed))
+    }
+
+    /// Counts one event. Needs a writable view.
+    pub(crate) fn count(&self, counter: Counter) {
+        debug_assert_eq!(self.0.access(), Access::Write);
+        self.0.words(layout::COUNTERS, layout::COUNTERS_LEN)[counter as usize]
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn event(&self) -> &AtomicU32 {
+        self.0.futex_word(layout::EVENT)
+    }
+
+    /// The number of the latest event. Taken before looking at the state, it makes `sleep` return
+    /// at once when something happened in between.
+    pub(crate) fn latest_event(&self) -> u32 {
+        let seen = self.event().load(Ordering::Relaxed);
+        // Pairs with the release increment in `announce`: what the event announces is visible.
+        std::sync::atomic::fence(Ordering::Acquire);
+        seen
+    }
+
+    /// Sleeps until an event later than `seen`, at most `limit`.
+    pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
+        futex::wait(self.event(), seen, limit);
+    }
+
+    /// Wakes all who sleep. Needs a writable view.
+    pub(crate) fn announce(&self) {
+        self.event().fetch_add(1, Ordering::Release);
+        futex::wake_all(self.event());
+    }
+}
+
+/// The counters, in the order of the layout.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    SourceCalls,
+    Publications,
+    Failures,
+    Takeovers,
+    Invalidations,
+}

@@ -1,0 +1,265 @@
+//! Records: a set, or a failure, to words and back.
+//!
+//! A record is `checksum, fixed words…, lengths, bytes…`. The checksum is the CRC-32 of everything
+//! after it; the lengths are 16 bits each in one word; the bytes of the fields follow one another,
+//! padded with zeros to a whole word.
+
+use zeroize::Zeroizing;
+
+/// The longest field, in bytes: what the 16-bit lengths and the slots hold.
+pub(crate) const MAX_TOKEN: usize = 8192;
+const MAX_KEY_ID: usize = 128;
+const MAX_SECRET: usize = 256;
+const MAX_ACCOUNT: usize = 64;
+const MAX_CODE: usize = 64;
+const MAX_REQUEST_ID: usize = 128;
+const MAX_MESSAGE: usize = 640;
+
+/// Words that hold secrets, wiped when dropped.
+pub(crate) type Words = Zeroizing<Vec<u64>>;
+
+/// A set and its points in time, as it stands in a slot. Nanoseconds; `boot` is `CLOCK_BOOTTIME`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SetRecord<'a> {
+    pub(crate) fetched_boot: u64,
+    pub(crate) advisory_boot: u64,
+    pub(crate) mandatory_boot: u64,
+    pub(crate) expires_boot: u64,
+    /// Expiry for the wall clock, since 1970.
+    pub(crate) expires_unix: u64,
+    pub(crate) access_key_id: &'a str,
+    pub(crate) secret_access_key: &'a str,
+    /// Empty when there is none.
+    pub(crate) session_token: &'a str,
+    /// Empty when it is not known.
+    pub(crate) account_id: &'a str,
+}
+
+impl<'a> SetRecord<'a> {
+    /// The words of the record.
+    ///
+    /// # Errors
+    /// A sentence on a field that is larger than its room; it names the field, never the value.
+    pub(crate) fn encode(&self) -> Result<Words, String> {
+        fits("AccessKeyId", self.access_key_id, MAX_KEY_ID)?;
+        fits("SecretAccessKey", self.secret_access_key, MAX_SECRET)?;
+        fits("SessionToken", self.session_token, MAX_TOKEN)?;
+        fits("AccountId", self.account_id, MAX_ACCOUNT)?;
+        let fixed = [
+            self.fetched_boot,
+            self.advisory_boot,
+            self.mandatory_boot,
+            self.expires_boot,
+            self.expires_unix,
+        ];
+        let fields =
+            [self.access_key_id, self.secret_access_key, self.session_token, self.account_id];
+        Ok(encode(&fixed, fields))
+    }
+
+    /// The record that `words` hold.
+    pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
+        let ([fetched_boot, advisory_boot, mandatory_boot, expires_boot, expires_unix], fields) =
+            decode::<5>(words)?;
+        let [access_key_id, secret_access_key, session_token, account_id] = fields;
+        Some(SetRecord {
+            fetched_boot,
+            advisory_boot,
+            mandatory_boot,
+            expires_boot,
+            expires_unix,
+            access_key_id,
+            secret_access_key,
+            session_token,
+            account_id,
+        })
+    }
+}
+
+/// A failure of the source, as it stands in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailureRecord<'a> {
+    /// The generation that was newest when the source was asked: a later one ends the failure.
+    pub(crate) generation: u64,
+    pub(crate) at_boot: u64,
+    pub(crate) at_unix: u64,
+    pub(crate) next_attempt_boot: u64,
+    /// How many failures in a row, this one included.
+    pub(crate) in_a_row: u64,
+    pub(crate) class: u64,
+    pub(crate) code: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) message: &'a str,
+}
+
+impl<'a> FailureRecord<'a> {
+    /// The words of the record; texts are cut to their room, at a character's edge.
+    pub(crate) fn encode(&self) -> Words {
+        let fixed = [
+            self.generation,
+            self.at_boot,
+            self.at_unix,
+            self.next_attempt_boot,
+            self.in_a_row,
+            self.class,
+        ];
+        let fields = [
+            cut(self.code, MAX_CODE),
+            cut(self.request_id, MAX_REQUEST_ID),
+            cut(self.message, MAX_MESSAGE),
+            "",
+        ];
+        encode(&fixed, fields)
+    }
+
+    /// The record that `words` hold.
+    pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
+        let ([generation, at_boot, at_unix, next_attempt_boot, in_a_row, class], fields) =
+            decode::<6>(words)?;
+        let [code, request_id, message, _] = fields;
+        Some(FailureRecord {
+            generation,
+            at_boot,
+            at_unix,
+            next_attempt_boot,
+            in_a_row,
+            class,
+            code,
+            request_id,
+            message,
+        })
+    }
+}
+
+fn fits(field: &str, value: &str, room: usize) -> Result<(), String> {
+    if value.len() <= room {
+        return Ok(());
+    }
+    Err(format!("{field} has {} bytes; a slot holds {room}", value.len()))
+}
+
+fn cut(text: &str, room: usize) -> &str {
+    &text[..text.floor_char_boundary(room)]
+}
+
+fn encode(fixed: &[u64], fields: [&str; 4]) -> Words {
+    let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
+    let bytes: usize = fields.iter().map(|field| field.len()).sum();
+    let start = 1 + fixed.len() + 1;
+    let mut words = Zeroizing::new(vec![0u64; start + bytes.div_ceil(8)]);
+    words[1..=fixed.len()].copy_from_slice(fixed);
+    words[start - 1] = lengths;
+    let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words[start..]);
+    let mut at = 0;
+    for field in fields {
+        room[at..at + field.len()].copy_from_slice(field.as_bytes());
+        at += field.len();
+    }
+    words[0] = checksum(&words[1..]);
+    words
+}
+
+fn decode<const FIXED: usize>(words: &[u64]) -> Option<([u64; FIXED], [&str; 4])> {
+    let (sum, rest) = words.split_first()?;
+    if *sum != checksum(rest) {
+        return None;
+    }
+    let (fixed, rest) = rest.split_first_chunk::<FIXED>()?;
+    let (lengths, rest) = rest.split_first()?;
+    let text = std::str::from_utf8(bytemuck::cast_slice(rest)).ok()?;
+    let mut fields = [""; 4];
+    let mut at = 0;
+    for (i, field) in fields.iter_mut().enumerate() {
+        let end = at + (lengths >> (16 * i)) as u16 as usize;
+        *field = text.get(at..end)?;
+        at = end;
+    }
+    Some((*fixed, fields))
+}
+
+fn checksum(words: &[u64]) -> u64 {
+    u64::from(crc32fast::hash(bytemuck::cast_slice(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set<'a>(id: &'a str, secret: &'a str, token: &'a str, account: &'a str) -> SetRecord<'a> {
+        SetRecord {
+            fetched_boot: 1,
+            advisory_boot: 2,
+            mandatory_boot: 3,
+            expires_boot: 4,
+            expires_unix: u64::MAX,
+            access_key_id: id,
+            secret_access_key: secret,
+            session_token: token,
+            account_id: account,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_set_within_the_limits_comes_back(
+            id in "[A-Z0-9]{1,128}",
+            secret in "[ -~]{1,256}",
+            token in "[ -~]{0,8192}",
+            account in "[0-9]{0,12}",
+        ) {
+            let record = set(&id, &secret, &token, &account);
+            let words = record.encode().unwrap();
+            prop_assert!(words.len() + 2 <= super::super::layout::SET_SLOT_WORDS);
+            prop_assert!(SetRecord::decode(&words) == Some(record));
+        }
+
+        #[test]
+        fn any_failure_text_comes_back_cut_at_a_character(
+            code in any::<String>(), id in any::<String>(), message in "\\PC{0,900}",
+        ) {
+            let record = FailureRecord {
+                generation: 7, at_boot: 1, at_unix: 2, next_attempt_boot: 3, in_a_row: 4, class: 1,
+                code: &code, request_id: &id, message: &message,
+            };
+            let words = record.encode();
+            prop_assert!(words.len() + 2 <= super::super::layout::FAILURE_SLOT_WORDS);
+            let back = FailureRecord::decode(&words).unwrap();
+            prop_assert!(code.starts_with(back.code) && id.starts_with(back.request_id));
+            prop_assert!(message.starts_with(back.message));
+            prop_assert!(back.message.len() + 4 > message.len().min(MAX_MESSAGE));
+        }
+
+        #[test]
+        fn any_changed_bit_is_noticed(token in "[a-z]{0,100}", bit in any::<prop::sample::Index>()) {
+            let mut words = set("ASIA", "s", &token, "").encode().unwrap();
+            let bit = bit.index(words.len() * 64);
+            words[bit / 64] ^= 1 << (bit % 64);
+            prop_assert!(SetRecord::decode(&words).is_none());
+        }
+
+        #[test]
+        fn any_words_decode_without_a_panic(words in prop::collection::vec(any::<u64>(), 0..40)) {
+            let mut words = words;
+            if let Some((first, rest)) = words.split_first_mut() {
+                *first = checksum(rest);
+            }
+            let _ = (SetRecord::decode(&words), FailureRecord::decode(&words));
+        }
+    }
+
+    #[test]
+    fn a_field_beyond_its_room_is_refused_by_name() {
+        let long = "x".repeat(MAX_TOKEN + 1);
+        for (record, field) in [
+            (set(&long, "s", "t", ""), "AccessKeyId"),
+            (set("k", &long, "t", ""), "SecretAccessKey"),
+            (set("k", "s", &long, ""), "SessionToken"),
+            (set("k", "s", "t", &long), "AccountId"),
+        ] {
+            let problem = record.encode().unwrap_err();
+            assert!(problem.starts_with(field) && !problem.contains("xx"), "{problem}");
+        }
+    }
+}

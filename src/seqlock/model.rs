@@ -1,0 +1,124 @@
+//! The protocol under the model checker: the code above, with every interleaving and every value
+//! that the memory model lets a load return.
+
+use loom::{sync::Arc, thread};
+
+use super::*;
+
+const SLOT_WORDS: usize = HEAD + 2;
+
+struct Memory {
+    version: AtomicU64,
+    words: Vec<AtomicU64>,
+}
+
+impl Memory {
+    /// `slots` slots, of which slot 0 holds generation 1.
+    fn new(slots: usize) -> Arc<Self> {
+        let words = (0..slots * SLOT_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let memory = Memory { version: AtomicU64::new(0), words };
+        memory.publish(0, Version(0), 1).unwrap();
+        Arc::new(memory)
+    }
+
+    fn latch(&self) -> Latch<'_> {
+        Latch::new(&self.version, &self.words, SLOT_WORDS)
+    }
+
+    fn publish(&self, slot: usize, from: Version, value: u64) -> Result<Version, Superseded> {
+        let mut writing = self.latch().begin(slot).expect("not the published slot");
+        writing.word(value);
+        writing.word(value);
+        writing.publish(from)
+    }
+
+    /// The newest value, if the tries suffice; panics if it is torn.
+    fn read(&self) -> Option<(u64, u64)> {
+        let mut out = Vec::new();
+        let version = self.latch().read(&mut out)?;
+        assert!(out.len() == 2 && out[0] == out[1], "torn: {out:?}");
+        Some((version.generation(), out[0]))
+    }
+}
+
+fn reader(memory: &Arc<Memory>, reads: usize) -> thread::JoinHandle<()> {
+    let memory = Arc::clone(memory);
+    thread::spawn(move || {
+        let mut last = 0;
+        for (generation, value) in (0..reads).filter_map(|_| memory.read()) {
+            assert_eq!(generation, value, "the record of another generation");
+            assert!(generation >= last, "generation went back");
+            last = generation;
+        }
+    })
+}
+
+/// Two slots, so that the second publication writes where readers of the first may still be.
+#[test]
+fn two_readers_beside_a_writer() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let memory = Memory::new(2);
+        let readers = [reader(&memory, 1), reader(&memory, 1)];
+        let second = memory.publish(1, memory.latch().version(), 2).unwrap();
+        memory.publish(0, second, 3).unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!(memory.read(), Some((3, 3)));
+    });
+}
+
+#[test]
+fn a_reader_beside_a_writer_in_all_interleavings() {
+    loom::model(|| {
+        let memory = Memory::new(2);
+        let reader = reader(&memory, 2);
+        let second = memory.publish(1, memory.latch().version(), 2).unwrap();
+        memory.publish(0, second, 3).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// The writer of slot 1 dies after 0, 1 or 2 words; the next one takes another slot.
+#[test]
+fn a_writer_dies_at_any_store() {
+    for stores in 0..=2 {
+        loom::model(move || {
+            let memory = Memory::new(3);
+            let reader = reader(&memory, 2);
+            let dying = Arc::clone(&memory);
+            let death = thread::spawn(move || {
+                let mut writing = dying.latch().begin(1).unwrap();
+                (0..stores).for_each(|_| writing.word(666));
+            });
+            death.join().unwrap();
+            memory.publish(2, memory.latch().version(), 2).unwrap();
+            reader.join().unwrap();
+            assert_eq!(memory.read(), Some((2, 2)));
+        });
+    }
+}
+
+/// The writer of slot 1 is stopped after its first word and wakes at any moment of the other's
+/// publication.
+#[test]
+fn a_stopped_writer_wakes_up() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let memory = Memory::new(3);
+        let start = memory.latch().version();
+        let reader = reader(&memory, 1);
+        let sleeper = Arc::clone(&memory);
+        let stopped = thread::spawn(move || {
+            let mut writing = sleeper.latch().begin(1).unwrap();
+            writing.word(2);
+            writing.word(2);
+            writing.publish(start).is_ok()
+        });
+        let overtook = memory.publish(2, start, 2).is_ok();
+        assert!(overtook != stopped.join().unwrap(), "one of them publishes generation 2");
+        reader.join().unwrap();
+        assert_eq!(memory.read(), Some((2, 2)));
+    });
+}

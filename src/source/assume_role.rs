@@ -1,0 +1,339 @@
+//! `sts:AssumeRole` as a source: the recipe. [`call`] cooks it.
+
+mod call;
+
+use std::{fmt, future::Future, time::Duration};
+
+use aws_credential_types::provider::ProvideCredentials;
+use sha2::{Digest, Sha256};
+
+use super::{Fetching, Provider, Source, provider::within, validate};
+
+/// A source that assumes a role at AWS STS.
+///
+/// It takes every input of the `AssumeRole` action but `SerialNumber` and `TokenCode`: a one-time
+/// code cannot feed a session that renews itself.
+///
+/// Inputs are checked when the session is built, not here; an error names the field and the rule.
+///
+/// ```
+/// use std::time::Duration;
+/// use shmcreds::AssumeRole;
+///
+/// let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
+///     .session_name("web")
+///     .duration(Duration::from_secs(3600))
+///     .external_id("tenant-42")
+///     .tag("team", "storage")
+///     .region("eu-central-1");
+/// assert!(!format!("{source:?}").contains("tenant-42"));
+/// ```
+#[derive(Clone)]
+pub struct AssumeRole {
+    pub(super) role_arn: String,
+    pub(super) session_name: String,
+    pub(super) duration: Option<Duration>,
+    pub(super) external_id: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) policy_arns: Vec<String>,
+    pub(super) tags: Vec<(String, String)>,
+    pub(super) transitive_tag_keys: Vec<String>,
+    pub(super) source_identity: Option<String>,
+    pub(super) provided_contexts: Vec<(String, String)>,
+    pub(super) region: Option<String>,
+    pub(super) endpoint_url: Option<String>,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) operation_timeout: Duration,
+    pub(super) max_attempts: u32,
+    pub(super) base: Option<Provider>,
+}
+
+impl AssumeRole {
+    /// The role to assume: `arn:aws:iam::123456789012:role/app`, 20 to 2,048 characters.
+    pub fn new(role_arn: impl Into<String>) -> Self {
+        AssumeRole {
+            role_arn: role_arn.into(),
+            session_name: default_session_name(),
+            duration: None,
+            external_id: None,
+            policy: None,
+            policy_arns: Vec::new(),
+            tags: Vec::new(),
+            transitive_tag_keys: Vec::new(),
+            source_identity: None,
+            provided_contexts: Vec::new(),
+            region: None,
+            endpoint_url: None,
+            connect_timeout: None,
+            read_timeout: None,
+            operation_timeout: Duration::from_secs(15),
+            max_attempts: 1,
+            base: None,
+        }
+    }
+
+    /// The name of the role's session, as CloudTrail shows it: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
+    /// `shmcreds-` and the host's name by default.
+    pub fn session_name(mut self, name: impl Into<String>) -> Self {
+        self.session_name = name.into();
+        self
+    }
+
+    /// How long a set lives: 900 s to 43,200 s, whole seconds, at most the role's own maximum; at
+    /// most 3,600 s when the base credentials are those of a role. STS's 3,600 s by default.
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.duration = Some(duration);
+        self
+    }
+
+    /// The external id that the role's trust policy asks for: 2 to 1,224 of
+    /// `[A-Za-z0-9+=,.@:/_-]`. Treated as a secret: no message shows it.
+    pub fn external_id(mut self, id: impl Into<String>) -> Self {
+        self.external_id = Some(id.into());
+        self
+    }
+
+    /// A session policy, a JSON object of 1 to 2,048 characters: the set can do what the role and
+    /// this policy both allow. No message shows it.
+    pub fn policy(mut self, json: impl Into<String>) -> Self {
+        self.policy = Some(json.into());
+        self
+    }
+
+    /// Adds a managed policy that narrows the session, as [`policy`](Self::policy) does; at most 10.
+    pub fn policy_arn(mut self, arn: impl Into<String>) -> Self {
+        self.policy_arns.push(arn.into());
+        self
+    }
+
+    /// Adds a session tag; at most 50, with a key of 1 to 128 characters that does not begin with
+    /// `aws:`, and a value of at most 256.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// Adds the key of a tag, given here or inherited, that later roles in a chain keep; at most 50.
+    pub fn transitive_tag_key(mut self, key: impl Into<String>) -> Self {
+        self.transitive_tag_keys.push(key.into());
+        self
+    }
+
+    /// Who is behind the session, for CloudTrail and policies: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
+    pub fn source_identity(mut self, identity: impl Into<String>) -> Self {
+        self.source_identity = Some(identity.into());
+        self
+    }
+
+    /// Adds a signed context assertion of a trusted provider, of 4 to 2,048 characters; at most 5.
+    /// No message shows it.
+    pub fn provided_context(
+        mut self,
+        provider_arn: impl Into<String>,
+        context_assertion: impl Into<String>,
+    ) -> Self {
+        self.provided_contexts.push((provider_arn.into(), context_assertion.into()));
+        self
+    }
+
+    /// The Region whose STS is asked. By default what the environment, the profile or the instance
+    /// says (the instance is not asked when there is an [`endpoint_url`](Self::endpoint_url)), else
+    /// `us-east-1`.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The address of STS, `http://HOST` or `https://HOST`: for a VPC endpoint, or for tests.
+    pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// How long connecting to STS may take. The SDK's 3.1 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long STS may take from a sent request to the answer's first byte. No limit by default,
+    /// beyond [`operation_timeout`](Self::operation_timeout).
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = Some(timeout);
+        self
+    }
+
+    /// How long the whole fetch may take, the base credentials included. 15 s by default.
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// How often STS is asked within one fetch, the first time included. 1 by default: the session
+    /// has a back-off of its own, which all the processes share, and more attempts here would
+    /// multiply it.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Where the base credentials come from, which sign the call; the SDK's default chain
+    /// otherwise. `make` runs in the elected process only, and `description` stands for what it
+    /// gives, under the rules of [`Provider::new`].
+    ///
+    /// ```
+    /// # use shmcreds::AssumeRole;
+    /// use aws_config::profile::ProfileFileCredentialsProvider;
+    ///
+    /// let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
+    ///     .credentials_provider("profile base", || async {
+    ///         ProfileFileCredentialsProvider::builder().profile_name("base").build()
+    ///     });
+    /// ```
+    pub fn credentials_provider<F, Fut, P>(
+        mut self,
+        description: impl Into<String>,
+        make: F,
+    ) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = P> + Send + 'static,
+        P: ProvideCredentials + 'static,
+    {
+        self.base = Some(Provider::new(description, make));
+        self
+    }
+
+    /// Stands for the inputs that are secret or long: equal for equal inputs.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        // Each text after its length, each list after its count: no two inputs give the same bytes.
+        let mut text = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        for value in [&self.external_id, &self.policy] {
+            text(if value.is_some() { "some" } else { "none" });
+            text(value.as_deref().unwrap_or(""));
+        }
+        for list in [&self.policy_arns, &self.transitive_tag_keys] {
+            text(&list.len().to_string());
+            list.iter().for_each(|item| text(item));
+        }
+        for pairs in [&self.tags, &self.provided_contexts] {
+            text(&pairs.len().to_string());
+            pairs.iter().for_each(|(left, right)| {
+                text(left);
+                text(right);
+            });
+        }
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The description; the values behind the digest stay out.
+impl fmt::Debug for AssumeRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AssumeRole({})", self.describe())
+    }
+}
+
+impl Source for AssumeRole {
+    fn describe(&self) -> String {
+        let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
+        let duration = self.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
+        let base = self.base.as_ref().map_or("default-chain", Provider::description);
+        format!(
+            "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
+             source-identity={:?} base={base:?} inputs={}",
+            self.role_arn,
+            self.session_name,
+            default(&self.region),
+            default(&self.endpoint_url),
+            default(&self.source_identity),
+            self.digest(),
+        )
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        validate::assume_role(self)
+    }
+
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(within(self.operation_timeout, &self.role_arn, call::assume_role(self)))
+    }
+}
+
+/// Read once, so that the whole process tree has one name, and without a call into libc.
+fn default_session_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    session_name_for(host.trim())
+}
+
+fn session_name_for(host: &str) -> String {
+    let host = if host.is_empty() { "host" } else { host };
+    let valid = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
+    let name = host.chars().map(|c| if valid(c) { c } else { '-' });
+    "shmcreds-".chars().chain(name).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role() -> AssumeRole {
+        AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web")
+    }
+
+    #[test]
+    fn the_default_session_name_is_valid() {
+        assert_eq!(AssumeRole::new("arn:aws:iam::123456789012:role/app").validate(), Ok(()));
+        assert_eq!(session_name_for(""), "shmcreds-host");
+        assert_eq!(session_name_for("höst 1"), "shmcreds-h-st-1");
+        assert_eq!(session_name_for(&"h".repeat(100)).len(), 64);
+    }
+
+    #[test]
+    fn the_description_is_stable() {
+        let expected = "assume-role \"arn:aws:iam::123456789012:role/app\" session-name=\"web\" \
+                        duration=default region=\"default\" endpoint=\"default\" \
+                        source-identity=\"default\" base=\"default-chain\" inputs=";
+        assert!(role().describe().starts_with(expected), "{}", role().describe());
+        assert_eq!(role().describe(), role().clone().describe());
+        // How STS is reached in time is not who we are.
+        assert_eq!(role().describe(), role().max_attempts(9).describe());
+    }
+
+    #[test]
+    fn other_inputs_have_another_description() {
+        let others = [
+            role(),
+            role().session_name("api"),
+            role().duration(Duration::from_secs(900)),
+            role().external_id("one"),
+            role().external_id("two"),
+            role().policy("{}"),
+            role().policy_arn("arn:aws:iam::aws:policy/A"),
+            role().transitive_tag_key("arn:aws:iam::aws:policy/A"),
+            role().tag("ab", "c"),
+            role().tag("a", "bc"),
+            role().provided_context("ab", "c"),
+            role().source_identity("me"),
+            role().region("eu-central-1"),
+            role().endpoint_url("http://localhost"),
+            role().credentials_provider("mine", std::future::pending::<Credentials>),
+        ];
+        let all: std::collections::HashSet<String> = others.iter().map(Source::describe).collect();
+        assert_eq!(all.len(), others.len());
+    }
+
+    use aws_credential_types::Credentials;
+
+    #[test]
+    fn debug_and_description_show_no_secret() {
+        let secret = "hush-hush";
+        let recipe = role().external_id(secret).policy(secret).provided_context("arn", secret);
+        assert!(!format!("{recipe:?} {recipe:#?} {}", recipe.describe()).contains(secret));
+    }
+}

@@ -1,0 +1,203 @@
+//! One call of STS, with clients that live no longer than it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use aws_config::{
+    BehaviorVersion, SdkConfig,
+    environment::EnvironmentVariableRegionProvider,
+    meta::region::{ProvideRegion, RegionProviderChain},
+    profile::ProfileFileRegionProvider,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::{Credentials, provider::error::CredentialsError};
+use aws_sdk_sts::{
+    Client,
+    config::{IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig},
+    error::SdkError,
+    operation::assume_role::{
+        AssumeRoleError, AssumeRoleOutput, builders::AssumeRoleFluentBuilder,
+    },
+    types::{PolicyDescriptorType, ProvidedContext, Tag},
+};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeDeserializationInterceptorContextRef},
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::{
+    DateTime, config_bag::ConfigBag, date_time::Format, error::operation::BuildError,
+};
+
+use super::AssumeRole;
+use crate::source::{Failure, FailureClass, Fetched, failure::chain};
+
+/// Loads the configuration, asks STS, and takes the answer apart.
+pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
+    let sdk = sdk_config(recipe).await;
+    let client = Client::from_conf(sts_config(recipe, &sdk));
+    let request = request(recipe, &client).map_err(|error| {
+        Failure::new(FailureClass::Terminal, format!("building the request: {error}"))
+    })?;
+    let server_time = ServerTime::default();
+    match request.customize().interceptor(server_time.clone()).send().await {
+        Ok(answer) => Ok(Fetched::new(credentials(&answer)?).server_time(server_time.get())),
+        Err(error) => Err(refusal(recipe, &sdk, &error)),
+    }
+}
+
+async fn sdk_config(recipe: &AssumeRole) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .identity_cache(IdentityCache::no_cache())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .retry_config(RetryConfig::standard().with_max_attempts(recipe.max_attempts))
+        .timeout_config(timeouts(recipe))
+        .region(region(recipe));
+    match &recipe.base {
+        Some(base) => loader.credentials_provider(base.make().await).load().await,
+        None => loader.load().await,
+    }
+}
+
+/// The instance's metadata service is slow to be missed, so it is not asked for nothing.
+fn region(recipe: &AssumeRole) -> Box<dyn ProvideRegion> {
+    if let Some(region) = &recipe.region {
+        return Box::new(Region::new(region.clone()));
+    }
+    let chain = match recipe.endpoint_url {
+        Some(_) => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new()),
+        None => RegionProviderChain::default_provider(),
+    };
+    Box::new(chain.or_else("us-east-1"))
+}
+
+fn timeouts(recipe: &AssumeRole) -> TimeoutConfig {
+    let mut timeouts = TimeoutConfig::builder();
+    timeouts.set_connect_timeout(recipe.connect_timeout);
+    timeouts.set_read_timeout(recipe.read_timeout);
+    timeouts.build()
+}
+
+fn sts_config(recipe: &AssumeRole, sdk: &SdkConfig) -> aws_sdk_sts::Config {
+    let mut config = aws_sdk_sts::config::Builder::from(sdk);
+    if let Some(url) = &recipe.endpoint_url {
+        config.set_endpoint_url(Some(url.clone()));
+        if url.starts_with("http://") {
+            // The default client reads the host's TLS roots when it is made, needed or not.
+            config = config.http_client(aws_smithy_http_client::Builder::new().build_http());
+        }
+    }
+    config.build()
+}
+
+fn request(recipe: &AssumeRole, client: &Client) -> Result<AssumeRoleFluentBuilder, BuildError> {
+    let tags = recipe.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let policies =
+        recipe.policy_arns.iter().map(|arn| PolicyDescriptorType::builder().arn(arn).build());
+    let contexts = recipe.provided_contexts.iter().map(|(arn, assertion)| {
+        ProvidedContext::builder().provider_arn(arn).context_assertion(assertion).build()
+    });
+    Ok(client
+        .assume_role()
+        .role_arn(&recipe.role_arn)
+        .role_session_name(&recipe.session_name)
+        .set_duration_seconds(recipe.duration.map(|d| d.as_secs() as i32))
+        .set_external_id(recipe.external_id.clone())
+        .set_policy(recipe.policy.clone())
+        .set_policy_arns(list(policies))
+        .set_tags(list(tags.collect::<Result<Vec<_>, _>>()?))
+        .set_transitive_tag_keys(list(recipe.transitive_tag_keys.iter().cloned()))
+        .set_source_identity(recipe.source_identity.clone())
+        .set_provided_contexts(list(contexts)))
+}
+
+/// An empty list is left out of the request.
+fn list<T>(items: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
+    let items: Vec<T> = items.into_iter().collect();
+    (!items.is_empty()).then_some(items)
+}
+
+fn credentials(answer: &AssumeRoleOutput) -> Result<Credentials, Failure> {
+    let lacks =
+        |what| move || Failure::new(FailureClass::Transient, format!("incomplete set: no {what}"));
+    let set = answer.credentials().ok_or_else(lacks("Credentials"))?;
+    let text = |value: &str, what| match value {
+        "" => Err(lacks(what)()),
+        value => Ok(value.to_owned()),
+    };
+    let expiry =
+        SystemTime::try_from(*set.expiration()).map_err(|_| lacks("valid Expiration")())?;
+    let mut credentials = Credentials::builder()
+        .access_key_id(text(set.access_key_id(), "AccessKeyId")?)
+        .secret_access_key(text(set.secret_access_key(), "SecretAccessKey")?)
+        .session_token(text(set.session_token(), "SessionToken")?)
+        .expiry(expiry)
+        .provider_name("shmcreds::AssumeRole");
+    credentials.set_account_id(account_id(answer).map(Into::into));
+    Ok(credentials.build())
+}
+
+/// The fifth field of the assumed role's ARN; account-based endpoints need it.
+fn account_id(answer: &AssumeRoleOutput) -> Option<String> {
+    let arn = answer.assumed_role_user()?.arn();
+    arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
+}
+
+fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleError>) -> Failure {
+    let failure = match error.as_service_error().and_then(|e| Failure::from_service(e.meta())) {
+        Some(failure) => failure,
+        None if chain(error).any(|e| e.is::<CredentialsError>()) => {
+            Failure::from_error("base credentials", error)
+        }
+        None => Failure::from_error(&format!("no answer from {}", place(recipe, sdk)), error),
+    };
+    // STS repeats values that it finds invalid.
+    [&recipe.external_id, &recipe.policy]
+        .into_iter()
+        .flatten()
+        .chain(recipe.provided_contexts.iter().map(|(_, assertion)| assertion))
+        .fold(failure, |failure, secret| failure.without(secret))
+}
+
+fn place(recipe: &AssumeRole, sdk: &SdkConfig) -> String {
+    match (&recipe.endpoint_url, sdk.region()) {
+        (Some(url), _) => format!("STS at {url}"),
+        (None, Some(region)) => format!("STS in {region}"),
+        (None, None) => "STS".into(),
+    }
+}
+
+/// Keeps the `Date` header of the last answer.
+#[derive(Clone, Debug, Default)]
+struct ServerTime(Arc<Mutex<Option<SystemTime>>>);
+
+impl ServerTime {
+    fn get(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for ServerTime {
+    fn name(&self) -> &'static str {
+        "shmcreds::ServerTime"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let time = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            time.and_then(|time| SystemTime::try_from(time).ok());
+        Ok(())
+    }
+}

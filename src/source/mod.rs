@@ -1,0 +1,63 @@
+//! Sources: recipes for a new set.
+//!
+//! A source is data, not a live client: it holds no socket, no thread and no runtime, so it survives
+//! `fork`. The elected process builds what it needs from the recipe, inside the short-lived runtime
+//! that the refresh gives it, and drops it again.
+
+mod assume_role;
+mod failure;
+mod provider;
+mod validate;
+
+use std::{fmt, future::Future, pin::Pin, time::SystemTime};
+
+use aws_credential_types::Credentials;
+
+pub use assume_role::AssumeRole;
+pub use failure::{Failure, FailureClass};
+pub use provider::Provider;
+
+/// The answer of a source, on its way.
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send + 'a>>;
+
+/// A recipe for a new set of credentials.
+///
+/// [`AssumeRole`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
+/// `ProvideCredentials` of the SDK.
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Says what the source is, in one line and without any secret: the same text for the same
+    /// identity in every process. Two sessions that differ here cannot meet under one name.
+    fn describe(&self) -> String;
+
+    /// Checks the inputs, once, when the session is built.
+    ///
+    /// # Errors
+    /// A sentence that names the field, the value's problem and the rule.
+    fn validate(&self) -> Result<(), String>;
+
+    /// Fetches a new set. Called inside a tokio runtime, by the elected process only.
+    fn fetch(&self) -> Fetching<'_>;
+}
+
+/// A new set, as the source gave it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// The credentials, with their expiry.
+    pub credentials: Credentials,
+    /// The server's own time when it answered, from its `Date` header, if it showed one.
+    pub server_time: Option<SystemTime>,
+}
+
+impl Fetched {
+    /// A set from a source that does not show its time.
+    pub fn new(credentials: Credentials) -> Self {
+        Fetched { credentials, server_time: None }
+    }
+
+    /// Adds the server's time.
+    pub fn server_time(mut self, time: Option<SystemTime>) -> Self {
+        self.server_time = time;
+        self
+    }
+}

@@ -1,0 +1,194 @@
+//! Any `ProvideCredentials` of the SDK as a source.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+
+use super::{Failure, FailureClass, Fetched, Fetching, Source, validate};
+
+type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
+
+/// A source that asks any credentials provider of the SDK.
+///
+/// The closure is the recipe: it makes the provider in the elected process, inside the runtime of
+/// that one refresh, so the provider may open sockets and read files. Make it there, and capture
+/// only plain data.
+///
+/// ```
+/// use aws_credential_types::Credentials;
+/// use shmcreds::Provider;
+///
+/// let source = Provider::new("vault role web", || async {
+///     // In earnest: the default chain, a web identity provider, a client of your own.
+///     Credentials::for_tests()
+/// });
+/// assert_eq!(format!("{source:?}"), r#"Provider("vault role web")"#);
+/// ```
+#[derive(Clone)]
+pub struct Provider {
+    description: String,
+    timeout: Duration,
+    make: Arc<dyn Fn() -> Making + Send + Sync>,
+}
+
+impl Provider {
+    /// A provider, made by `make` whenever a new set is due.
+    ///
+    /// `description` stands for the identity: 1 to 256 printable characters, no secret, the same
+    /// in every process of the session, and another one for another identity.
+    pub fn new<F, Fut, P>(description: impl Into<String>, make: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = P> + Send + 'static,
+        P: ProvideCredentials + 'static,
+    {
+        let make = move || -> Making {
+            let provider = make();
+            Box::pin(async { SharedCredentialsProvider::new(provider.await) })
+        };
+        Provider {
+            description: description.into(),
+            timeout: Duration::from_secs(15),
+            make: Arc::new(make),
+        }
+    }
+
+    /// How long one fetch may take, the making included. 15 s by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    pub(super) fn description(&self) -> &str {
+        &self.description
+    }
+
+    pub(super) async fn make(&self) -> SharedCredentialsProvider {
+        (self.make)().await
+    }
+
+    async fn ask(&self) -> Result<Fetched, Failure> {
+        let credentials = self
+            .make()
+            .await
+            .provide_credentials()
+            .await
+            .map_err(|error| Failure::from_error(&self.description, &error))?;
+        // A set without an end has no refresh points, and would be shared for ever.
+        if credentials.expiry().is_none() {
+            return Err(Failure::new(
+                FailureClass::Terminal,
+                format!(
+                    "{}: the set has no expiry; only temporary credentials can be shared",
+                    self.description
+                ),
+            ));
+        }
+        Ok(Fetched::new(credentials))
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Provider").field(&self.description).finish()
+    }
+}
+
+impl Source for Provider {
+    fn describe(&self) -> String {
+        format!("provider {:?}", self.description)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        validate::description("description", &self.description)?;
+        validate::timeout("timeout", Some(self.timeout))
+    }
+
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(within(self.timeout, &self.description, self.ask()))
+    }
+}
+
+/// Bounds a whole fetch, whatever the clients in it were told.
+pub(super) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let text = format!("{what}: no answer within {limit:?}");
+        Err(Failure::new(FailureClass::Transient, text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use aws_credential_types::{Credentials, provider::error::CredentialsError};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_set_of_the_provider_is_fetched() {
+        let expiry = SystemTime::now() + Duration::from_secs(900);
+        let source = Provider::new("test", move || async move {
+            Credentials::new("id", "secret", None, Some(expiry), "test")
+        });
+        let fetched = source.fetch().await.unwrap();
+        assert_eq!(fetched.credentials.expiry(), Some(expiry));
+        assert_eq!(fetched.server_time, None);
+    }
+
+    #[tokio::test]
+    async fn a_set_without_expiry_is_refused() {
+        let source = Provider::new("static keys", || async {
+            Credentials::new("id", "secret", None, None, "test")
+        });
+        let failure = source.fetch().await.unwrap_err();
+        assert_eq!(failure.class(), FailureClass::Terminal);
+        assert!(failure.message().contains("static keys: the set has no expiry"), "{failure}");
+    }
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl ProvideCredentials for Broken {
+        fn provide_credentials<'a>(
+            &'a self,
+        ) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let error = CredentialsError::not_loaded("nothing configured");
+            aws_credential_types::provider::future::ProvideCredentials::ready(Err(error))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_the_provider_and_the_cause() {
+        let failure = Provider::new("broken", || async { Broken }).fetch().await.unwrap_err();
+        assert_eq!(failure.class(), FailureClass::Terminal);
+        assert!(failure.message().starts_with("broken: "), "{failure}");
+        assert!(failure.message().ends_with("nothing configured"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_hangs_is_given_up() {
+        let source = Provider::new("slow", std::future::pending::<Credentials>)
+            .timeout(Duration::from_millis(5));
+        let failure = source.fetch().await.unwrap_err();
+        assert_eq!(failure.class(), FailureClass::Transient);
+        assert_eq!(failure.message(), "slow: no answer within 5ms");
+    }
+
+    #[test]
+    fn invalid_inputs_are_named() {
+        for text in ["", "two\nlines", &"x".repeat(257)] {
+            let error = Provider::new(text, || async { Broken }).validate().unwrap_err();
+            assert!(error.starts_with("description "), "{error}");
+        }
+        let source = Provider::new("x", || async { Broken }).timeout(Duration::ZERO);
+        assert!(source.validate().unwrap_err().starts_with("timeout "));
+    }
+}

@@ -1,0 +1,370 @@
+//! The rules for a source's inputs, as STS states them. Each error names the field, the problem
+//! and the rule; the values that may be secret are never shown.
+
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
+
+use super::AssumeRole;
+
+type Checked = Result<(), String>;
+
+const WORD: &str = "+=,.@-_";
+
+/// Checks everything that STS, or the way to it, would refuse.
+pub(super) fn assume_role(recipe: &AssumeRole) -> Checked {
+    role_arn(&recipe.role_arn)?;
+    name("session_name", &recipe.session_name)?;
+    optional(&recipe.duration, duration)?;
+    optional(&recipe.external_id, |id| {
+        secret("external_id", id, 2..=1224, |c| ascii_word(c, "+=,.@:/-_"), "[A-Za-z0-9+=,.@:/_-]")
+    })?;
+    optional(&recipe.policy, policy)?;
+    at_most("policy_arn", recipe.policy_arns.len(), 10)?;
+    recipe.policy_arns.iter().try_for_each(|arn| policy_arn(arn))?;
+    tags(&recipe.tags)?;
+    at_most("transitive_tag_key", recipe.transitive_tag_keys.len(), 50)?;
+    recipe.transitive_tag_keys.iter().try_for_each(|key| tag_key("transitive_tag_key", key))?;
+    optional(&recipe.source_identity, source_identity)?;
+    at_most("provided_context", recipe.provided_contexts.len(), 5)?;
+    recipe.provided_contexts.iter().try_for_each(|(arn, text)| provided_context(arn, text))?;
+    transport(recipe)
+}
+
+fn transport(recipe: &AssumeRole) -> Checked {
+    optional(&recipe.region, region)?;
+    optional(&recipe.endpoint_url, endpoint_url)?;
+    timeout("connect_timeout", recipe.connect_timeout)?;
+    timeout("read_timeout", recipe.read_timeout)?;
+    timeout("operation_timeout", Some(recipe.operation_timeout))?;
+    ensure(recipe.max_attempts >= 1, || "max_attempts is 0, must be at least 1".into())?;
+    match &recipe.base {
+        Some(base) => description("credentials_provider description", base.description()),
+        None => Ok(()),
+    }
+}
+
+/// The words that stand for a provider.
+pub(super) fn description(field: &str, text: &str) -> Checked {
+    length(field, text, 1..=256)?;
+    ensure(!text.chars().any(char::is_control), || {
+        format!("{field} {} holds a control character, must be printable", shown(text))
+    })
+}
+
+pub(super) fn timeout(field: &str, value: Option<Duration>) -> Checked {
+    ensure(value != Some(Duration::ZERO), || format!("{field} is 0, must be longer"))
+}
+
+fn role_arn(arn: &str) -> Checked {
+    length("role_arn", arn, 20..=2048)?;
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let role = match parts[..] {
+        ["arn", partition, "iam", "", account, resource] => {
+            is_partition(partition) && is_account(account) && resource.starts_with("role/")
+        }
+        _ => false,
+    };
+    ensure(role && arn_tail(arn).len() > "role/".len() && arn.chars().all(is_arn_char), || {
+        format!(
+            "role_arn {} is not the ARN of a role, must be arn:PARTITION:iam::12 DIGITS:role/NAME",
+            shown(arn)
+        )
+    })
+}
+
+fn policy_arn(arn: &str) -> Checked {
+    length("policy_arn", arn, 20..=2048)?;
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let policy = match parts[..] {
+        ["arn", partition, "iam", "", account, resource] => {
+            is_partition(partition)
+                && (is_account(account) || account == "aws")
+                && resource.len() > "policy/".len()
+                && resource.starts_with("policy/")
+        }
+        _ => false,
+    };
+    ensure(policy && arn.chars().all(is_arn_char), || {
+        format!(
+            "policy_arn {} is not the ARN of a managed policy, must be \
+             arn:PARTITION:iam::ACCOUNT:policy/NAME",
+            shown(arn)
+        )
+    })
+}
+
+fn name(field: &str, value: &str) -> Checked {
+    length(field, value, 2..=64)?;
+    ensure(value.chars().all(|c| ascii_word(c, WORD)), || {
+        format!("{field} {} has a forbidden character, must be of [A-Za-z0-9+=,.@_-]", shown(value))
+    })
+}
+
+fn source_identity(value: &str) -> Checked {
+    // The colon is in no name; this says why rather than that.
+    ensure(!value.to_ascii_lowercase().starts_with("aws:"), || {
+        format!("source_identity {} starts with \"aws:\", which is reserved", shown(value))
+    })?;
+    name("source_identity", value)
+}
+
+fn duration(value: &Duration) -> Checked {
+    ensure(value.subsec_nanos() == 0 && (900..=43_200).contains(&value.as_secs()), || {
+        format!("duration is {value:?}, must be 900 to 43200 whole seconds")
+    })
+}
+
+fn policy(text: &str) -> Checked {
+    secret(
+        "policy",
+        text,
+        1..=2048,
+        |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{ff}'),
+        "printable Latin-1",
+    )?;
+    let text = text.trim();
+    ensure(text.starts_with('{') && text.ends_with('}'), || {
+        "policy is not a JSON object, must begin with '{' and end with '}'".into()
+    })
+}
+
+fn tags(tags: &[(String, String)]) -> Checked {
+    at_most("tag", tags.len(), 50)?;
+    let mut seen = HashSet::new();
+    for (key, value) in tags {
+        tag_key("tag", key)?;
+        ensure(value.chars().count() <= 256, || {
+            let count = value.chars().count();
+            format!("tag {} has a value of {count} characters, must be 0 to 256", shown(key))
+        })?;
+        ensure(value.chars().all(is_tag_char), || {
+            format!("tag {} has a value with a forbidden character, {TAG_RULE}", shown(key))
+        })?;
+        ensure(seen.insert(key.to_lowercase()), || {
+            format!("tag {} is there twice, keys must differ in more than their case", shown(key))
+        })?;
+    }
+    Ok(())
+}
+
+const TAG_RULE: &str = "must be of letters, digits, spaces and _.:/=+-@";
+
+fn tag_key(field: &str, key: &str) -> Checked {
+    length(&format!("{field} key"), key, 1..=128)?;
+    ensure(key.chars().all(is_tag_char), || {
+        format!("{field} key {} has a forbidden character, {TAG_RULE}", shown(key))
+    })?;
+    ensure(!key.to_lowercase().starts_with("aws:"), || {
+        format!("{field} key {} starts with \"aws:\", which is reserved", shown(key))
+    })
+}
+
+fn provided_context(arn: &str, assertion: &str) -> Checked {
+    length("provided_context ARN", arn, 20..=2048)?;
+    ensure(arn.starts_with("arn:") && arn.chars().all(is_arn_char), || {
+        format!("provided_context ARN {} is not an ARN, must begin with arn:", shown(arn))
+    })?;
+    secret("provided_context assertion", assertion, 4..=2048, |_| true, "")
+}
+
+fn region(value: &str) -> Checked {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    ensure(!value.is_empty() && value.chars().all(valid), || {
+        format!("region {} is not the name of a Region, must be of [a-z0-9-]", shown(value))
+    })
+}
+
+fn endpoint_url(value: &str) -> Checked {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let host = rest.unwrap_or("").split(['/', ':']).next().unwrap_or("");
+    // A user or a query would be a secret that every message shows, so the value is not shown here.
+    let plain = |c: char| c.is_ascii_graphic() && !"@?#\"\\".contains(c);
+    ensure(!host.is_empty() && value.chars().all(plain), || {
+        "endpoint_url is not an address, must be http://HOST or https://HOST with no user and no \
+         query"
+            .into()
+    })
+}
+
+/// A value that no message may show.
+fn secret(
+    field: &str,
+    value: &str,
+    range: RangeInclusive<usize>,
+    allowed: impl Fn(char) -> bool,
+    alphabet: &str,
+) -> Checked {
+    length(field, value, range)?;
+    ensure(value.chars().all(allowed), || {
+        format!("{field} has a forbidden character, must be of {alphabet}")
+    })
+}
+
+fn length(field: &str, value: &str, range: RangeInclusive<usize>) -> Checked {
+    let count = value.chars().count();
+    ensure(range.contains(&count), || {
+        format!("{field} has {count} characters, must have {} to {}", range.start(), range.end())
+    })
+}
+
+fn at_most(field: &str, count: usize, limit: usize) -> Checked {
+    ensure(count <= limit, || {
+        format!("{field} is given {count} times, at most {limit} are allowed")
+    })
+}
+
+fn ensure(good: bool, problem: impl FnOnce() -> String) -> Checked {
+    if good { Ok(()) } else { Err(problem()) }
+}
+
+fn optional<T, U: ?Sized>(value: &Option<T>, check: impl Fn(&U) -> Checked) -> Checked
+where
+    T: std::borrow::Borrow<U>,
+{
+    value.as_ref().map_or(Ok(()), |value| check(value.borrow()))
+}
+
+/// A value in quotes, escaped, and cut where it gets long.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(64) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
+}
+
+fn ascii_word(c: char, extra: &str) -> bool {
+    c.is_ascii_alphanumeric() || extra.contains(c)
+}
+
+fn is_tag_char(c: char) -> bool {
+    c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c)
+}
+
+fn is_arn_char(c: char) -> bool {
+    c.is_ascii_graphic()
+}
+
+fn is_partition(text: &str) -> bool {
+    text.starts_with("aws") && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The resource part of an ARN.
+fn arn_tail(arn: &str) -> &str {
+    arn.splitn(6, ':').nth(5).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Source, *};
+
+    const ROLE: &str = "arn:aws:iam::123456789012:role/app";
+
+    fn role() -> AssumeRole {
+        AssumeRole::new(ROLE).session_name("web")
+    }
+
+    fn repeat(n: usize, add: impl Fn(AssumeRole, usize) -> AssumeRole) -> AssumeRole {
+        (0..n).fold(role(), add)
+    }
+
+    #[test]
+    fn invalid_inputs_are_named() {
+        let x = |n| "x".repeat(n);
+        let secs = Duration::from_secs;
+        let table: Vec<(AssumeRole, &str)> = vec![
+            (AssumeRole::new("arn:short"), "role_arn has 9 characters"),
+            (
+                AssumeRole::new("arn:aws:iam::12345:role/application"),
+                "role_arn \"arn:aws:iam::12345",
+            ),
+            (AssumeRole::new("arn:aws:iam::123456789012:user/app"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/"), "role_arn "),
+            (AssumeRole::new("arn:aws:s3::123456789012:role/app"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/a b"), "role_arn "),
+            (AssumeRole::new(format!("{ROLE}{}", x(2048))), "role_arn has 2082"),
+            (role().session_name("w"), "session_name has 1"),
+            (role().session_name(x(65)), "session_name has 65"),
+            (role().session_name("a b"), "session_name \"a b\""),
+            (role().duration(secs(899)), "duration is 899s"),
+            (role().duration(secs(43_201)), "duration is 43201s"),
+            (role().duration(Duration::from_millis(900_500)), "duration is 900.5s"),
+            (role().external_id("e"), "external_id has 1"),
+            (role().external_id(x(1225)), "external_id has 1225"),
+            (role().external_id("a b"), "external_id has a forbidden"),
+            (role().policy(""), "policy has 0"),
+            (role().policy(format!("{{{}}}", x(2047))), "policy has 2049"),
+            (role().policy("Allow"), "policy is not a JSON object"),
+            (role().policy("{€}"), "policy has a forbidden"),
+            (role().policy_arn("arn:aws:iam::aws:role/ReadOnly"), "policy_arn "),
+            (
+                repeat(11, |r, _| r.policy_arn("arn:aws:iam::aws:policy/A")),
+                "policy_arn is given 11",
+            ),
+            (repeat(51, |r, i| r.tag(format!("k{i}"), "v")), "tag is given 51"),
+            (role().tag("", "v"), "tag key has 0"),
+            (role().tag(x(129), "v"), "tag key has 129"),
+            (role().tag("k", x(257)), "tag \"k\" has a value of 257"),
+            (role().tag("a*", "v"), "tag key \"a*\""),
+            (role().tag("k", "*"), "tag \"k\" has a value with"),
+            (role().tag("Team", "a").tag("team", "b"), "tag \"team\" is there twice"),
+            (role().tag("AWS:x", "v"), "tag key \"AWS:x\" starts with"),
+            (role().transitive_tag_key(""), "transitive_tag_key key has 0"),
+            (
+                repeat(51, |r, i| r.transitive_tag_key(format!("k{i}"))),
+                "transitive_tag_key is given",
+            ),
+            (role().source_identity("a"), "source_identity has 1"),
+            (role().source_identity("aws:me"), "source_identity \"aws:me\" starts with"),
+            (role().source_identity("a/b"), "source_identity \"a/b\" has"),
+            (role().provided_context("arn:short", "assertion"), "provided_context ARN has 9"),
+            (role().provided_context(x(30), "assertion"), "provided_context ARN "),
+            (role().provided_context(ROLE, "abc"), "provided_context assertion has 3"),
+            (repeat(6, |r, _| r.provided_context(ROLE, "abcd")), "provided_context is given 6"),
+            (role().region(""), "region \"\""),
+            (role().region("EU"), "region \"EU\""),
+            (role().endpoint_url("localhost:80"), "endpoint_url is"),
+            (role().endpoint_url("http://"), "endpoint_url is"),
+            (role().endpoint_url("http://me:pw@host"), "endpoint_url is"),
+            (role().connect_timeout(Duration::ZERO), "connect_timeout is 0"),
+            (role().read_timeout(Duration::ZERO), "read_timeout is 0"),
+            (role().operation_timeout(Duration::ZERO), "operation_timeout is 0"),
+            (role().max_attempts(0), "max_attempts is 0"),
+        ];
+        for (recipe, expected) in table {
+            let error = recipe.validate().expect_err(expected);
+            assert!(error.starts_with(expected), "{error:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_widest_valid_inputs_pass() {
+        let recipe = role()
+            .duration(Duration::from_secs(43_200))
+            .external_id("a:b/c@d")
+            .policy(" {\"Statement\":[]}\n")
+            .policy_arn("arn:aws:iam::aws:policy/ReadOnlyAccess")
+            .policy_arn("arn:aws-cn:iam::123456789012:policy/path/Mine")
+            .tag("Größe", "")
+            .transitive_tag_key("inherited")
+            .source_identity("me@example.com")
+            .provided_context("arn:aws:iam::aws:contextProvider/IdentityCenter", "assertion")
+            .region("eu-central-1")
+            .endpoint_url("http://127.0.0.1:8080");
+        assert_eq!(recipe.validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        let secret = "hush hush";
+        for recipe in [
+            role().external_id(secret),
+            role().policy(secret),
+            role().endpoint_url(format!("http://me:{secret}@host")),
+        ] {
+            assert!(!recipe.validate().unwrap_err().contains("hush"));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! System calls: the only room with `unsafe` in it, and one that knows nothing of credentials.
+#![allow(unsafe_code)]
+
+pub(crate) mod futex;
+pub(crate) mod lock;
+pub(crate) mod mapping;
+pub(crate) mod object;
+pub(crate) mod watch;

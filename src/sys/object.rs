@@ -1,0 +1,149 @@
+//! Named shared-memory objects: opened without following links, checked before use, removed by name.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, posix_fallocate},
+    sys::{
+        mman::{shm_open, shm_unlink},
+        stat::{FileStat, Mode, SFlag, fstat, stat},
+    },
+    unistd::geteuid,
+};
+use shared_memory::{ShmemConf, ShmemError};
+
+use crate::error::{ErrorKind, Fault};
+
+/// The identity of an open object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn of(stat: &FileStat) -> Self {
+        Inode { device: stat.st_dev, number: stat.st_ino }
+    }
+
+    /// Whether `meta` describes the same object.
+    pub(crate) fn is(&self, meta: &std::fs::Metadata) -> bool {
+        self.device == meta.dev() && self.number == meta.ino()
+    }
+}
+
+/// An open object and what the kernel says of it.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) fd: OwnedFd,
+    pub(crate) inode: Inode,
+    pub(crate) bytes: usize,
+}
+
+/// Opens the object `name` for reading and writing. `shm_open` never follows a link and sets
+/// close-on-exec.
+pub(crate) fn open(name: &str) -> Result<Object, Fault> {
+    let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
+    Object::checked(name, fd)
+}
+
+/// Opens the object `name`, made empty if there is none. Says by `true` that it was made.
+pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let fd = shm_open(name, flags, mode).map_err(|e| open_fault(name, e))?;
+    Object::checked(name, fd)
+}
+
+/// Creates the object `name` with `bytes` of memory that the kernel has really set aside, so that a
+/// full file system is an error here and never a SIGBUS later.
+pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
+    let mut shmem =
+        ShmemConf::new().os_id(name).size(bytes).create().map_err(|e| create_fault(name, e))?;
+    // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
+    // session decides that itself, by process.
+    shmem.set_owner(false);
+    let made = open(name).and_then(|object| match reserve(&object, bytes) {
+        Ok(()) => Ok(object),
+        Err(fault) => Err(fault),
+    });
+    if made.is_err() {
+        unlink(name);
+    }
+    made
+}
+
+fn reserve(object: &Object, bytes: usize) -> Result<(), Fault> {
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    posix_fallocate(object.fd.as_fd(), 0, length).map_err(|errno| {
+        Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
+            .kind(ErrorKind::NoSpace)
+    })
+}
+
+/// The identity of what `name` leads to now, without opening it.
+pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
+    stat(format!("/dev/shm{name}").as_str()).ok().as_ref().map(Inode::of)
+}
+
+/// Removes the name. The memory lives on for those who have it mapped.
+pub(crate) fn unlink(name: &str) -> bool {
+    shm_unlink(name).is_ok()
+}
+
+impl Object {
+    fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
+        let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        if kind != SFlag::S_IFREG {
+            return Err(Fault::new(ErrorKind::NotAFile, format!("{name} is not a regular file")));
+        }
+        let (owner, us) = (stat.st_uid, geteuid().as_raw());
+        if owner != us {
+            let text = format!("{name} belongs to uid {owner}; this process is uid {us}");
+            return Err(Fault::new(ErrorKind::ForeignOwner, text));
+        }
+        let mode = stat.st_mode & 0o7777;
+        if mode & 0o077 != 0 {
+            let text = format!("{name} has mode {mode:04o}; group and others must have no access");
+            return Err(Fault::new(ErrorKind::InsecureMode, text));
+        }
+        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
+        Ok(Object { inode: Inode::of(&stat), fd, bytes })
+    }
+}
+
+fn open_fault(name: &str, errno: Errno) -> Fault {
+    let kind = match errno {
+        Errno::ENOENT => ErrorKind::Absent,
+        Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => ErrorKind::NotAFile,
+        Errno::EACCES => ErrorKind::ForeignOwner,
+        Errno::ENOSPC | Errno::ENOMEM => ErrorKind::NoSpace,
+        _ => ErrorKind::System,
+    };
+    Fault::system(&format!("opening the shared memory object {name}"), errno).kind(kind)
+}
+
+fn create_fault(name: &str, error: ShmemError) -> Fault {
+    let errno = match error {
+        ShmemError::LinkExists | ShmemError::MappingIdExists => Errno::EEXIST as i32,
+        ShmemError::MapCreateFailed(errno)
+        | ShmemError::MapOpenFailed(errno)
+        | ShmemError::UnknownOsError(errno) => errno as i32,
+        _ => Errno::EIO as i32,
+    };
+    let error = io::Error::from_raw_os_error(errno);
+    let fault = Fault::system(&format!("creating the shared memory object {name}"), error);
+    match Errno::from_raw(errno) {
+        // Without its file system there is no shared memory to be had.
+        Errno::ENOENT | Errno::ENOSPC | Errno::ENOMEM => fault.kind(ErrorKind::NoSpace),
+        _ => fault,
+    }
+}

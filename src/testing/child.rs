@@ -1,0 +1,115 @@
+//! The embedded STS in a process of its own.
+
+use std::{
+    fs,
+    future::pending,
+    io,
+    net::TcpListener,
+    os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{SigHandler, SigSet, Signal, signal},
+    },
+    unistd::{ForkResult, Pid, fork, getpid, getppid},
+};
+use rustix::process::{
+    PidfdFlags, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use super::server;
+
+/// A child process that serves. The descriptor names it beyond doubt, even if somebody else has
+/// reaped it and its pid has gone to another process.
+#[derive(Debug)]
+pub(crate) struct Child(OwnedFd);
+
+impl Child {
+    /// Forks a child that serves the listener until it is killed or its parent dies.
+    pub(crate) fn spawn(listener: TcpListener) -> io::Result<Self> {
+        refuse_threads()?;
+        let parent = getpid();
+        match fork_process()? {
+            ForkResult::Child => serve_and_exit(parent, listener),
+            ForkResult::Parent { child } => Self::adopt(child),
+        }
+    }
+
+    fn adopt(child: Pid) -> io::Result<Self> {
+        let pid = rustix::process::Pid::from_raw(child.as_raw())
+            .ok_or_else(|| io::Error::other("fork gave no pid"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+            let _ = kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        })?;
+        Ok(Self(pidfd))
+    }
+
+    /// Kills the child and reaps it. Errors mean that somebody else did so before.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
+        let wait = || waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED);
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+    }
+}
+
+/// After a fork, the child of a process with threads may not even allocate memory.
+fn refuse_threads() -> io::Result<()> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads == 1 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "LocalSts::fork needs a process with one thread, and this one has {threads}: call it \
+         before anything that starts threads (a runtime, the test harness), or use \
+         LocalSts::start"
+    )))
+}
+
+#[allow(unsafe_code)]
+fn fork_process() -> nix::Result<ForkResult> {
+    // SAFETY: the caller has made sure that this thread is the only one, so no lock can be held
+    // by a thread that the child lacks, and the child may do whatever the parent may.
+    unsafe { fork() }
+}
+
+/// The life of the child. Nothing may unwind or return into the code of the parent.
+fn serve_and_exit(parent: Pid, listener: TcpListener) -> ! {
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above.
+        if getppid() == parent {
+            reset_signals()?;
+            server::run(listener, pending())?;
+        }
+        io::Result::Ok(())
+    }));
+    exit(i32::from(!matches!(served, Ok(Ok(())))))
+}
+
+/// Puts away the parent's handlers, which would act on a copy of its state.
+#[allow(unsafe_code)]
+fn reset_signals() -> io::Result<()> {
+    for one in Signal::iterator() {
+        let handler = match one {
+            Signal::SIGKILL | Signal::SIGSTOP => continue,
+            // Ctrl-C and Ctrl-\ go to all of the terminal's foreground processes, but the server
+            // has to outlast an orderly shutdown of its parent. Writes to a closed socket are
+            // to fail, as everywhere in Rust.
+            Signal::SIGINT | Signal::SIGQUIT | Signal::SIGPIPE => SigHandler::SigIgn,
+            _ => SigHandler::SigDfl,
+        };
+        // SAFETY: neither disposition runs any code of ours.
+        unsafe { signal(one, handler) }?;
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+#[allow(unsafe_code)]
+fn exit(code: i32) -> ! {
+    // SAFETY: ends the process at once; exit handlers belong to the parent and are not to run.
+    unsafe { nix::libc::_exit(code) }
+}

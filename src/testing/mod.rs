@@ -1,0 +1,109 @@
+//! Tools to test programs that live on temporary credentials: an embedded STS.
+//!
+//! [`LocalSts`] answers `AssumeRole` and `GetCallerIdentity` on the loopback as the real service
+//! does, keeps a log of the calls, and fails on demand. It needs no network and no AWS account,
+//! and it checks no signatures: any credentials will do to sign with.
+//!
+//! # Testing your own program
+//!
+//! Start the server, point your STS client to its URL, and see what happens:
+//!
+//! ```
+//! use aws_sdk_sts::config::{BehaviorVersion, Credentials, Region};
+//! use shmcreds::testing::{Fault, LocalSts, Times};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sts = LocalSts::start()?;
+//! let config = aws_sdk_sts::Config::builder()
+//!     .behavior_version(BehaviorVersion::latest())
+//!     .region(Region::new("us-east-1"))
+//!     .credentials_provider(Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "test"))
+//!     .endpoint_url(sts.url())
+//!     .build();
+//! let client = aws_sdk_sts::Client::from_conf(config);
+//!
+//! // The first attempt fails, and the client has to try again.
+//! sts.inject(Fault::Status(503), Times::Next(1))?;
+//! let answer = client
+//!     .assume_role()
+//!     .role_arn("arn:aws:iam::123456789012:role/app")
+//!     .role_session_name("worker")
+//!     .send()
+//!     .await?;
+//!
+//! let credentials = answer.credentials().expect("AssumeRole gives credentials");
+//! let calls = sts.calls()?;
+//! assert_eq!(calls.len(), 2);
+//! assert_eq!(calls[0].status, Some(503));
+//! assert_eq!(calls[1].issued_access_key_id.as_deref(), Some(credentials.access_key_id()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program that you cannot hand a client takes the URL from its environment: the AWS SDKs and
+//! the command line tools read `AWS_ENDPOINT_URL_STS`. They want credentials to sign with and a
+//! region as well:
+//!
+//! ```no_run
+//! # use shmcreds::testing::LocalSts;
+//! # fn main() -> std::io::Result<()> {
+//! let sts = LocalSts::start()?;
+//! let status = std::process::Command::new("my-server")
+//!     .env("AWS_ENDPOINT_URL_STS", sts.url())
+//!     .env("AWS_REGION", "us-east-1")
+//!     .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+//!     .env("AWS_SECRET_ACCESS_KEY", "any")
+//!     .status()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Servers that fork
+//!
+//! A process with threads cannot safely fork. For the tests of a prefork server there is
+//! [`LocalSts::fork`], which puts the server into a child process; call it while the process has
+//! one thread still (not under the harness of `cargo test`, which runs each test on a thread of
+//! its own). Workers forked later may use the handle that they inherit: to read the log, to
+//! inject faults. Their drop of it does not stop the server.
+//!
+//! # What can go wrong
+//!
+//! [`Settings`] hold for all calls until they are replaced: latency, lifetime, the server's clock,
+//! the size of tokens. A [`Fault`] befalls the [next so many calls](Times::Next), or
+//! [every call until it is cleared](Times::UntilCleared).
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use shmcreds::testing::{Fault, LocalSts, Settings, Times};
+//! # fn main() -> std::io::Result<()> {
+//! let sts = LocalSts::start()?;
+//! sts.configure(Settings::new().lifetime(Duration::from_secs(2)).date_skew(-300))?;
+//! sts.inject(Fault::Throttling, Times::Next(2))?;
+//! sts.inject(Fault::BlackHole, Times::UntilCleared)?;
+//! // …
+//! sts.clear_faults()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Anybody on this machine can reach the port, and control the server through it. The credentials
+//! it issues are worth nothing elsewhere.
+
+mod child;
+mod clock;
+mod control;
+mod credentials;
+mod fault;
+mod local_sts;
+mod log;
+mod query;
+mod server;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use clock::ManualClock;
+pub use fault::{Fault, Settings, Times};
+pub use local_sts::LocalSts;
+pub use log::Call;
