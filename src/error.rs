@@ -127,6 +127,14 @@ impl Fault {
         self
     }
 
+    pub(crate) fn caused_by(
+        mut self,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
     /// Names the operation and the session.
     pub(crate) fn during(self, operation: &'static str, session: &str) -> Error {
         Error(Box::new(Inner {

@@ -1,7 +1,6 @@
 //! One set of temporary AWS credentials, in shared memory, for all the processes of a server.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-#![allow(dead_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("shmcreds needs Linux: futexes, pidfds and open-file-description locks");
@@ -11,8 +10,10 @@ mod clock;
 mod error;
 mod name;
 mod refresh;
+mod sdk;
 mod segment;
 mod seqlock;
+mod session;
 mod source;
 mod stage;
 mod sys;
@@ -20,4 +21,5 @@ mod sys;
 pub mod testing;
 
 pub use error::{Error, ErrorKind};
+pub use session::{LastFailure, Reader, SharedSession, SharedSessionBuilder, State, Status};
 pub use source::{AssumeRole, Failure, FailureClass, Fetched, Fetching, Provider, Source};

@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use super::desk::Seat;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
@@ -85,8 +86,8 @@ fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder
 pub(crate) enum Outcome {
     /// This process is elected.
     Won(Elected),
-    /// Another process is.
-    Held(Holder),
+    /// Another process is; the seat comes back.
+    Held(Seat, Holder),
 }
 
 /// Proof of the election; dropping it resigns.
@@ -94,7 +95,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<View>,
-    locks: Arc<LockFile>,
+    seat: Seat,
     /// The predecessor died or hung instead of resigning.
     pub(crate) takeover: bool,
 }
@@ -106,12 +107,14 @@ impl Elected {
     }
 
     pub(crate) fn locks(&self) -> &LockFile {
-        &self.locks
+        self.seat.locks()
     }
 
-    /// Gives the election back and keeps the view, to tell the others.
-    pub(crate) fn resign(self) -> Arc<View> {
-        Arc::clone(&self.view)
+    /// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
+    pub(crate) fn resign(self) {
+        let view = Arc::clone(&self.view);
+        drop(self);
+        view.announce();
     }
 }
 
@@ -126,31 +129,26 @@ impl Drop for Elected {
             Ordering::Release,
             Ordering::Relaxed,
         );
-        self.locks.unlock(self.ticket.byte());
+        // The seat is freed after this: no other thread of this process can stand while its own lock
+        // makes the word look vacant.
+        self.locks().unlock(self.ticket.byte());
     }
 }
 
-/// Stands for election. The lease runs from `now` for `lease`. One candidate per process at a time:
-/// the desk sees to that.
-pub(crate) fn stand(
-    view: View,
-    locks: &Arc<LockFile>,
-    now: u64,
-    lease: Duration,
-) -> Result<Outcome, Fault> {
-    let ticket = lock_ticket(locks, now.saturating_add(as_nanos(lease)))?;
-    let outcome = exchange(&view, locks, now, ticket);
+/// Stands for election. The lease runs from `now` for `lease`.
+pub(crate) fn stand(seat: Seat, view: View, now: u64, lease: Duration) -> Result<Outcome, Fault> {
+    let ticket = lock_ticket(seat.locks(), now.saturating_add(as_nanos(lease)))?;
+    let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
-            let (view, locks) = (Arc::new(view), Arc::clone(locks));
-            Ok(Outcome::Won(Elected { ticket, view, locks, takeover }))
+            Ok(Outcome::Won(Elected { ticket, view: Arc::new(view), seat, takeover }))
         }
         Ok(Err(holder)) => {
-            locks.unlock(ticket.byte());
-            Ok(Outcome::Held(holder))
+            seat.locks().unlock(ticket.byte());
+            Ok(Outcome::Held(seat, holder))
         }
         Err(fault) => {
-            locks.unlock(ticket.byte());
+            seat.locks().unlock(ticket.byte());
             Err(fault)
         }
     }

@@ -11,7 +11,6 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    desk::Seat,
     election::Elected,
     policy::Windows,
     publish::{self, Basis},
@@ -32,22 +31,18 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) struct Recipe {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) windows: Windows,
-    /// The longest a source call may take.
-    pub(crate) call_limit: Duration,
 }
 
 impl Recipe {
     /// How long the election lasts: no honest call takes longer.
     pub(crate) fn lease(&self) -> Duration {
-        self.call_limit + LEASE_MARGIN
+        self.source.timeout().saturating_add(LEASE_MARGIN)
     }
 }
 
-/// What the thread works with. Dropped in this order: the election first, then the seat, so that
-/// no other thread of this process stands while its own lock makes the word look vacant.
+/// What the thread works with.
 struct Work {
     elected: Elected,
-    seat: Seat,
     session: String,
     recipe: Recipe,
     clock: Clock,
@@ -59,13 +54,12 @@ struct Work {
 /// `System` when the kernel gives no thread.
 pub(crate) fn start(
     elected: Elected,
-    seat: Seat,
     session: &str,
     recipe: &Recipe,
     clock: &Clock,
 ) -> Result<JoinHandle<()>, Fault> {
     let session = session.to_owned();
-    let work = Work { elected, seat, session, recipe: recipe.clone(), clock: clock.clone() };
+    let work = Work { elected, session, recipe: recipe.clone(), clock: clock.clone() };
     Builder::new()
         .name("shmcreds-fetch".into())
         .spawn(move || refresh(work))
@@ -90,7 +84,7 @@ fn refresh(work: Work) {
         Err(failure) => record(&work, basis, &failure),
     }
     reach(Stage::Published);
-    resign(work);
+    work.elected.resign();
 }
 
 fn record(work: &Work, basis: Basis, failure: &Failure) {
@@ -100,18 +94,10 @@ fn record(work: &Work, basis: Basis, failure: &Failure) {
     }
 }
 
-/// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
-fn resign(work: Work) {
-    let Work { elected, seat, .. } = work;
-    let view = elected.resign();
-    drop(seat);
-    view.announce();
-}
-
 /// One call of the source, in a runtime of its own. A panic in the user's code is a failure.
 fn call(work: &Work) -> Result<Fetched, Failure> {
     work.elected.view().count(Counter::SourceCalls);
-    let limit = work.recipe.call_limit;
+    let limit = work.recipe.source.timeout();
     let called = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -22,7 +22,7 @@ use crate::{
         futex,
         lock::LockFile,
         mapping::{Access, Mapping},
-        object::{self, Object},
+        object::{self, Inode, Object},
     },
 };
 
@@ -64,7 +64,17 @@ impl Segment {
 
     /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
-        let object = object::open(&name.segment())?;
+        Segment::checked(object::open(&name.segment())?)
+    }
+
+    /// The same segment, checked and mapped once more: for a forked child, whose inherited mapping
+    /// is not locked in RAM.
+    pub(crate) fn again(&self) -> Result<Self, Fault> {
+        let fd = self.fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e))?;
+        Segment::checked(Object::checked("the segment", fd)?)
+    }
+
+    fn checked(object: Object) -> Result<Self, Fault> {
         if object.bytes == 0 {
             let text = "the segment is empty; its creator may have been killed";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
@@ -136,10 +146,24 @@ pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     }
 }
 
-/// Removes both names.
-pub(crate) fn remove(name: &SessionName) {
-    object::unlink(&name.segment());
-    object::unlink(&name.lock());
+/// Removes both names, if they are still those of the session with that lock file.
+pub(crate) fn remove(name: &SessionName, lock: Inode) {
+    if lock_inode(name) == Some(lock) {
+        object::unlink(&name.segment());
+        object::unlink(&name.lock());
+    }
+}
+
+/// Removes the lock file alone, where no segment came of it.
+pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
+    if lock_inode(name) == Some(lock) {
+        object::unlink(&name.lock());
+    }
+}
+
+/// What the name of the lock file leads to now.
+pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
+    object::inode_by_name(&name.lock())
 }
 
 /// A live process that uses the session `name`: its creator if that lives, or any that has the
@@ -163,7 +187,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn has_open(pid: u32, inode: object::Inode) -> bool {
+fn has_open(pid: u32, inode: Inode) -> bool {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()).any(|meta| inode.is(&meta))
 }

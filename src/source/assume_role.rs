@@ -7,7 +7,7 @@ use std::{fmt, future::Future, time::Duration};
 use aws_credential_types::provider::ProvideCredentials;
 use sha2::{Digest, Sha256};
 
-use super::{Fetching, Provider, Source, provider::within, validate};
+use super::{Fetching, Provider, Source, validate};
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -260,8 +260,12 @@ impl Source for AssumeRole {
         validate::assume_role(self)
     }
 
+    fn timeout(&self) -> Duration {
+        self.operation_timeout
+    }
+
     fn fetch(&self) -> Fetching<'_> {
-        Box::pin(within(self.operation_timeout, &self.role_arn, call::assume_role(self)))
+        Box::pin(call::assume_role(self))
     }
 }
 

@@ -9,7 +9,12 @@ mod failure;
 mod provider;
 mod validate;
 
-use std::{fmt, future::Future, pin::Pin, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::Credentials;
 
@@ -34,6 +39,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// A sentence that names the field, the value's problem and the rule.
     fn validate(&self) -> Result<(), String>;
+
+    /// The longest that one fetch may take: it is given up then, and a process that has not answered
+    /// by a few seconds later loses the election to another.
+    fn timeout(&self) -> Duration;
 
     /// Fetches a new set. Called inside a tokio runtime, by the elected process only.
     fn fetch(&self) -> Fetching<'_>;

@@ -104,21 +104,13 @@ impl Source for Provider {
         validate::timeout("timeout", Some(self.timeout))
     }
 
-    fn fetch(&self) -> Fetching<'_> {
-        Box::pin(within(self.timeout, &self.description, self.ask()))
+    fn timeout(&self) -> Duration {
+        self.timeout
     }
-}
 
-/// Bounds a whole fetch, whatever the clients in it were told.
-pub(super) async fn within<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        let text = format!("{what}: no answer within {limit:?}");
-        Err(Failure::new(FailureClass::Transient, text))
-    })
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(self.ask())
+    }
 }
 
 #[cfg(test)]
@@ -171,15 +163,6 @@ mod tests {
         assert_eq!(failure.class(), FailureClass::Terminal);
         assert!(failure.message().starts_with("broken: "), "{failure}");
         assert!(failure.message().ends_with("nothing configured"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn a_provider_that_hangs_is_given_up() {
-        let source = Provider::new("slow", std::future::pending::<Credentials>)
-            .timeout(Duration::from_millis(5));
-        let failure = source.fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Transient);
-        assert_eq!(failure.message(), "slow: no answer within 5ms");
     }
 
     #[test]

@@ -99,7 +99,8 @@ pub(crate) fn unlink(name: &str) -> bool {
 }
 
 impl Object {
-    fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
+    /// Checks that the open object is a regular file of this user, for this user alone.
+    pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
         if kind != SFlag::S_IFREG {

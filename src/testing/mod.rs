@@ -107,3 +107,5 @@ pub use clock::ManualClock;
 pub use fault::{Fault, Settings, Times};
 pub use local_sts::LocalSts;
 pub use log::Call;
+
+pub use crate::stage::{Stage, armed::signal_at};

@@ -1,0 +1,87 @@
+//! The session as a credentials provider of the AWS SDK.
+
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, SdkConfig, identity::IdentityCache};
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
+
+use crate::{
+    error::{Error, ErrorKind},
+    session::{Inner, SharedSession, waiters::Waiters},
+};
+
+impl SharedSession {
+    /// A configuration for every client of the AWS SDK: Region and the rest from the environment as
+    /// usual, credentials from the segment on every request (the SDK's own cache is off, so that the
+    /// next request sees a rotation).
+    ///
+    /// ```
+    /// # async fn example(session: shmcreds::SharedSession) {
+    /// let s3 = aws_sdk_s3::Client::new(&session.sdk_config().await);
+    /// # }
+    /// ```
+    pub async fn sdk_config(&self) -> SdkConfig {
+        aws_config::defaults(BehaviorVersion::latest())
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(self.provider().clone())
+            .load()
+            .await
+    }
+}
+
+impl ProvideCredentials for SharedSession {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        provide(self.inner())
+    }
+}
+
+/// The provider of all clones of a session.
+pub(crate) fn provider(inner: Arc<Inner>) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(FromSegment(inner))
+}
+
+/// Not the session itself, which holds the provider.
+#[derive(Debug)]
+struct FromSegment(Arc<Inner>);
+
+impl ProvideCredentials for FromSegment {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        provide(&self.0)
+    }
+}
+
+/// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
+fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
+    match inner.quick().or_else(|| inner.at_once()) {
+        Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
+        None => future::ProvideCredentials::new(wait(inner)),
+    }
+}
+
+async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
+    let answer = Waiters::join(inner)
+        .map_err(|error| CredentialsError::provider_error(inner.no_thread(error)))?
+        .await;
+    match answer {
+        Ok(answer) => answer.map_err(|error| credentials_error(inner, error)),
+        Err(_) => Err(CredentialsError::unhandled("the waiting thread ended without an answer")),
+    }
+}
+
+fn credentials_error(inner: &Inner, error: Arc<Error>) -> CredentialsError {
+    match error.kind() {
+        // Lets a chain of providers go on.
+        ErrorKind::NoSource => CredentialsError::not_loaded(error),
+        ErrorKind::Timeout => CredentialsError::provider_timed_out(inner.deadline()),
+        ErrorKind::InvalidInput => CredentialsError::invalid_configuration(error),
+        _ => CredentialsError::provider_error(error),
+    }
+}

@@ -1,0 +1,151 @@
+//! The description of a session, before it is made or opened.
+
+use std::{fmt, process, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    SharedSession,
+    registry::{self, Settings},
+};
+use crate::{
+    clock::Clock,
+    error::{Error, ErrorKind, Fault},
+    name::SessionName,
+    refresh::{election, policy::Windows, refresher::Recipe},
+    segment::{Fingerprint, Header},
+    source::Source,
+};
+
+/// Describes a session; made by [`SharedSession::builder`].
+///
+/// Everything is checked by [`create`](Self::create) and [`attach`](Self::attach), before anything
+/// is made.
+pub struct SharedSessionBuilder {
+    name: String,
+    source: Option<Arc<dyn Source>>,
+    windows: Windows,
+    deadline: Option<Duration>,
+    clock: Option<Clock>,
+}
+
+impl SharedSessionBuilder {
+    pub(super) fn new(name: String) -> Self {
+        let windows = Windows::default();
+        SharedSessionBuilder { name, source: None, windows, deadline: None, clock: None }
+    }
+
+    /// Where new sets come from: [`AssumeRole`](crate::AssumeRole),
+    /// [`Provider`](crate::Provider), or a [`Source`] of your own.
+    pub fn source(mut self, source: impl Source) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// How long before expiry a set is refreshed in the background (`advisory`), and how long
+    /// before it callers wait a moment for the new one (`mandatory`, at most the other and at most
+    /// a tenth of the set's life). By default 5, 15 or 60 minutes by the set's life, and one
+    /// minute. A set is never refreshed in the first half of its life.
+    pub fn windows(mut self, advisory: Duration, mandatory: Duration) -> Self {
+        self.windows = Windows(Some((advisory, mandatory)));
+        self
+    }
+
+    /// How long a caller waits when there is nothing valid. 30 s by default.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Replaces the kernel's clock.
+    #[cfg(feature = "testing")]
+    pub fn clock(mut self, clock: &crate::testing::ManualClock) -> Self {
+        self.clock = Some(Clock::Manual(clock.clone()));
+        self
+    }
+
+    /// Makes the session. Fetches nothing: the first caller that needs credentials does. Leaves no
+    /// thread, socket or child behind, and so belongs before `fork`.
+    ///
+    /// A segment that killed processes have left is replaced.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a wrong name, source or setting;
+    /// [`InUse`](ErrorKind::InUse) with the pid of a live process that uses the name;
+    /// [`NoSpace`](ErrorKind::NoSpace) when shared memory is full or missing;
+    /// [`ForeignOwner`](ErrorKind::ForeignOwner), [`InsecureMode`](ErrorKind::InsecureMode) or
+    /// [`NotAFile`](ErrorKind::NotAFile) when something else has the name.
+    pub fn create(self) -> Result<SharedSession, Error> {
+        let name = self.name.clone();
+        self.make().map_err(|fault| fault.during("create", &name))
+    }
+
+    /// Opens the session, as [`SharedSession::attach`] does, with these settings; what is not set
+    /// is inherited from the process that forked this one. With a source, this process can be
+    /// elected to refresh.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::attach`], and [`WrongSource`](ErrorKind::WrongSource) when the
+    /// session has another source than this one.
+    pub fn attach(self) -> Result<SharedSession, Error> {
+        let name = self.name.clone();
+        self.open().map_err(|fault| fault.during("attach", &name))
+    }
+
+    fn make(self) -> Result<SharedSession, Fault> {
+        let (name, settings) = self.check()?;
+        let Some(recipe) = &settings.recipe else {
+            return Err(invalid("source: none is given; a session needs one to fetch its set"));
+        };
+        let fingerprint = fingerprint(&*recipe.source);
+        let header =
+            || Ok(Header { instance: election::random()?, creator: process::id(), fingerprint });
+        let (home, segment) = registry::create(name, header, settings)?;
+        Ok(SharedSession::new(home, segment))
+    }
+
+    fn open(self) -> Result<SharedSession, Fault> {
+        let (name, settings) = self.check()?;
+        let expected = settings.recipe.as_ref().map(|recipe| fingerprint(&*recipe.source));
+        let (home, segment) = registry::attach(name, settings)?;
+        if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
+            let text = "the session has another source than the one given here; \
+                        give both the same one, or choose another name";
+            return Err(Fault::new(ErrorKind::WrongSource, text));
+        }
+        Ok(SharedSession::new(home, segment))
+    }
+
+    fn check(self) -> Result<(SessionName, Settings), Fault> {
+        let name = SessionName::new(&self.name)?;
+        self.windows.validate().map_err(invalid)?;
+        if self.deadline == Some(Duration::ZERO) {
+            return Err(invalid("deadline: is zero; it must be longer"));
+        }
+        let windows = self.windows;
+        let recipe = self.source.map(|source| Recipe { source, windows });
+        if let Some(recipe) = &recipe {
+            recipe.source.validate().map_err(invalid)?;
+        }
+        Ok((name, Settings { recipe, clock: self.clock, deadline: self.deadline }))
+    }
+}
+
+impl fmt::Debug for SharedSessionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSessionBuilder")
+            .field("name", &self.name)
+            .field("source", &self.source)
+            .field("windows", &self.windows)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+fn invalid(text: impl Into<String>) -> Fault {
+    Fault::new(ErrorKind::InvalidInput, text)
+}
+
+fn fingerprint(source: &dyn Source) -> Fingerprint {
+    Sha256::digest(source.describe()).into()
+}

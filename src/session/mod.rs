@@ -1,0 +1,361 @@
+//! The session: what programs hold.
+
+mod builder;
+mod reader;
+mod registry;
+mod snapshot;
+mod status;
+mod wait;
+pub(crate) mod waiters;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+
+pub use builder::SharedSessionBuilder;
+pub use reader::Reader;
+pub use status::{LastFailure, State, Status};
+
+use self::{
+    registry::Home,
+    snapshot::{Phase, Snapshot},
+    wait::Need,
+    waiters::Waiters,
+};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    refresh::{
+        election::{self, Outcome},
+        refresher,
+    },
+    sdk,
+    segment::{Counter, Segment},
+};
+
+/// How long a caller in the mandatory window waits for the refresh in flight.
+const MANDATORY_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a process looks, in the advisory window, whether somebody refreshes. Nanoseconds.
+const PROBE_INTERVAL: u64 = 50_000_000;
+
+/// One set of temporary credentials, shared by all processes that hold the session.
+///
+/// Made by [`create`](SharedSessionBuilder::create) in the parent, before it forks, and by
+/// [`attach`](Self::attach) in its workers. Clones are cheap and share everything. The session
+/// ends, and its names disappear, when the process that created it drops its last handle; forked
+/// children that drop theirs change nothing.
+///
+/// # Errors of all methods that give credentials
+/// None as long as there is a set that has not expired. Otherwise
+/// [`SourceTerminal`](ErrorKind::SourceTerminal) or [`SourceTransient`](ErrorKind::SourceTransient)
+/// with what the source said (for every process, while the shared back-off lasts),
+/// [`Timeout`](ErrorKind::Timeout) at the deadline, [`NoSource`](ErrorKind::NoSource) when this
+/// process may only read and nobody else refreshed in time.
+///
+/// ```
+/// # use std::time::{Duration, SystemTime};
+/// # use aws_credential_types::Credentials;
+/// use shmcreds::{Provider, SharedSession};
+///
+/// # let name = format!("doc-session-{}", std::process::id());
+/// # let name = name.as_str();
+/// # let make = || async {
+/// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+/// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+/// # };
+/// let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+/// // In a worker, after fork:
+/// let worker = SharedSession::attach(name)?;
+/// assert_eq!(worker.credentials()?.access_key_id(), session.credentials()?.access_key_id());
+/// assert_eq!(worker.status()?.source_calls(), 1);
+/// # Ok::<(), shmcreds::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedSession {
+    inner: Arc<Inner>,
+    /// One for all clones: each new one would be a partition of its own in an identity cache.
+    provider: SharedCredentialsProvider,
+}
+
+impl SharedSession {
+    fn new(home: Arc<Home>, segment: Arc<Segment>) -> Self {
+        let inner = Arc::new(Inner {
+            home,
+            segment,
+            snapshot: ArcSwapOption::empty(),
+            next_probe: AtomicU64::new(0),
+            waiters: Waiters::default(),
+        });
+        SharedSession { provider: sdk::provider(Arc::clone(&inner)), inner }
+    }
+
+    /// Starts to describe the session `name`: 1 to 64 ASCII letters, digits, `.`, `_` or `-`, the
+    /// first a letter or digit. Nothing is checked or made yet.
+    pub fn builder(name: impl Into<String>) -> SharedSessionBuilder {
+        SharedSessionBuilder::new(name.into())
+    }
+
+    /// The session `name` that a parent of this process created, or another process of the same
+    /// user. A forked child has the parent's source and can be elected; a process that only knows
+    /// the name can read (give it a source by [`SharedSessionBuilder::attach`]).
+    ///
+    /// # Errors
+    /// [`Absent`](ErrorKind::Absent), [`ForeignOwner`](ErrorKind::ForeignOwner),
+    /// [`InsecureMode`](ErrorKind::InsecureMode), [`NotAFile`](ErrorKind::NotAFile),
+    /// [`TooSmall`](ErrorKind::TooSmall), [`Uninitialized`](ErrorKind::Uninitialized) after half a
+    /// second, [`WrongMagic`](ErrorKind::WrongMagic), [`WrongVersion`](ErrorKind::WrongVersion),
+    /// [`BadChecksum`](ErrorKind::BadChecksum), [`InvalidInput`](ErrorKind::InvalidInput).
+    pub fn attach(name: impl AsRef<str>) -> Result<Self, Error> {
+        SharedSession::builder(name.as_ref()).attach()
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.inner.home.name.as_str()
+    }
+
+    /// The current credentials. Nothing shared is written and no system call is made while the set
+    /// is fresh. In the advisory window the set comes at once, and one process refreshes in the
+    /// background; in the last minute it may come after a short wait. Blocks only when there is
+    /// nothing valid.
+    ///
+    /// # Errors
+    /// See [`SharedSession`].
+    #[inline]
+    pub fn credentials(&self) -> Result<Credentials, Error> {
+        match self.inner.quick() {
+            Some(credentials) => Ok(credentials),
+            None => self.inner.credentials(),
+        }
+    }
+
+    /// A handle for one thread that lends the credentials: the fastest way to read them often.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.inner))
+    }
+
+    /// Waits for a set newer than the current one, fetched by this process or by whoever is at it.
+    /// Honours the back-off after a failure.
+    ///
+    /// # Errors
+    /// The source's error, [`Timeout`](ErrorKind::Timeout) or [`NoSource`](ErrorKind::NoSource);
+    /// the set that was there stays.
+    pub fn refresh(&self) -> Result<Credentials, Error> {
+        let generation = self.inner.segment.view().sets().version().generation();
+        self.inner
+            .wait(Need::After(generation), self.inner.home.deadline)
+            .map(|snapshot| snapshot.credentials.clone())
+            .map_err(|fault| self.inner.fault("refresh", fault))
+    }
+
+    /// Says that AWS rejected `access_key_id`. If it is the current one, the next caller that needs
+    /// credentials gets newer ones; true for the first who says so. A key that has been replaced
+    /// already changes nothing.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) when the segment cannot be written.
+    pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
+        self.inner.invalidate(access_key_id).map_err(|fault| self.inner.fault("invalidate", fault))
+    }
+
+    /// How the session is. Cheap, takes no lock and disturbs nobody.
+    ///
+    /// # Errors
+    /// [`BadChecksum`](ErrorKind::BadChecksum) when the segment was damaged.
+    pub fn status(&self) -> Result<Status, Error> {
+        Status::of(&self.inner).map_err(|fault| self.inner.fault("status", fault))
+    }
+
+    pub(crate) fn provider(&self) -> &SharedCredentialsProvider {
+        &self.provider
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for SharedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.inner, f)
+    }
+}
+
+/// What all clones of a handle share.
+pub(crate) struct Inner {
+    home: Arc<Home>,
+    segment: Arc<Segment>,
+    /// The newest set that this process has decoded.
+    snapshot: ArcSwapOption<Snapshot>,
+    /// When this process next looks whether somebody refreshes.
+    next_probe: AtomicU64,
+    waiters: Waiters,
+}
+
+impl Inner {
+    /// The credentials, if that takes no looking around: the way of nearly all reads.
+    #[inline]
+    pub(crate) fn quick(&self) -> Option<Credentials> {
+        let snapshot = self.snapshot.load();
+        let snapshot = snapshot.as_ref()?;
+        let current = self.is_current(snapshot) && snapshot.is_verified(self.home.clock.tick());
+        current.then(|| snapshot.credentials.clone())
+    }
+
+    /// Relaxed: a later version may be missed by the time that stores take to arrive.
+    #[inline]
+    fn is_current(&self, snapshot: &Snapshot) -> bool {
+        self.segment.view().sets().version() == snapshot.version
+    }
+
+    /// The credentials, after whatever it takes.
+    pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
+        self.obtain()
+            .map(|snapshot| snapshot.credentials.clone())
+            .map_err(|fault| self.fault("credentials", fault))
+    }
+
+    /// The set to use now; waits if it has to.
+    fn obtain(&self) -> Result<Arc<Snapshot>, Fault> {
+        match self.without_waiting()? {
+            Ok(snapshot) => Ok(snapshot),
+            Err(Some(snapshot)) => self.patiently(snapshot),
+            Err(None) => self.wait(Need::Valid, self.home.deadline),
+        }
+    }
+
+    /// The credentials if no waiting is needed, although something may have to be started.
+    pub(crate) fn at_once(&self) -> Option<Credentials> {
+        self.without_waiting().ok()?.ok().map(|snapshot| snapshot.credentials.clone())
+    }
+
+    /// The set, or, where waiting would do good, the set that is there until then.
+    fn without_waiting(&self) -> Result<Result<Arc<Snapshot>, Option<Arc<Snapshot>>>, Fault> {
+        let tick = self.home.clock.tick();
+        let now = self.home.clock.boot();
+        let Some(snapshot) = self.newest()? else { return Ok(Err(None)) };
+        match snapshot.phase(now) {
+            Phase::Fresh => {}
+            Phase::Advisory => self.nudge(now),
+            Phase::Mandatory if snapshot.was_waited_for() => self.nudge(now),
+            Phase::Mandatory => return Ok(Err(Some(snapshot))),
+            Phase::Expired => return Ok(Err(None)),
+        }
+        snapshot.verify(tick);
+        Ok(Ok(snapshot))
+    }
+
+    /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
+    /// is valid.
+    fn patiently(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
+        let rejected = snapshot.version.is_stale();
+        let limit = if rejected { self.home.deadline } else { MANDATORY_PATIENCE };
+        let waited = self.wait(Need::After(snapshot.version.generation()), limit);
+        waited.or_else(|fault| {
+            snapshot.set_waited_for();
+            if snapshot.phase(self.home.clock.boot()) == Phase::Expired {
+                return Err(fault);
+            }
+            Ok(snapshot)
+        })
+    }
+
+    /// The newest set, decoded once per process.
+    fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
+        let known = self.snapshot.load_full();
+        if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
+            return Ok(Some(snapshot));
+        }
+        let read = Snapshot::read(self.segment.view())?.map(Arc::new);
+        self.snapshot.store(read.clone());
+        Ok(read)
+    }
+
+    /// Sees to it that somebody refreshes, without waiting for it. Failing to is no failure of the
+    /// caller, who has a valid set; the next one tries again.
+    fn nudge(&self, now: u64) {
+        let next = self.next_probe.load(Ordering::Relaxed);
+        if now < next {
+            return;
+        }
+        // Relaxed: two threads that both pass here are kept apart by the seat.
+        self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
+        if let Err(fault) = self.start_in_background(now) {
+            tracing::warn!(session = %self.home.name, "cannot refresh: {}", fault.message);
+        }
+    }
+
+    fn start_in_background(&self, now: u64) -> Result<(), Fault> {
+        let Some(recipe) = &self.home.recipe else { return Ok(()) };
+        let view = self.segment.view();
+        let generation = view.sets().version().generation();
+        let desk = &self.home.desk;
+        if wait::backoff(view, now).is_some()
+            || election::holder(view, desk.locks(), now)?.is_some()
+        {
+            return Ok(());
+        }
+        let Some(seat) = desk.try_sit() else { return Ok(()) };
+        let writable = self.segment.writable()?;
+        if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
+            let done = view.sets().version().generation() != generation;
+            if done || wait::backoff(view, now).is_some() {
+                elected.resign();
+            } else {
+                refresher::start(elected, self.home.name.as_str(), recipe, &self.home.clock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn invalidate(&self, access_key_id: &str) -> Result<bool, Fault> {
+        let Some(snapshot) = self.newest()? else { return Ok(false) };
+        if snapshot.credentials.access_key_id() != access_key_id {
+            return Ok(false);
+        }
+        let writable = self.segment.writable()?;
+        let marked = writable.sets().mark_stale(snapshot.version);
+        if marked {
+            writable.count(Counter::Invalidations);
+            writable.announce();
+        }
+        Ok(marked)
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.home.deadline
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    fn fault(&self, operation: &'static str, fault: Fault) -> Error {
+        fault.during(operation, self.home.name.as_str())
+    }
+
+    pub(crate) fn no_thread(&self, error: std::io::Error) -> Error {
+        self.fault("credentials", Fault::system("starting the waiting thread", error))
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSession")
+            .field("name", &self.home.name.as_str())
+            .field("generation", &self.segment.view().sets().version().generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The segment's words make no sense: only another program can have written them.
+fn damaged(what: &str) -> Fault {
+    Fault::new(ErrorKind::BadChecksum, format!("{what} in the segment fails its checksum"))
+}

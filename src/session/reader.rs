@@ -1,0 +1,66 @@
+//! The reader: a handle of one thread that lends the credentials.
+
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+
+use super::{Inner, snapshot::Snapshot};
+use crate::error::Error;
+
+/// Lends the current credentials to one thread, without counting references: a comparison of the
+/// generation and a look at the coarse clock per read.
+///
+/// ```
+/// # use std::time::{Duration, SystemTime};
+/// # use aws_credential_types::Credentials;
+/// # use shmcreds::{Provider, SharedSession};
+/// # let make = || async {
+/// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+/// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+/// # };
+/// # let name = format!("doc-reader-{}", std::process::id());
+/// # let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+/// let mut reader = session.reader();
+/// assert_eq!(reader.credentials()?.access_key_id(), "ASIAEXAMPLE");
+/// # Ok::<(), shmcreds::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    inner: Arc<Inner>,
+    snapshot: Option<Arc<Snapshot>>,
+    /// The tick at which this reader last looked.
+    tick: u64,
+}
+
+impl Reader {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Reader { inner, snapshot: None, tick: 0 }
+    }
+
+    /// The current credentials, as [`SharedSession::credentials`](crate::SharedSession::credentials)
+    /// gives them.
+    ///
+    /// # Errors
+    /// See [`SharedSession`](crate::SharedSession).
+    #[inline]
+    pub fn credentials(&mut self) -> Result<&Credentials, Error> {
+        let tick = self.inner.home.clock.tick();
+        let current = self.tick == tick
+            && self.snapshot.as_ref().is_some_and(|snapshot| self.inner.is_current(snapshot));
+        if !current {
+            self.look(tick)?;
+        }
+        match &self.snapshot {
+            Some(snapshot) => Ok(&snapshot.credentials),
+            None => unreachable!("a look that succeeds has found a set"),
+        }
+    }
+
+    #[cold]
+    fn look(&mut self, tick: u64) -> Result<(), Error> {
+        let looked = self.inner.obtain();
+        self.snapshot = Some(looked.map_err(|fault| self.inner.fault("credentials", fault))?);
+        self.tick = tick;
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! The sessions of this process: what a forked child finds of its parent's.
+//!
+//! The list also sees to it that a process opens a lock file once only: closing a second descriptor
+//! would drop the locks that the first one holds.
+
+use std::{
+    process,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    error::{ErrorKind, Fault},
+    name::SessionName,
+    refresh::{desk::Desk, refresher::Recipe},
+    segment::{self, Header, Segment},
+    sys::lock::LockFile,
+};
+
+/// What all handles of a session in a process, and in those forked from it, share. Plain data and
+/// descriptors: it survives fork.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) name: SessionName,
+    pub(super) desk: Arc<Desk>,
+    /// How to refresh; `None` for a reader.
+    pub(super) recipe: Option<Recipe>,
+    pub(super) clock: Clock,
+    pub(super) deadline: Duration,
+    segment: Arc<Segment>,
+    /// The process that made the session here; 0 when it was attached to.
+    creator: u32,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A forked child inherits the value and not the duty.
+        if self.creator == process::id() {
+            segment::remove(&self.name, self.desk.locks().inode());
+        }
+    }
+}
+
+/// The settings of a handle.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) recipe: Option<Recipe>,
+    pub(super) clock: Option<Clock>,
+    pub(super) deadline: Option<Duration>,
+}
+
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct Entry {
+    name: SessionName,
+    /// Outlives the handles while a refresh runs.
+    desk: Weak<Desk>,
+    home: Weak<Home>,
+}
+
+static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+fn sessions() -> MutexGuard<'static, Vec<Entry>> {
+    let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    sessions.retain(|entry| entry.desk.strong_count() > 0);
+    sessions
+}
+
+/// Makes the session `name`, alive in no process.
+pub(super) fn create(
+    name: SessionName,
+    header: impl FnOnce() -> Result<Header, Fault>,
+    settings: Settings,
+) -> Result<(Arc<Home>, Arc<Segment>), Fault> {
+    let mut sessions = sessions();
+    if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(|e| e.home.upgrade()) {
+        let user = if home.creator == 0 { process::id() } else { home.creator };
+        return Err(in_use(Some(user)));
+    }
+    let locks = segment::claim(&name)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
+    let made = header().and_then(|header| Segment::create(&name, header)).and_then(|segment| {
+        // From alone to together with others: the segment is finished.
+        locks.try_present().map(|_| Arc::new(segment))
+    });
+    let segment = match made {
+        Ok(segment) => segment,
+        Err(fault) => {
+            segment::remove_lock(&name, locks.inode());
+            return Err(fault);
+        }
+    };
+    Ok(enter(&mut sessions, name, Desk::new(locks), segment, settings, process::id()))
+}
+
+/// Opens the session `name`.
+pub(super) fn attach(
+    name: SessionName,
+    settings: Settings,
+) -> Result<(Arc<Home>, Arc<Segment>), Fault> {
+    let mut sessions = sessions();
+    let inode = segment::lock_inode(&name);
+    let known = sessions
+        .iter()
+        .filter(|entry| entry.name == name)
+        .filter_map(|entry| Some((entry.desk.upgrade()?, entry.home.upgrade())))
+        // A name that is gone leads to the session that this process has inherited.
+        .find(|(desk, home)| inode.map_or(home.is_some(), |inode| desk.locks().inode() == inode));
+    let Some((desk, home)) = known else {
+        let locks: LockFile = segment::join(&name)?;
+        let segment = Arc::new(Segment::open(&name)?);
+        return Ok(enter(&mut sessions, name, Desk::new(locks), segment, settings, 0));
+    };
+    let segment = Arc::new(match &home {
+        Some(home) => home.segment.again()?,
+        None => Segment::open(&name)?,
+    });
+    match home {
+        Some(home) if settings.is_default() => Ok((home, segment)),
+        Some(home) => Ok(enter(&mut sessions, name, desk, segment, settings.or(&home), 0)),
+        None => Ok(enter(&mut sessions, name, desk, segment, settings, 0)),
+    }
+}
+
+fn enter(
+    sessions: &mut Vec<Entry>,
+    name: SessionName,
+    desk: Arc<Desk>,
+    segment: Arc<Segment>,
+    settings: Settings,
+    creator: u32,
+) -> (Arc<Home>, Arc<Segment>) {
+    let home = Arc::new(Home {
+        name: name.clone(),
+        desk: Arc::clone(&desk),
+        recipe: settings.recipe,
+        clock: settings.clock.unwrap_or_default(),
+        deadline: settings.deadline.unwrap_or(DEFAULT_DEADLINE),
+        segment: Arc::clone(&segment),
+        creator,
+    });
+    let (desk, weak) = (Arc::downgrade(&desk), Arc::downgrade(&home));
+    sessions.push(Entry { name, desk, home: weak });
+    (home, segment)
+}
+
+impl Settings {
+    fn is_default(&self) -> bool {
+        self.recipe.is_none() && self.clock.is_none() && self.deadline.is_none()
+    }
+
+    /// What is not set is inherited.
+    fn or(self, home: &Home) -> Self {
+        Settings {
+            recipe: self.recipe.or_else(|| home.recipe.clone()),
+            clock: self.clock.or_else(|| Some(home.clock.clone())),
+            deadline: self.deadline.or(Some(home.deadline)),
+        }
+    }
+}
+
+fn in_use(pid: Option<u32>) -> Fault {
+    let user = match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "a process that this one cannot see".to_owned(),
+    };
+    let text = format!("{user} uses a session of that name; end it, or choose another name");
+    Fault::new(ErrorKind::InUse, text)
+}

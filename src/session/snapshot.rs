@@ -1,0 +1,113 @@
+//! A process's own decoded copy of the newest set.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use aws_credential_types::Credentials;
+
+use super::damaged;
+use crate::{
+    error::Fault,
+    refresh::policy::Points,
+    segment::{
+        View,
+        record::{SetRecord, Words},
+    },
+    seqlock::Version,
+};
+
+/// What the SDK calls the origin of the credentials.
+const PROVIDER_NAME: &str = "shmcreds";
+
+/// The state of a set at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Fresh,
+    Advisory,
+    /// In the last minute, or rejected by AWS.
+    Mandatory,
+    Expired,
+}
+
+/// One set. Its secrets are wiped when the SDK's `Credentials` are dropped.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) version: Version,
+    pub(super) credentials: Credentials,
+    pub(super) points: Points,
+    pub(super) fetched: u64,
+    /// The clock's tick at which the phase was last looked at and nothing was to be done.
+    verified: AtomicU64,
+    /// Somebody waited for a better set, in vain.
+    waited_for: AtomicBool,
+}
+
+impl Snapshot {
+    /// The newest set; `None` when there is none yet.
+    pub(super) fn read(view: &View) -> Result<Option<Self>, Fault> {
+        let mut words = Words::default();
+        match view.sets().read(&mut words) {
+            Some(version) => Snapshot::decode(version, &words).map(Some),
+            None if view.sets().version().generation() == 0 => Ok(None),
+            None => Err(damaged("the set")),
+        }
+    }
+
+    fn decode(version: Version, words: &[u64]) -> Result<Self, Fault> {
+        let record = SetRecord::decode(words).ok_or_else(|| damaged("the set"))?;
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let mut credentials = Credentials::builder()
+            .access_key_id(record.access_key_id)
+            .secret_access_key(record.secret_access_key)
+            .expiry(UNIX_EPOCH + Duration::from_nanos(record.expires_unix))
+            .provider_name(PROVIDER_NAME);
+        credentials.set_session_token(text(record.session_token));
+        credentials.set_account_id(text(record.account_id).map(Into::into));
+        Ok(Snapshot {
+            version,
+            credentials: credentials.build(),
+            points: Points {
+                advisory: record.advisory_boot,
+                mandatory: record.mandatory_boot,
+                expires: record.expires_boot,
+            },
+            fetched: record.fetched_boot,
+            verified: AtomicU64::new(u64::MAX),
+            waited_for: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn phase(&self, now: u64) -> Phase {
+        let Points { advisory, mandatory, expires } = self.points;
+        if now >= expires {
+            Phase::Expired
+        } else if now >= mandatory || self.version.is_stale() {
+            Phase::Mandatory
+        } else if now >= advisory {
+            Phase::Advisory
+        } else {
+            Phase::Fresh
+        }
+    }
+
+    /// Whether the set was looked at in this tick of the clock.
+    // Relaxed, here and below: the tick orders nothing but itself.
+    #[inline]
+    pub(super) fn is_verified(&self, tick: u64) -> bool {
+        self.verified.load(Ordering::Relaxed) == tick
+    }
+
+    pub(super) fn verify(&self, tick: u64) {
+        self.verified.store(tick, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_waited_for(&self) -> bool {
+        self.waited_for.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_waited_for(&self) {
+        self.waited_for.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,212 @@
+//! How a session is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{
+    Inner,
+    snapshot::{Phase, Snapshot},
+    wait::failure_of,
+};
+use crate::{
+    error::Fault,
+    refresh::election,
+    segment::record::{FailureRecord, Words},
+    source::Failure,
+};
+
+/// The state of the newest set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// There has been no set yet.
+    Empty,
+    /// Nothing is to be done.
+    Fresh,
+    /// Somebody should refresh in the background.
+    Advisory,
+    /// The set is about to expire, or AWS rejected it.
+    Mandatory,
+    /// The set has expired.
+    Expired,
+}
+
+impl State {
+    /// The state in one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Empty => "empty",
+            State::Fresh => "fresh",
+            State::Advisory => "advisory",
+            State::Mandatory => "mandatory",
+            State::Expired => "expired",
+        }
+    }
+}
+
+/// The newest failure of the source, if no set came after it.
+#[derive(Clone, Debug)]
+pub struct LastFailure {
+    failure: Failure,
+    at: SystemTime,
+    next_attempt_in: Duration,
+    in_a_row: u64,
+}
+
+impl LastFailure {
+    /// What the source said.
+    pub fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// When, on the wall clock of that moment.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// How long nobody asks the source again; zero when somebody may.
+    pub fn next_attempt_in(&self) -> Duration {
+        self.next_attempt_in
+    }
+
+    /// How many failures in a row, this one included.
+    pub fn in_a_row(&self) -> u64 {
+        self.in_a_row
+    }
+}
+
+/// How a session was at one moment; made by
+/// [`SharedSession::status`](crate::SharedSession::status). Holds no secret.
+#[derive(Clone, Debug)]
+pub struct Status {
+    state: State,
+    generation: u64,
+    access_key_tail: Option<String>,
+    expires_in: Duration,
+    refresh_in: Duration,
+    age: Option<Duration>,
+    refresher: Option<u32>,
+    failure: Option<LastFailure>,
+    counters: [u64; 5],
+    locked_in_ram: bool,
+}
+
+impl Status {
+    pub(super) fn of(inner: &Inner) -> Result<Self, Fault> {
+        let view = inner.segment.view();
+        let now = inner.home.clock.boot();
+        let set = Snapshot::read(view)?;
+        let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
+        let holder = election::holder(view, inner.home.desk.locks(), now)?;
+        Ok(Status {
+            state: set.as_ref().map_or(State::Empty, |set| state(set.phase(now))),
+            generation: set.as_ref().map_or(0, |set| set.version.generation()),
+            access_key_tail: set.as_ref().map(|set| tail(set.credentials.access_key_id())),
+            expires_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.expires)),
+            refresh_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.advisory)),
+            age: set.as_ref().map(|set| Duration::from_nanos(now.saturating_sub(set.fetched))),
+            refresher: holder.map(|holder| holder.pid),
+            failure: failure(inner, now),
+            counters: view.counters(),
+            locked_in_ram: inner.segment.locked_in_ram,
+        })
+    }
+
+    /// The state of the newest set.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// How many sets have been published.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The last four characters of the access key id.
+    pub fn access_key_tail(&self) -> Option<&str> {
+        self.access_key_tail.as_deref()
+    }
+
+    /// How long the set is valid; zero without one.
+    pub fn expires_in(&self) -> Duration {
+        self.expires_in
+    }
+
+    /// When the set is due to be refreshed; zero when it is now.
+    pub fn refresh_in(&self) -> Duration {
+        self.refresh_in
+    }
+
+    /// How long ago the set was fetched.
+    pub fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
+    /// The other process that is refreshing at this moment; 0 when this one cannot see its pid. A
+    /// process does not see itself here.
+    pub fn refresher(&self) -> Option<u32> {
+        self.refresher
+    }
+
+    /// The newest failure of the source, if no set came after it.
+    pub fn last_failure(&self) -> Option<&LastFailure> {
+        self.failure.as_ref()
+    }
+
+    /// How often the source was asked, by all processes together.
+    pub fn source_calls(&self) -> u64 {
+        self.counters[0]
+    }
+
+    /// How many sets were published.
+    pub fn published(&self) -> u64 {
+        self.counters[1]
+    }
+
+    /// How often the source failed.
+    pub fn failed(&self) -> u64 {
+        self.counters[2]
+    }
+
+    /// How often a process took over from one that died or hung while it refreshed.
+    pub fn takeovers(&self) -> u64 {
+        self.counters[3]
+    }
+
+    /// How many sets were rejected by [`SharedSession::invalidate`](crate::SharedSession::invalidate).
+    pub fn invalidations(&self) -> u64 {
+        self.counters[4]
+    }
+
+    /// Whether this process keeps the segment from being swapped out; false where `RLIMIT_MEMLOCK`
+    /// forbids it.
+    pub fn locked_in_ram(&self) -> bool {
+        self.locked_in_ram
+    }
+}
+
+fn state(phase: Phase) -> State {
+    match phase {
+        Phase::Fresh => State::Fresh,
+        Phase::Advisory => State::Advisory,
+        Phase::Mandatory => State::Mandatory,
+        Phase::Expired => State::Expired,
+    }
+}
+
+fn tail(key: &str) -> String {
+    let skip = key.chars().count().saturating_sub(4);
+    key.chars().skip(skip).collect()
+}
+
+fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {
+    let view = inner.segment.view();
+    let mut words = Words::default();
+    view.failures().read(&mut words)?;
+    let record = FailureRecord::decode(&words)?;
+    (record.generation == view.sets().version().generation()).then(|| LastFailure {
+        failure: failure_of(&record),
+        at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
+        next_attempt_in: Duration::from_nanos(record.next_attempt_boot.saturating_sub(now)),
+        in_a_row: record.in_a_row,
+    })
+}
