@@ -36,6 +36,11 @@ impl Desk {
         &self.locks
     }
 
+    /// Whether a thread of this process has the seat.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.seat.load(Ordering::Relaxed) & !WANTED == u64::from(process::id())
+    }
+
     /// The seat, if no other thread of this process has it.
     pub(crate) fn try_sit(self: &Arc<Self>) -> Option<Seat> {
         self.sit(0)

@@ -73,6 +73,11 @@ pub(crate) fn holder(view: &View, locks: &LockFile, now: u64) -> Result<Option<H
     holder_of(Ticket(word), locks, now)
 }
 
+/// Whether nobody is elected, dead or alive.
+pub(crate) fn is_vacant(view: &View) -> bool {
+    view.election().load(Ordering::Relaxed) == 0
+}
+
 fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
     if ticket.0 == 0 || now >= ticket.lease_end() || ticket.byte() < 0 {
         return Ok(None);
@@ -108,6 +113,14 @@ impl Elected {
 
     pub(crate) fn locks(&self) -> &LockFile {
         self.seat.locks()
+    }
+
+    /// Whether nobody else was elected meanwhile: false for a process that was stopped for longer
+    /// than its lease.
+    pub(crate) fn holds(&self) -> bool {
+        // Relaxed: this only saves a needless call. Whether a set may be published is decided by
+        // the exchange of its version.
+        self.view.election().load(Ordering::Relaxed) == self.ticket.0
     }
 
     /// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.

@@ -71,8 +71,12 @@ fn refresh(work: Work) {
         work.elected.view().count(Counter::Takeovers);
         info!(session = work.session, "took over from a refresher that died or hung");
     }
-    reach(Stage::Elected);
     let basis = Basis::of(&work.elected);
+    reach(Stage::Elected);
+    if !work.elected.holds() {
+        info!(session = work.session, "stopped for too long; another process refreshes");
+        return work.elected.resign();
+    }
     let answer = call(&work);
     reach(Stage::Answered);
     let outcome = answer.and_then(|fetched| {

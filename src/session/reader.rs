@@ -1,6 +1,6 @@
 //! The reader: a handle of one thread that lends the credentials.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use aws_credential_types::Credentials;
 
@@ -24,7 +24,6 @@ use crate::error::Error;
 /// assert_eq!(reader.credentials()?.access_key_id(), "ASIAEXAMPLE");
 /// # Ok::<(), shmcreds::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Reader {
     inner: Arc<Inner>,
     snapshot: Option<Arc<Snapshot>>,
@@ -62,5 +61,11 @@ impl Reader {
         self.snapshot = Some(looked.map_err(|fault| self.inner.fault("credentials", fault))?);
         self.tick = tick;
         Ok(())
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reader").field(&self.inner).finish()
     }
 }

@@ -32,7 +32,6 @@ pub(super) enum Phase {
 }
 
 /// One set. Its secrets are wiped when the SDK's `Credentials` are dropped.
-#[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) version: Version,
     pub(super) credentials: Credentials,

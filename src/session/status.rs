@@ -1,6 +1,9 @@
 //! How a session is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    process,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::{
     Inner,
@@ -96,7 +99,6 @@ impl Status {
         let now = inner.home.clock.boot();
         let set = Snapshot::read(view)?;
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
-        let holder = election::holder(view, inner.home.desk.locks(), now)?;
         Ok(Status {
             state: set.as_ref().map_or(State::Empty, |set| state(set.phase(now))),
             generation: set.as_ref().map_or(0, |set| set.version.generation()),
@@ -104,7 +106,7 @@ impl Status {
             expires_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.expires)),
             refresh_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.advisory)),
             age: set.as_ref().map(|set| Duration::from_nanos(now.saturating_sub(set.fetched))),
-            refresher: holder.map(|holder| holder.pid),
+            refresher: refresher(inner, now)?,
             failure: failure(inner, now),
             counters: view.counters(),
             locked_in_ram: inner.segment.locked_in_ram,
@@ -141,8 +143,7 @@ impl Status {
         self.age
     }
 
-    /// The other process that is refreshing at this moment; 0 when this one cannot see its pid. A
-    /// process does not see itself here.
+    /// The process that is refreshing at this moment; 0 when this one cannot see its pid.
     pub fn refresher(&self) -> Option<u32> {
         self.refresher
     }
@@ -182,6 +183,14 @@ impl Status {
     pub fn locked_in_ram(&self) -> bool {
         self.locked_in_ram
     }
+}
+
+fn refresher(inner: &Inner, now: u64) -> Result<Option<u32>, Fault> {
+    let desk = &inner.home.desk;
+    let other = election::holder(inner.segment.view(), desk.locks(), now)?;
+    // A process does not see its own locks.
+    let own = || (desk.is_taken() && !election::is_vacant(inner.segment.view())).then(process::id);
+    Ok(other.map(|holder| holder.pid).or_else(own))
 }
 
 fn state(phase: Phase) -> State {

@@ -1,0 +1,361 @@
+//! One process, many threads and runtimes: what callers see.
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
+use shmcreds::{
+    ErrorKind, Failure, Provider, SharedSession, State,
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
+};
+use support::{BASE_SECRET, assert_whole, assumed, instant, name, role, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A session on a clock of its own.
+fn session(sts: &LocalSts, what: &str) -> (SharedSession, ManualClock) {
+    let clock = ManualClock::new().unwrap();
+    let built = SharedSession::builder(name(what)).source(role(sts)).clock(&clock);
+    (built.create().unwrap(), clock)
+}
+
+/// Waits until no refresh is under way.
+fn settled(session: &SharedSession) {
+    until("the refresh is over", || session.status().unwrap().refresher().is_none());
+}
+
+#[test]
+fn a_set_is_complete() {
+    let sts = LocalSts::start().unwrap();
+    let (session, _clock) = session(&sts, "complete");
+    let set = session.credentials().unwrap();
+    assert!(set.access_key_id().starts_with("ASIA"));
+    assert!(!set.secret_access_key().is_empty() && set.session_token().is_some());
+    assert_eq!(set.account_id().map(|id| id.as_str()), Some("123456789012"));
+    let left = set.expiry().unwrap().duration_since(SystemTime::now()).unwrap();
+    assert!(left > 50 * MINUTE && left <= 61 * MINUTE, "{left:?}");
+    assert!(format!("{set:?}").contains("shmcreds"), "the provider's name");
+}
+
+#[test]
+fn the_states_of_a_set() {
+    let sts = LocalSts::start().unwrap();
+    let (session, clock) = session(&sts, "states");
+    assert_eq!(session.status().unwrap().state(), State::Empty);
+    let first = session.credentials().unwrap();
+    assert_eq!(session.status().unwrap().state(), State::Fresh);
+    assert_eq!(session.status().unwrap().access_key_tail().unwrap().len(), 4);
+
+    clock.advance(44 * MINUTE);
+    assert_eq!(session.credentials().unwrap().access_key_id(), first.access_key_id());
+    assert_eq!(assumed(&sts), 1, "fresh until the advisory window");
+
+    clock.advance(3 * MINUTE);
+    assert_eq!(session.status().unwrap().state(), State::Advisory);
+    let same = session.credentials().unwrap();
+    assert_eq!(same.access_key_id(), first.access_key_id(), "at once");
+    settled(&session);
+    assert_eq!(assumed(&sts), 2);
+    assert_ne!(session.credentials().unwrap().access_key_id(), first.access_key_id());
+    assert_eq!(session.status().unwrap().generation(), 2);
+
+    clock.advance(59 * MINUTE + MINUTE / 2);
+    assert_eq!(session.status().unwrap().state(), State::Mandatory);
+    session.credentials().unwrap();
+    assert_eq!(session.status().unwrap().generation(), 3, "waited for the new one");
+
+    clock.advance(61 * MINUTE);
+    assert_eq!(session.status().unwrap().state(), State::Expired);
+    session.credentials().unwrap();
+    assert_eq!((session.status().unwrap().generation(), assumed(&sts)), (4, 4));
+}
+
+#[test]
+fn threads_share_one_call() {
+    let sts = LocalSts::start().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(100))).unwrap();
+    let (session, _clock) = session(&sts, "threads");
+    let threads: Vec<_> = (0..32)
+        .map(|_| session.clone())
+        .map(|session| std::thread::spawn(move || session.credentials().unwrap()))
+        .collect();
+    let keys: BTreeSet<_> =
+        threads.into_iter().map(|t| t.join().unwrap().access_key_id().to_owned()).collect();
+    assert_eq!((keys.len(), assumed(&sts)), (1, 1));
+}
+
+#[test]
+fn a_reader_sees_what_the_session_sees() {
+    let session = SharedSession::builder(name("reader")).source(instant()).create().unwrap();
+    let mut reader = session.reader();
+    assert_whole(reader.credentials().unwrap());
+    let second = session.refresh().unwrap();
+    assert_eq!(reader.credentials().unwrap().access_key_id(), second.access_key_id());
+}
+
+#[test]
+fn an_outage_fails_no_read_while_the_set_is_valid() {
+    let sts = LocalSts::start().unwrap();
+    let (session, clock) = session(&sts, "outage");
+    let first = session.credentials().unwrap();
+    sts.inject(Fault::Status(503), Times::UntilCleared).unwrap();
+    clock.advance(44 * MINUTE);
+    let step = Duration::from_secs(7);
+    let (mut passed, mut attempts) = (44 * MINUTE, 1);
+    while passed + step < 60 * MINUTE - Duration::from_secs(5) {
+        let before = session.status().unwrap();
+        let blocked = before.last_failure().is_some_and(|f| !f.next_attempt_in().is_zero());
+        let set = session.credentials().unwrap();
+        assert_eq!(set.access_key_id(), first.access_key_id());
+        settled(&session);
+        let calls = session.status().unwrap().source_calls();
+        assert!(calls == before.source_calls() || !blocked, "a call within the back-off");
+        attempts = calls;
+        clock.advance(step);
+        passed += step;
+    }
+    assert!(attempts > 2, "the refresh was tried: {attempts}");
+    assert_eq!(assumed(&sts) as u64, attempts);
+
+    clock.advance(MINUTE);
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceTransient, "{error}");
+    sts.clear_faults().unwrap();
+    clock.advance(Duration::from_secs(6));
+    assert_ne!(session.credentials().unwrap().access_key_id(), first.access_key_id());
+}
+
+#[test]
+fn a_terminal_error_is_told_with_code_and_request() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let (session, clock) = session(&sts, "terminal");
+    let error = session.credentials().unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "credentials"));
+    let cause = std::error::Error::source(&error).unwrap().downcast_ref::<Failure>().unwrap();
+    assert_eq!(cause.code(), Some("AccessDenied"));
+    assert!(cause.request_id().is_some());
+    // Nobody asks again before the back-off is over.
+    session.credentials().unwrap_err();
+    session.refresh().unwrap_err();
+    assert_eq!(assumed(&sts), 1);
+    clock.advance(Duration::from_secs(6));
+    session.credentials().unwrap_err();
+    assert_eq!(assumed(&sts), 2);
+}
+
+#[test]
+fn a_set_that_cannot_be_used_is_never_published() {
+    let sts = LocalSts::start().unwrap();
+    for (fault, settings) in [
+        (Some(Fault::IncompleteSet), Settings::new()),
+        (Some(Fault::TruncatedBody), Settings::new()),
+        (Some(Fault::MalformedBody), Settings::new()),
+        (None, Settings::new().expired(MINUTE)),
+        (None, Settings::new().token_bytes(9000)),
+    ] {
+        let (session, clock) = session(&sts, "unusable");
+        let first = session.credentials().unwrap();
+        if let Some(fault) = &fault {
+            sts.inject(fault.clone(), Times::Next(1)).unwrap();
+        }
+        sts.configure(settings).unwrap();
+        let error = session.refresh().unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::SourceTransient | ErrorKind::SourceTerminal),
+            "{fault:?}: {error}"
+        );
+        assert_eq!(session.credentials().unwrap().access_key_id(), first.access_key_id());
+        assert_eq!(session.status().unwrap().generation(), 1);
+        sts.configure(Settings::new()).unwrap();
+        clock.advance(Duration::from_secs(301));
+        session.refresh().unwrap();
+    }
+}
+
+#[test]
+fn the_largest_token_is_served() {
+    let sts = LocalSts::start().unwrap();
+    sts.configure(Settings::new().token_bytes(8192)).unwrap();
+    let (session, _clock) = session(&sts, "token");
+    assert_eq!(session.credentials().unwrap().session_token().map(str::len), Some(8192));
+}
+
+#[test]
+fn the_clock_of_the_issuer_decides() {
+    let sts = LocalSts::start().unwrap();
+    for skew in [-600, 600] {
+        sts.configure(Settings::new().date_skew(skew).lifetime(10 * MINUTE)).unwrap();
+        let (session, clock) = session(&sts, "skew");
+        session.credentials().unwrap();
+        let left = session.status().unwrap().expires_in();
+        assert!(left > 9 * MINUTE && left <= 10 * MINUTE, "{skew}: {left:?}");
+        clock.advance(10 * MINUTE);
+        assert_eq!(session.status().unwrap().state(), State::Expired);
+    }
+}
+
+#[test]
+fn a_deadline_ends_the_wait() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
+    let session = SharedSession::builder(name("deadline"))
+        .source(role(&sts))
+        .deadline(Duration::from_millis(100))
+        .create()
+        .unwrap();
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("100ms"), "{error}");
+    // The call goes on, and is not made twice.
+    assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(assumed(&sts), 1);
+}
+
+#[test]
+fn invalidating_replaces_the_current_key_only() {
+    let session = SharedSession::builder(name("invalidate")).source(instant()).create().unwrap();
+    assert!(!session.invalidate("ASIAEXAMPLE").unwrap(), "nothing is there yet");
+    let first = session.credentials().unwrap();
+    assert!(session.invalidate(first.access_key_id()).unwrap());
+    assert!(!session.invalidate(first.access_key_id()).unwrap(), "already said");
+    let second = session.credentials().unwrap();
+    assert_ne!(second.access_key_id(), first.access_key_id());
+    assert!(!session.invalidate(first.access_key_id()).unwrap(), "replaced already");
+    let status = session.status().unwrap();
+    assert_eq!((status.source_calls(), status.invalidations()), (2, 1));
+}
+
+#[test]
+fn a_panicking_source_is_a_failure() {
+    let panics = Provider::new("panics", || async {
+        match BASE_SECRET {
+            "" => Credentials::for_tests(),
+            secret => panic!("{secret}"),
+        }
+    });
+    let session = SharedSession::builder(name("panic")).source(panics).create().unwrap();
+    let error = session.credentials().unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    assert!(!format!("{error:?}").contains(BASE_SECRET));
+}
+
+#[test]
+fn runtimes_of_both_kinds_are_served() {
+    let sts = LocalSts::start().unwrap();
+    let single = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let multi = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for (calls, runtime) in [single, multi].iter().enumerate() {
+        let (session, _clock) = session(&sts, "runtime");
+        let tasks = || session.clone();
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..100)
+                .map(|_| tasks())
+                .map(|s| tokio::spawn(async move { s.provide_credentials().await.unwrap() }))
+                .collect();
+            // A caller that goes away cancels nothing.
+            let impatient = session.provide_credentials();
+            let _ = tokio::time::timeout(Duration::ZERO, impatient).await;
+            let mut keys = BTreeSet::new();
+            for task in tasks {
+                keys.insert(task.await.unwrap().access_key_id().to_owned());
+            }
+            assert_eq!(keys.len(), 1);
+            // The blocking way works inside of a runtime, too.
+            assert!(keys.contains(session.credentials().unwrap().access_key_id()));
+        });
+        assert_eq!(assumed(&sts), calls + 1);
+    }
+}
+
+#[test]
+fn the_next_request_sees_a_rotation() {
+    let session = SharedSession::builder(name("sdk")).source(instant()).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let s3 = aws_sdk_s3::config::Builder::from(&session.sdk_config().await)
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .build();
+        let s3 = aws_sdk_s3::Client::from_conf(s3);
+        for _ in 0..3 {
+            let expiry = aws_sdk_s3::presigning::PresigningConfig::expires_in(MINUTE).unwrap();
+            let request = s3.get_object().bucket("b").key("k").presigned(expiry).await.unwrap();
+            let key = session.credentials().unwrap().access_key_id().to_owned();
+            assert!(request.uri().contains(&format!("X-Amz-Credential={key}")));
+            session.refresh().unwrap();
+        }
+    });
+}
+
+#[test]
+fn errors_become_errors_of_the_sdk() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let (denied, _clock) = session(&sts, "sdk-error");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(denied.provide_credentials()).unwrap_err();
+    assert!(matches!(error, CredentialsError::ProviderError(_)), "{error:?}");
+    assert!(!format!("{error:?}").contains(BASE_SECRET));
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn no_text_shows_a_secret() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    // For all threads: the refresh has one of its own.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let sts = LocalSts::start().unwrap();
+    let role = role(&sts).external_id("external-hush").policy(r#"{"hush":"policy-hush"}"#);
+    let builder = SharedSession::builder(name("secrets")).source(role);
+    let mut texts = vec![format!("{builder:?}")];
+    let session = builder.create().unwrap();
+    let set = session.credentials().unwrap();
+    let mut reader = session.reader();
+    reader.credentials().unwrap();
+    texts.push(format!("{session:?} {reader:?} {:?}", session.status().unwrap()));
+    let message = format!("{} {BASE_SECRET}", set.session_token().unwrap());
+    sts.inject(Fault::error(400, "ValidationError", message), Times::UntilCleared).unwrap();
+    let error = session.refresh().unwrap_err();
+    texts.push(format!("{error} {error:?} {:?}", session.status().unwrap()));
+    texts.push(String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned());
+    assert!(texts.concat().contains("published a new set"), "the log was captured");
+    for secret in [
+        set.secret_access_key(),
+        set.session_token().unwrap(),
+        set.access_key_id(),
+        BASE_SECRET,
+        "external-hush",
+        "policy-hush",
+    ] {
+        let shown = texts.iter().find(|text| {
+            // What the SDK itself logs at TRACE is the SDK's; ours are the lines that name us.
+            text.lines().any(|line| line.contains(secret) && line.contains("shmcreds"))
+        });
+        assert!(shown.is_none(), "{secret} is shown");
+    }
+}

@@ -1,0 +1,364 @@
+//! Forked processes: cold starts, kills, stops. On one thread, since a process with threads cannot
+//! safely fork.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::{
+    signal::Signal,
+    wait::{WaitStatus, waitpid},
+};
+use shmcreds::{
+    ErrorKind, SharedSession,
+    testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
+};
+use support::{Child, assert_whole, assumed, child, instant, lock, name, role, segment, until};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // On the main thread, one after the other.
+    arguments.test_threads = Some(1);
+    let tests: [(&str, fn()); 11] = [
+        (
+            "create_and_credentials_leave_nothing_behind",
+            create_and_credentials_leave_nothing_behind,
+        ),
+        ("a_cold_start_is_one_call", a_cold_start_is_one_call),
+        ("each_cycle_is_one_call", each_cycle_is_one_call),
+        ("another_takes_over_when_the_elected_is_killed", another_takes_over),
+        ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
+        ("a_thousand_kills_lose_nothing", a_thousand_kills),
+        ("one_failure_is_one_call_for_all", one_failure_is_one_call),
+        ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
+        ("killed_processes_leave_a_name_that_can_be_reused", killed_processes_leave_a_name),
+        ("a_live_session_names_its_user", a_live_session_names_its_user),
+        ("jitter_differs_between_children", jitter_differs_between_children),
+    ];
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(name, move || {
+                test();
+                Ok::<(), Failed>(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn entries(directory: &str) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+/// What the open descriptors lead to.
+fn descriptors() -> Vec<String> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    targets.map(|target| target.display().to_string()).filter(|t| !t.contains("/fd")).collect()
+}
+
+fn create_and_credentials_leave_nothing_behind() {
+    let sts = LocalSts::fork().unwrap();
+    // Where its `signal` feature is compiled in, tokio makes one socket pair for the life of the
+    // process with the first runtime, whoever builds it: not ours to close.
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    assert_eq!(entries("/proc/self/task"), 1);
+    let before = descriptors();
+    let session = SharedSession::builder(name("clean")).source(role(&sts)).create().unwrap();
+    assert_eq!(entries("/proc/self/task"), 1);
+    let created = descriptors();
+    assert_eq!(created.len(), before.len() + 2, "the segment and the lock file: {created:?}");
+
+    session.credentials().unwrap();
+    // A joined thread may stand in /proc for a moment.
+    until("no thread is left", || entries("/proc/self/task") == 1);
+    assert_eq!(descriptors(), created);
+
+    let path = segment(session.name());
+    drop(session);
+    assert_eq!(descriptors(), before);
+    assert!(!Path::new(&path).exists());
+}
+
+/// Workers that attach, say so, and tell the key that four threads of theirs get.
+fn workers(name: &str, count: usize) -> Vec<Child> {
+    (0..count)
+        .map(|_| {
+            child(|report| {
+                let session = SharedSession::attach(name).unwrap();
+                report.say(".");
+                let threads: Vec<_> = (0..4)
+                    .map(|_| session.clone())
+                    .map(|session| std::thread::spawn(move || session.credentials().unwrap()))
+                    .collect();
+                for thread in threads {
+                    report.say(format!("{}\n", thread.join().unwrap().access_key_id()));
+                }
+            })
+        })
+        .collect()
+}
+
+fn keys(workers: Vec<Child>) -> BTreeSet<String> {
+    let said = workers.into_iter().map(Child::finish);
+    said.flat_map(|said| said.replace('.', "").lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+fn a_cold_start_is_one_call() {
+    let sts = LocalSts::fork().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(200))).unwrap();
+    let session = SharedSession::builder(name("cold")).source(role(&sts)).create().unwrap();
+    let keys = keys(workers(session.name(), 64));
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    assert_eq!((assumed(&sts), session.status().unwrap().source_calls()), (1, 1));
+}
+
+fn each_cycle_is_one_call() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let session =
+        SharedSession::builder(name("cycles")).source(role(&sts)).clock(&clock).create().unwrap();
+    let mut seen = BTreeSet::new();
+    for cycle in 1..=3 {
+        let fresh = keys(workers(session.name(), 16));
+        assert_eq!(fresh.len(), 1, "{fresh:?}");
+        assert!(seen.is_disjoint(&fresh), "an expired set was served");
+        seen.extend(fresh);
+        assert_eq!(assumed(&sts), cycle);
+        assert_eq!(session.status().unwrap().generation(), cycle as u64);
+        // Past the advisory point: everyone gets the old set at once, one refreshes.
+        clock.advance(Duration::from_secs(3700));
+    }
+}
+
+/// A worker that stops itself when its refresh comes to `stage`.
+fn victim(name: &str, stage: Stage) -> Child {
+    let victim = child(|report| {
+        let session = SharedSession::attach(name).unwrap();
+        signal_at(stage, Signal::SIGSTOP as i32);
+        report.say(session.credentials().unwrap().access_key_id());
+    });
+    victim.stopped();
+    victim
+}
+
+fn another_takes_over() {
+    for (stage, calls, takeovers) in [
+        (Stage::Elected, 1, 1),
+        (Stage::Answered, 2, 1),
+        (Stage::MidWrite, 2, 1),
+        (Stage::Published, 1, 0),
+    ] {
+        let sts = LocalSts::fork().unwrap();
+        // Shorter than the lease of the role's 15 s: who waits for its end fails.
+        let session = SharedSession::builder(name("takeover"))
+            .source(role(&sts))
+            .deadline(Duration::from_secs(10))
+            .create()
+            .unwrap();
+        let mut victim = victim(session.name(), stage);
+        let mut others = workers(session.name(), 3);
+        for other in &mut others {
+            other.hear();
+            if stage != Stage::Published {
+                other.asleep();
+            }
+        }
+        victim.signal(Signal::SIGKILL);
+        assert!(matches!(victim.reap(), WaitStatus::Signaled(..)));
+        assert_eq!(keys(others).len(), 1, "{stage:?}");
+        assert_eq!(assumed(&sts), calls, "{stage:?}");
+        let status = session.status().unwrap();
+        assert_eq!((status.generation(), status.takeovers()), (1, takeovers), "{stage:?}");
+        // And the next refresh finds everything in order.
+        session.refresh().unwrap();
+        assert_eq!(session.status().unwrap().generation(), 2, "{stage:?}");
+    }
+}
+
+fn a_stopped_refresher() {
+    for stage in [Stage::Elected, Stage::Answered, Stage::MidWrite] {
+        let sts = LocalSts::fork().unwrap();
+        let clock = ManualClock::new().unwrap();
+        let session = SharedSession::builder(name("stopped"))
+            .source(role(&sts))
+            .clock(&clock)
+            .create()
+            .unwrap();
+        let victim = victim(session.name(), stage);
+        clock.advance(Duration::from_secs(60));
+        let key = session.credentials().unwrap().access_key_id().to_owned();
+        assert_eq!(session.status().unwrap().takeovers(), 1, "{stage:?}");
+        victim.signal(Signal::SIGCONT);
+        // It publishes nothing older, and serves what is there.
+        assert_eq!(victim.finish(), key, "{stage:?}");
+        let status = session.status().unwrap();
+        assert_eq!((status.generation(), status.published()), (1, 1), "{stage:?}");
+        session.refresh().unwrap();
+        assert_eq!(session.status().unwrap().generation(), 2, "{stage:?}");
+    }
+}
+
+fn a_thousand_kills() {
+    let session = SharedSession::builder(name("kills")).source(instant()).create().unwrap();
+    session.credentials().unwrap();
+    let stop = std::env::temp_dir().join(session.name());
+    let readers: Vec<Child> = (0..2)
+        .map(|_| {
+            child(|report| {
+                let session = SharedSession::attach(session.name()).unwrap();
+                let (mut reads, mut last) = (0u64, 0);
+                while !stop.exists() {
+                    for _ in 0..100 {
+                        assert_whole(&session.credentials().unwrap());
+                    }
+                    let generation = session.status().unwrap().generation();
+                    assert!(generation >= last, "a set was lost");
+                    (reads, last) = (reads + 100, generation);
+                }
+                report.say(reads.to_string());
+            })
+        })
+        .collect();
+    for round in 0..1000u64 {
+        let mut writer = child(|report| {
+            let session = SharedSession::attach(session.name()).unwrap();
+            report.say(".");
+            loop {
+                assert_whole(&session.refresh().unwrap());
+            }
+        });
+        writer.hear();
+        // Spread over the microseconds of a refresh; no two runs are alike anyway.
+        std::thread::sleep(Duration::from_micros(round * 7919 % 1500));
+        writer.signal(Signal::SIGKILL);
+        waitpid(writer.pid, None)
+            .map(|status| assert!(matches!(status, WaitStatus::Signaled(..))))
+            .unwrap();
+        std::mem::forget(writer);
+    }
+    let before = session.status().unwrap().generation();
+    assert_whole(&session.refresh().unwrap());
+    assert_eq!(session.status().unwrap().generation(), before + 1);
+    assert!(before > 100, "the writers were killed before they wrote: {before}");
+    std::fs::write(&stop, "").unwrap();
+    let reads: u64 = readers.into_iter().map(|r| r.finish().parse::<u64>().unwrap()).sum();
+    std::fs::remove_file(&stop).unwrap();
+    assert!(reads > 0);
+}
+
+fn one_failure_is_one_call() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let session =
+        SharedSession::builder(name("denied")).source(role(&sts)).clock(&clock).create().unwrap();
+    let workers: Vec<Child> = (0..16)
+        .map(|_| {
+            child(|report| {
+                let session = SharedSession::attach(session.name()).unwrap();
+                let error = session.credentials().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::SourceTerminal);
+                report.say(error.to_string());
+            })
+        })
+        .collect();
+    for worker in workers {
+        assert!(worker.finish().contains("AccessDenied"));
+    }
+    assert_eq!(assumed(&sts), 1);
+    // After the back-off somebody may ask again, and the error is gone with its cause.
+    sts.clear_faults().unwrap();
+    clock.advance(Duration::from_secs(6));
+    session.credentials().unwrap();
+    assert_eq!(assumed(&sts), 2);
+}
+
+fn a_childs_drop_removes_nothing() {
+    let session = SharedSession::builder(name("child-drop")).source(instant()).create().unwrap();
+    let inherited = session.clone();
+    child(|_| {
+        drop(SharedSession::attach(inherited.name()).unwrap());
+        drop(session.clone());
+    })
+    .finish();
+    assert!(Path::new(&segment(session.name())).exists());
+    assert!(Path::new(&lock(session.name())).exists());
+    session.credentials().unwrap();
+}
+
+fn killed_processes_leave_a_name() {
+    let name = name("killed");
+    let mut creator = child(|report| {
+        let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+        session.credentials().unwrap();
+        report.say(".");
+        std::thread::sleep(support::LIMIT);
+    });
+    creator.hear();
+    creator.signal(Signal::SIGKILL);
+    creator.reap();
+    assert!(Path::new(&segment(&name)).exists(), "a kill leaves the name");
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    assert_eq!(session.status().unwrap().generation(), 0);
+    session.credentials().unwrap();
+}
+
+fn a_live_session_names_its_user() {
+    let name = name("live");
+    let mut creator = child(|report| {
+        let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+        // A worker goes on when the creator is killed.
+        let worker = child(|_| std::thread::sleep(support::LIMIT));
+        session.credentials().unwrap();
+        report.say(format!("{}\n", worker.pid));
+        std::thread::sleep(support::LIMIT);
+    });
+    let mut worker = String::new();
+    while !worker.ends_with('\n') {
+        worker.push(creator.hear() as char);
+    }
+    let in_use = |pid: &str| {
+        let error = SharedSession::builder(&name).source(instant()).create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(error.to_string().contains(&format!("process {pid} ")), "{error}");
+    };
+    in_use(&creator.pid.to_string());
+    creator.signal(Signal::SIGKILL);
+    creator.reap();
+    in_use(worker.trim());
+    // The worker's session still serves whoever attaches.
+    let reader = SharedSession::attach(&name).unwrap();
+    assert_whole(&reader.credentials().unwrap());
+    drop(reader);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(worker.trim().parse().unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
+    until("the name is free", || SharedSession::builder(&name).source(instant()).create().is_ok());
+}
+
+fn jitter_differs_between_children() {
+    let points: BTreeSet<String> = (0..8)
+        .map(|_| {
+            child(|report| {
+                let clock = ManualClock::new().unwrap();
+                let session = SharedSession::builder(name("jitter"))
+                    .source(instant())
+                    .clock(&clock)
+                    .create()
+                    .unwrap();
+                session.credentials().unwrap();
+                let status = session.status().unwrap();
+                report.say(format!("{:?}", status.expires_in() - status.refresh_in()));
+            })
+        })
+        .map(Child::finish)
+        .collect();
+    assert!(points.len() >= 7, "{points:?}");
+}

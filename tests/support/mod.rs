@@ -1,0 +1,199 @@
+//! What the tests share: names, sources, forked children.
+#![allow(dead_code, unsafe_code)]
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_credential_types::Credentials;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, fork, pipe},
+};
+use shmcreds::{AssumeRole, Provider, testing::LocalSts};
+
+/// Nothing that a test waits for takes as long as this, on however busy a machine.
+pub const LIMIT: Duration = Duration::from_secs(120);
+pub const BASE_SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY12";
+
+/// A session name that no other test has.
+pub fn name(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("t-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The file of the session's segment.
+pub fn segment(name: &str) -> String {
+    format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid())
+}
+
+/// The file of the session's locks.
+pub fn lock(name: &str) -> String {
+    segment(name) + "@lock"
+}
+
+/// A role at the embedded STS.
+pub fn role(sts: &LocalSts) -> AssumeRole {
+    AssumeRole::new("arn:aws:iam::123456789012:role/app")
+        .session_name("test")
+        .region("us-east-1")
+        .endpoint_url(sts.url())
+        .credentials_provider("base", || async {
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", BASE_SECRET, None, None, "base")
+        })
+}
+
+/// The calls of AssumeRole that the embedded STS has seen.
+pub fn assumed(sts: &LocalSts) -> usize {
+    sts.count("AssumeRole").unwrap()
+}
+
+/// A source that answers at once with a set whose fields belong together and that no other has.
+pub fn instant() -> Provider {
+    Provider::new("instant", || async {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let hour = SystemTime::now() + Duration::from_secs(3600);
+        Credentials::new(&id, secret_of(&id), Some(token_of(&id)), Some(hour), "instant")
+    })
+}
+
+pub fn secret_of(id: &str) -> String {
+    format!("secret-of-{id}")
+}
+
+pub fn token_of(id: &str) -> String {
+    format!("token-of-{id};").repeat(40)
+}
+
+/// Panics when the fields of a set of [`instant`] do not belong together.
+pub fn assert_whole(set: &Credentials) {
+    let id = set.access_key_id();
+    assert_eq!(set.secret_access_key(), secret_of(id));
+    assert_eq!(set.session_token(), Some(token_of(id).as_str()));
+}
+
+/// Waits for `event`, asked again and again.
+pub fn until(what: &str, mut event: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !event() {
+        assert!(Instant::now() < end, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A forked child. Killed and reaped when dropped.
+pub struct Child {
+    pub pid: Pid,
+    out: File,
+    reaped: bool,
+}
+
+/// Where a child reports to its parent.
+pub struct Report(File);
+
+impl Report {
+    pub fn say(&mut self, text: impl AsRef<str>) {
+        self.0.write_all(text.as_ref().as_bytes()).unwrap();
+    }
+}
+
+/// Runs `work` in a child; it succeeds unless `work` panics.
+pub fn child(work: impl FnOnce(&mut Report)) -> Child {
+    let (read, write): (OwnedFd, OwnedFd) = pipe().unwrap();
+    // SAFETY: the tests that fork run on the only thread of their process.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => {
+            drop(write);
+            Child { pid: child, out: File::from(read), reaped: false }
+        }
+        ForkResult::Child => {
+            drop(read);
+            let mut report = Report(File::from(write));
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut report)));
+            // SAFETY: ends the process without the parent's exit handlers.
+            unsafe { nix::libc::_exit(i32::from(outcome.is_err())) }
+        }
+    }
+}
+
+impl Child {
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Waits until the child says something.
+    pub fn hear(&mut self) -> u8 {
+        self.readable();
+        let mut byte = [0];
+        self.out.read_exact(&mut byte).unwrap();
+        byte[0]
+    }
+
+    /// Waits until the child has stopped itself.
+    pub fn stopped(&self) {
+        let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG;
+        until("a child stops", || {
+            matches!(waitpid(self.pid, Some(flags)), Ok(WaitStatus::Stopped(..)))
+        });
+    }
+
+    /// Waits until the child's main thread sleeps.
+    pub fn asleep(&self) {
+        until("a child sleeps", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+            stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
+        });
+    }
+
+    /// Waits for the child's end, which must be a success; gives all it has said.
+    pub fn finish(mut self) -> String {
+        let mut said = String::new();
+        let mut chunk = [0; 4096];
+        loop {
+            self.readable();
+            match self.out.read(&mut chunk).unwrap() {
+                0 => break,
+                n => said.push_str(std::str::from_utf8(&chunk[..n]).unwrap()),
+            }
+        }
+        let status = self.reap();
+        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        said
+    }
+
+    /// Waits for the child's end, however it comes.
+    pub fn reap(&mut self) -> WaitStatus {
+        self.reaped = true;
+        waitpid(self.pid, None).unwrap()
+    }
+
+    fn readable(&self) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let mut fds = [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::from(1000u16)) {
+                Ok(n) if n > 0 => return,
+                _ => assert!(Instant::now() < end, "a child says nothing for {LIMIT:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}
