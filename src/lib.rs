@@ -1,4 +1,36 @@
 //! One set of temporary AWS credentials, in shared memory, for all the processes of a server.
+//!
+//! A parent creates a [`SharedSession`] before it forks its workers. Whichever process first needs
+//! credentials is elected and asks the [`Source`]; all the others sleep until the set is there, and
+//! read it in nanoseconds from then on. When the set is about to expire, one process refreshes it in
+//! the background. No two calls of the source are made for one set, and a process that is killed at
+//! any instruction leaves the last set readable and the next refresh possible.
+//!
+//! ```
+//! # use std::time::{Duration, SystemTime};
+//! # use aws_credential_types::Credentials;
+//! use shmcreds::{Provider, SharedSession};
+//!
+//! # let name = format!("doc-crate-{}", std::process::id());
+//! # let name = name.as_str();
+//! // In the parent, before fork. In earnest the source is an `AssumeRole`, or a `Provider` of the
+//! // SDK's default chain.
+//! let session = SharedSession::builder(name)
+//!     .source(Provider::new("example", || async {
+//!         let hour = SystemTime::now() + Duration::from_secs(3600);
+//!         Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "example")
+//!     }))
+//!     .create()?;
+//!
+//! // In a worker, after fork, or in any process of the same user.
+//! let session = SharedSession::attach(name)?;
+//! let credentials = session.credentials()?;
+//! assert_eq!(credentials.access_key_id(), "ASIAEXAMPLE");
+//! # Ok::<(), shmcreds::Error>(())
+//! ```
+//!
+//! With the AWS SDK: [`SharedSession::sdk_config`], or the session itself as a `ProvideCredentials`.
+//! To test a program without AWS: the `testing` feature.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -23,3 +55,8 @@ pub mod testing;
 pub use error::{Error, ErrorKind};
 pub use session::{LastFailure, Reader, SharedSession, SharedSessionBuilder, State, Status};
 pub use source::{AssumeRole, Failure, FailureClass, Fetched, Fetching, Provider, Source};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

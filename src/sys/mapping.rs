@@ -88,7 +88,7 @@ impl Mapping {
     pub(crate) fn futex_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.bytes);
         // SAFETY: as in `words`; nothing accesses this word in another width.
-        unsafe { self.base.as_ptr().byte_add(offset).cast::<AtomicU32>().as_ref_unchecked() }
+        unsafe { &*self.base.as_ptr().byte_add(offset).cast::<AtomicU32>() }
     }
 
     /// Whether stores are allowed.
