@@ -1,0 +1,140 @@
+//! The drive: a process that sends requests to the workers, and what came of them.
+
+use std::{
+    collections::BTreeSet,
+    io::{PipeReader, Read, Write},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use nix::{
+    sys::wait::{WaitStatus, waitpid},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shmcreds::{SharedSession, testing::LocalSts};
+
+use crate::{Fallible, args::Args, parent::child, say};
+
+/// The process that drives. One of its own, because it has threads, and the parent must not.
+pub struct Driver {
+    pub pid: Pid,
+    outcome: PipeReader,
+}
+
+/// What the requests came to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    requests: u64,
+    failed: u64,
+    seconds: f64,
+    access_keys: BTreeSet<String>,
+}
+
+/// Starts the driver, if one is asked for.
+pub fn start(args: &Args, server: SocketAddr) -> Fallible<Option<Driver>> {
+    let Some(requests) = args.drive else { return Ok(None) };
+    let (outcome, mut report) = std::io::pipe()?;
+    let pid = child(|| {
+        let outcome = drive(server, args.workers, requests.get())?;
+        report.write_all(&serde_json::to_vec(&outcome)?)?;
+        Ok(())
+    })?;
+    Ok(Some(Driver { pid, outcome }))
+}
+
+/// As many connections as workers, each with its share of the requests.
+fn drive(server: SocketAddr, workers: u32, requests: u32) -> Fallible<Outcome> {
+    let url = format!("http://{server}/presign?bucket=bucket&key=some/key");
+    let start = Instant::now();
+    let threads: Vec<_> = (0..workers)
+        .map(|_| url.clone())
+        .map(|url| std::thread::spawn(move || connection(&url, requests)))
+        .collect();
+    let mut total = Outcome::default();
+    for thread in threads {
+        let part = thread.join().map_err(|_| "a connection's thread panicked")?;
+        total.requests += part.requests;
+        total.failed += part.failed;
+        total.access_keys.extend(part.access_keys);
+    }
+    total.seconds = start.elapsed().as_secs_f64();
+    Ok(total)
+}
+
+fn connection(url: &str, requests: u32) -> Outcome {
+    let agent = ureq::Agent::new_with_defaults();
+    let mut outcome = Outcome::default();
+    for _ in 0..requests {
+        outcome.requests += 1;
+        let signed =
+            agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+        match signed.ok().and_then(|signed| access_key(&signed).map(str::to_owned)) {
+            Some(key) => drop(outcome.access_keys.insert(key)),
+            None => outcome.failed += 1,
+        }
+    }
+    outcome
+}
+
+/// The access key that signed the URL.
+fn access_key(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("X-Amz-Credential=")?;
+    rest.split_once("%2F").map(|(key, _)| key)
+}
+
+impl Driver {
+    /// Waits for the end.
+    pub fn outcome(mut self) -> Fallible<Outcome> {
+        let mut text = Vec::new();
+        self.outcome.read_to_end(&mut text)?;
+        match waitpid(self.pid, None)? {
+            WaitStatus::Exited(_, 0) => Ok(serde_json::from_slice(&text)?),
+            other => Err(format!("the driver ended with {other:?}").into()),
+        }
+    }
+}
+
+/// Prints what came of it; an error if the embedded STS has counted other calls than the segment.
+pub fn summary(
+    args: &Args,
+    session: &SharedSession,
+    sts: Option<&LocalSts>,
+    mut outcome: Outcome,
+    reports: &str,
+) -> Fallible<()> {
+    let mut waits = Vec::new();
+    for (wait, key) in reports.lines().filter_map(|line| line.split_once(' ')) {
+        waits.push(wait.parse::<f64>()?);
+        outcome.access_keys.insert(key.to_owned());
+    }
+    waits.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let index = (waits.len() as f64 * share).ceil() as usize;
+        waits.get(index.saturating_sub(1)).map(|wait| (wait * 1e3).round() / 1e3)
+    };
+    let status = session.status()?;
+    let calls = status.source_calls();
+    if let Some(counted) = sts.map(|sts| sts.count("AssumeRole")).transpose()?
+        && counted as u64 != calls
+    {
+        return Err(format!("the STS counted {counted} calls, the segment {calls}").into());
+    }
+    let summary = json!({
+        "workers": args.workers,
+        "requests": outcome.requests,
+        "failed": outcome.failed,
+        "source_calls": calls,
+        "generations": status.generation(),
+        "access_keys": outcome.access_keys.len(),
+        "first_credentials_ms": { "p50": at(0.5), "p99": at(0.99), "max": at(1.0) },
+        "requests_per_second": (outcome.requests as f64 / outcome.seconds).round(),
+    });
+    if args.json {
+        println!("{summary}");
+    } else {
+        say!(false, "{summary:#}");
+    }
+    Ok(())
+}
