@@ -1,0 +1,133 @@
+"""The example server behind moto: the URLs that its workers sign are accepted for S3.
+
+usage: presign.py MOTO_SERVER PREFORK_SERVER
+"""
+
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import boto3
+
+LIMIT = 60  # seconds that nothing here takes, on however busy a machine
+ROLE = "arn:aws:iam::123456789012:role/app"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(what, event):
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        result = event()
+        if result:
+            return result
+        time.sleep(0.02)
+    sys.exit(f"{what}: not within {LIMIT} s")
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=LIMIT) as answer:
+        return answer.read()
+
+
+def lines_of(process):
+    """The lines of the process's output, as they come."""
+    lines = queue.Queue()
+
+    def pump():
+        for line in process.stdout:
+            print("  server:", line, end="", flush=True)
+            lines.put(line)
+
+    threading.Thread(target=pump, daemon=True).start()
+    return lines
+
+
+def check(server_url, aws):
+    body = b"what the bucket holds"
+    s3 = boto3.client("s3", endpoint_url=aws)
+    s3.create_bucket(Bucket="interop")
+    s3.put_object(Bucket="interop", Key="some/key", Body=body)
+
+    keys, pids = set(), set()
+    for _ in range(20):
+        url = get(f"{server_url}/presign?bucket=interop&key=some/key").decode().strip()
+        assert url.startswith(aws), url
+        assert get(url) == body
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)
+        keys.add(query["X-Amz-Credential"][0].split("/")[0])
+        token = query["X-Amz-Security-Token"][0]
+        status = json.loads(get(f"{server_url}/status"))
+        pids.add(status["pid"])
+        assert (status["source_calls"], status["generation"]) == (1, 1), status
+    assert len(keys) == 1, keys
+    key = keys.pop()
+    assert key.startswith("ASIA") and key.endswith(status["access_key_tail"]), key
+    print(f"20 objects read with one key, signed by {len(pids)} workers; token of {len(token)} bytes")
+
+    try:
+        get(f"{server_url}/presign?bucket=interop")
+        sys.exit("a request without a key was answered")
+    except urllib.error.HTTPError as error:
+        assert error.code == 400, error
+
+
+def main():
+    moto_server, prefork_server = sys.argv[1:]
+    port = free_port()
+    aws = f"http://127.0.0.1:{port}"
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
+        AWS_SECRET_ACCESS_KEY="any",
+        AWS_REGION="us-east-1",
+        AWS_DEFAULT_REGION="us-east-1",
+        AWS_ENDPOINT_URL_STS=aws,
+        AWS_ENDPOINT_URL_S3=aws,
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    moto = subprocess.Popen([moto_server, "-H", "127.0.0.1", "-p", str(port)], **quiet)
+    server = None
+    try:
+        until("moto answers", lambda: answers(f"{aws}/moto-api/"))
+        command = [prefork_server, "--listen", "127.0.0.1:0", "--role-arn", ROLE]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        lines = lines_of(server)
+        listening = None
+        while listening is None:
+            listening = re.search(r"listening on (http://\S+)", lines.get(timeout=LIMIT))
+        check(listening[1], aws)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(LIMIT) == 0, server.returncode
+        left = [name for name in os.listdir("/dev/shm") if f"prefork-{server.pid}" in name]
+        assert not left, left
+        print("ended by SIGTERM, nothing left behind")
+    finally:
+        for process in (server, moto):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+main()
