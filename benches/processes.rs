@@ -1,0 +1,281 @@
+//! Several processes: readers side by side, beside a writer, asleep, and cold.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Write},
+    time::{Duration, Instant},
+};
+
+use aws_credential_types::Credentials;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+use shmcreds::{
+    AssumeRole, SharedSession,
+    testing::{LocalSts, Settings},
+};
+
+use support::{Table, median, monotonic, quantile, session};
+
+/// A forked helper: does what it is told in lines, and answers in lines.
+struct Helper {
+    pid: Pid,
+    orders: PipeWriter,
+    answers: BufReader<PipeReader>,
+}
+
+impl Helper {
+    /// Helpers are forked before anything has threads.
+    fn start(mut work: impl FnMut(u64) -> String) -> Self {
+        let (orders, order) = std::io::pipe().expect("a pipe");
+        let (answers, mut answer) = std::io::pipe().expect("a pipe");
+        // SAFETY: the only thread of the process; see above.
+        match unsafe { fork() }.expect("a child") {
+            ForkResult::Parent { child } => {
+                Helper { pid: child, orders: order, answers: BufReader::new(answers) }
+            }
+            ForkResult::Child => {
+                drop(order);
+                for line in BufReader::new(orders).lines().map_while(Result::ok) {
+                    let told = work(line.parse().expect("a number"));
+                    writeln!(answer, "{told}").expect("an answer");
+                }
+                // SAFETY: ends the process without the parent's exit handlers.
+                unsafe { nix::libc::_exit(0) }
+            }
+        }
+    }
+
+    fn order(&mut self, number: u64) {
+        writeln!(self.orders, "{number}").expect("an order");
+    }
+
+    fn answer(&mut self) -> Vec<f64> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line.split_whitespace().map(|word| word.parse().expect("a number")).collect()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+fn words(samples: impl IntoIterator<Item = f64>) -> String {
+    samples.into_iter().map(|sample| format!("{sample} ")).collect()
+}
+
+/// Reads so many times; tells the nanoseconds.
+fn reading(session: &SharedSession) -> Helper {
+    let name = session.name().to_owned();
+    let mut attached = None;
+    Helper::start(move |reads| {
+        let session =
+            attached.get_or_insert_with(|| SharedSession::attach(&name).expect("attached"));
+        let start = Instant::now();
+        for _ in 0..reads {
+            std::hint::black_box(session.credentials().expect("a set"));
+        }
+        words([start.elapsed().as_nanos() as f64])
+    })
+}
+
+fn together(helpers: &mut [Helper], reads: u64) -> Vec<f64> {
+    helpers.iter_mut().for_each(|helper| helper.order(reads));
+    helpers.iter_mut().map(|helper| helper.answer()[0] / reads as f64).collect()
+}
+
+fn main() {
+    let mut table = Table::default();
+    cold(&mut table);
+    attach_and_memory(&mut table);
+    wake(&mut table);
+    beside_a_writer(&mut table);
+    let session = session("readers", Duration::ZERO);
+    session.credentials().expect("a set");
+    let mut readers: Vec<Helper> = (0..4).map(|_| reading(&session)).collect();
+    side_by_side(&mut table, &mut readers);
+    table.print();
+    let mut criterion =
+        Criterion::default().measurement_time(Duration::from_secs(1)).configure_from_args();
+    throughput(&mut criterion, &mut readers);
+    criterion.final_summary();
+}
+
+/// Throughput by the number of reading processes.
+fn throughput(criterion: &mut Criterion, readers: &mut [Helper]) {
+    let mut group = criterion.benchmark_group("reading processes");
+    group.sample_size(10).warm_up_time(Duration::from_millis(200));
+    for count in [1, 2, 4] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter_custom(|reads| {
+                let start = Instant::now();
+                together(&mut readers[..count], reads);
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn side_by_side(table: &mut Table, readers: &mut [Helper]) {
+    const READS: u64 = 200_000;
+    let (mut alone, mut both) = (Vec::new(), Vec::new());
+    for _ in 0..41 {
+        alone.extend(together(&mut readers[..1], READS));
+        both.extend(together(&mut readers[..2], READS));
+    }
+    let (alone, both) = (median(alone), median(both));
+    table.row("a read, two processes at once", both, "one alone + 10 %", alone * 1.1, "ns");
+}
+
+fn beside_a_writer(table: &mut Table) {
+    let session = session("writer", Duration::ZERO);
+    session.credentials().expect("a set");
+    let name = session.name().to_owned();
+    let mut writer = Helper::start(|_| {
+        let session = SharedSession::attach(&name).expect("attached");
+        loop {
+            session.refresh().expect("a set");
+        }
+    });
+    let mut reader = Helper::start(|reads| {
+        let session = SharedSession::attach(&name).expect("attached");
+        let before = session.status().expect("a status").generation();
+        let mut took: Vec<f64> = (0..reads)
+            .map(|_| {
+                let start = Instant::now();
+                std::hint::black_box(session.credentials().expect("a set"));
+                start.elapsed().as_nanos() as f64 / 1e3
+            })
+            .collect();
+        let published = session.status().expect("a status").generation() - before;
+        let shares = [0.5, 0.999, 1.0].map(|share| quantile(&mut took, share));
+        words(shares.into_iter().chain([published as f64]))
+    });
+    writer.order(0);
+    reader.order(1_000_000);
+    let told = reader.answer();
+    table.note("a read beside a writer, p50", told[0], "µs");
+    table.note("a read beside a writer, p99.9", told[1], "µs");
+    table.row("a read beside a writer, the slowest of 1,000,000", told[2], "limit", 100.0, "µs");
+    table.note("generations published meanwhile", told[3], "");
+}
+
+/// Two processes that both want newer sets: one fetches, the other sleeps. The key id says when the
+/// source answered, so publishing is in the figure.
+fn wake(table: &mut Table) {
+    let session = session("wake", Duration::from_millis(2));
+    let name = session.name().to_owned();
+    let mut helpers: Vec<Helper> = (0..2)
+        .map(|_| {
+            Helper::start(|rounds| {
+                let session = SharedSession::attach(&name).expect("attached");
+                let us = std::process::id().to_string();
+                words((0..rounds).filter_map(|_| {
+                    let set = session.refresh().expect("a set");
+                    let now = monotonic();
+                    let (pid, at) = set.access_key_id().split_once('@').expect("a stamp");
+                    (pid != us).then(|| (now - at.parse::<u64>().expect("a time")) as f64 / 1e3)
+                }))
+            })
+        })
+        .collect();
+    helpers.iter_mut().for_each(|helper| helper.order(300));
+    let mut samples: Vec<f64> = helpers.iter_mut().flat_map(Helper::answer).collect();
+    assert!(!samples.is_empty(), "one of them slept");
+    let p50 = quantile(&mut samples, 0.5);
+    table.row("a publication seen by a sleeper, p50", p50, "limit", 50.0, "µs");
+    table.note("a publication seen by a sleeper, p99", quantile(&mut samples, 0.99), "µs");
+}
+
+fn attach_and_memory(table: &mut Table) {
+    let session = session("attach", Duration::ZERO);
+    session.credentials().expect("a set");
+    let name = session.name().to_owned();
+    let mut helper = Helper::start(|rounds| {
+        let before = private_kib();
+        let kept = SharedSession::attach(&name).expect("attached");
+        kept.credentials().expect("a set");
+        let own = private_kib() - before;
+        let attaches = (0..rounds).map(|_| {
+            let start = Instant::now();
+            std::hint::black_box(SharedSession::attach(&name).expect("attached"));
+            start.elapsed().as_nanos() as f64 / 1e3
+        });
+        let attach = median(attaches.collect());
+        words([attach, own])
+    });
+    helper.order(500);
+    let told = helper.answer();
+    table.row("`attach`", told[0], "limit", 100.0, "µs");
+    table.row("a worker's own memory", told[1], "limit", 100.0, "KiB");
+    let path = format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid());
+    let bytes = std::fs::metadata(path).expect("the segment").len();
+    table.row("the segment", bytes as f64 / 1024.0, "limit", 64.0, "KiB");
+}
+
+/// Memory that this process shares with nobody.
+fn private_kib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").expect("smaps");
+    let private = text.lines().filter(|line| line.starts_with("Private"));
+    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
+}
+
+/// 64 workers that need credentials at once, beside one that is alone.
+fn cold(table: &mut Table) {
+    let sts = LocalSts::fork().expect("an STS");
+    sts.configure(Settings::new().latency(Duration::from_millis(100))).expect("configured");
+    let (mut alone, mut last) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        alone.push(last_of(1, &sts, round));
+        last.push(last_of(64, &sts, round));
+    }
+    let (alone, last) = (median(alone), median(last));
+    table.note("cold, one worker", alone, "ms");
+    table.row("cold, the last of 64 workers", last, "one worker + 20 ms", alone + 20.0, "ms");
+}
+
+/// Milliseconds until the last of `count` cold workers has credentials.
+fn last_of(count: usize, sts: &LocalSts, round: u32) -> f64 {
+    let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
+        .region("us-east-1")
+        .endpoint_url(sts.url())
+        .credentials_provider("bench", || async {
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "bench")
+        });
+    let name = format!("bench-cold-{}-{count}-{round}", std::process::id());
+    let session = SharedSession::builder(&name).source(source).create().expect("a session");
+    let mut workers: Vec<Helper> = (0..count)
+        .map(|_| {
+            let mut attached = None;
+            let name = &name;
+            Helper::start(move |need| {
+                let session: &SharedSession =
+                    attached.get_or_insert_with(|| SharedSession::attach(name).expect("attached"));
+                if need == 1 {
+                    session.credentials().expect("a set");
+                }
+                words([monotonic() as f64])
+            })
+        })
+        .collect();
+    // Everyone has attached.
+    workers.iter_mut().for_each(|worker| worker.order(0));
+    workers.iter_mut().for_each(|worker| drop(worker.answer()));
+    let start = monotonic() as f64;
+    workers.iter_mut().for_each(|worker| worker.order(1));
+    let last = workers.iter_mut().map(|worker| worker.answer()[0]).fold(0.0, f64::max);
+    assert_eq!(session.status().expect("a status").source_calls(), 1);
+    (last - start) / 1e6
+}
