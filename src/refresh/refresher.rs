@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::runtime::Runtime;
 use tracing::{info, warn};
 
 use super::{
@@ -77,7 +78,7 @@ fn refresh(work: Work) {
         info!(session = work.session, "stopped for too long; another process refreshes");
         return work.elected.resign();
     }
-    let answer = call(&work);
+    let (answer, runtime) = call(&work);
     reach(Stage::Answered);
     let outcome = answer.and_then(|fetched| {
         publish::set(&work.elected, basis, &fetched, &work.recipe.windows, &work.clock)
@@ -89,6 +90,10 @@ fn refresh(work: Work) {
     }
     reach(Stage::Published);
     work.elected.resign();
+    // Last, because it takes as long as all the rest. A name look-up that hangs is left behind.
+    if let Some(runtime) = runtime {
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
 }
 
 fn record(work: &Work, basis: Basis, failure: &Failure) {
@@ -98,24 +103,25 @@ fn record(work: &Work, basis: Basis, failure: &Failure) {
     }
 }
 
-/// One call of the source, in a runtime of its own. A panic in the user's code is a failure.
-fn call(work: &Work) -> Result<Fetched, Failure> {
+/// One call of the source, in a runtime of its own, which comes back with the answer. A panic in the
+/// user's code is a failure.
+fn call(work: &Work) -> (Result<Fetched, Failure>, Option<Runtime>) {
     work.elected.view().count(Counter::SourceCalls);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return (Err(transient(format!("building the refresh's runtime: {e}"))), None),
+    };
     let limit = work.recipe.source.timeout();
     let called = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| transient(format!("building the runtime of the refresh: {e}")))?;
-        let answer = runtime
-            .block_on(async { tokio::time::timeout(limit, work.recipe.source.fetch()).await });
-        // A name look-up that hangs must not hold up everybody.
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        answer.unwrap_or_else(|_| Err(transient(format!("no answer within {limit:?}"))))
+        runtime.block_on(async { tokio::time::timeout(limit, work.recipe.source.fetch()).await })
     }));
-    // The payload is not shown: it could hold anything.
-    let panicked = || Failure::new(FailureClass::Terminal, "the source panicked");
-    called.unwrap_or_else(|_| Err(panicked()))
+    let answer = match called {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
+        // The payload is not shown: it could hold anything.
+        Err(_) => Err(Failure::new(FailureClass::Terminal, "the source panicked")),
+    };
+    (answer, Some(runtime))
 }
 
 fn transient(message: String) -> Failure {

@@ -17,7 +17,7 @@ pub(crate) use header::{Fingerprint, Header};
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    seqlock::Latch,
+    seqlock::{Latch, Version},
     sys::{
         futex,
         lock::LockFile,
@@ -95,6 +95,7 @@ impl Segment {
     }
 
     /// The segment as everyone sees it.
+    #[inline]
     pub(crate) fn view(&self) -> &View {
         &self.view
     }
@@ -197,6 +198,12 @@ fn has_open(pid: u32, inode: Inode) -> bool {
 pub(crate) struct View(Mapping);
 
 impl View {
+    /// The version of the newest set: all that most reads look at.
+    #[inline]
+    pub(crate) fn published(&self) -> Version {
+        Version::load(self.0.word(layout::PUBLISHED))
+    }
+
     /// The sets.
     pub(crate) fn sets(&self) -> Latch<'_> {
         self.latch(layout::PUBLISHED, layout::SETS, layout::SET_SLOTS, layout::SET_SLOT_WORDS)

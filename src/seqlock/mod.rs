@@ -58,6 +58,12 @@ impl Version {
         Version(generation << GENERATION_SHIFT | slot as u64)
     }
 
+    /// What is newest now. Relaxed, it orders nothing: for comparing only.
+    #[inline]
+    pub(crate) fn load(word: &AtomicU64) -> Self {
+        Version(word.load(Ordering::Relaxed))
+    }
+
     /// How many records have been published; 0 is none.
     pub(crate) fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
@@ -99,7 +105,7 @@ impl<'a> Latch<'a> {
     /// What is newest now. Orders nothing: for comparing only.
     #[inline]
     pub(crate) fn version(&self) -> Version {
-        Version(self.version.load(Ordering::Relaxed))
+        Version::load(self.version)
     }
 
     /// Copies the newest record to `out` and says its version. `None` when nothing is published,

@@ -128,12 +128,8 @@ impl SharedSession {
     ///
     /// # Errors
     /// See [`SharedSession`].
-    #[inline]
     pub fn credentials(&self) -> Result<Credentials, Error> {
-        match self.inner.quick() {
-            Some(credentials) => Ok(credentials),
-            None => self.inner.credentials(),
-        }
+        self.inner.quick().map_or_else(|| self.inner.credentials(), Ok)
     }
 
     /// A handle for one thread that lends the credentials: the fastest way to read them often.
@@ -148,7 +144,7 @@ impl SharedSession {
     /// The source's error, [`Timeout`](ErrorKind::Timeout) or [`NoSource`](ErrorKind::NoSource);
     /// the set that was there stays.
     pub fn refresh(&self) -> Result<Credentials, Error> {
-        let generation = self.inner.segment.view().sets().version().generation();
+        let generation = self.inner.segment.view().published().generation();
         self.inner
             .wait(Need::After(generation), self.inner.home.deadline)
             .map(|snapshot| snapshot.credentials.clone())
@@ -212,10 +208,11 @@ impl Inner {
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
     #[inline]
     fn is_current(&self, snapshot: &Snapshot) -> bool {
-        self.segment.view().sets().version() == snapshot.version
+        self.segment.view().published() == snapshot.version
     }
 
     /// The credentials, after whatever it takes.
+    #[cold]
     pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
         self.obtain()
             .map(|snapshot| snapshot.credentials.clone())
@@ -295,7 +292,7 @@ impl Inner {
     fn start_in_background(&self, now: u64) -> Result<(), Fault> {
         let Some(recipe) = &self.home.recipe else { return Ok(()) };
         let view = self.segment.view();
-        let generation = view.sets().version().generation();
+        let generation = view.published().generation();
         let desk = &self.home.desk;
         if wait::backoff(view, now).is_some()
             || election::holder(view, desk.locks(), now)?.is_some()
@@ -305,7 +302,7 @@ impl Inner {
         let Some(seat) = desk.try_sit() else { return Ok(()) };
         let writable = self.segment.writable()?;
         if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
-            let done = view.sets().version().generation() != generation;
+            let done = view.published().generation() != generation;
             if done || wait::backoff(view, now).is_some() {
                 elected.resign();
             } else {
@@ -350,7 +347,7 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSession")
             .field("name", &self.home.name.as_str())
-            .field("generation", &self.segment.view().sets().version().generation())
+            .field("generation", &self.segment.view().published().generation())
             .finish_non_exhaustive()
     }
 }

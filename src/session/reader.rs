@@ -41,7 +41,6 @@ impl Reader {
     ///
     /// # Errors
     /// See [`SharedSession`](crate::SharedSession).
-    #[inline]
     pub fn credentials(&mut self) -> Result<&Credentials, Error> {
         let tick = self.inner.home.clock.tick();
         let current = self.tick == tick

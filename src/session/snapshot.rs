@@ -49,7 +49,7 @@ impl Snapshot {
         let mut words = Words::default();
         match view.sets().read(&mut words) {
             Some(version) => Snapshot::decode(version, &words).map(Some),
-            None if view.sets().version().generation() == 0 => Ok(None),
+            None if view.published().generation() == 0 => Ok(None),
             None => Err(damaged("the set")),
         }
     }

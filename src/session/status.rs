@@ -212,7 +212,7 @@ fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {
     let mut words = Words::default();
     view.failures().read(&mut words)?;
     let record = FailureRecord::decode(&words)?;
-    (record.generation == view.sets().version().generation()).then(|| LastFailure {
+    (record.generation == view.published().generation()).then(|| LastFailure {
         failure: failure_of(&record),
         at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
         next_attempt_in: Duration::from_nanos(record.next_attempt_boot.saturating_sub(now)),

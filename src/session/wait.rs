@@ -211,7 +211,7 @@ fn read_failure(
     let mut words = Words::default();
     let version = view.failures().read(&mut words)?;
     let record = FailureRecord::decode(&words)?;
-    let stands = record.generation == view.sets().version().generation();
+    let stands = record.generation == view.published().generation();
     (stands && matters(&record, version)).then(|| (failure_of(&record), record.next_attempt_boot))
 }
 

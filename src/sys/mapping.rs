@@ -70,6 +70,7 @@ impl Mapping {
     ///
     /// # Panics
     /// When the range is not aligned or leaves the mapping: offsets are constants of the layout.
+    #[inline]
     pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         let end = offset.checked_add(count * 8);
         assert!(offset.is_multiple_of(8) && end.is_some_and(|end| end <= self.bytes));
@@ -80,6 +81,7 @@ impl Mapping {
     }
 
     /// The word at byte `offset`.
+    #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         &self.words(offset, 1)[0]
     }
