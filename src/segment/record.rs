@@ -4,7 +4,9 @@
 //! after it; the lengths are 16 bits each in one word; the bytes of the fields follow one another,
 //! padded with zeros to a whole word.
 
-use zeroize::Zeroizing;
+use std::ops::{Deref, DerefMut};
+
+use zeroize::Zeroize;
 
 /// The longest field, in bytes: what the 16-bit lengths and the slots hold.
 pub(crate) const MAX_TOKEN: usize = 8192;
@@ -15,8 +17,32 @@ const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
 
-/// Words that hold secrets, wiped when dropped.
-pub(crate) type Words = Zeroizing<Vec<u64>>;
+/// Words that hold secrets, wiped when dropped: a word at a time, where `Zeroizing<Vec<_>>` goes twice
+/// over the memory and byte by byte. Whoever fills them reserves the room first.
+#[derive(Default)]
+pub(crate) struct Words(Vec<u64>);
+
+impl Deref for Words {
+    type Target = Vec<u64>;
+
+    fn deref(&self) -> &Vec<u64> {
+        &self.0
+    }
+}
+
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut Vec<u64> {
+        &mut self.0
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // Beyond the length may be what a longer record left there.
+        self.0.resize(self.0.capacity(), 0);
+        self.0.as_mut_slice().zeroize();
+    }
+}
 
 /// A set and its points in time, as it stands in a slot. Nanoseconds; `boot` is `CLOCK_BOOTTIME`.
 #[derive(Clone, PartialEq, Eq)]
@@ -146,7 +172,7 @@ fn encode(fixed: &[u64], fields: [&str; 4]) -> Words {
     let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
     let start = 1 + fixed.len() + 1;
-    let mut words = Zeroizing::new(vec![0u64; start + bytes.div_ceil(8)]);
+    let mut words = Words(vec![0u64; start + bytes.div_ceil(8)]);
     words[1..=fixed.len()].copy_from_slice(fixed);
     words[start - 1] = lengths;
     let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words[start..]);
@@ -258,7 +284,7 @@ mod tests {
             (set("k", "s", &long, ""), "SessionToken"),
             (set("k", "s", "t", &long), "AccountId"),
         ] {
-            let problem = record.encode().unwrap_err();
+            let problem = record.encode().err().unwrap();
             assert!(problem.starts_with(field) && !problem.contains("xx"), "{problem}");
         }
     }

@@ -130,7 +130,10 @@ impl<'a> Latch<'a> {
         }
         // The length may be torn, or forged: it never leads outside of the slot.
         let length = usize::try_from(head[1].load(Ordering::Relaxed)).ok()?;
-        out.extend(words.get(..length)?.iter().map(|word| word.load(Ordering::Relaxed)));
+        let words = words.get(..length)?;
+        // At once, so that no smaller room with secrets in it is given back.
+        out.reserve_exact(length);
+        out.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
         // Pairs with the release fence in `begin`.
         fence(Ordering::Acquire);
         (head[0].load(Ordering::Relaxed) == sequence).then_some(version)
