@@ -21,7 +21,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // On the main thread, one after the other.
     arguments.test_threads = Some(1);
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         (
             "create_and_credentials_leave_nothing_behind",
             create_and_credentials_leave_nothing_behind,
@@ -36,6 +36,7 @@ fn main() {
         ("killed_processes_leave_a_name_that_can_be_reused", killed_processes_leave_a_name),
         ("a_live_session_names_its_user", a_live_session_names_its_user),
         ("jitter_differs_between_children", jitter_differs_between_children),
+        ("full_or_missing_shared_memory_is_an_error", full_or_missing_shared_memory),
     ];
     let trials = tests
         .into_iter()
@@ -361,4 +362,39 @@ fn jitter_differs_between_children() {
         .map(Child::finish)
         .collect();
     assert!(points.len() >= 7, "{points:?}");
+}
+
+/// In a mount namespace of its own, which only root can make.
+fn full_or_missing_shared_memory() {
+    use nix::{
+        mount::{MntFlags, MsFlags, mount, umount2},
+        sched::{CloneFlags, unshare},
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let said = child(|report| {
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            return report.say("not allowed here");
+        }
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let create = || SharedSession::builder(name("full")).source(instant()).create();
+
+        // Room for the names, and for less than a segment.
+        let flags = MsFlags::empty();
+        mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), flags, Some("size=16k")).unwrap();
+        let error = create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        assert_eq!(entries("/dev/shm"), 0, "nothing is created");
+        umount2("/dev/shm", MntFlags::MNT_DETACH).unwrap();
+
+        // No file system at all where it should be.
+        mount(Some("tmpfs"), "/dev", Some("tmpfs"), flags, None::<&str>).unwrap();
+        let error = create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        report.say("refused");
+    })
+    .finish();
+    assert!(said == "refused" || said == "not allowed here", "{said}");
 }

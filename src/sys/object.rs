@@ -58,7 +58,11 @@ pub(crate) fn open(name: &str) -> Result<Object, Fault> {
 pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let fd = shm_open(name, flags, mode).map_err(|e| open_fault(name, e))?;
+    let fd = shm_open(name, flags, mode).map_err(|errno| match errno {
+        // What would be made cannot be absent: its file system is.
+        Errno::ENOENT => open_fault(name, errno).kind(ErrorKind::NoSpace),
+        _ => open_fault(name, errno),
+    })?;
     Object::checked(name, fd)
 }
 
