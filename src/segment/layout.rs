@@ -63,3 +63,31 @@ const _: () = {
 /// The bytes of the lock file. Byte 0 is the presence lock.
 pub(crate) const SET_SLOT_LOCKS: i64 = 16;
 pub(crate) const FAILURE_SLOT_LOCKS: i64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The document for readers in other languages says what the code does.
+    #[test]
+    fn the_document_agrees() {
+        let document = include_str!("../../docs/PROTOCOL.md");
+        let thousands = |n: usize| format!("{},{:03}", n / 1000, n % 1000);
+        for line in [
+            format!("Layout version {VERSION}."),
+            format!("control page: {} |", thousands(CONTROL_BYTES)),
+            format!("number of set slots: {SET_SLOTS} |"),
+            format!("bytes of a set slot: {} |", thousands(SET_SLOT_WORDS * 8)),
+            format!("number of failure slots: {FAILURE_SLOTS} |"),
+            format!("bytes of a failure slot: {} |", thousands(FAILURE_SLOT_WORDS * 8)),
+            format!("| {PUBLISHED} | 8 | *published*"),
+            format!("| {EVENT} | 4 | *event*"),
+            format!("| {ELECTION} | 8 | *election*"),
+            format!("| {FAILED} | 8 | *failed*"),
+            format!("| {COUNTERS} | {COUNTERS_LEN} × 8 | counters"),
+            format!("{SET_SLOT_LOCKS} + *slot* (set) or {FAILURE_SLOT_LOCKS} + *slot* (failure)"),
+        ] {
+            assert!(document.contains(&line), "{line}");
+        }
+    }
+}
