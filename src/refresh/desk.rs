@@ -83,9 +83,8 @@ impl Seat {
     }
 
     /// Frees the seat; true when another thread waits for it and has to be told.
-    pub(crate) fn leave(self) -> bool {
-        let mut seat = self;
-        seat.free()
+    pub(crate) fn leave(mut self) -> bool {
+        self.free()
     }
 
     fn free(&mut self) -> bool {

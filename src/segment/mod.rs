@@ -106,6 +106,13 @@ impl Segment {
             .map(View)
             .map_err(|e| Fault::system("mapping the segment for writing", e))
     }
+
+    /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
+    pub(crate) fn announce(&self) {
+        if let Ok(writable) = self.writable() {
+            writable.announce();
+        }
+    }
 }
 
 fn map(object: &Object, access: Access) -> Result<Mapping, Fault> {

@@ -67,7 +67,6 @@ fn a_writer_that_dies_at_any_word_harms_nobody() {
         let first = memory.publish(0, memory.latch().version(), &[1, 1]).unwrap();
         let mut dead = memory.latch().begin(1).unwrap();
         (0..died_after).for_each(|_| dead.word(666));
-        let _ = dead;
         assert_eq!(memory.read(), Some((1, vec![1, 1])));
         memory.publish(2, first, &[2, 2]).unwrap();
         assert_eq!(memory.read(), Some((2, vec![2, 2])));

@@ -1,6 +1,7 @@
 //! The session: what programs hold.
 
 mod builder;
+mod failure;
 mod reader;
 mod registry;
 mod snapshot;
@@ -294,16 +295,14 @@ impl Inner {
         let view = self.segment.view();
         let generation = view.published().generation();
         let desk = &self.home.desk;
-        if wait::backoff(view, now).is_some()
-            || election::holder(view, desk.locks(), now)?.is_some()
-        {
+        if failure::backs_off(view, now) || election::holder(view, desk.locks(), now)?.is_some() {
             return Ok(());
         }
         let Some(seat) = desk.try_sit() else { return Ok(()) };
         let writable = self.segment.writable()?;
         if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
             let done = view.published().generation() != generation;
-            if done || wait::backoff(view, now).is_some() {
+            if done || failure::backs_off(view, now) {
                 elected.resign();
             } else {
                 refresher::start(elected, self.home.name.as_str(), recipe, &self.home.clock)?;

@@ -15,7 +15,6 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, refresher::Recipe},
     segment::{self, Header, Segment},
-    sys::lock::LockFile,
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -108,7 +107,7 @@ pub(super) fn attach(
         // A name that is gone leads to the session that this process has inherited.
         .find(|(desk, home)| inode.map_or(home.is_some(), |inode| desk.locks().inode() == inode));
     let Some((desk, home)) = known else {
-        let locks: LockFile = segment::join(&name)?;
+        let locks = segment::join(&name)?;
         let segment = Arc::new(Segment::open(&name)?);
         return Ok(enter(&mut sessions, name, Desk::new(locks), segment, settings, 0));
     };

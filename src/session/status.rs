@@ -2,20 +2,15 @@
 
 use std::{
     process,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use super::{
     Inner,
+    failure::StandingFailure,
     snapshot::{Phase, Snapshot},
-    wait::failure_of,
 };
-use crate::{
-    error::Fault,
-    refresh::election,
-    segment::record::{FailureRecord, Words},
-    source::Failure,
-};
+use crate::{error::Fault, refresh::election, source::Failure};
 
 /// The state of the newest set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,14 +203,11 @@ fn tail(key: &str) -> String {
 }
 
 fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {
-    let view = inner.segment.view();
-    let mut words = Words::default();
-    view.failures().read(&mut words)?;
-    let record = FailureRecord::decode(&words)?;
-    (record.generation == view.published().generation()).then(|| LastFailure {
-        failure: failure_of(&record),
-        at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
-        next_attempt_in: Duration::from_nanos(record.next_attempt_boot.saturating_sub(now)),
-        in_a_row: record.in_a_row,
+    let standing = StandingFailure::read(inner.segment.view())?;
+    Some(LastFailure {
+        at: standing.at,
+        next_attempt_in: standing.next_attempt_in(now),
+        in_a_row: standing.in_a_row,
+        failure: standing.failure,
     })
 }

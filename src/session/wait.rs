@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Inner,
+    failure::StandingFailure,
     snapshot::{Phase, Snapshot},
 };
 use crate::{
@@ -15,11 +16,7 @@ use crate::{
     refresh::{
         desk::Seat,
         election::{self, Holder, Outcome},
-        publish, refresher,
-    },
-    segment::{
-        View,
-        record::{FailureRecord, Words},
+        refresher,
     },
     seqlock::Version,
     source::{Failure, FailureClass},
@@ -55,8 +52,8 @@ impl Inner {
         let failed = self.segment.view().failures().version();
         let mut wait = Wait { inner: self, need, end, failed, refresh: None };
         let outcome = wait.run();
-        if outcome.as_ref().is_err_and(|fault| fault.kind != ErrorKind::Timeout) || outcome.is_ok()
-        {
+        // At the deadline the refresh goes on without its caller.
+        if !outcome.as_ref().is_err_and(|fault| fault.kind == ErrorKind::Timeout) {
             wait.join();
         }
         outcome
@@ -79,7 +76,7 @@ impl Wait<'_> {
             match self.seat() {
                 Some(seat) => {
                     // Whoever sleeps for this seat must not sleep on when it becomes free.
-                    self.act(seat, event, left).inspect_err(|_| self.tell())?;
+                    self.act(seat, event, left).inspect_err(|_| self.inner.segment.announce())?;
                 }
                 None => view.sleep(event, left),
             }
@@ -90,20 +87,20 @@ impl Wait<'_> {
     fn settled(&self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
         let inner = self.inner;
         let now = inner.home.clock.boot();
-        let newest = inner.newest()?.filter(|snapshot| match self.need {
-            Need::Valid => snapshot.phase(now) != Phase::Expired,
-            Need::After(generation) => {
-                snapshot.version.generation() > generation && snapshot.phase(now) != Phase::Expired
-            }
+        let newest = inner.newest()?.filter(|snapshot| snapshot.phase(now) != Phase::Expired);
+        let enough = newest.filter(|snapshot| match self.need {
+            Need::Valid => true,
+            Need::After(generation) => snapshot.version.generation() > generation,
         });
-        if let Some(snapshot) = newest {
+        if let Some(snapshot) = enough {
             return Ok(Some(Ok(snapshot)));
         }
-        let view = inner.segment.view();
-        let failure = read_failure(view, |record, version| {
-            version != self.failed || now < record.next_attempt_boot
-        });
-        Ok(failure.map(|(failure, next)| Err(refused(failure, next.saturating_sub(now)))))
+        let failure = StandingFailure::read(inner.segment.view())
+            .filter(|standing| standing.version != self.failed || standing.forbids(now));
+        Ok(failure.map(|standing| {
+            let next = standing.next_attempt_in(now);
+            Err(refused(standing.failure, next))
+        }))
     }
 
     /// The seat, where this process has a source.
@@ -121,7 +118,7 @@ impl Wait<'_> {
             Outcome::Held(seat, holder) => {
                 let watched = self.sleep_beside(&seat, holder, now, event, left);
                 if seat.leave() {
-                    self.tell();
+                    self.inner.segment.announce();
                 }
                 watched
             }
@@ -149,17 +146,12 @@ impl Wait<'_> {
         event: u32,
         left: Duration,
     ) -> Result<(), Fault> {
-        let segment = Arc::clone(&self.inner.segment);
-        let view = segment.view();
+        let view = self.inner.segment.view();
         let lease = Duration::from_nanos(holder.lease_end.saturating_sub(now));
         let still =
             || matches!(election::holder(view, seat.locks(), now), Ok(Some(h)) if h == holder);
-        let teller = Arc::clone(&segment);
-        let tell = move || {
-            if let Ok(writable) = teller.writable() {
-                writable.announce();
-            }
-        };
+        let segment = Arc::clone(&self.inner.segment);
+        let tell = move || segment.announce();
         let watch = Watch::new(holder.pid, lease, still, tell)
             .map_err(|error| Fault::system("watching the refresher", error))?;
         // Without a watch the holder has changed: look again at once.
@@ -169,15 +161,9 @@ impl Wait<'_> {
         Ok(())
     }
 
-    /// Wakes the others, so that one of them takes the place of this wait.
-    fn tell(&self) {
-        if let Ok(writable) = self.inner.segment.writable() {
-            writable.announce();
-        }
-    }
-
+    /// Ends the wait without a set; another of those who wait takes its place.
     fn give_up(&self) -> Fault {
-        self.tell();
+        self.inner.segment.announce();
         let limit = self.inner.home.deadline;
         match self.inner.home.recipe {
             Some(_) => {
@@ -202,42 +188,12 @@ impl Wait<'_> {
     }
 }
 
-/// The newest failure, if no set came after it and `matters` says so of it; with the time of the
-/// next attempt.
-fn read_failure(
-    view: &View,
-    matters: impl Fn(&FailureRecord<'_>, Version) -> bool,
-) -> Option<(Failure, u64)> {
-    let mut words = Words::default();
-    let version = view.failures().read(&mut words)?;
-    let record = FailureRecord::decode(&words)?;
-    let stands = record.generation == view.published().generation();
-    (stands && matters(&record, version)).then(|| (failure_of(&record), record.next_attempt_boot))
-}
-
-/// The failure that forbids another attempt at `now`.
-pub(super) fn backoff(view: &View, now: u64) -> Option<Failure> {
-    read_failure(view, |record, _| now < record.next_attempt_boot).map(|(failure, _)| failure)
-}
-
-/// The failure as the refresher knew it.
-pub(super) fn failure_of(record: &FailureRecord<'_>) -> Failure {
-    let mut failure = Failure::new(publish::class_of(record.class), record.message);
-    if !record.code.is_empty() {
-        failure = failure.with_code(record.code);
-    }
-    if !record.request_id.is_empty() {
-        failure = failure.with_request_id(record.request_id);
-    }
-    failure
-}
-
-fn refused(failure: Failure, next: u64) -> Fault {
+fn refused(failure: Failure, next: Duration) -> Fault {
     let kind = match failure.class() {
         FailureClass::Terminal => ErrorKind::SourceTerminal,
         _ => ErrorKind::SourceTransient,
     };
-    let next = Duration::from_millis(next / 1_000_000);
+    let next = Duration::from_millis(u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let text = format!("the source failed: {failure}; next attempt in {next:?} at the earliest");
     Fault::new(kind, text).caused_by(failure)
 }

@@ -1,0 +1,66 @@
+//! The newest failure of the source, as the segment tells it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    refresh::publish,
+    segment::{
+        View,
+        record::{FailureRecord, Words},
+    },
+    seqlock::Version,
+    source::Failure,
+};
+
+/// A failure after which no set has come yet.
+pub(super) struct StandingFailure {
+    pub(super) version: Version,
+    pub(super) failure: Failure,
+    pub(super) at: SystemTime,
+    /// When somebody may ask again, in nanoseconds since boot.
+    pub(super) next_attempt: u64,
+    pub(super) in_a_row: u64,
+}
+
+impl StandingFailure {
+    /// `None` when there is none, or a set came after it.
+    pub(super) fn read(view: &View) -> Option<Self> {
+        let mut words = Words::default();
+        let version = view.failures().read(&mut words)?;
+        let record = FailureRecord::decode(&words)?;
+        (record.generation == view.published().generation()).then(|| StandingFailure {
+            version,
+            failure: failure_of(&record),
+            at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
+            next_attempt: record.next_attempt_boot,
+            in_a_row: record.in_a_row,
+        })
+    }
+
+    /// Whether it forbids another attempt at `now`.
+    pub(super) fn forbids(&self, now: u64) -> bool {
+        now < self.next_attempt
+    }
+
+    /// How long it still does.
+    pub(super) fn next_attempt_in(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.next_attempt.saturating_sub(now))
+    }
+}
+
+/// The failure as the refresher knew it.
+fn failure_of(record: &FailureRecord<'_>) -> Failure {
+    let mut failure = Failure::new(publish::class_of(record.class), record.message);
+    if !record.code.is_empty() {
+        failure = failure.with_code(record.code);
+    }
+    if !record.request_id.is_empty() {
+        failure = failure.with_request_id(record.request_id);
+    }
+    failure
+}
+
+/// Whether nobody may ask the source at `now`.
+pub(super) fn backs_off(view: &View, now: u64) -> bool {
+    StandingFailure::read(view).is_some_and(|standing| standing.forbids(now))
+}
