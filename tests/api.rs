@@ -249,6 +249,16 @@ fn a_panicking_source_is_a_failure() {
 }
 
 #[test]
+fn a_source_that_hangs_is_given_up() {
+    let hangs = Provider::new("slow", std::future::pending::<Credentials>)
+        .timeout(Duration::from_millis(5));
+    let session = SharedSession::builder(name("hangs")).source(hangs).create().unwrap();
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceTransient);
+    assert!(error.to_string().contains("no answer within 5ms"), "{error}");
+}
+
+#[test]
 fn runtimes_of_both_kinds_are_served() {
     let sts = LocalSts::start().unwrap();
     let single = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
