@@ -57,7 +57,7 @@ fn reader(memory: &Arc<Memory>, reads: usize) -> thread::JoinHandle<()> {
 #[test]
 fn two_readers_beside_a_writer() {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(3);
     builder.check(|| {
         let memory = Memory::new(2);
         let readers = [reader(&memory, 1), reader(&memory, 1)];
@@ -69,10 +69,8 @@ fn two_readers_beside_a_writer() {
 }
 
 #[test]
-fn a_reader_beside_a_writer() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+fn a_reader_beside_a_writer_in_all_interleavings() {
+    loom::model(|| {
         let memory = Memory::new(2);
         let reader = reader(&memory, 2);
         let second = memory.publish(1, memory.latch().version(), 2).unwrap();
@@ -106,7 +104,7 @@ fn a_writer_dies_at_any_store() {
 #[test]
 fn a_stopped_writer_wakes_up() {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(3);
     builder.check(|| {
         let memory = Memory::new(3);
         let start = memory.latch().version();
