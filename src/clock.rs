@@ -41,6 +41,15 @@ impl Clock {
         }
     }
 
+    /// How long a sleeper may sleep that wants to wake after `limit`: a test's clock wakes nobody.
+    pub(crate) fn longest_sleep(&self, limit: Duration) -> Duration {
+        match self {
+            Clock::System => limit,
+            #[cfg(feature = "testing")]
+            Clock::Manual(_) => limit.min(Duration::from_millis(2)),
+        }
+    }
+
     /// The wall clock, for people and for what the SDK calls expiry.
     pub(crate) fn wall(&self) -> SystemTime {
         match self {

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Absent,
     /// A live process still uses a session of that name.
     InUse,
+    /// The process has several threads, and the operation forks.
+    Multithreaded,
     /// The segment or its lock file belongs to another user.
     ForeignOwner,
     /// The segment or its lock file can be accessed by the group or by others.

@@ -53,7 +53,10 @@ mod sys;
 pub mod testing;
 
 pub use error::{Error, ErrorKind};
-pub use session::{LastFailure, Reader, SharedSession, SharedSessionBuilder, State, Status};
+pub use refresh::duty::Stop;
+pub use session::{
+    LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
+};
 pub use source::{AssumeRole, Failure, FailureClass, Fetched, Fetching, Provider, Source};
 
 /// The README's program compiles.

@@ -6,7 +6,6 @@ mod support;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::{
     signal::Signal,
     wait::{WaitStatus, waitpid},
@@ -18,10 +17,7 @@ use shmcreds::{
 use support::{Child, assert_whole, assumed, child, instant, lock, name, role, segment, until};
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // On the main thread, one after the other.
-    arguments.test_threads = Some(1);
-    let tests: [(&str, fn()); 12] = [
+    support::run_forking(&[
         (
             "create_and_credentials_leave_nothing_behind",
             create_and_credentials_leave_nothing_behind,
@@ -37,17 +33,7 @@ fn main() {
         ("a_live_session_names_its_user", a_live_session_names_its_user),
         ("jitter_differs_between_children", jitter_differs_between_children),
         ("full_or_missing_shared_memory_is_an_error", full_or_missing_shared_memory),
-    ];
-    let trials = tests
-        .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || {
-                test();
-                Ok::<(), Failed>(())
-            })
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    ]);
 }
 
 fn entries(directory: &str) -> usize {

@@ -151,7 +151,7 @@ fn status(session: &SharedSession) -> Answer {
         "access_key_tail": status.access_key_tail(),
         "expires_in_s": status.expires_in().as_secs(),
         "refresh_in_s": status.refresh_in().as_secs(),
-        "refresher": status.refresher(),
+        "refresher": status.refresher().map(|refresher| refresher.pid()),
         "last_failure": failure,
         "source_calls": status.source_calls(),
         "published": status.published(),

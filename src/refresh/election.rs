@@ -73,9 +73,26 @@ pub(crate) fn holder(view: &View, locks: &LockFile, now: u64) -> Result<Option<H
     holder_of(Ticket(word), locks, now)
 }
 
-/// Whether nobody is elected, dead or alive.
-pub(crate) fn is_vacant(view: &View) -> bool {
-    view.election().load(Ordering::Relaxed) == 0
+/// The last election, for the status.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ballot {
+    pub(crate) pid: u32,
+    /// In nanoseconds since boot, as the end.
+    pub(crate) since: u64,
+    pub(crate) lease_end: u64,
+    /// Whether the elected process lives; false also when it is this one.
+    pub(crate) alive: bool,
+}
+
+/// Who was elected and has not resigned, dead or alive.
+pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Fault> {
+    let ticket = Ticket(view.election().load(Ordering::Relaxed));
+    if ticket.0 == 0 || ticket.byte() < 0 {
+        return Ok(None);
+    }
+    let (since, pid) = view.last_elected();
+    let alive = locks.holder(ticket.byte())?.is_some();
+    Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive }))
 }
 
 fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
@@ -113,6 +130,28 @@ impl Elected {
 
     pub(crate) fn locks(&self) -> &LockFile {
         self.seat.locks()
+    }
+
+    /// When the lease ends, in nanoseconds since boot.
+    pub(crate) fn lease_end(&self) -> u64 {
+        self.ticket.lease_end()
+    }
+
+    /// Extends the lease: from `now` for `lease`. False when the election was lost meanwhile.
+    ///
+    /// The new ticket's byte is locked before the word names it and the old one's freed after, so
+    /// that at no moment the word names a free byte.
+    pub(crate) fn renew(&mut self, now: u64, lease: Duration) -> Result<bool, Fault> {
+        let next = lock_ticket(self.locks(), now.saturating_add(as_nanos(lease)))?;
+        // AcqRel as in `exchange`: the word keeps what the election before it has released.
+        let renewed = self
+            .view
+            .election()
+            .compare_exchange(self.ticket.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        let old = if renewed { std::mem::replace(&mut self.ticket, next) } else { next };
+        self.locks().unlock(old.byte());
+        Ok(renewed)
     }
 
     /// Whether nobody else was elected meanwhile: false for a process that was stopped for longer
@@ -154,6 +193,7 @@ pub(crate) fn stand(seat: Seat, view: View, now: u64, lease: Duration) -> Result
     let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
+            view.note_elected(now, std::process::id());
             Ok(Outcome::Won(Elected { ticket, view: Arc::new(view), seat, takeover }))
         }
         Ok(Err(holder)) => {

@@ -8,6 +8,10 @@ use crate::{clock::as_nanos, source::FailureClass};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: u64 = 1_000_000_000;
 
+/// A set that AWS rejects is not replaced sooner after it was fetched: whatever its users say, the
+/// source is not asked more often than that.
+pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
+
 /// The windows before expiry, if the user overrides them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Windows(pub(crate) Option<(Duration, Duration)>);

@@ -41,79 +41,91 @@ impl Recipe {
     }
 }
 
-/// What the thread works with.
-struct Work {
-    elected: Elected,
-    session: String,
-    recipe: Recipe,
-    clock: Clock,
+/// What a refresh works with, beside the election.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) session: String,
+    pub(crate) recipe: Recipe,
+    pub(crate) clock: Clock,
 }
 
-/// Starts the refresh. The thread ends by itself, whatever becomes of those who wait for it.
+/// Starts one refresh. The thread ends by itself, whatever becomes of those who wait for it.
 ///
 /// # Errors
 /// `System` when the kernel gives no thread.
-pub(crate) fn start(
-    elected: Elected,
-    session: &str,
-    recipe: &Recipe,
-    clock: &Clock,
-) -> Result<JoinHandle<()>, Fault> {
-    let session = session.to_owned();
-    let work = Work { elected, session, recipe: recipe.clone(), clock: clock.clone() };
+pub(crate) fn start(elected: Elected, job: Job) -> Result<JoinHandle<()>, Fault> {
     Builder::new()
         .name("shmcreds-fetch".into())
-        .spawn(move || refresh(work))
+        .spawn(move || once(elected, &job))
         .map_err(|error| Fault::system("starting the refresh thread", error))
 }
 
-fn refresh(work: Work) {
-    if work.elected.takeover {
-        work.elected.view().count(Counter::Takeovers);
-        info!(session = work.session, "took over from a refresher that died or hung");
+fn once(elected: Elected, job: &Job) {
+    count_takeover(&elected, &job.session);
+    let runtime = refresh(&elected, job);
+    elected.resign();
+    // Last, because it takes as long as all the rest.
+    end(runtime);
+}
+
+/// Notes that the predecessor died or hung.
+pub(crate) fn count_takeover(elected: &Elected, session: &str) {
+    if elected.takeover {
+        elected.view().count(Counter::Takeovers);
+        info!(session, "took over from a refresher that died or hung");
     }
-    let basis = Basis::of(&work.elected);
+}
+
+/// Asks the source once and publishes what comes of it. The runtime that served is still to be
+/// ended.
+pub(crate) fn refresh(elected: &Elected, job: &Job) -> Option<Runtime> {
+    let session = job.session.as_str();
+    let basis = Basis::of(elected);
     reach(Stage::Elected);
-    if !work.elected.holds() {
-        info!(session = work.session, "stopped for too long; another process refreshes");
-        return work.elected.resign();
+    if !elected.holds() {
+        info!(session, "stopped for too long; another process refreshes");
+        return None;
     }
-    let (answer, runtime) = call(&work);
+    let (answer, runtime) = call(elected, &job.recipe);
     reach(Stage::Answered);
     let outcome = answer.and_then(|fetched| {
-        publish::set(&work.elected, basis, &fetched, &work.recipe.windows, &work.clock)
+        publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
     });
     match outcome {
-        Ok(Some(generation)) => info!(session = work.session, generation, "published a new set"),
-        Ok(None) => info!(session = work.session, "another process published first"),
-        Err(failure) => record(&work, basis, &failure),
+        Ok(Some(generation)) => info!(session, generation, "published a new set"),
+        Ok(None) => info!(session, "another process published first"),
+        Err(failure) => record(elected, job, basis, &failure),
     }
     reach(Stage::Published);
-    work.elected.resign();
-    // Last, because it takes as long as all the rest. A name look-up that hangs is left behind.
+    runtime
+}
+
+/// Ends the runtime of a refresh. A name look-up that hangs is left behind.
+pub(crate) fn end(runtime: Option<Runtime>) {
     if let Some(runtime) = runtime {
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }
 
-fn record(work: &Work, basis: Basis, failure: &Failure) {
-    warn!(session = work.session, class = %failure.class(), %failure, "the refresh failed");
-    if let Err(fault) = publish::failure(&work.elected, basis, failure, &work.clock) {
-        warn!(session = work.session, "could not publish the failure: {}", fault.message);
+fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
+    let session = job.session.as_str();
+    warn!(session, class = %failure.class(), %failure, "the refresh failed");
+    if let Err(fault) = publish::failure(elected, basis, failure, &job.clock) {
+        warn!(session, "could not publish the failure: {}", fault.message);
     }
 }
 
 /// One call of the source, in a runtime of its own, which comes back with the answer. A panic in the
 /// user's code is a failure.
-fn call(work: &Work) -> (Result<Fetched, Failure>, Option<Runtime>) {
-    work.elected.view().count(Counter::SourceCalls);
+fn call(elected: &Elected, recipe: &Recipe) -> (Result<Fetched, Failure>, Option<Runtime>) {
+    elected.view().count(Counter::SourceCalls);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return (Err(transient(format!("building the refresh's runtime: {e}"))), None),
     };
-    let limit = work.recipe.source.timeout();
+    let limit = recipe.source.timeout();
     let called = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async { tokio::time::timeout(limit, work.recipe.source.fetch()).await })
+        runtime.block_on(async { tokio::time::timeout(limit, recipe.source.fetch()).await })
     }));
     let answer = match called {
         Ok(Ok(answer)) => answer,

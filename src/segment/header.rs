@@ -21,6 +21,8 @@ pub(crate) struct Header {
     pub(crate) instance: u64,
     pub(crate) creator: u32,
     pub(crate) fingerprint: Fingerprint,
+    /// Whether a dedicated process refreshes.
+    pub(crate) eager: bool,
 }
 
 impl Header {
@@ -39,6 +41,7 @@ impl Header {
         values[9] = u64::from(self.creator);
         let print: [u64; 4] = bytemuck::cast(self.fingerprint);
         values[10..14].copy_from_slice(&print);
+        values[14] = u64::from(self.eager);
         values[CHECKSUM] = checksum(&values);
         for (word, value) in words.iter().zip(values).skip(1) {
             word.store(value, Ordering::Relaxed);
@@ -81,6 +84,7 @@ impl Header {
             instance: values[8],
             creator: u32::try_from(values[9]).unwrap_or(0),
             fingerprint: bytemuck::cast(print),
+            eager: values[14] == 1,
         })
     }
 }

@@ -19,12 +19,14 @@ struct Control {
     published: CachePadded<u64>,
     /// Counts events; the futex that waiters sleep on. Its upper half is unused.
     event: CachePadded<u64>,
-    /// The ticket of the elected process; 0 when there is none.
-    election: CachePadded<u64>,
+    /// The ticket of the elected process, 0 when there is none; since when, and its pid.
+    election: CachePadded<[u64; 3]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
     /// Source calls, publications, failures, takeovers, invalidations.
     counters: CachePadded<[u64; 5]>,
+    /// The generation that somebody wants a successor of, whatever its age.
+    wanted: CachePadded<u64>,
 }
 
 pub(crate) const PUBLISHED: usize = offset_of!(Control, published);
@@ -33,6 +35,7 @@ pub(crate) const ELECTION: usize = offset_of!(Control, election);
 pub(crate) const FAILED: usize = offset_of!(Control, failed);
 pub(crate) const COUNTERS: usize = offset_of!(Control, counters);
 pub(crate) const COUNTERS_LEN: usize = 5;
+pub(crate) const WANTED: usize = offset_of!(Control, wanted);
 
 /// Bytes before the first slot.
 pub(crate) const CONTROL_BYTES: usize = 4096;
@@ -55,7 +58,7 @@ pub(crate) const TOTAL_BYTES: usize =
 const _: () = {
     // The padding is part of the layout: it must be 128 bytes wherever this compiles.
     assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
-    assert!(COUNTERS == 640 && size_of::<Control>() <= CONTROL_BYTES);
+    assert!(COUNTERS == 640 && WANTED == 768 && size_of::<Control>() <= CONTROL_BYTES);
     assert!(TOTAL_BYTES <= 64 * 1024);
     assert!(cfg!(target_endian = "little"));
 };
@@ -83,8 +86,11 @@ mod tests {
             format!("| {PUBLISHED} | 8 | *published*"),
             format!("| {EVENT} | 4 | *event*"),
             format!("| {ELECTION} | 8 | *election*"),
+            format!("| {} | 8 | since when", ELECTION + 8),
+            format!("| {} | 8 | its pid", ELECTION + 16),
             format!("| {FAILED} | 8 | *failed*"),
             format!("| {COUNTERS} | {COUNTERS_LEN} × 8 | counters"),
+            format!("| {WANTED} | 8 | *wanted*"),
             format!("{SET_SLOT_LOCKS} + *slot* (set) or {FAILURE_SLOT_LOCKS} + *slot* (failure)"),
         ] {
             assert!(document.contains(&line), "{line}");

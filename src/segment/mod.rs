@@ -7,7 +7,7 @@ pub(crate) mod layout;
 pub(crate) mod record;
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -115,6 +115,12 @@ impl Segment {
     }
 }
 
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 fn map(object: &Object, access: Access) -> Result<Mapping, Fault> {
     Mapping::new(object.fd.as_fd(), layout::TOTAL_BYTES, access)
         .map_err(|e| Fault::system("mapping the segment", e))
@@ -141,12 +147,17 @@ pub(crate) fn join(name: &SessionName) -> Result<LockFile, Fault> {
 }
 
 /// Opens or makes the lock file of `name` and takes the presence lock alone. `None` when the
-/// session is in use.
+/// session is in use. Waits a short while for a refresher that is cleaning up.
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
+    let patience = Instant::now() + CREATION_LIMIT;
     loop {
         let locks = LockFile::new(object::open_or_create(&name.lock())?);
         if !locks.try_alone()? {
-            return Ok(None);
+            if Instant::now() >= patience || !locks.is_somebody_alone()? {
+                return Ok(None);
+            }
+            std::thread::sleep(CREATION_LOOK);
+            continue;
         }
         if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
             return Ok(Some(locks));
@@ -233,6 +244,25 @@ impl View {
     /// The word that says who is elected.
     pub(crate) fn election(&self) -> &AtomicU64 {
         self.0.word(layout::ELECTION)
+    }
+
+    /// Notes who was elected last, and when: for the status, which decides nothing.
+    pub(crate) fn note_elected(&self, since: u64, pid: u32) {
+        let words = self.0.words(layout::ELECTION, 3);
+        words[1].store(since, Ordering::Relaxed);
+        words[2].store(pid.into(), Ordering::Relaxed);
+    }
+
+    /// When the last elected process was elected, and its pid.
+    pub(crate) fn last_elected(&self) -> (u64, u32) {
+        let words = self.0.words(layout::ELECTION, 3);
+        let [since, pid] = [1, 2].map(|i| words[i].load(Ordering::Relaxed));
+        (since, u32::try_from(pid).unwrap_or(0))
+    }
+
+    /// The generation that somebody wants a successor of.
+    pub(crate) fn wanted(&self) -> &AtomicU64 {
+        self.0.word(layout::WANTED)
     }
 
     /// How often the source was called, and what came of it.

@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
     name::SessionName,
-    refresh::{election, policy::Windows, refresher::Recipe},
+    refresh::{dedicated, election, policy::Windows, refresher::Recipe},
     segment::{Fingerprint, Header},
     source::Source,
 };
@@ -25,14 +25,38 @@ pub struct SharedSessionBuilder {
     name: String,
     source: Option<Arc<dyn Source>>,
     windows: Windows,
+    refresh: Refresh,
     deadline: Option<Duration>,
     clock: Option<Clock>,
+}
+
+/// Who refreshes the set of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refresh {
+    /// Whoever needs it: the first caller after the refresh point is elected, and refreshes in the
+    /// background. Nothing runs in between.
+    #[default]
+    Deferred,
+    /// A process of its own, forked by [`create`](SharedSessionBuilder::create), which fetches the
+    /// first set and refreshes it in time, so that no reader ever waits. It is nobody's child, holds
+    /// none of the server's descriptors, ignores the terminal's Ctrl-C, and ends when the last
+    /// process that uses the session does. When it dies, the first worker that notices goes on in its
+    /// place.
+    Eager,
 }
 
 impl SharedSessionBuilder {
     pub(super) fn new(name: String) -> Self {
         let windows = Windows::default();
-        SharedSessionBuilder { name, source: None, windows, deadline: None, clock: None }
+        SharedSessionBuilder {
+            name,
+            source: None,
+            windows,
+            refresh: Refresh::default(),
+            deadline: None,
+            clock: None,
+        }
     }
 
     /// Where new sets come from: [`AssumeRole`](crate::AssumeRole),
@@ -51,6 +75,13 @@ impl SharedSessionBuilder {
         self
     }
 
+    /// Who refreshes: [`Deferred`](Refresh::Deferred) by default. Decided by the one who creates the
+    /// session; those who attach find it decided.
+    pub fn refresh(mut self, refresh: Refresh) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
     /// How long a caller waits when there is nothing valid. 30 s by default.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -64,8 +95,9 @@ impl SharedSessionBuilder {
         self
     }
 
-    /// Makes the session. Fetches nothing: the first caller that needs credentials does. Leaves no
-    /// thread, socket or child behind, and so belongs before `fork`.
+    /// Makes the session. Leaves no thread, socket or child behind, and so belongs before `fork`. A
+    /// deferred one fetches nothing: the first caller that needs credentials does. An eager one has its
+    /// first set when this returns.
     ///
     /// A segment that killed processes have left is replaced.
     ///
@@ -74,7 +106,9 @@ impl SharedSessionBuilder {
     /// [`InUse`](ErrorKind::InUse) with the pid of a live process that uses the name;
     /// [`NoSpace`](ErrorKind::NoSpace) when shared memory is full or missing;
     /// [`ForeignOwner`](ErrorKind::ForeignOwner), [`InsecureMode`](ErrorKind::InsecureMode) or
-    /// [`NotAFile`](ErrorKind::NotAFile) when something else has the name.
+    /// [`NotAFile`](ErrorKind::NotAFile) when something else has the name. For an eager session also
+    /// [`Multithreaded`](ErrorKind::Multithreaded), and the errors of [`SharedSession`] for its first
+    /// set.
     pub fn create(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
         self.make().map_err(|fault| fault.during("create", &name))
@@ -93,15 +127,23 @@ impl SharedSessionBuilder {
     }
 
     fn make(self) -> Result<SharedSession, Fault> {
+        let eager = self.refresh == Refresh::Eager;
         let (name, settings) = self.check()?;
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
         };
         let fingerprint = fingerprint(&*recipe.source);
-        let header =
-            || Ok(Header { instance: election::random()?, creator: process::id(), fingerprint });
+        if eager {
+            dedicated::check_threads()?;
+        }
+        let creator = process::id();
+        let header = || Ok(Header { instance: election::random()?, creator, fingerprint, eager });
         let (home, segment) = registry::create(name, header, settings)?;
-        Ok(SharedSession::new(home, segment))
+        let session = SharedSession::new(home, segment);
+        if eager {
+            session.inner.start_dedicated()?;
+        }
+        Ok(session)
     }
 
     fn open(self) -> Result<SharedSession, Fault> {
@@ -137,6 +179,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("name", &self.name)
             .field("source", &self.source)
             .field("windows", &self.windows)
+            .field("refresh", &self.refresh)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,6 @@
 //! The session: what programs hold.
 
 mod builder;
-mod failure;
 mod reader;
 mod registry;
 mod snapshot;
@@ -15,15 +14,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 
-pub use builder::SharedSessionBuilder;
+pub use builder::{Refresh, SharedSessionBuilder};
 pub use reader::Reader;
-pub use status::{LastFailure, State, Status};
+pub use status::{LastFailure, Refresher, State, Status};
 
 use self::{
     registry::Home,
@@ -34,8 +34,11 @@ use self::{
 use crate::{
     error::{Error, ErrorKind, Fault},
     refresh::{
-        election::{self, Outcome},
-        refresher,
+        dedicated,
+        duty::{Duty, Stop},
+        election::{self, Elected, Outcome},
+        refresher::{self, Job, Recipe},
+        standing,
     },
     sdk,
     segment::{Counter, Segment},
@@ -147,19 +150,52 @@ impl SharedSession {
     pub fn refresh(&self) -> Result<Credentials, Error> {
         let generation = self.inner.segment.view().published().generation();
         self.inner
-            .wait(Need::After(generation), self.inner.home.deadline)
+            .request(generation)
+            .and_then(|()| self.inner.wait(Need::After(generation), self.inner.home.deadline))
             .map(|snapshot| snapshot.credentials.clone())
             .map_err(|fault| self.inner.fault("refresh", fault))
     }
 
     /// Says that AWS rejected `access_key_id`. If it is the current one, the next caller that needs
-    /// credentials gets newer ones; true for the first who says so. A key that has been replaced
-    /// already changes nothing.
+    /// credentials gets newer ones, or the dedicated refresher fetches them; true for the first who
+    /// says so. A key that has been replaced already changes nothing. A set younger than 5 s stays
+    /// until it is as old as that: what AWS rejects at once, it would reject again.
     ///
     /// # Errors
     /// [`System`](ErrorKind::System) when the segment cannot be written.
     pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
         self.inner.invalidate(access_key_id).map_err(|fault| self.inner.fault("invalidate", fault))
+    }
+
+    /// Refreshes this session's set in time, in this thread, until `stop` is told to; stands by while
+    /// another process is at it, and takes over at once when that dies. For a sidecar, a systemd unit,
+    /// or a server that cannot have an eager session's own process.
+    ///
+    /// ```no_run
+    /// # let session = shmcreds::SharedSession::attach("web")?;
+    /// let stop = session.stop_handle();
+    /// let refresher = session.clone();
+    /// let thread = std::thread::spawn({
+    ///     let stop = stop.clone();
+    ///     move || refresher.run_refresher(&stop)
+    /// });
+    /// // … until the service ends:
+    /// stop.stop();
+    /// thread.join().expect("it does not panic")?;
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`NoSource`](ErrorKind::NoSource) when this process has none;
+    /// [`System`](ErrorKind::System) when the kernel refuses a lock, a mapping or a thread. A failure of
+    /// the source is none: it stands in the status and is tried again.
+    pub fn run_refresher(&self, stop: &Stop) -> Result<(), Error> {
+        self.inner.run_refresher(stop).map_err(|fault| self.inner.fault("run_refresher", fault))
+    }
+
+    /// A handle that ends [`run_refresher`](Self::run_refresher), from any thread.
+    pub fn stop_handle(&self) -> Stop {
+        Stop::new(Arc::clone(&self.inner.segment))
     }
 
     /// How the session is. Cheap, takes no lock and disturbs nobody.
@@ -242,6 +278,7 @@ impl Inner {
         match snapshot.phase(now) {
             Phase::Fresh => {}
             Phase::Advisory => self.nudge(now),
+            Phase::Mandatory if snapshot.is_rejected_too_soon(now) => {}
             Phase::Mandatory if snapshot.was_waited_for() => self.nudge(now),
             Phase::Mandatory => return Ok(Err(Some(snapshot))),
             Phase::Expired => return Ok(Err(None)),
@@ -295,19 +332,68 @@ impl Inner {
         let view = self.segment.view();
         let generation = view.published().generation();
         let desk = &self.home.desk;
-        if failure::backs_off(view, now) || election::holder(view, desk.locks(), now)?.is_some() {
+        if standing::backs_off(view, now) || election::holder(view, desk.locks(), now)?.is_some() {
             return Ok(());
         }
         let Some(seat) = desk.try_sit() else { return Ok(()) };
         let writable = self.segment.writable()?;
         if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
             let done = view.published().generation() != generation;
-            if done || failure::backs_off(view, now) {
+            if done || standing::backs_off(view, now) {
                 elected.resign();
             } else {
-                refresher::start(elected, self.home.name.as_str(), recipe, &self.home.clock)?;
+                self.start(elected, recipe)?;
             }
         }
+        Ok(())
+    }
+
+    /// Starts the work of the elected. In an eager session it goes on for good: what the dedicated
+    /// process did, this one does from now on, on a thread. Not where the user may want to fork.
+    fn start(&self, elected: Elected, recipe: &Recipe) -> Result<Option<JoinHandle<()>>, Fault> {
+        let job = self.job(recipe);
+        if !self.segment.header.eager || self.home.is_creator() {
+            return refresher::start(elected, job).map(Some);
+        }
+        let duty = self.duty(recipe, Stop::new(Arc::clone(&self.segment)));
+        let stop = duty.stop.clone();
+        duty.start(elected)?;
+        self.home.accommodate(stop);
+        Ok(None)
+    }
+
+    fn job(&self, recipe: &Recipe) -> Job {
+        let (session, clock) = (self.home.name.as_str().to_owned(), self.home.clock.clone());
+        Job { session, recipe: recipe.clone(), clock }
+    }
+
+    fn duty(&self, recipe: &Recipe, stop: Stop) -> Duty {
+        let (segment, desk) = (Arc::clone(&self.segment), Arc::clone(&self.home.desk));
+        Duty { segment, desk, job: self.job(recipe), stop }
+    }
+
+    fn run_refresher(&self, stop: &Stop) -> Result<(), Fault> {
+        let Some(recipe) = &self.home.recipe else {
+            let text = "this process has no source to ask; attach with one";
+            return Err(Fault::new(ErrorKind::NoSource, text));
+        };
+        self.duty(recipe, stop.clone()).run()
+    }
+
+    /// Forks the dedicated refresher and waits for its first set.
+    fn start_dedicated(&self) -> Result<(), Fault> {
+        let Some(recipe) = &self.home.recipe else { return Ok(()) };
+        let (name, locks) = (&self.home.name, self.home.desk.locks());
+        dedicated::spawn(name, &self.segment, locks, self.job(recipe), registry::forget)?;
+        self.wait(Need::Valid, self.home.deadline).map(drop)
+    }
+
+    /// Asks whoever is on duty for a successor of `generation`.
+    fn request(&self, generation: u64) -> Result<(), Fault> {
+        let writable = self.segment.writable()?;
+        // Relaxed: whoever is woken by the event sees it.
+        writable.wanted().fetch_max(generation, Ordering::Relaxed);
+        writable.announce();
         Ok(())
     }
 

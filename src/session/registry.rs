@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{desk::Desk, refresher::Recipe},
+    refresh::{desk::Desk, duty::Stop, refresher::Recipe},
     segment::{self, Header, Segment},
 };
 
@@ -30,12 +30,29 @@ pub(super) struct Home {
     segment: Arc<Segment>,
     /// The process that made the session here; 0 when it was attached to.
     creator: u32,
+    /// Ends the refresher that moved into this process when the dedicated one had died.
+    resident: Mutex<Option<Stop>>,
+}
+
+impl Home {
+    /// Whether this process made the session: it is the one that may want to fork.
+    pub(super) fn is_creator(&self) -> bool {
+        self.creator == process::id()
+    }
+
+    /// Notes the refresher that lives in this process, for as long as the session does.
+    pub(super) fn accommodate(&self, resident: Stop) {
+        *self.resident.lock().unwrap_or_else(PoisonError::into_inner) = Some(resident);
+    }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // A forked child inherits the value and not the duty.
-        if self.creator == process::id() {
+        if let Some(resident) = self.resident.get_mut().ok().and_then(Option::take) {
+            resident.stop();
+        }
+        // A forked child inherits the value and not the task.
+        if self.is_creator() {
             segment::remove(&self.name, self.desk.locks().inode());
         }
     }
@@ -65,6 +82,11 @@ fn sessions() -> MutexGuard<'static, Vec<Entry>> {
     let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
     sessions.retain(|entry| entry.desk.strong_count() > 0);
     sessions
+}
+
+/// Forgets all sessions: for a process that was forked without their descriptors.
+pub(super) fn forget() {
+    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// Makes the session `name`, alive in no process.
@@ -138,6 +160,7 @@ fn enter(
         deadline: settings.deadline.unwrap_or(DEFAULT_DEADLINE),
         segment: Arc::clone(&segment),
         creator,
+        resident: Mutex::new(None),
     });
     let (desk, weak) = (Arc::downgrade(&desk), Arc::downgrade(&home));
     sessions.push(Entry { name, desk, home: weak });

@@ -10,7 +10,7 @@ use aws_credential_types::Credentials;
 use super::damaged;
 use crate::{
     error::Fault,
-    refresh::policy::Points,
+    refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         View,
         record::{SetRecord, Words},
@@ -89,6 +89,12 @@ impl Snapshot {
         } else {
             Phase::Fresh
         }
+    }
+
+    /// Whether the set is rejected so soon after it was fetched that this alone causes no call.
+    pub(super) fn is_rejected_too_soon(&self, now: u64) -> bool {
+        let until = self.fetched.saturating_add(REJECTION_FLOOR).min(self.points.mandatory);
+        self.version.is_stale() && now < until
     }
 
     /// Whether the set was looked at in this tick of the clock.

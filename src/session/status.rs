@@ -6,11 +6,14 @@ use std::{
 };
 
 use super::{
-    Inner,
-    failure::StandingFailure,
+    Inner, Refresh,
     snapshot::{Phase, Snapshot},
 };
-use crate::{error::Fault, refresh::election, source::Failure};
+use crate::{
+    error::Fault,
+    refresh::{election, standing::StandingFailure},
+    source::Failure,
+};
 
 /// The state of the newest set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,37 @@ impl LastFailure {
     }
 }
 
+/// The process that is elected to refresh: for one call, or for good in an eager session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refresher {
+    pid: u32,
+    elected_for: Duration,
+    alive: bool,
+    lease_left: Duration,
+}
+
+impl Refresher {
+    /// Its pid, as it sees itself: in its own pid namespace.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How long ago it was elected.
+    pub fn elected_for(&self) -> Duration {
+        self.elected_for
+    }
+
+    /// Whether the process lives. One that died is replaced as soon as somebody needs it.
+    pub fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    /// How long its lease holds; zero for one that hangs, which is replaced, too.
+    pub fn lease_left(&self) -> Duration {
+        self.lease_left
+    }
+}
+
 /// How a session was at one moment; made by
 /// [`SharedSession::status`](crate::SharedSession::status). Holds no secret.
 #[derive(Clone, Debug)]
@@ -82,7 +116,8 @@ pub struct Status {
     expires_in: Duration,
     refresh_in: Duration,
     age: Option<Duration>,
-    refresher: Option<u32>,
+    refresher: Option<Refresher>,
+    eager: bool,
     failure: Option<LastFailure>,
     counters: [u64; 5],
     locked_in_ram: bool,
@@ -102,6 +137,7 @@ impl Status {
             refresh_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.advisory)),
             age: set.as_ref().map(|set| Duration::from_nanos(now.saturating_sub(set.fetched))),
             refresher: refresher(inner, now)?,
+            eager: inner.segment.header.eager,
             failure: failure(inner, now),
             counters: view.counters(),
             locked_in_ram: inner.segment.locked_in_ram,
@@ -138,9 +174,14 @@ impl Status {
         self.age
     }
 
-    /// The process that is refreshing at this moment; 0 when this one cannot see its pid.
-    pub fn refresher(&self) -> Option<u32> {
-        self.refresher
+    /// The process that is elected to refresh; `None` when the last one has resigned.
+    pub fn refresher(&self) -> Option<&Refresher> {
+        self.refresher.as_ref()
+    }
+
+    /// Who refreshes, as the creator decided.
+    pub fn mode(&self) -> Refresh {
+        if self.eager { Refresh::Eager } else { Refresh::Deferred }
     }
 
     /// The newest failure of the source, if no set came after it.
@@ -180,12 +221,17 @@ impl Status {
     }
 }
 
-fn refresher(inner: &Inner, now: u64) -> Result<Option<u32>, Fault> {
-    let desk = &inner.home.desk;
-    let other = election::holder(inner.segment.view(), desk.locks(), now)?;
+fn refresher(inner: &Inner, now: u64) -> Result<Option<Refresher>, Fault> {
+    let (view, desk) = (inner.segment.view(), &inner.home.desk);
+    let Some(ballot) = election::last(view, desk.locks())? else { return Ok(None) };
     // A process does not see its own locks.
-    let own = || (desk.is_taken() && !election::is_vacant(inner.segment.view())).then(process::id);
-    Ok(other.map(|holder| holder.pid).or_else(own))
+    let own = ballot.pid == process::id() && desk.is_taken();
+    Ok(Some(Refresher {
+        pid: ballot.pid,
+        elected_for: Duration::from_nanos(now.saturating_sub(ballot.since)),
+        alive: ballot.alive || own,
+        lease_left: Duration::from_nanos(ballot.lease_end.saturating_sub(now)),
+    }))
 }
 
 fn state(phase: Phase) -> State {

@@ -8,19 +8,18 @@ use std::{
 
 use super::{
     Inner,
-    failure::StandingFailure,
     snapshot::{Phase, Snapshot},
 };
 use crate::{
     error::{ErrorKind, Fault},
     refresh::{
+        beside,
         desk::Seat,
-        election::{self, Holder, Outcome},
-        refresher,
+        election::{self, Outcome},
+        standing::StandingFailure,
     },
     seqlock::Version,
     source::{Failure, FailureClass},
-    sys::watch::Watch,
 };
 
 /// What a caller waits for.
@@ -116,7 +115,7 @@ impl Wait<'_> {
         let (now, writable) = (inner.home.clock.boot(), inner.segment.writable()?);
         match election::stand(seat, writable, now, recipe.lease())? {
             Outcome::Held(seat, holder) => {
-                let watched = self.sleep_beside(&seat, holder, now, event, left);
+                let watched = beside::sleep(&inner.segment, &seat, holder, now, event, left);
                 if seat.leave() {
                     self.inner.segment.announce();
                 }
@@ -129,36 +128,10 @@ impl Wait<'_> {
             }
             Outcome::Won(elected) => {
                 self.join();
-                let (name, clock) = (inner.home.name.as_str(), &inner.home.clock);
-                self.refresh = Some(refresher::start(elected, name, recipe, clock)?);
+                self.refresh = inner.start(elected, recipe)?;
                 Ok(())
             }
         }
-    }
-
-    /// Sleeps until something happens. The holder's death and the end of its lease do not announce
-    /// themselves: a watch does it for them.
-    fn sleep_beside(
-        &self,
-        seat: &Seat,
-        holder: Holder,
-        now: u64,
-        event: u32,
-        left: Duration,
-    ) -> Result<(), Fault> {
-        let view = self.inner.segment.view();
-        let lease = Duration::from_nanos(holder.lease_end.saturating_sub(now));
-        let still =
-            || matches!(election::holder(view, seat.locks(), now), Ok(Some(h)) if h == holder);
-        let segment = Arc::clone(&self.inner.segment);
-        let tell = move || segment.announce();
-        let watch = Watch::new(holder.pid, lease, still, tell)
-            .map_err(|error| Fault::system("watching the refresher", error))?;
-        // Without a watch the holder has changed: look again at once.
-        if watch.is_some() {
-            view.sleep(event, left);
-        }
-        Ok(())
     }
 
     /// Ends the wait without a set; another of those who wait takes its place.

@@ -8,7 +8,7 @@
 //! * **The presence lock** (an open-file-description lock): shared by all who inherited the
 //!   descriptor, and freed when the last of them is gone. It says that the session is in use.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::{
     errno::Errno,
@@ -16,7 +16,7 @@ use nix::{
     libc::{self, flock},
 };
 
-use super::object::{Inode, Object};
+use super::object::{self, Inode, Object};
 use crate::error::Fault;
 
 /// The byte of the presence lock.
@@ -32,6 +32,11 @@ pub(crate) struct LockFile {
 impl LockFile {
     pub(crate) fn new(object: Object) -> Self {
         LockFile { fd: object.fd, inode: object.inode }
+    }
+
+    /// The same file with a presence of its own: that of `self` is shared with forked children.
+    pub(crate) fn reopened(&self) -> Result<Self, Fault> {
+        object::reopen(self.fd.as_fd()).map(LockFile::new)
     }
 
     pub(crate) fn inode(&self) -> Inode {
@@ -72,12 +77,37 @@ impl LockFile {
         )
     }
 
+    /// Sleeps until nobody else is present, and takes the presence lock alone then.
+    pub(crate) fn wait_alone(&self) -> Result<(), Fault> {
+        loop {
+            match fcntl(self.fd.as_fd(), FcntlArg::F_OFD_SETLKW(&range(libc::F_WRLCK, PRESENCE))) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Fault::system("waiting for the presence lock", errno)),
+            }
+        }
+    }
+
+    /// Whether somebody has the presence lock alone: a creator at work, or a refresher that cleans up.
+    pub(crate) fn is_somebody_alone(&self) -> Result<bool, Fault> {
+        let mut lock = range(libc::F_RDLCK, PRESENCE);
+        fcntl(self.fd.as_fd(), FcntlArg::F_OFD_GETLK(&mut lock))
+            .map_err(|errno| Fault::system("asking for the presence lock's holder", errno))?;
+        Ok(lock.l_type != libc::F_UNLCK as i16)
+    }
+
     fn set(&self, arg: FcntlArg<'_>, doing: &str) -> Result<bool, Fault> {
         match fcntl(self.fd.as_fd(), arg) {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(Fault::system(doing, errno)),
         }
+    }
+}
+
+impl AsFd for LockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

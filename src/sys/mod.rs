@@ -5,4 +5,5 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod object;
+pub(crate) mod process;
 pub(crate) mod watch;

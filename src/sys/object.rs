@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt,
     },
 };
@@ -52,6 +52,14 @@ pub(crate) struct Object {
 pub(crate) fn open(name: &str) -> Result<Object, Fault> {
     let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
     Object::checked(name, fd)
+}
+
+/// Opens what `fd` leads to once more, as an open file description of its own.
+pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let again = nix::fcntl::open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Fault::system("opening the lock file once more", errno))?;
+    Object::checked("the lock file", again)
 }
 
 /// Opens the object `name`, made empty if there is none. Says by `true` that it was made.

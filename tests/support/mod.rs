@@ -11,6 +11,7 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
+use libtest_mimic::{Arguments, Failed, Trial};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -24,6 +25,19 @@ use shmcreds::{AssumeRole, Provider, testing::LocalSts};
 /// Nothing that a test waits for takes as long as this, on however busy a machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
 pub const BASE_SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY12";
+
+/// Runs the tests of a binary that forks: on the main thread, one after the other.
+pub fn run_forking(tests: &[(&'static str, fn())]) {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let trial = |&(name, test): &(&'static str, fn())| {
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+    };
+    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
+}
 
 /// A session name that no other test has.
 pub fn name(what: &str) -> String {

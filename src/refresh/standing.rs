@@ -13,18 +13,18 @@ use crate::{
 };
 
 /// A failure after which no set has come yet.
-pub(super) struct StandingFailure {
-    pub(super) version: Version,
-    pub(super) failure: Failure,
-    pub(super) at: SystemTime,
+pub(crate) struct StandingFailure {
+    pub(crate) version: Version,
+    pub(crate) failure: Failure,
+    pub(crate) at: SystemTime,
     /// When somebody may ask again, in nanoseconds since boot.
-    pub(super) next_attempt: u64,
-    pub(super) in_a_row: u64,
+    pub(crate) next_attempt: u64,
+    pub(crate) in_a_row: u64,
 }
 
 impl StandingFailure {
     /// `None` when there is none, or a set came after it.
-    pub(super) fn read(view: &View) -> Option<Self> {
+    pub(crate) fn read(view: &View) -> Option<Self> {
         let mut words = Words::default();
         let version = view.failures().read(&mut words)?;
         let record = FailureRecord::decode(&words)?;
@@ -38,12 +38,12 @@ impl StandingFailure {
     }
 
     /// Whether it forbids another attempt at `now`.
-    pub(super) fn forbids(&self, now: u64) -> bool {
+    pub(crate) fn forbids(&self, now: u64) -> bool {
         now < self.next_attempt
     }
 
     /// How long it still does.
-    pub(super) fn next_attempt_in(&self, now: u64) -> Duration {
+    pub(crate) fn next_attempt_in(&self, now: u64) -> Duration {
         Duration::from_nanos(self.next_attempt.saturating_sub(now))
     }
 }
@@ -61,6 +61,6 @@ fn failure_of(record: &FailureRecord<'_>) -> Failure {
 }
 
 /// Whether nobody may ask the source at `now`.
-pub(super) fn backs_off(view: &View, now: u64) -> bool {
+pub(crate) fn backs_off(view: &View, now: u64) -> bool {
     StandingFailure::read(view).is_some_and(|standing| standing.forbids(now))
 }

@@ -1,0 +1,35 @@
+//! Sleeping beside the one who is elected.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    desk::Seat,
+    election::{self, Holder},
+};
+use crate::{error::Fault, segment::Segment, sys::watch::Watch};
+
+/// Sleeps until an event later than `event`, at most `limit`. The holder's death and the end of its
+/// lease do not announce themselves: a watch does it for them.
+///
+/// # Errors
+/// `System` when the kernel gives no thread for the watch.
+pub(crate) fn sleep(
+    segment: &Arc<Segment>,
+    seat: &Seat,
+    holder: Holder,
+    now: u64,
+    event: u32,
+    limit: Duration,
+) -> Result<(), Fault> {
+    let view = segment.view();
+    let lease = Duration::from_nanos(holder.lease_end.saturating_sub(now));
+    let still = || matches!(election::holder(view, seat.locks(), now), Ok(Some(h)) if h == holder);
+    let announcer = Arc::clone(segment);
+    let watch = Watch::new(holder.pid, lease, still, move || announcer.announce())
+        .map_err(|error| Fault::system("watching the refresher", error))?;
+    // Without a watch the holder has changed: look again at once.
+    if watch.is_some() {
+        view.sleep(event, limit);
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! The dedicated refresher: a process of its own that does the duty until nobody uses the session.
+
+use std::{
+    io::{PipeWriter, Read, Write, pipe},
+    os::fd::AsFd,
+    sync::Arc,
+    thread::Builder,
+};
+
+use super::{
+    desk::Desk,
+    duty::{Duty, Stop},
+    refresher::{self, Job},
+};
+use crate::{
+    error::{ErrorKind, Fault},
+    name::SessionName,
+    segment::{self, Segment},
+    sys::{lock::LockFile, process},
+};
+
+/// Whether this process may fork: with several threads it may not.
+///
+/// # Errors
+/// `Multithreaded`, with what to do instead.
+pub(crate) fn check_threads() -> Result<(), Fault> {
+    let threads = process::threads().map_err(|e| Fault::system("counting the threads", e))?;
+    if threads == 1 {
+        return Ok(());
+    }
+    let text = format!(
+        "an eager session forks its refresher, which is not safe in a process with {threads} threads; \
+         create it before anything starts threads, or use Refresh::Deferred, or let a process of its \
+         own call run_refresher"
+    );
+    Err(Fault::new(ErrorKind::Multithreaded, text))
+}
+
+/// Starts the refresher of the session `name`; returns when it is elected. `forget` makes the new
+/// process forget what it has inherited.
+///
+/// # Errors
+/// `System` when the process could not be made, or did not come so far.
+pub(crate) fn spawn(
+    name: &SessionName,
+    segment: &Segment,
+    locks: &LockFile,
+    job: Job,
+    forget: fn(),
+) -> Result<(), Fault> {
+    let failed = |error| Fault::system("starting the refresher", error);
+    let (mut ready, report) = pipe().map_err(failed)?;
+    let mut report = Some(report);
+    process::detach(|| {
+        // Nobody hears an error of this process; its parent sees that it does not report.
+        if let Some(report) = report.take()
+            && let Ok(refresher) = settle(name, segment, locks, job, &report)
+        {
+            forget();
+            let _ = refresher.live(report);
+        }
+        process::exit(0);
+    })
+    .map_err(failed)?;
+    drop(report);
+    let mut byte = [0];
+    match ready.read(&mut byte) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Fault::new(ErrorKind::System, "the refresher's process ended at once")),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The life of the process.
+struct Refresher {
+    name: SessionName,
+    duty: Duty,
+}
+
+/// Cuts the new process off from its parent: what it shares is the session, and that through
+/// descriptors of its own. Those it has inherited would keep the session's presence lock.
+fn settle(
+    name: &SessionName,
+    segment: &Segment,
+    locks: &LockFile,
+    job: Job,
+    report: &PipeWriter,
+) -> Result<Refresher, Fault> {
+    let (locks, segment) = (locks.reopened()?, segment.again()?);
+    process::settle(
+        &format!("shmcreds: {}", name.as_str()),
+        &[locks.as_fd(), segment.as_fd(), report.as_fd()],
+    )
+    .map_err(|e| Fault::system("settling the refresher's process", e))?;
+    let (desk, segment) = (Desk::new(locks), Arc::new(segment));
+    let stop = Stop::new(Arc::clone(&segment));
+    Ok(Refresher { name: name.clone(), duty: Duty { segment, desk, job, stop } })
+}
+
+impl Refresher {
+    fn live(self, mut report: PipeWriter) -> Result<(), Fault> {
+        let Some(elected) = self.duty.wait_for_election()? else { return Ok(()) };
+        self.end_when_alone()?;
+        let _ = report.write_all(b".");
+        drop(report);
+        refresher::count_takeover(&elected, &self.duty.job.session);
+        self.duty.serve(elected)?;
+        self.duty.run()
+    }
+
+    /// Ends the process as soon as nobody else has the session: then the kernel grants the presence
+    /// lock. What killed processes left is removed.
+    fn end_when_alone(&self) -> Result<(), Fault> {
+        let (name, desk) = (self.name.clone(), Arc::clone(&self.duty.desk));
+        Builder::new()
+            .name("shmcreds-alone".into())
+            .spawn(move || {
+                if desk.locks().wait_alone().is_ok() {
+                    segment::remove(&name, desk.locks().inode());
+                    process::exit(0);
+                }
+            })
+            .map(drop)
+            .map_err(|error| Fault::system("starting the thread that waits for the end", error))
+    }
+}

@@ -1,0 +1,178 @@
+//! The duty of a dedicated refresher: to hold the election, and to refresh when it is time.
+//!
+//! Whoever does it, a process of its own, a user's, or a thread of a worker that took over, runs
+//! this loop. It sleeps on the segment's event, at most [`ROUND`]: then it renews its lease, so
+//! that a refresher that hangs is replaced after a round and the time of one call.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::Builder,
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::{
+    beside,
+    desk::Desk,
+    election::{self, Elected, Outcome},
+    policy::REJECTION_FLOOR,
+    refresher::{self, Job},
+    standing::StandingFailure,
+};
+use crate::{
+    clock::as_nanos,
+    error::Fault,
+    segment::{
+        Segment, View,
+        record::{SetRecord, Words},
+    },
+};
+
+/// How long an idle refresher sleeps at most: two and a half wake-ups a minute.
+const ROUND: Duration = Duration::from_secs(24);
+/// Tells a refresher to stop; made by
+/// [`SharedSession::stop_handle`](crate::SharedSession::stop_handle). Clones stop the same one.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    segment: Arc<Segment>,
+}
+
+impl Stop {
+    pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        Stop { asked: Arc::default(), segment }
+    }
+
+    /// Ends [`run_refresher`](crate::SharedSession::run_refresher), at once or as soon as the call of
+    /// the source that is under way has ended; a later one with the same handle does not begin.
+    pub fn stop(&self) {
+        // Release pairs with the acquire in `is_asked`, which follows the event's wake.
+        self.asked.store(true, Ordering::Release);
+        self.segment.announce();
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+/// A dedicated refresher.
+#[derive(Debug)]
+pub(crate) struct Duty {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) job: Job,
+    pub(crate) stop: Stop,
+}
+
+impl Duty {
+    /// Waits to be elected, and serves until told to stop; stands again after losing the election.
+    ///
+    /// # Errors
+    /// `System` when the kernel refuses what it has granted before.
+    pub(crate) fn run(&self) -> Result<(), Fault> {
+        while let Some(elected) = self.wait_for_election()? {
+            refresher::count_takeover(&elected, &self.job.session);
+            self.serve(elected)?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps beside whoever is elected, and takes the place as soon as it is vacant. `None` when
+    /// told to stop.
+    pub(crate) fn wait_for_election(&self) -> Result<Option<Elected>, Fault> {
+        loop {
+            let event = self.segment.view().latest_event();
+            if self.stop.is_asked() {
+                return Ok(None);
+            }
+            let clock = &self.job.clock;
+            let Some(seat) = self.desk.sit_or_want() else {
+                self.segment.view().sleep(event, clock.longest_sleep(ROUND));
+                continue;
+            };
+            let now = clock.boot();
+            match election::stand(seat, self.segment.writable()?, now, self.lease())? {
+                Outcome::Won(elected) => return Ok(Some(elected)),
+                Outcome::Held(seat, holder) => {
+                    let limit = clock.longest_sleep(Duration::MAX);
+                    beside::sleep(&self.segment, &seat, holder, now, event, limit)?;
+                    if seat.leave() {
+                        self.segment.announce();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refreshes whenever it is time, until told to stop or until the election is lost.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
+        let clock = &self.job.clock;
+        loop {
+            // Before the look at the state: what happens after it ends the sleep.
+            let event = self.segment.view().latest_event();
+            if self.stop.is_asked() {
+                break;
+            }
+            let now = clock.boot();
+            let due = due(self.segment.view());
+            let left = Duration::from_nanos(due.saturating_sub(now));
+            // Enough for the call that is due, or for this round and a call after it.
+            let needed = now.saturating_add(as_nanos(self.job.recipe.lease()));
+            let short = elected.lease_end() < needed.saturating_add(as_nanos(ROUND.min(left)));
+            if !elected.holds() || (short && !elected.renew(now, self.lease())?) {
+                info!(session = self.job.session, "stopped for too long; another one is elected");
+                break;
+            }
+            if left.is_zero() {
+                refresher::end(refresher::refresh(&elected, &self.job));
+            } else {
+                self.segment.view().sleep(event, clock.longest_sleep(left.min(ROUND)));
+            }
+        }
+        elected.resign();
+        Ok(())
+    }
+
+    /// Serves on a thread of its own, from an election that is won already.
+    pub(crate) fn start(self, elected: Elected) -> Result<(), Fault> {
+        Builder::new()
+            .name("shmcreds-duty".into())
+            .spawn(move || {
+                refresher::count_takeover(&elected, &self.job.session);
+                if let Err(fault) = self.serve(elected) {
+                    warn!(session = self.job.session, "refreshes no longer: {}", fault.message);
+                }
+            })
+            .map(drop)
+            .map_err(|error| Fault::system("starting the refresher's thread", error))
+    }
+
+    fn lease(&self) -> Duration {
+        self.job.recipe.lease().saturating_add(ROUND)
+    }
+}
+
+/// When the source is to be asked next; in the past when it is time.
+fn due(view: &View) -> u64 {
+    let mut words = Words::default();
+    let wish = match view.sets().read(&mut words) {
+        Some(version) => match SetRecord::decode(&words) {
+            Some(_) if view.wanted().load(Ordering::Relaxed) == version.generation() => 0,
+            Some(set) if version.is_stale() => {
+                set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
+            }
+            Some(set) => set.advisory_boot,
+            None => 0,
+        },
+        None => 0,
+    };
+    StandingFailure::read(view).map_or(wish, |standing| wish.max(standing.next_attempt))
+}

@@ -1,0 +1,154 @@
+//! A process of its own, that the one which made it never sees again.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use nix::{
+    libc,
+    sys::{
+        prctl,
+        signal::SigSet,
+        socket::{
+            AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
+            socketpair,
+        },
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+use rustix::process::{Resource, Rlimit, setrlimit, setsid};
+
+/// How many threads this process has.
+pub(crate) fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever
+/// tells of it. The new process ends with `life`.
+///
+/// The caller has one thread: after the fork of several, the locks of the others stay locked.
+pub(crate) fn detach(life: impl FnOnce()) -> io::Result<()> {
+    // A child without an exit signal: only who asks for `__WCLONE` can wait for it.
+    // SAFETY: without flags `clone` is `fork`, on a copy of this stack. The child does nothing but
+    // fork again, which gives the grandchild a sound libc, and exit.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    match i32::try_from(pid).unwrap_or(-1) {
+        -1 => Err(io::Error::last_os_error()),
+        0 => fork_again(life),
+        pid => reap(Pid::from_raw(pid)),
+    }
+}
+
+fn fork_again(life: impl FnOnce()) -> ! {
+    // SAFETY: one thread, as `detach` demands.
+    let code = match unsafe { fork() } {
+        Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(life)).is_err()),
+        Ok(ForkResult::Parent { .. }) => 0,
+        Err(errno) => errno as i32,
+    };
+    exit(code)
+}
+
+fn reap(pid: Pid) -> io::Result<()> {
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WCLONE)) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+            Ok(WaitStatus::Exited(_, errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Ok(_) => return Err(io::Error::other("the forked process was killed")),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Ends this process at once; exit handlers belong to the one that it was forked from.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: does not return, and runs nothing of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Makes a forked process one of its own: a session without a terminal, default signals, no core
+/// dump, the name `title`, and no descriptor of its parent's but `keep`.
+pub(crate) fn settle(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    setsid()?;
+    reset_signals()?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+    close_others(&keep)?;
+    set_title(title);
+    Ok(())
+}
+
+fn reset_signals() -> io::Result<()> {
+    for number in 1..=64 {
+        // SAFETY: the default disposition runs no code of ours. SIGKILL, SIGSTOP and what libc keeps
+        // for itself refuse, and have no other disposition anyway.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Closes the parent's descriptors; the first three lead to `/dev/null`.
+///
+/// A Unix socket is replaced by one that leads nowhere, under the same number: an async runtime that
+/// the parent has used keeps such a pair for the life of the process, and makes the next runtime from
+/// it.
+fn close_others(keep: &[RawFd]) -> io::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    let ours = [null.as_raw_fd(), pair.0.as_raw_fd(), pair.1.as_raw_fd()];
+    for fd in open.into_iter().filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
+        // SAFETY: nothing in this process uses the descriptors that it was forked with, apart from
+        // those to keep: no value that owns one is dropped, since the process ends by `exit`.
+        unsafe {
+            match fd {
+                0..=2 => libc::dup2(ours[0], fd),
+                _ if is_unix_socket(fd) => libc::dup3(ours[1], fd, libc::O_CLOEXEC),
+                _ => libc::close(fd),
+            };
+        }
+    }
+    // The other end stays open, or the sockets would report its end for ever.
+    std::mem::forget(pair);
+    Ok(())
+}
+
+fn is_unix_socket(fd: RawFd) -> bool {
+    getsockname::<SockaddrStorage>(fd)
+        .is_ok_and(|address| address.family() == Some(AddressFamily::Unix))
+}
+
+/// Sets the name that `ps` shows. Failing to is no harm.
+fn set_title(title: &str) {
+    if let Ok(name) = CString::new(title) {
+        // The kernel cuts it to 15 bytes.
+        let _ = prctl::set_name(&name);
+    }
+    let Some((start, end)) = argument_range() else { return };
+    let room = end - start;
+    let shown = title.len().min(room.saturating_sub(1));
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    // SAFETY: the kernel says that these bytes are the program's arguments, which lie on the stack of
+    // the first thread for as long as the process lives. Nobody reads them any more: this is the only
+    // thread, and it never asks for the arguments.
+    unsafe {
+        std::ptr::copy_nonoverlapping(title.as_ptr(), start, shown);
+        std::ptr::write_bytes(start.add(shown), 0, room - shown);
+    }
+}
+
+/// Where the program's arguments are: fields 48 and 49 of the process's `stat`.
+fn argument_range() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field may hold spaces; the third follows its parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);
+    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (0 < start && start < end).then_some((start, end))
+}

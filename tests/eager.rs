@@ -1,0 +1,429 @@
+//! The dedicated refresher: its process, its duty, its death.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::TcpListener,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+use shmcreds::{
+    ErrorKind, Refresh, SharedSession, State,
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
+};
+use support::{Child, assumed, child, instant, lock, name, role, segment, until};
+
+fn main() {
+    support::run_forking(&[
+        ("the_first_set_is_there_and_the_parent_as_before", the_first_set_is_there),
+        ("the_first_error_is_that_of_create", the_first_error_is_that_of_create),
+        ("several_threads_are_refused", several_threads_are_refused),
+        ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
+        ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
+        ("it_ends_with_the_last_user", it_ends_with_the_last_user),
+        ("killed_users_leave_nothing", killed_users_leave_nothing),
+        ("each_cycle_is_one_call_and_nobody_waits", each_cycle_is_one_call_and_nobody_waits),
+        ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
+        ("another_goes_on_when_it_is_stopped", another_goes_on_when_it_is_stopped),
+        ("a_standby_takes_over_at_once", a_standby_takes_over_at_once),
+        ("a_hundred_rejections_are_one_call", a_hundred_rejections_are_one_call),
+        ("an_outage_keeps_to_the_back_off", an_outage_keeps_to_the_back_off),
+    ]);
+}
+
+fn eager(what: &str, sts: &LocalSts) -> SharedSession {
+    SharedSession::builder(name(what)).source(role(sts)).refresh(Refresh::Eager).create().unwrap()
+}
+
+fn eager_with_clock(what: &str, sts: &LocalSts, clock: &ManualClock) -> SharedSession {
+    let builder = SharedSession::builder(name(what)).source(role(sts)).clock(clock);
+    builder.refresh(Refresh::Eager).create().unwrap()
+}
+
+/// Sets that are due sooner than a lease ends, so that a jump of the clock to that point is no hang.
+fn short_lived(sts: &LocalSts) {
+    sts.configure(Settings::new().lifetime(Duration::from_secs(60))).unwrap();
+}
+
+fn refresher(session: &SharedSession) -> Pid {
+    let status = session.status().unwrap();
+    Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
+}
+
+fn is_there(pid: Pid) -> bool {
+    kill(pid, None) != Err(Errno::ESRCH)
+}
+
+fn proc_file(pid: Pid, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn links(pid: Pid) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    targets.map(|target| target.display().to_string()).collect()
+}
+
+fn the_first_set_is_there() {
+    let sts = LocalSts::fork().unwrap();
+    let before = links(Pid::this()).len();
+    let session = eager("first", &sts);
+    let status = session.status().unwrap();
+    assert_eq!((status.state(), status.generation(), assumed(&sts)), (State::Fresh, 1, 1));
+    assert_eq!(status.mode(), Refresh::Eager);
+    let found = *status.refresher().unwrap();
+    assert!(found.is_alive() && found.lease_left() > Duration::ZERO, "{found:?}");
+    assert_ne!(found.pid(), std::process::id());
+    until("no thread is left", || fs::read_dir("/proc/self/task").unwrap().count() == 1);
+    assert_eq!(links(Pid::this()).len(), before + 2, "the segment and the lock file");
+    session.credentials().unwrap();
+    assert_eq!(assumed(&sts), 1);
+}
+
+fn the_first_error_is_that_of_create() {
+    let sts = LocalSts::fork().unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let name = name("denied");
+    let error = SharedSession::builder(&name)
+        .source(role(&sts))
+        .refresh(Refresh::Eager)
+        .create()
+        .unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "create"));
+    assert_eq!(assumed(&sts), 1);
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+}
+
+fn several_threads_are_refused() {
+    child(|_| {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || held.recv());
+        let name = name("threads");
+        let error = SharedSession::builder(&name)
+            .source(instant())
+            .refresh(Refresh::Eager)
+            .create()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Multithreaded);
+        assert!(error.to_string().contains("2 threads"), "{error}");
+        assert!(error.to_string().contains("run_refresher"), "{error}");
+        assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+        drop(hold);
+        let _ = thread.join();
+    })
+    .finish();
+}
+
+fn the_process_is_a_good_citizen() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let session =
+        SharedSession::builder(name("citizen")).source(instant()).refresh(Refresh::Eager).create();
+    let session = session.unwrap();
+    let pid = refresher(&session);
+    // No child, not even one that has ended.
+    assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
+    let ours =
+        fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener)));
+    let theirs = links(pid);
+    assert!(!theirs.contains(&ours.unwrap().display().to_string()), "{theirs:?}");
+    for link in &theirs {
+        let known = ["/dev/null", "/dev/shm/", "socket:", "anon_inode:", "pipe:"];
+        assert!(known.iter().any(|known| link.starts_with(known)), "{theirs:?}");
+    }
+    assert_eq!(theirs.iter().filter(|link| link.starts_with("/dev/shm/")).count(), 2);
+
+    let title = format!("shmcreds: {}", session.name());
+    assert!(title.starts_with(proc_file(pid, "comm").trim_end()));
+    assert!(proc_file(pid, "comm").starts_with("shmcreds: "));
+    let arguments = proc_file(pid, "cmdline");
+    let shown = arguments.trim_end_matches('\0');
+    assert!(shown.starts_with("shmcreds: ") && title.starts_with(shown), "{shown}");
+
+    let status = proc_file(pid, "status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    // Libc keeps signals 32 to 34 for itself.
+    let ours = |name: &str| field(name) & !(0b111 << 31);
+    assert_eq!((ours("SigBlk:"), ours("SigIgn:"), ours("SigCgt:")), (0, 0, 0));
+    // A session of its own: no terminal sends it anything.
+    assert_eq!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getpgid(Some(pid)).unwrap());
+    assert_ne!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getsid(None).unwrap());
+}
+
+fn a_runtime_used_before_does_no_harm() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    drop(runtime);
+    let sts = LocalSts::fork().unwrap();
+    let session = eager("runtime", &sts);
+    session.refresh().unwrap();
+    let status = session.status().unwrap();
+    assert_eq!((status.generation(), status.failed(), assumed(&sts)), (2, 0, 2));
+    assert_ne!(status.refresher().unwrap().pid(), std::process::id());
+}
+
+fn it_ends_with_the_last_user() {
+    let session =
+        SharedSession::builder(name("end")).source(instant()).refresh(Refresh::Eager).create();
+    let session = session.unwrap();
+    let pid = refresher(&session);
+    let worker = child(|report| {
+        let session = SharedSession::attach(session.name()).unwrap();
+        report.say(".");
+        std::thread::sleep(support::LIMIT);
+        drop(session);
+    });
+    let mut worker = worker;
+    worker.hear();
+    drop(session);
+    // The worker still uses it.
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(is_there(pid));
+    drop(worker);
+    let ended = Instant::now();
+    until("the refresher ends", || !is_there(pid));
+    assert!(ended.elapsed() < support::LIMIT);
+}
+
+/// Creates an eager session in a process that tells the refresher's pid, and sleeps beside a worker.
+fn server(name: &str) -> (Child, Pid, Pid) {
+    let mut server = child(|report| {
+        let session = SharedSession::builder(name).source(instant()).refresh(Refresh::Eager);
+        let session = session.create().unwrap();
+        let worker = child(|_| {
+            let _session = SharedSession::attach(name).unwrap();
+            std::thread::sleep(support::LIMIT);
+        });
+        report.say(format!("{} {}\n", refresher(&session), worker.pid));
+        std::thread::sleep(support::LIMIT);
+    });
+    let mut said = String::new();
+    while !said.ends_with('\n') {
+        said.push(server.hear() as char);
+    }
+    let mut pids = said.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+    (server, pids.next().unwrap(), pids.next().unwrap())
+}
+
+fn killed_users_leave_nothing() {
+    let name = name("killed");
+    let (mut server, refresher, worker) = server(&name);
+    server.signal(Signal::SIGKILL);
+    server.reap();
+    assert!(is_there(refresher), "the worker still needs it");
+    kill(worker, Signal::SIGKILL).unwrap();
+    until("the refresher ends", || !is_there(refresher));
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+
+    // And if the refresher is killed, too, the name can be used again.
+    let (server, refresher, worker) = self::server(&name);
+    for pid in [refresher, worker, server.pid] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    drop(server);
+    until("the name is free", || SharedSession::builder(&name).source(instant()).create().is_ok());
+}
+
+/// Workers that read flat out until told to stop; each tells how many keys it saw.
+fn readers(
+    session: &SharedSession,
+    clock: Option<&ManualClock>,
+    count: usize,
+) -> (Vec<Child>, std::path::PathBuf) {
+    let stop = std::env::temp_dir().join(session.name());
+    let readers = (0..count)
+        .map(|_| {
+            child(|report| {
+                let builder = SharedSession::builder(session.name());
+                let session = match clock {
+                    Some(clock) => builder.clock(clock).attach().unwrap(),
+                    None => builder.attach().unwrap(),
+                };
+                report.say(".");
+                let mut keys = BTreeSet::new();
+                while !stop.exists() {
+                    for _ in 0..200 {
+                        keys.insert(session.credentials().unwrap().access_key_id().to_owned());
+                    }
+                }
+                let threads = fs::read_dir("/proc/self/task").unwrap().count();
+                report.say(format!("{} {threads}\n", keys.len()));
+            })
+        })
+        .map(|mut child| {
+            child.hear();
+            child
+        })
+        .collect();
+    (readers, stop)
+}
+
+fn each_cycle_is_one_call_and_nobody_waits() {
+    let sts = LocalSts::fork().unwrap();
+    short_lived(&sts);
+    let clock = ManualClock::new().unwrap();
+    let session = eager_with_clock("cycles", &sts, &clock);
+    let pid = refresher(&session);
+    let (readers, stop) = readers(&session, Some(&clock), 16);
+    for cycle in 2..=10 {
+        // Into the advisory window: readers have a valid set all along.
+        let due = session.status().unwrap().refresh_in();
+        clock.advance(due + Duration::from_secs(1));
+        until("the next set", || session.status().unwrap().generation() == cycle);
+    }
+    fs::write(&stop, "").unwrap();
+    for reader in readers {
+        let said = reader.finish();
+        let (_, threads) = said.trim().rsplit_once(' ').unwrap();
+        assert_eq!(threads, "1", "a reader has started something");
+    }
+    fs::remove_file(&stop).unwrap();
+    let status = session.status().unwrap();
+    assert_eq!((assumed(&sts), status.source_calls(), status.takeovers()), (10, 10, 0));
+    assert_eq!(refresher(&session), pid);
+}
+
+fn a_worker_goes_on_when_it_is_killed() {
+    let sts = LocalSts::fork().unwrap();
+    short_lived(&sts);
+    let clock = ManualClock::new().unwrap();
+    let session = eager_with_clock("takeover", &sts, &clock);
+    let first = refresher(&session);
+    kill(first, Signal::SIGKILL).unwrap();
+    until("it is gone", || !session.status().unwrap().refresher().unwrap().is_alive());
+    let (workers, stop) = readers(&session, Some(&clock), 4);
+    for cycle in 2..=4 {
+        clock.advance(session.status().unwrap().refresh_in() + Duration::from_secs(1));
+        until("the next set", || session.status().unwrap().generation() == cycle);
+    }
+    let status = session.status().unwrap();
+    let found = *status.refresher().unwrap();
+    assert!(found.is_alive() && found.pid() != first.as_raw() as u32);
+    assert!(workers.iter().any(|worker| worker.pid.as_raw() as u32 == found.pid()));
+    assert_eq!((assumed(&sts), status.takeovers()), (4, 1), "eager stays eager");
+    fs::write(&stop, "").unwrap();
+    workers.into_iter().for_each(|worker| drop(worker.finish()));
+    fs::remove_file(&stop).unwrap();
+}
+
+fn another_goes_on_when_it_is_stopped() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let session = eager_with_clock("hang", &sts, &clock);
+    let first = refresher(&session);
+    for round in 0..50 {
+        let status = session.status().unwrap();
+        let (pid, generation) = (status.refresher().map(|r| r.pid()), status.generation());
+        if pid == Some(first.as_raw() as u32) {
+            kill(first, Signal::SIGSTOP).unwrap();
+        }
+        // Past its lease, and past the refresh point.
+        clock.advance(status.refresh_in() + Duration::from_secs(60));
+        until("another refreshes", || {
+            session.credentials().unwrap();
+            session.status().unwrap().generation() > generation
+        });
+        kill(first, Signal::SIGCONT).unwrap();
+        assert_eq!(assumed(&sts) as u64, session.status().unwrap().source_calls(), "{round}");
+    }
+    let status = session.status().unwrap();
+    assert_eq!((status.published(), status.failed()), (status.generation(), 0));
+    assert_eq!(status.source_calls(), status.generation());
+    assert!(status.takeovers() >= 1);
+}
+
+fn a_standby_takes_over_at_once() {
+    let sts = LocalSts::fork().unwrap();
+    let session = eager("standby", &sts);
+    let first = refresher(&session);
+    let standby = child(|_| {
+        let session = SharedSession::attach(session.name()).unwrap();
+        session.run_refresher(&session.stop_handle()).unwrap();
+    });
+    standby.asleep();
+    kill(first, Signal::SIGKILL).unwrap();
+    until("the standby is elected", || {
+        let status = session.status().unwrap();
+        status.refresher().is_some_and(|r| r.is_alive() && r.pid() == standby.pid.as_raw() as u32)
+    });
+    let status = session.status().unwrap();
+    assert_eq!((status.takeovers(), assumed(&sts)), (1, 1), "the set was still fresh");
+    // It does what it is asked for.
+    session.refresh().unwrap();
+    assert_eq!((assumed(&sts), session.status().unwrap().generation()), (2, 2));
+}
+
+fn a_hundred_rejections_are_one_call() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let session = eager_with_clock("rejected", &sts, &clock);
+    let key = session.credentials().unwrap().access_key_id().to_owned();
+    let reject = || {
+        (0..100)
+            .map(|_| {
+                child(|report| {
+                    let session = SharedSession::attach(session.name()).unwrap();
+                    report.say(if session.invalidate(&key).unwrap() { "1" } else { "0" });
+                })
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|child| child.finish().parse::<usize>().unwrap())
+            .sum::<usize>()
+    };
+    // Too young to be replaced for that: everyone still gets it.
+    assert_eq!(reject(), 1);
+    assert_eq!(session.credentials().unwrap().access_key_id(), key);
+    assert_eq!(assumed(&sts), 1);
+    clock.advance(Duration::from_secs(6));
+    until("the successor", || session.status().unwrap().generation() == 2);
+    assert_ne!(session.credentials().unwrap().access_key_id(), key);
+    // A key that is no longer current.
+    assert_eq!(reject(), 0);
+    assert_eq!((assumed(&sts), session.status().unwrap().invalidations()), (2, 1));
+}
+
+fn an_outage_keeps_to_the_back_off() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let session = SharedSession::builder(name("outage"))
+        .source(role(&sts).max_attempts(1))
+        .clock(&clock)
+        .refresh(Refresh::Eager)
+        .create()
+        .unwrap();
+    let (workers, stop) = readers(&session, Some(&clock), 16);
+    sts.inject(Fault::Throttling, Times::UntilCleared).unwrap();
+    clock.advance(session.status().unwrap().refresh_in() + Duration::from_secs(1));
+    // Each failure says when the next attempt is; nobody asks before.
+    for attempt in 2..=6 {
+        until("an attempt", || session.status().unwrap().failed() == attempt - 1);
+        assert_eq!(assumed(&sts) as u64, attempt);
+        let wait = session.status().unwrap().last_failure().unwrap().next_attempt_in();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(300), "{wait:?}");
+        if attempt < 6 {
+            clock.advance(wait);
+        }
+    }
+    sts.clear_faults().unwrap();
+    clock.advance(session.status().unwrap().last_failure().unwrap().next_attempt_in());
+    until("the outage is over", || session.status().unwrap().generation() == 2);
+    fs::write(&stop, "").unwrap();
+    workers.into_iter().for_each(|worker| drop(worker.finish()));
+    fs::remove_file(&stop).unwrap();
+    assert!(session.status().unwrap().last_failure().is_none());
+}
