@@ -16,9 +16,16 @@ pub struct Args {
     /// The role to assume, at the STS that the environment names; an embedded STS without it
     #[arg(long)]
     pub role_arn: Option<String>,
+    /// How many seconds the embedded STS's credentials live
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, conflicts_with = "role_arn")]
+    #[arg(value_parser = clap::value_parser!(u64).range(2..=43200))]
+    pub lifetime: u64,
     /// The name of the session [default: prefork-PID]
     #[arg(long)]
     pub session: Option<String>,
+    /// Let a process of its own refresh the credentials, instead of whoever needs them
+    #[arg(long)]
+    pub eager: bool,
     /// Send so many requests per worker, and end
     #[arg(long, value_name = "R")]
     pub drive: Option<NonZeroU32>,

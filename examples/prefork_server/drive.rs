@@ -104,15 +104,20 @@ pub fn summary(
     mut outcome: Outcome,
     reports: &str,
 ) -> Fallible<()> {
-    let mut waits = Vec::new();
+    let (mut waits, mut longest) = (Vec::new(), 0f64);
     for (wait, key) in reports.lines().filter_map(|line| line.split_once(' ')) {
+        if wait == "read" {
+            longest = longest.max(key.parse()?);
+            continue;
+        }
         waits.push(wait.parse::<f64>()?);
         outcome.access_keys.insert(key.to_owned());
     }
     waits.sort_by(f64::total_cmp);
+    let rounded = |milliseconds: f64| (milliseconds * 1e3).round() / 1e3;
     let at = |share: f64| {
         let index = (waits.len() as f64 * share).ceil() as usize;
-        waits.get(index.saturating_sub(1)).map(|wait| (wait * 1e3).round() / 1e3)
+        waits.get(index.saturating_sub(1)).map(|wait| rounded(*wait))
     };
     let status = session.status()?;
     let calls = status.source_calls();
@@ -127,8 +132,10 @@ pub fn summary(
         "failed": outcome.failed,
         "source_calls": calls,
         "generations": status.generation(),
+        "takeovers": status.takeovers(),
         "access_keys": outcome.access_keys.len(),
         "first_credentials_ms": { "p50": at(0.5), "p99": at(0.99), "max": at(1.0) },
+        "max_read_wait_ms": rounded(longest),
         "requests_per_second": (outcome.requests as f64 / outcome.seconds).round(),
     });
     if args.json {

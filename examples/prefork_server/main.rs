@@ -18,7 +18,7 @@ use std::{net::TcpListener, process::ExitCode, time::Duration};
 use aws_credential_types::Credentials;
 use clap::Parser;
 use shmcreds::{
-    AssumeRole, SharedSession,
+    AssumeRole, Refresh, SharedSession,
     testing::{LocalSts, Settings},
 };
 
@@ -52,11 +52,17 @@ fn run(args: &Args) -> Fallible<()> {
     let sts = if args.role_arn.is_none() { Some(LocalSts::fork()?) } else { None };
     if let Some(sts) = &sts {
         // About as long as the real one takes.
-        sts.configure(Settings::new().latency(Duration::from_millis(50)))?;
+        let latency = Duration::from_millis(50);
+        let lifetime = Duration::from_secs(args.lifetime);
+        sts.configure(Settings::new().latency(latency).lifetime(lifetime))?;
         say!(args.json, "no --role-arn: using an embedded STS at {}", sts.url());
     }
     let name = args.session.clone().unwrap_or_else(|| format!("prefork-{}", std::process::id()));
-    let session = SharedSession::builder(name).source(source(args, sts.as_ref())).create()?;
+    let refresh = if args.eager { Refresh::Eager } else { Refresh::Deferred };
+    let session = SharedSession::builder(name)
+        .source(source(args, sts.as_ref()))
+        .refresh(refresh)
+        .create()?;
     say!(args.json, "listening on http://{}", listener.local_addr()?);
     parent::serve(args, &listener, &session, sts.as_ref())
 }

@@ -4,9 +4,14 @@ use std::{
     convert::Infallible,
     io::{PipeWriter, Write},
     net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::presigning::PresigningConfig;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, service::service_fn};
@@ -15,6 +20,8 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use serde_json::json;
 use shmcreds::SharedSession;
 use tokio::signal::unix::{SignalKind, signal as stream};
+use tracing::Level;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{Fallible, say};
 
@@ -27,11 +34,37 @@ const VALID: Duration = Duration::from_secs(300);
 pub fn serve(json: bool, listener: &TcpListener, name: &str, report: PipeWriter) -> Fallible<()> {
     let start = Instant::now();
     let session = SharedSession::attach(name)?;
-    first_credentials(json, &session, start, report)?;
+    show_refreshes(json);
+    first_credentials(json, &session, start, &report)?;
     // Everything with threads, sockets or signal handlers comes after the fork.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = listener.try_clone()?;
-    runtime.block_on(accept(listener, session))
+    let waits = Arc::new(LongestWait::default());
+    runtime.block_on(accept(listener, session, Arc::clone(&waits)))?;
+    waits.report(&report)
+}
+
+/// The library's own events become live lines: sets published, refreshes failed, takeovers.
+fn show_refreshes(json: bool) {
+    let shown = Targets::new().with_target("shmcreds", Level::INFO);
+    let lines = tracing_subscriber::fmt::layer().without_time().with_ansi(false);
+    let lines = if json { lines.with_writer(std::io::stderr).boxed() } else { lines.boxed() };
+    tracing_subscriber::registry().with(lines.with_filter(shown)).init();
+}
+
+/// The longest that a request has waited for credentials.
+#[derive(Default)]
+struct LongestWait(AtomicU64);
+
+impl LongestWait {
+    fn note(&self, wait: Duration) {
+        self.0.fetch_max(wait.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn report(&self, mut report: &PipeWriter) -> Fallible<()> {
+        let longest = self.0.load(Ordering::Relaxed) as f64 / 1e6;
+        Ok(report.write_all(format!("read {longest}\n").as_bytes())?)
+    }
 }
 
 /// Says how long the first credentials took, to people and to the parent.
@@ -39,7 +72,7 @@ fn first_credentials(
     json: bool,
     session: &SharedSession,
     start: Instant,
-    mut report: PipeWriter,
+    mut report: &PipeWriter,
 ) -> Fallible<()> {
     let pid = std::process::id();
     match session.credentials() {
@@ -57,7 +90,11 @@ fn first_credentials(
     Ok(())
 }
 
-async fn accept(listener: TcpListener, session: SharedSession) -> Fallible<()> {
+async fn accept(
+    listener: TcpListener,
+    session: SharedSession,
+    waits: Arc<LongestWait>,
+) -> Fallible<()> {
     let mut end = stream(SignalKind::terminate())?;
     // Ctrl-C goes to the whole terminal; the parent passes it on when it is time.
     // SAFETY: no handler of ours runs.
@@ -74,8 +111,8 @@ async fn accept(listener: TcpListener, session: SharedSession) -> Fallible<()> {
         };
         // A client that is gone already, or no descriptor left: the next one may fare better.
         let Ok((stream, _)) = connection else { continue };
-        let (s3, session) = (s3.clone(), session.clone());
-        let service = service_fn(move |request| answer(request, s3.clone(), session.clone()));
+        let server = Server { s3: s3.clone(), session: session.clone(), waits: Arc::clone(&waits) };
+        let service = service_fn(move |request| answer(request, server.clone()));
         let served = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(open.watch(served));
@@ -96,20 +133,29 @@ async fn sdk_config(session: &SharedSession) -> aws_config::SdkConfig {
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(
-    request: Request<hyper::body::Incoming>,
+/// What a request is answered with.
+#[derive(Clone)]
+struct Server {
     s3: aws_sdk_s3::Client,
     session: SharedSession,
+    waits: Arc<LongestWait>,
+}
+
+async fn answer(
+    request: Request<hyper::body::Incoming>,
+    server: Server,
 ) -> Result<Answer, Infallible> {
     let answer = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/presign") => presign(request.uri().query().unwrap_or_default(), &s3).await,
-        (&Method::GET, "/status") => status(&session),
+        (&Method::GET, "/presign") => {
+            presign(request.uri().query().unwrap_or_default(), &server).await
+        }
+        (&Method::GET, "/status") => status(&server.session),
         _ => text(StatusCode::NOT_FOUND, "GET /presign?bucket=B&key=K or GET /status"),
     };
     Ok(answer)
 }
 
-async fn presign(query: &str, s3: &aws_sdk_s3::Client) -> Answer {
+async fn presign(query: &str, server: &Server) -> Answer {
     let field = |name: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
@@ -121,7 +167,11 @@ async fn presign(query: &str, s3: &aws_sdk_s3::Client) -> Answer {
         Ok(valid) => valid,
         Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };
-    match s3.get_object().bucket(bucket).key(key).presigned(valid).await {
+    // What the SDK will ask for in a moment, to know how long it takes.
+    let start = Instant::now();
+    let _ = server.session.provide_credentials().await;
+    server.waits.note(start.elapsed());
+    match server.s3.get_object().bucket(bucket).key(key).presigned(valid).await {
         Ok(signed) => text(StatusCode::OK, signed.uri().to_owned()),
         Err(error) => {
             let error = aws_sdk_s3::error::DisplayErrorContext(error);
