@@ -1,5 +1,7 @@
 //! The session as a credentials provider of the AWS SDK.
 
+mod rejection;
+
 use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, SdkConfig, identity::IdentityCache};
@@ -17,17 +19,24 @@ impl SharedSession {
     /// usual, credentials from the segment on every request (the SDK's own cache is off, so that the
     /// next request sees a rotation).
     ///
+    /// When AWS answers that the token has expired or is invalid (`ExpiredToken`,
+    /// `ExpiredTokenException`, `InvalidToken`), the key that signed is
+    /// [invalidated](Self::invalidate), and the SDK's own retry signs with the next one. This is the
+    /// work of the configuration's HTTP client: one that you put in its place does not do it.
+    ///
     /// ```
     /// # async fn example(session: shmcreds::SharedSession) {
     /// let s3 = aws_sdk_s3::Client::new(&session.sdk_config().await);
     /// # }
     /// ```
     pub async fn sdk_config(&self) -> SdkConfig {
-        aws_config::defaults(BehaviorVersion::latest())
+        let config = aws_config::defaults(BehaviorVersion::latest())
             .identity_cache(IdentityCache::no_cache())
             .credentials_provider(self.provider().clone())
             .load()
-            .await
+            .await;
+        let client = rejection::listening(self.inner(), config.http_client());
+        config.into_builder().http_client(client).build()
     }
 }
 

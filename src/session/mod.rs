@@ -411,6 +411,19 @@ impl Inner {
         Ok(marked)
     }
 
+    /// Says that AWS rejected `access_key_id`; true if there is, or will be, another one to try with.
+    pub(crate) fn replace_rejected(&self, access_key_id: &str) -> bool {
+        if let Err(fault) = self.invalidate(access_key_id) {
+            tracing::warn!(session = %self.home.name, "cannot invalidate: {}", fault.message);
+        }
+        let now = self.home.clock.boot();
+        let newest = self.newest().ok().flatten();
+        newest.is_some_and(|snapshot| {
+            snapshot.credentials.access_key_id() != access_key_id
+                || !snapshot.is_rejected_too_soon(now)
+        })
+    }
+
     pub(crate) fn deadline(&self) -> Duration {
         self.home.deadline
     }
