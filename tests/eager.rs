@@ -63,7 +63,9 @@ fn refresher(session: &SharedSession) -> Pid {
 }
 
 fn is_there(pid: Pid) -> bool {
-    kill(pid, None) != Err(Errno::ESRCH)
+    // One that has ended and is not reaped yet is gone.
+    let stat = proc_file(pid, "stat");
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn proc_file(pid: Pid, file: &str) -> String {

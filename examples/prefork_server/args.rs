@@ -26,6 +26,12 @@ pub struct Args {
     /// Let a process of its own refresh the credentials, instead of whoever needs them
     #[arg(long)]
     pub eager: bool,
+    /// Keep the session where workers cannot write it
+    #[arg(long, requires = "eager")]
+    pub sealed: bool,
+    /// Let the workers run as this user; needs root
+    #[arg(long, value_name = "USER")]
+    pub drop_privileges: Option<String>,
     /// Send so many requests per worker, and end
     #[arg(long, value_name = "R")]
     pub drive: Option<NonZeroU32>,

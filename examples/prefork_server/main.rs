@@ -17,6 +17,7 @@ use std::{net::TcpListener, process::ExitCode, time::Duration};
 
 use aws_credential_types::Credentials;
 use clap::Parser;
+use nix::unistd::{User, geteuid};
 use shmcreds::{
     AssumeRole, Refresh, SharedSession,
     testing::{LocalSts, Settings},
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Fallible<()> {
+    let user = args.drop_privileges.as_deref().map(user).transpose()?;
     let listener = TcpListener::bind(args.listen).map_err(|e| format!("{}: {e}", args.listen))?;
     listener.set_nonblocking(true)?;
     // Before anything has threads: it forks.
@@ -59,12 +61,20 @@ fn run(args: &Args) -> Fallible<()> {
     }
     let name = args.session.clone().unwrap_or_else(|| format!("prefork-{}", std::process::id()));
     let refresh = if args.eager { Refresh::Eager } else { Refresh::Deferred };
-    let session = SharedSession::builder(name)
-        .source(source(args, sts.as_ref()))
-        .refresh(refresh)
-        .create()?;
+    let builder = SharedSession::builder(name).source(source(args, sts.as_ref())).refresh(refresh);
+    let session = if args.sealed { builder.sealed() } else { builder }.create()?;
     say!(args.json, "listening on http://{}", listener.local_addr()?);
-    parent::serve(args, &listener, &session, sts.as_ref())
+    parent::serve(args, user.as_ref(), &listener, &session, sts.as_ref())
+}
+
+/// Whom the workers run as. Looked up once, before anything is made.
+fn user(name: &str) -> Fallible<User> {
+    let user =
+        User::from_name(name)?.ok_or_else(|| format!("--drop-privileges {name}: no such user"))?;
+    if !geteuid().is_root() {
+        return Err(format!("--drop-privileges {name}: only root can change the user").into());
+    }
+    Ok(user)
 }
 
 fn source(args: &Args, sts: Option<&LocalSts>) -> AssumeRole {

@@ -14,7 +14,7 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, getpid, getppid},
+    unistd::{ForkResult, Pid, User, fork, getpid, getppid},
 };
 use shmcreds::{SharedSession, testing::LocalSts};
 
@@ -26,6 +26,7 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM, Ctrl-C, or the end of the drive.
 pub fn serve(
     args: &Args,
+    user: Option<&User>,
     listener: &TcpListener,
     session: &SharedSession,
     sts: Option<&LocalSts>,
@@ -34,7 +35,7 @@ pub fn serve(
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
     let (reports, report) = std::io::pipe()?;
     let start = || {
-        child(|| worker::serve(args.json, listener, session.name(), report.try_clone()?))
+        child(|| worker::serve(args.json, user, listener, session.name(), report.try_clone()?))
             .inspect(|pid| say!(args.json, "worker {pid} started"))
     };
     let mut workers = HashMap::new();

@@ -16,7 +16,13 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
+    },
+    unistd::{User, setgid, setgroups, setuid},
+};
 use serde_json::json;
 use shmcreds::SharedSession;
 use tokio::signal::unix::{SignalKind, signal as stream};
@@ -31,7 +37,21 @@ const DRAIN: Duration = Duration::from_secs(5);
 const VALID: Duration = Duration::from_secs(300);
 
 /// Serves until SIGTERM.
-pub fn serve(json: bool, listener: &TcpListener, name: &str, report: PipeWriter) -> Fallible<()> {
+pub fn serve(
+    json: bool,
+    user: Option<&User>,
+    listener: &TcpListener,
+    name: &str,
+    report: PipeWriter,
+) -> Fallible<()> {
+    if let Some(user) = user {
+        // The groups first: afterwards it would not be allowed any more.
+        setgroups(&[user.gid])?;
+        setgid(user.gid)?;
+        setuid(user.uid)?;
+        // A change of the user clears it, and the worker has to die with the parent.
+        set_pdeathsig(Signal::SIGTERM)?;
+    }
     let start = Instant::now();
     let session = SharedSession::attach(name)?;
     show_refreshes(json);

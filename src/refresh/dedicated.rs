@@ -5,6 +5,7 @@ use std::{
     os::fd::AsFd,
     sync::Arc,
     thread::Builder,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,8 +17,11 @@ use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     segment::{self, Segment},
-    sys::{lock::LockFile, process},
+    sys::{lock::LockFile, mapping::Mapping, process},
 };
+
+/// A refresher that dies sooner is started again only after as long.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Whether this process may fork: with several threads it may not.
 ///
@@ -45,19 +49,20 @@ pub(crate) fn spawn(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
+    writer: Option<Mapping>,
     job: Job,
     forget: fn(),
 ) -> Result<(), Fault> {
     let failed = |error| Fault::system("starting the refresher", error);
     let (mut ready, report) = pipe().map_err(failed)?;
-    let mut report = Some(report);
+    let (mut report, mut writer) = (Some(report), writer);
     process::detach(|| {
         // Nobody hears an error of this process; its parent sees that it does not report.
         if let Some(report) = report.take()
-            && let Ok(refresher) = settle(name, segment, locks, job, &report)
+            && let Ok(refresher) = settle(name, segment, locks, writer.take(), job, &report)
         {
             forget();
-            let _ = refresher.live(report);
+            refresher.live(report);
         }
         process::exit(0);
     })
@@ -83,26 +88,47 @@ fn settle(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
+    writer: Option<Mapping>,
     job: Job,
     report: &PipeWriter,
 ) -> Result<Refresher, Fault> {
-    let (locks, segment) = (locks.reopened()?, segment.again()?);
+    let (locks, segment) = (locks.reopened()?, segment.again()?.with_writer(writer));
     process::settle(
         &format!("shmcreds: {}", name.as_str()),
         &[locks.as_fd(), segment.as_fd(), report.as_fd()],
     )
     .map_err(|e| Fault::system("settling the refresher's process", e))?;
-    let (desk, segment) = (Desk::new(locks), Arc::new(segment));
-    let stop = Stop::new(Arc::clone(&segment));
+    let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
+    let stop = Stop::new(Arc::clone(&segment), Arc::clone(&desk));
     Ok(Refresher { name: name.clone(), duty: Duty { segment, desk, job, stop } })
 }
 
 impl Refresher {
-    fn live(self, mut report: PipeWriter) -> Result<(), Fault> {
+    /// Does the duty; of a sealed session as a child of a keeper, since nobody else could take over.
+    fn live(self, report: PipeWriter) {
+        if !self.duty.segment.header.sealed {
+            let _ = self.serve(Some(report));
+            return;
+        }
+        let mut report = Some(report);
+        loop {
+            let began = Instant::now();
+            let ended = process::child(|| self.serve(report.take()).is_ok());
+            drop(report.take());
+            // By itself it ends when nobody uses the session any more.
+            if ended.unwrap_or(false) {
+                return;
+            }
+            std::thread::sleep(SHORTEST_LIFE.saturating_sub(began.elapsed()));
+        }
+    }
+
+    fn serve(&self, report: Option<PipeWriter>) -> Result<(), Fault> {
         let Some(elected) = self.duty.wait_for_election()? else { return Ok(()) };
         self.end_when_alone()?;
-        let _ = report.write_all(b".");
-        drop(report);
+        if let Some(mut report) = report {
+            let _ = report.write_all(b".");
+        }
         refresher::count_takeover(&elected, &self.duty.job.session);
         self.duty.serve(elected)?;
         self.duty.run()

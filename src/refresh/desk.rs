@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use crate::sys::lock::LockFile;
+use crate::{error::Fault, segment::Requests, sys::lock::LockFile};
 
 /// Set when a thread waits for the seat to become free.
 const WANTED: u64 = 1 << 32;
@@ -22,13 +22,20 @@ const WANTED: u64 = 1 << 32;
 #[derive(Debug)]
 pub(crate) struct Desk {
     locks: LockFile,
+    requests: Requests,
     /// The pid of the process in which the seat is taken, and `WANTED`; 0 when it is free.
     seat: AtomicU64,
 }
 
 impl Desk {
-    pub(crate) fn new(locks: LockFile) -> Arc<Self> {
-        Arc::new(Desk { locks, seat: AtomicU64::new(0) })
+    pub(crate) fn new(locks: LockFile) -> Result<Arc<Self>, Fault> {
+        let requests = Requests::open(&locks)?;
+        Ok(Arc::new(Desk { locks, requests, seat: AtomicU64::new(0) }))
+    }
+
+    /// What the processes of the session wish for.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The lock file. Whoever locks bytes of it holds the seat.
@@ -109,7 +116,7 @@ mod tests {
         let path = SessionName::new(name).unwrap().lock();
         let object = object::open_or_create(&path).unwrap();
         object::unlink(&path);
-        Desk::new(LockFile::new(object))
+        Desk::new(LockFile::new(object).cleared(4096).unwrap()).unwrap()
     }
 
     #[test]

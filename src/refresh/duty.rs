@@ -1,7 +1,7 @@
 //! The duty of a dedicated refresher: to hold the election, and to refresh when it is time.
 //!
 //! Whoever does it, a process of its own, a user's, or a thread of a worker that took over, runs
-//! this loop. It sleeps on the segment's event, at most [`ROUND`]: then it renews its lease, so
+//! this loop. It sleeps until the bell of the requests rings, at most [`ROUND`]: then it renews its lease, so
 //! that a refresher that hangs is replaced after a round and the time of one call.
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
     clock::as_nanos,
     error::Fault,
     segment::{
-        Segment, View,
+        Counter, Requests, Segment, View,
         record::{SetRecord, Words},
     },
 };
@@ -40,11 +40,12 @@ const ROUND: Duration = Duration::from_secs(24);
 pub struct Stop {
     asked: Arc<AtomicBool>,
     segment: Arc<Segment>,
+    desk: Arc<Desk>,
 }
 
 impl Stop {
-    pub(crate) fn new(segment: Arc<Segment>) -> Self {
-        Stop { asked: Arc::default(), segment }
+    pub(crate) fn new(segment: Arc<Segment>, desk: Arc<Desk>) -> Self {
+        Stop { asked: Arc::default(), segment, desk }
     }
 
     /// Ends [`run_refresher`](crate::SharedSession::run_refresher), at once or as soon as the call of
@@ -52,6 +53,8 @@ impl Stop {
     pub fn stop(&self) {
         // Release pairs with the acquire in `is_asked`, which follows the event's wake.
         self.asked.store(true, Ordering::Release);
+        // One of them wakes it, on duty or waiting to be.
+        self.desk.requests().ring();
         self.segment.announce();
     }
 
@@ -116,13 +119,13 @@ impl Duty {
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
         let clock = &self.job.clock;
         loop {
-            // Before the look at the state: what happens after it ends the sleep.
-            let event = self.segment.view().latest_event();
+            // Before the look at the state: a ring after it ends the sleep.
+            let rings = self.desk.requests().rings();
             if self.stop.is_asked() {
                 break;
             }
             let now = clock.boot();
-            let due = due(self.segment.view());
+            let due = due(elected.view(), self.desk.requests());
             let left = Duration::from_nanos(due.saturating_sub(now));
             // Enough for the call that is due, or for this round and a call after it.
             let needed = now.saturating_add(as_nanos(self.job.recipe.lease()));
@@ -134,7 +137,7 @@ impl Duty {
             if left.is_zero() {
                 refresher::end(refresher::refresh(&elected, &self.job));
             } else {
-                self.segment.view().sleep(event, clock.longest_sleep(left.min(ROUND)));
+                self.desk.requests().sleep(rings, clock.longest_sleep(left.min(ROUND)));
             }
         }
         elected.resign();
@@ -160,13 +163,17 @@ impl Duty {
     }
 }
 
-/// When the source is to be asked next; in the past when it is time.
-fn due(view: &View) -> u64 {
+/// When the source is to be asked next; in the past when it is time. Notes a rejection that others
+/// could not.
+fn due(view: &View, requests: &Requests) -> u64 {
     let mut words = Words::default();
     let wish = match view.sets().read(&mut words) {
         Some(version) => match SetRecord::decode(&words) {
-            Some(_) if view.wanted().load(Ordering::Relaxed) == version.generation() => 0,
-            Some(set) if version.is_stale() => {
+            Some(_) if requests.wants(version.generation()) => 0,
+            Some(set) if version.is_stale() || requests.rejects(version.generation()) => {
+                if view.sets().mark_stale(version) {
+                    view.count(Counter::Invalidations);
+                }
                 set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
             }
             Some(set) => set.advisory_boot,

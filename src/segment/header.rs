@@ -23,7 +23,12 @@ pub(crate) struct Header {
     pub(crate) fingerprint: Fingerprint,
     /// Whether a dedicated process refreshes.
     pub(crate) eager: bool,
+    /// Whether the kernel keeps everybody else from writing.
+    pub(crate) sealed: bool,
 }
+
+const EAGER: u64 = 1;
+const SEALED: u64 = 2;
 
 impl Header {
     /// Writes the header; the magic comes last, so that nobody takes a half-made segment for one.
@@ -41,7 +46,7 @@ impl Header {
         values[9] = u64::from(self.creator);
         let print: [u64; 4] = bytemuck::cast(self.fingerprint);
         values[10..14].copy_from_slice(&print);
-        values[14] = u64::from(self.eager);
+        values[14] = (u64::from(self.eager) * EAGER) | (u64::from(self.sealed) * SEALED);
         values[CHECKSUM] = checksum(&values);
         for (word, value) in words.iter().zip(values).skip(1) {
             word.store(value, Ordering::Relaxed);
@@ -84,7 +89,8 @@ impl Header {
             instance: values[8],
             creator: u32::try_from(values[9]).unwrap_or(0),
             fingerprint: bytemuck::cast(print),
-            eager: values[14] == 1,
+            eager: values[14] & EAGER != 0,
+            sealed: values[14] & SEALED != 0,
         })
     }
 }

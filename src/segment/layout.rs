@@ -25,8 +25,6 @@ struct Control {
     failed: CachePadded<u64>,
     /// Source calls, publications, failures, takeovers, invalidations.
     counters: CachePadded<[u64; 5]>,
-    /// The generation that somebody wants a successor of, whatever its age.
-    wanted: CachePadded<u64>,
 }
 
 pub(crate) const PUBLISHED: usize = offset_of!(Control, published);
@@ -35,7 +33,6 @@ pub(crate) const ELECTION: usize = offset_of!(Control, election);
 pub(crate) const FAILED: usize = offset_of!(Control, failed);
 pub(crate) const COUNTERS: usize = offset_of!(Control, counters);
 pub(crate) const COUNTERS_LEN: usize = 5;
-pub(crate) const WANTED: usize = offset_of!(Control, wanted);
 
 /// Bytes before the first slot.
 pub(crate) const CONTROL_BYTES: usize = 4096;
@@ -58,12 +55,18 @@ pub(crate) const TOTAL_BYTES: usize =
 const _: () = {
     // The padding is part of the layout: it must be 128 bytes wherever this compiles.
     assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
-    assert!(COUNTERS == 640 && WANTED == 768 && size_of::<Control>() <= CONTROL_BYTES);
+    assert!(COUNTERS == 640 && size_of::<Control>() <= CONTROL_BYTES);
     assert!(TOTAL_BYTES <= 64 * 1024);
     assert!(cfg!(target_endian = "little"));
 };
 
-/// The bytes of the lock file. Byte 0 is the presence lock.
+/// The lock file's page of requests.
+pub(crate) const REQUESTS_BYTES: usize = 4096;
+pub(crate) const BELL: usize = 0;
+pub(crate) const WANTED: usize = 8;
+pub(crate) const REJECTED: usize = 16;
+
+/// The locked bytes of the lock file, whatever they hold. Byte 0 is the presence lock.
 pub(crate) const SET_SLOT_LOCKS: i64 = 16;
 pub(crate) const FAILURE_SLOT_LOCKS: i64 = 32;
 
@@ -90,7 +93,9 @@ mod tests {
             format!("| {} | 8 | its pid", ELECTION + 16),
             format!("| {FAILED} | 8 | *failed*"),
             format!("| {COUNTERS} | {COUNTERS_LEN} × 8 | counters"),
+            format!("| {BELL} | 4 | *bell*"),
             format!("| {WANTED} | 8 | *wanted*"),
+            format!("| {REJECTED} | 8 | *rejected*"),
             format!("{SET_SLOT_LOCKS} + *slot* (set) or {FAILURE_SLOT_LOCKS} + *slot* (failure)"),
         ] {
             assert!(document.contains(&line), "{line}");

@@ -5,6 +5,7 @@
 mod header;
 pub(crate) mod layout;
 pub(crate) mod record;
+mod requests;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub(crate) use header::{Fingerprint, Header};
+pub(crate) use requests::Requests;
 
 use crate::{
     error::{ErrorKind, Fault},
@@ -22,7 +24,7 @@ use crate::{
         futex,
         lock::LockFile,
         mapping::{Access, Mapping},
-        object::{self, Inode, Object},
+        object::{self, Inode, Object, Seal},
     },
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Segment {
     pub(crate) locked_in_ram: bool,
     view: View,
     fd: OwnedFd,
+    /// Of a sealed segment, in its refresher's process: the mapping made before it was sealed.
+    writer: Option<Mapping>,
 }
 
 impl Segment {
@@ -62,6 +66,29 @@ impl Segment {
         made
     }
 
+    /// Makes a segment without a name, and seals it: from then on nobody can map it for writing. The
+    /// mapping that comes beside it is the only one that can write, with those that are made from it.
+    pub(crate) fn create_sealed(
+        name: &SessionName,
+        header: Header,
+    ) -> Result<(Self, Mapping), Fault> {
+        let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
+        let writer = map(&object, Access::Write)?;
+        header.write(&writer);
+        object::seal(&object, Seal::AgainstWriting)?;
+        Ok((Segment::mapped(object, header)?, writer))
+    }
+
+    /// Of a sealed segment: with the mapping that can write it.
+    pub(crate) fn with_writer(self, writer: Option<Mapping>) -> Self {
+        Segment { writer, ..self }
+    }
+
+    /// Whether this process can write the segment, and so be elected.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writer.is_some() || !self.header.sealed
+    }
+
     /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
         Segment::checked(object::open(&name.segment())?)
@@ -71,7 +98,7 @@ impl Segment {
     /// is not locked in RAM.
     pub(crate) fn again(&self) -> Result<Self, Fault> {
         let fd = self.fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e))?;
-        Segment::checked(Object::checked("the segment", fd)?)
+        Segment::checked(Object::inherited("the segment", fd)?)
     }
 
     fn checked(object: Object) -> Result<Self, Fault> {
@@ -91,7 +118,7 @@ impl Segment {
     fn mapped(object: Object, header: Header) -> Result<Self, Fault> {
         let mapping = map(&object, Access::Read)?;
         let locked_in_ram = mapping.lock_in_ram();
-        Ok(Segment { header, locked_in_ram, view: View(mapping), fd: object.fd })
+        Ok(Segment { header, locked_in_ram, view: View(mapping), fd: object.fd, writer: None })
     }
 
     /// The segment as everyone sees it.
@@ -102,15 +129,19 @@ impl Segment {
 
     /// A mapping of its own that may be written: for the elected process, while it works.
     pub(crate) fn writable(&self) -> Result<View, Fault> {
-        Mapping::new(self.fd.as_fd(), layout::TOTAL_BYTES, Access::Write)
-            .map(View)
-            .map_err(|e| Fault::system("mapping the segment for writing", e))
+        let mapping = match &self.writer {
+            Some(writer) => writer.again(),
+            None => Mapping::new(self.fd.as_fd(), layout::TOTAL_BYTES, Access::Write),
+        };
+        mapping.map(View).map_err(|e| Fault::system("mapping the segment for writing", e))
     }
 
     /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
     pub(crate) fn announce(&self) {
-        if let Ok(writable) = self.writable() {
-            writable.announce();
+        match self.is_writable().then(|| self.writable()) {
+            Some(Ok(writable)) => writable.announce(),
+            // Those who sleep look, and sleep again.
+            _ => futex::wake_all(self.view.event()),
         }
     }
 }
@@ -160,9 +191,18 @@ pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
             continue;
         }
         if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-            return Ok(Some(locks));
+            return locks.cleared(layout::REQUESTS_BYTES).map(Some);
         }
     }
+}
+
+/// A lock file without a name, for a sealed segment.
+pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
+    let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
+    object::seal(&object, Seal::Size)?;
+    let locks = LockFile::new(object);
+    locks.try_present()?;
+    Ok(locks)
 }
 
 /// Removes both names, if they are still those of the session with that lock file.
@@ -258,11 +298,6 @@ impl View {
         let words = self.0.words(layout::ELECTION, 3);
         let [since, pid] = [1, 2].map(|i| words[i].load(Ordering::Relaxed));
         (since, u32::try_from(pid).unwrap_or(0))
-    }
-
-    /// The generation that somebody wants a successor of.
-    pub(crate) fn wanted(&self) -> &AtomicU64 {
-        self.0.word(layout::WANTED)
     }
 
     /// How often the source was called, and what came of it.

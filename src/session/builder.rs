@@ -26,6 +26,7 @@ pub struct SharedSessionBuilder {
     source: Option<Arc<dyn Source>>,
     windows: Windows,
     refresh: Refresh,
+    sealed: bool,
     deadline: Option<Duration>,
     clock: Option<Clock>,
 }
@@ -54,6 +55,7 @@ impl SharedSessionBuilder {
             source: None,
             windows,
             refresh: Refresh::default(),
+            sealed: false,
             deadline: None,
             clock: None,
         }
@@ -79,6 +81,16 @@ impl SharedSessionBuilder {
     /// session; those who attach find it decided.
     pub fn refresh(mut self, refresh: Refresh) -> Self {
         self.refresh = refresh;
+        self
+    }
+
+    /// Keeps the session in memory without a name, which nobody can write but its dedicated refresher:
+    /// the kernel refuses it to workers, whoever they become. They inherit it by fork and may change
+    /// their uid; no other process can attach, and nothing is ever left in `/dev/shm`. Needs
+    /// [`Refresh::Eager`]. A second process stands by to start the refresher again, since no worker
+    /// could take its place.
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
         self
     }
 
@@ -127,7 +139,12 @@ impl SharedSessionBuilder {
     }
 
     fn make(self) -> Result<SharedSession, Fault> {
-        let eager = self.refresh == Refresh::Eager;
+        let (eager, sealed) = (self.refresh == Refresh::Eager, self.sealed);
+        if sealed && !eager {
+            return Err(invalid(
+                "sealed: nobody but a dedicated refresher can write; add refresh(Refresh::Eager)",
+            ));
+        }
         let (name, settings) = self.check()?;
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
@@ -137,11 +154,18 @@ impl SharedSessionBuilder {
             dedicated::check_threads()?;
         }
         let creator = process::id();
-        let header = || Ok(Header { instance: election::random()?, creator, fingerprint, eager });
-        let (home, segment) = registry::create(name, header, settings)?;
+        let header =
+            || Ok(Header { instance: election::random()?, creator, fingerprint, eager, sealed });
+        let (home, segment, writer) = if sealed {
+            let (home, segment, writer) = registry::create_sealed(name, header, settings)?;
+            (home, segment, Some(writer))
+        } else {
+            let (home, segment) = registry::create(name, header, settings)?;
+            (home, segment, None)
+        };
         let session = SharedSession::new(home, segment);
         if eager {
-            session.inner.start_dedicated()?;
+            session.inner.start_dedicated(writer)?;
         }
         Ok(session)
     }
@@ -180,6 +204,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("source", &self.source)
             .field("windows", &self.windows)
             .field("refresh", &self.refresh)
+            .field("sealed", &self.sealed)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -42,6 +42,7 @@ use crate::{
     },
     sdk,
     segment::{Counter, Segment},
+    sys::mapping::Mapping,
 };
 
 /// How long a caller in the mandatory window waits for the refresh in flight.
@@ -149,9 +150,9 @@ impl SharedSession {
     /// the set that was there stays.
     pub fn refresh(&self) -> Result<Credentials, Error> {
         let generation = self.inner.segment.view().published().generation();
+        self.inner.home.desk.requests().want(generation);
         self.inner
-            .request(generation)
-            .and_then(|()| self.inner.wait(Need::After(generation), self.inner.home.deadline))
+            .wait(Need::After(generation), self.inner.home.deadline)
             .map(|snapshot| snapshot.credentials.clone())
             .map_err(|fault| self.inner.fault("refresh", fault))
     }
@@ -195,7 +196,7 @@ impl SharedSession {
 
     /// A handle that ends [`run_refresher`](Self::run_refresher), from any thread.
     pub fn stop_handle(&self) -> Stop {
-        Stop::new(Arc::clone(&self.inner.segment))
+        self.inner.stop_handle()
     }
 
     /// How the session is. Cheap, takes no lock and disturbs nobody.
@@ -328,7 +329,7 @@ impl Inner {
     }
 
     fn start_in_background(&self, now: u64) -> Result<(), Fault> {
-        let Some(recipe) = &self.home.recipe else { return Ok(()) };
+        let Some(recipe) = self.recipe() else { return Ok(()) };
         let view = self.segment.view();
         let generation = view.published().generation();
         let desk = &self.home.desk;
@@ -355,7 +356,7 @@ impl Inner {
         if !self.segment.header.eager || self.home.is_creator() {
             return refresher::start(elected, job).map(Some);
         }
-        let duty = self.duty(recipe, Stop::new(Arc::clone(&self.segment)));
+        let duty = self.duty(recipe, self.stop_handle());
         let stop = duty.stop.clone();
         duty.start(elected)?;
         self.home.accommodate(stop);
@@ -373,28 +374,29 @@ impl Inner {
     }
 
     fn run_refresher(&self, stop: &Stop) -> Result<(), Fault> {
-        let Some(recipe) = &self.home.recipe else {
-            let text = "this process has no source to ask; attach with one";
+        let Some(recipe) = self.recipe() else {
+            let text = "this process has no source to ask, or may not write; attach with one";
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
         self.duty(recipe, stop.clone()).run()
     }
 
-    /// Forks the dedicated refresher and waits for its first set.
-    fn start_dedicated(&self) -> Result<(), Fault> {
-        let Some(recipe) = &self.home.recipe else { return Ok(()) };
-        let (name, locks) = (&self.home.name, self.home.desk.locks());
-        dedicated::spawn(name, &self.segment, locks, self.job(recipe), registry::forget)?;
-        self.wait(Need::Valid, self.home.deadline).map(drop)
+    fn stop_handle(&self) -> Stop {
+        Stop::new(Arc::clone(&self.segment), Arc::clone(&self.home.desk))
     }
 
-    /// Asks whoever is on duty for a successor of `generation`.
-    fn request(&self, generation: u64) -> Result<(), Fault> {
-        let writable = self.segment.writable()?;
-        // Relaxed: whoever is woken by the event sees it.
-        writable.wanted().fetch_max(generation, Ordering::Relaxed);
-        writable.announce();
-        Ok(())
+    /// How to refresh; `None` where this process may not.
+    fn recipe(&self) -> Option<&Recipe> {
+        self.home.recipe.as_ref().filter(|_| self.segment.is_writable())
+    }
+
+    /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
+    /// sealed segment: this process has it no longer afterwards.
+    fn start_dedicated(&self, writer: Option<Mapping>) -> Result<(), Fault> {
+        let Some(recipe) = &self.home.recipe else { return Ok(()) };
+        let (name, locks) = (&self.home.name, self.home.desk.locks());
+        dedicated::spawn(name, &self.segment, locks, writer, self.job(recipe), registry::forget)?;
+        self.wait(Need::Valid, self.home.deadline).map(drop)
     }
 
     fn invalidate(&self, access_key_id: &str) -> Result<bool, Fault> {
@@ -402,11 +404,16 @@ impl Inner {
         if snapshot.credentials.access_key_id() != access_key_id {
             return Ok(false);
         }
+        let requests = self.home.desk.requests();
+        if !self.segment.is_writable() {
+            return Ok(requests.reject(snapshot.version.generation()));
+        }
         let writable = self.segment.writable()?;
         let marked = writable.sets().mark_stale(snapshot.version);
         if marked {
             writable.count(Counter::Invalidations);
             writable.announce();
+            requests.ring();
         }
         Ok(marked)
     }

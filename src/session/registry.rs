@@ -15,6 +15,7 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, refresher::Recipe},
     segment::{self, Header, Segment},
+    sys::mapping::Mapping,
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -112,7 +113,26 @@ pub(super) fn create(
             return Err(fault);
         }
     };
-    Ok(enter(&mut sessions, name, Desk::new(locks), segment, settings, process::id()))
+    let desk = Desk::new(locks)?;
+    Ok(enter(&mut sessions, name, desk, segment, settings, process::id()))
+}
+
+/// Makes the session `name` without a name that others could find. The mapping is the one that can
+/// write.
+pub(super) fn create_sealed(
+    name: SessionName,
+    header: impl FnOnce() -> Result<Header, Fault>,
+    settings: Settings,
+) -> Result<(Arc<Home>, Arc<Segment>, Mapping), Fault> {
+    let mut sessions = sessions();
+    if sessions.iter().any(|entry| entry.name == name && entry.home.strong_count() > 0) {
+        return Err(in_use(Some(process::id())));
+    }
+    let desk = Desk::new(segment::anonymous_locks(&name)?)?;
+    let (segment, writer) = Segment::create_sealed(&name, header()?)?;
+    let (home, segment) =
+        enter(&mut sessions, name, desk, Arc::new(segment), settings, process::id());
+    Ok((home, segment, writer))
 }
 
 /// Opens the session `name`.
@@ -131,7 +151,7 @@ pub(super) fn attach(
     let Some((desk, home)) = known else {
         let locks = segment::join(&name)?;
         let segment = Arc::new(Segment::open(&name)?);
-        return Ok(enter(&mut sessions, name, Desk::new(locks), segment, settings, 0));
+        return Ok(enter(&mut sessions, name, Desk::new(locks)?, segment, settings, 0));
     };
     let segment = Arc::new(match &home {
         Some(home) => home.segment.again()?,

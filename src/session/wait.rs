@@ -104,14 +104,14 @@ impl Wait<'_> {
 
     /// The seat, where this process has a source.
     fn seat(&self) -> Option<Seat> {
-        self.inner.home.recipe.as_ref()?;
+        self.inner.recipe()?;
         self.inner.home.desk.sit_or_want()
     }
 
     /// Stands for election; fetches if elected, else sleeps beside the one who is.
     fn act(&mut self, seat: Seat, event: u32, left: Duration) -> Result<(), Fault> {
         let inner = self.inner;
-        let Some(recipe) = &inner.home.recipe else { return Ok(()) };
+        let Some(recipe) = inner.recipe() else { return Ok(()) };
         let (now, writable) = (inner.home.clock.boot(), inner.segment.writable()?);
         match election::stand(seat, writable, now, recipe.lease())? {
             Outcome::Held(seat, holder) => {
@@ -138,7 +138,7 @@ impl Wait<'_> {
     fn give_up(&self) -> Fault {
         self.inner.segment.announce();
         let limit = self.inner.home.deadline;
-        match self.inner.home.recipe {
+        match self.inner.recipe() {
             Some(_) => {
                 let text = format!("no valid credentials within {limit:?}");
                 Fault::new(ErrorKind::Timeout, text)

@@ -14,6 +14,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
     libc::{self, flock},
+    unistd::ftruncate,
 };
 
 use super::object::{self, Inode, Object};
@@ -27,11 +28,12 @@ const PRESENCE: i64 = 0;
 pub(crate) struct LockFile {
     fd: OwnedFd,
     inode: Inode,
+    bytes: usize,
 }
 
 impl LockFile {
     pub(crate) fn new(object: Object) -> Self {
-        LockFile { fd: object.fd, inode: object.inode }
+        LockFile { fd: object.fd, inode: object.inode, bytes: object.bytes }
     }
 
     /// The same file with a presence of its own: that of `self` is shared with forked children.
@@ -41,6 +43,18 @@ impl LockFile {
 
     pub(crate) fn inode(&self) -> Inode {
         self.inode
+    }
+
+    /// How long the file is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same with `bytes` of zeros in it.
+    pub(crate) fn cleared(self, bytes: usize) -> Result<Self, Fault> {
+        ftruncate(&self.fd, 0).map_err(|e| Fault::system("clearing the lock file", e))?;
+        object::reserve(self.fd.as_fd(), bytes)?;
+        Ok(LockFile { bytes, ..self })
     }
 
     /// Locks `byte` for this process. False when another process has it.

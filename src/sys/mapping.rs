@@ -49,6 +49,16 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// The same memory mapped once more, with the same access: no seal stands against that.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        // SAFETY: an old size of 0 makes a second mapping of shared pages, at an address that the
+        // kernel chooses, and leaves the first alone.
+        let base = unsafe {
+            mman::mremap(self.base, 0, self.bytes, mman::MRemapFlags::MREMAP_MAYMOVE, None)?
+        };
+        Ok(Mapping { base, bytes: self.bytes, access: self.access })
+    }
+
     /// A zeroed page of its own that forked children share: for the injected clock of tests.
     #[cfg(feature = "testing")]
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {

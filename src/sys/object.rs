@@ -10,10 +10,12 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, posix_fallocate},
+    fcntl::{FcntlArg, OFlag, SealFlag, fcntl, posix_fallocate},
+    libc,
     sys::{
+        memfd::{MFdFlags, memfd_create},
         mman::{shm_open, shm_unlink},
-        stat::{FileStat, Mode, SFlag, fstat, stat},
+        stat::{FileStat, Mode, SFlag, fchmod, fstat, stat},
     },
     unistd::geteuid,
 };
@@ -54,12 +56,46 @@ pub(crate) fn open(name: &str) -> Result<Object, Fault> {
     Object::checked(name, fd)
 }
 
+/// What a memory file is sealed against, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// A change of its size, which would be a SIGBUS for those who have it mapped.
+    Size,
+    /// That, and any write but through mappings that are there already.
+    AgainstWriting,
+}
+
+/// Creates a memory file without a name, with `bytes` that the kernel has really set aside. `name`
+/// is for people.
+pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault> {
+    let failed = |errno| Fault::system("creating a memory file", errno);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(name.trim_start_matches('/'), flags).map_err(failed)?;
+    // It is made for everyone; whoever may use it inherits it.
+    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let object = Object::inherited(name, fd)?;
+    reserve(object.fd.as_fd(), bytes)?;
+    Ok(Object { bytes, ..object })
+}
+
+/// Seals a memory file.
+pub(crate) fn seal(object: &Object, seal: Seal) -> Result<(), Fault> {
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    let seals = match seal {
+        Seal::Size => size,
+        Seal::AgainstWriting => size | SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE),
+    };
+    fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))
+        .map(drop)
+        .map_err(|errno| Fault::system("sealing a memory file", errno))
+}
+
 /// Opens what `fd` leads to once more, as an open file description of its own.
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let again = nix::fcntl::open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| Fault::system("opening the lock file once more", errno))?;
-    Object::checked("the lock file", again)
+    Object::inherited("the lock file", again)
 }
 
 /// Opens the object `name`, made empty if there is none. Says by `true` that it was made.
@@ -82,7 +118,7 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
     // session decides that itself, by process.
     shmem.set_owner(false);
-    let made = open(name).and_then(|object| match reserve(&object, bytes) {
+    let made = open(name).and_then(|object| match reserve(object.fd.as_fd(), bytes) {
         Ok(()) => Ok(object),
         Err(fault) => Err(fault),
     });
@@ -92,9 +128,10 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     made
 }
 
-fn reserve(object: &Object, bytes: usize) -> Result<(), Fault> {
+/// Sets aside `bytes` of memory for the file.
+pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    posix_fallocate(object.fd.as_fd(), 0, length).map_err(|errno| {
+    posix_fallocate(fd, 0, length).map_err(|errno| {
         Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
             .kind(ErrorKind::NoSpace)
     })
@@ -111,6 +148,13 @@ pub(crate) fn unlink(name: &str) -> bool {
 }
 
 impl Object {
+    /// An object that this process has inherited, whoever it has become since.
+    pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
+        let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
+        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
+        Ok(Object { inode: Inode::of(&stat), fd, bytes })
+    }
+
     /// Checks that the open object is a regular file of this user, for this user alone.
     pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;

@@ -65,6 +65,23 @@ fn reap(pid: Pid) -> io::Result<()> {
     }
 }
 
+/// Runs `life` in a child and waits for its end: true if the child came to one, and said so. The
+/// caller has one thread.
+pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<bool> {
+    // SAFETY: one thread, as demanded.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            exit(i32::from(!catch_unwind(AssertUnwindSafe(life)).unwrap_or(false)))
+        }
+        ForkResult::Parent { child } => loop {
+            match waitpid(child, None) {
+                Err(nix::errno::Errno::EINTR) => {}
+                status => return Ok(matches!(status?, WaitStatus::Exited(_, 0))),
+            }
+        },
+    }
+}
+
 /// Ends this process at once; exit handlers belong to the one that it was forked from.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: does not return, and runs nothing of ours.

@@ -1,0 +1,98 @@
+//! The requests: the one page that every process of a session may write, the first of the lock file.
+//!
+//! It holds wishes, not facts. Whoever is on duty looks at them when the bell rings, and decides;
+//! nonsense in it costs a look.
+
+use std::{
+    os::fd::AsFd,
+    sync::atomic::{AtomicU64, Ordering, fence},
+    time::Duration,
+};
+
+use super::layout;
+use crate::{
+    error::{ErrorKind, Fault},
+    sys::{
+        futex,
+        lock::LockFile,
+        mapping::{Access, Mapping},
+    },
+};
+
+/// The mapped page.
+#[derive(Debug)]
+pub(crate) struct Requests(Mapping);
+
+impl Requests {
+    /// Maps the page of `locks`, of which no byte is locked yet.
+    pub(crate) fn open(locks: &LockFile) -> Result<Self, Fault> {
+        if locks.bytes() < layout::REQUESTS_BYTES {
+            let text = format!(
+                "the lock file has {} bytes; the requests need {}",
+                locks.bytes(),
+                layout::REQUESTS_BYTES
+            );
+            return Err(Fault::new(ErrorKind::TooSmall, text));
+        }
+        // Through a descriptor of its own: a mapping keeps the open file alive, and with it the
+        // presence lock, in every process that inherits it.
+        let own = locks.reopened()?;
+        Mapping::new(own.as_fd(), layout::REQUESTS_BYTES, Access::Write)
+            .map(Requests)
+            .map_err(|e| Fault::system("mapping the lock file", e))
+    }
+
+    /// How often the bell has rung. Taken before looking at the wishes, it makes `sleep` return at
+    /// once when it rang in between.
+    pub(crate) fn rings(&self) -> u32 {
+        let seen = self.0.futex_word(layout::BELL).load(Ordering::Relaxed);
+        // Pairs with the release increment in `ring`: the wish that it rang for is visible.
+        fence(Ordering::Acquire);
+        seen
+    }
+
+    /// Wakes whoever is on duty.
+    pub(crate) fn ring(&self) {
+        self.0.futex_word(layout::BELL).fetch_add(1, Ordering::Release);
+        futex::wake_all(self.0.futex_word(layout::BELL));
+    }
+
+    /// Sleeps until the bell has rung more often than `seen`, at most `limit`.
+    pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
+        futex::wait(self.0.futex_word(layout::BELL), seen, limit);
+    }
+
+    /// Wishes for a successor of `generation`, whatever its age.
+    pub(crate) fn want(&self, generation: u64) {
+        // Relaxed, here and below: the bell orders it.
+        self.wanted().fetch_max(generation, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Whether somebody wants a successor of `generation`.
+    pub(crate) fn wants(&self, generation: u64) -> bool {
+        self.wanted().load(Ordering::Relaxed) == generation
+    }
+
+    /// Says that AWS rejected the set of `generation`; true for the first who says so.
+    pub(crate) fn reject(&self, generation: u64) -> bool {
+        let first = self.rejected().fetch_max(generation, Ordering::Relaxed) < generation;
+        if first {
+            self.ring();
+        }
+        first
+    }
+
+    /// Whether somebody said that AWS rejected the set of `generation`.
+    pub(crate) fn rejects(&self, generation: u64) -> bool {
+        self.rejected().load(Ordering::Relaxed) == generation
+    }
+
+    fn wanted(&self) -> &AtomicU64 {
+        self.0.word(layout::WANTED)
+    }
+
+    fn rejected(&self) -> &AtomicU64 {
+        self.0.word(layout::REJECTED)
+    }
+}

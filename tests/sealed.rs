@@ -1,0 +1,250 @@
+//! Sealed sessions: workers that read and cannot write, and a refresher that comes back.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    num::NonZeroUsize,
+    os::{fd::AsFd, unix::fs::FileExt},
+    path::PathBuf,
+    ptr::NonNull,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::{
+        mman::{MapFlags, ProtFlags, mmap, mprotect},
+        signal::{Signal, kill},
+    },
+    unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
+};
+use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
+use support::{assert_whole, child, instant, name, segment, until};
+
+fn main() {
+    support::run_forking(&[
+        ("workers_read_and_ask_and_nothing_has_a_name", workers_read_and_ask),
+        ("a_worker_cannot_write", a_worker_cannot_write),
+        ("a_worker_that_dropped_its_uid_reads_and_cannot_write", a_worker_that_dropped_its_uid),
+        ("a_killed_refresher_comes_back", a_killed_refresher_comes_back),
+        ("killed_users_leave_nothing", killed_users_leave_nothing),
+        ("sealed_without_eager_is_refused", sealed_without_eager_is_refused),
+    ]);
+}
+
+fn sealed(name: &str) -> SharedSession {
+    let builder = SharedSession::builder(name).source(instant()).refresh(Refresh::Eager);
+    builder.sealed().create().unwrap()
+}
+
+fn refresher(session: &SharedSession) -> Pid {
+    let status = session.status().unwrap();
+    Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
+}
+
+fn parent_of(pid: Pid) -> Pid {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
+/// Whether the process lives: one that has ended and is not reaped does not.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+fn workers_read_and_ask() {
+    let name = name("ask");
+    let clock = ManualClock::new().unwrap();
+    let builder = SharedSession::builder(&name).source(instant()).refresh(Refresh::Eager);
+    let session = builder.sealed().clock(&clock).create().unwrap();
+    assert!(!PathBuf::from(segment(&name)).exists());
+    let first = session.credentials().unwrap().access_key_id().to_owned();
+    child(|_| {
+        let session = SharedSession::attach(&name).unwrap();
+        let read = session.credentials().unwrap();
+        assert_whole(&read);
+        assert_eq!(read.access_key_id(), first);
+        // Ask for a new one, and have that rejected.
+        let second = session.refresh().unwrap().access_key_id().to_owned();
+        assert_ne!(second, first);
+        assert!(session.invalidate(&second).unwrap());
+        assert!(!session.invalidate(&second).unwrap(), "already said");
+        clock.advance(Duration::from_secs(6));
+        until("the successor", || session.status().unwrap().generation() == 3);
+        assert_ne!(session.credentials().unwrap().access_key_id(), second);
+        // This one may not refresh.
+        let error = session.run_refresher(&session.stop_handle()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSource);
+    })
+    .finish();
+    let status = session.status().unwrap();
+    assert_eq!((status.source_calls(), status.invalidations()), (3, 1));
+    // Nobody else finds it.
+    assert!(
+        !fs::read_dir("/dev/shm")
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_str().unwrap().contains(&name) })
+    );
+}
+
+/// The descriptor of the segment in this process.
+fn descriptor(name: &str) -> PathBuf {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|target| {
+            let target = target.to_str().unwrap().to_owned();
+            target.starts_with("/memfd:") && target.contains(name) && !target.contains("@lock")
+        })
+    };
+    entries.into_iter().find(is_it).unwrap()
+}
+
+/// The mappings of the segment in this process, and whether any may be written.
+fn mappings(name: &str) -> Vec<(usize, usize, bool)> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let lines = maps.lines().filter(|line| line.contains(name) && !line.contains("@lock"));
+    lines
+        .map(|line| {
+            let (range, rest) = line.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let parse = |hex| usize::from_str_radix(hex, 16).unwrap();
+            (parse(start), parse(end), rest.as_bytes()[1] == b'w')
+        })
+        .collect()
+}
+
+/// Every way to write that a process has, each refused.
+fn try_to_write(name: &str) {
+    let path = descriptor(name);
+    let number: i32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: the descriptor is the session's, which outlives this.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    let length = NonZeroUsize::new(4096).unwrap();
+    let write = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new mapping; it is refused.
+    let mapped = unsafe { mmap(None, length, write, MapFlags::MAP_SHARED, fd, 0) };
+    assert_eq!(mapped.unwrap_err(), Errno::EPERM, "a writable mapping");
+
+    let found = mappings(name);
+    assert!(!found.is_empty());
+    for (start, end, writable) in found {
+        assert!(!writable, "an inherited writable mapping");
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(start)).unwrap();
+        // SAFETY: the protection of memory that nobody writes; it is refused.
+        let changed = unsafe { mprotect(start, end - start.as_ptr() as usize, write) };
+        assert_eq!(changed.unwrap_err(), Errno::EACCES, "mprotect");
+    }
+
+    let inherited = File::from(fd.try_clone_to_owned().unwrap());
+    let refused = |what: &str, result: std::io::Result<()>| {
+        let error = result.expect_err(what).raw_os_error();
+        assert!(
+            [Some(libc_eperm()), Some(Errno::EACCES as i32)].contains(&error),
+            "{what}: {error:?}"
+        );
+    };
+    refused("pwrite", inherited.write_at(b"x", 0).map(drop));
+    refused("ftruncate to less", inherited.set_len(0));
+    refused("ftruncate to more", inherited.set_len(1 << 20));
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    assert_eq!(fallocate(inherited.as_fd(), hole, 0, 4096).unwrap_err(), Errno::EPERM);
+    let reopened = OpenOptions::new().read(true).write(true).open(&path);
+    refused("/proc/self/fd", reopened.and_then(|file| file.write_at(b"x", 0).map(drop)));
+}
+
+fn libc_eperm() -> i32 {
+    Errno::EPERM as i32
+}
+
+fn a_worker_cannot_write() {
+    let name = name("write");
+    let session = sealed(&name);
+    try_to_write(&name);
+    child(|_| {
+        let session = SharedSession::attach(&name).unwrap();
+        try_to_write(&name);
+        assert_whole(&session.credentials().unwrap());
+    })
+    .finish();
+    assert_whole(&session.credentials().unwrap());
+}
+
+fn a_worker_that_dropped_its_uid() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let name = name("uid");
+    let session = sealed(&name);
+    child(|_| {
+        setgroups(&[]).unwrap();
+        setgid(Gid::from_raw(65534)).unwrap();
+        setuid(Uid::from_raw(65534)).unwrap();
+        let worker = SharedSession::attach(&name).unwrap();
+        assert_whole(&worker.credentials().unwrap());
+        try_to_write(&name);
+        // It may still ask.
+        assert_whole(&worker.refresh().unwrap());
+        assert_eq!(worker.status().unwrap().generation(), 2);
+    })
+    .finish();
+    assert_eq!(session.status().unwrap().generation(), 2);
+}
+
+fn a_killed_refresher_comes_back() {
+    let session = sealed(&name("back"));
+    for round in 1..=3 {
+        let pid = refresher(&session);
+        kill(pid, Signal::SIGKILL).unwrap();
+        until("another is elected", || {
+            let status = session.status().unwrap();
+            status.refresher().is_some_and(|r| r.is_alive() && r.pid() != pid.as_raw() as u32)
+        });
+        assert_whole(&session.refresh().unwrap());
+        let status = session.status().unwrap();
+        assert_eq!((status.generation(), status.takeovers()), (round + 1, round));
+    }
+    // Without the one that starts it again, it goes on as long as it lives.
+    let keeper = parent_of(refresher(&session));
+    kill(keeper, Signal::SIGKILL).unwrap();
+    until("the keeper is gone", || !lives(keeper));
+    assert_whole(&session.refresh().unwrap());
+}
+
+fn killed_users_leave_nothing() {
+    let name = name("killed");
+    let mut server = child(|report| {
+        let session = sealed(&name);
+        let worker = child(|_| {
+            let _session = SharedSession::attach(&name).unwrap();
+            std::thread::sleep(support::LIMIT);
+        });
+        let pid = refresher(&session);
+        report.say(format!("{} {} {}\n", pid, parent_of(pid), worker.pid));
+        std::thread::sleep(support::LIMIT);
+    });
+    let mut said = String::new();
+    while !said.ends_with('\n') {
+        said.push(server.hear() as char);
+    }
+    let pids: Vec<Pid> =
+        said.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+    server.signal(Signal::SIGKILL);
+    server.reap();
+    assert!(lives(pids[0]), "the worker still needs it");
+    kill(pids[2], Signal::SIGKILL).unwrap();
+    for pid in pids {
+        until("all of them end", || !lives(pid));
+    }
+}
+
+fn sealed_without_eager_is_refused() {
+    let error =
+        SharedSession::builder(name("deferred")).source(instant()).sealed().create().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("sealed: ") && error.to_string().contains("Refresh::Eager"));
+}
