@@ -18,6 +18,8 @@ pub enum ErrorKind {
     InUse,
     /// The process has several threads, and the operation forks.
     Multithreaded,
+    /// The kernel lacks what was asked for.
+    Unsupported,
     /// The segment or its lock file belongs to another user.
     ForeignOwner,
     /// The segment or its lock file can be accessed by the group or by others.

@@ -6,8 +6,12 @@ mod support;
 use std::{
     fs::{self, File, OpenOptions},
     num::NonZeroUsize,
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::AsFd,
+        unix::{fs::FileExt, process::CommandExt},
+    },
     path::PathBuf,
+    process::{Command, Output},
     ptr::NonNull,
     time::Duration,
 };
@@ -24,14 +28,22 @@ use nix::{
 use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
 use support::{assert_whole, child, instant, name, segment, until};
 
+/// Makes this program a worker that was started by `exec`: the value says what it does.
+const ROLE: &str = "SHMCREDS_TEST_ROLE";
+
 fn main() {
+    if let Ok(role) = std::env::var(ROLE) {
+        return started(&role);
+    }
     support::run_forking(&[
         ("workers_read_and_ask_and_nothing_has_a_name", workers_read_and_ask),
         ("a_worker_cannot_write", a_worker_cannot_write),
         ("a_worker_that_dropped_its_uid_reads_and_cannot_write", a_worker_that_dropped_its_uid),
         ("a_killed_refresher_comes_back", a_killed_refresher_comes_back),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
-        ("sealed_without_eager_is_refused", sealed_without_eager_is_refused),
+        ("a_started_program_attaches", a_started_program_attaches),
+        ("secret_memory_is_read_by_workers_alone", secret_memory_is_read_by_workers_alone),
+        ("what_does_not_go_together_is_refused", what_does_not_go_together_is_refused),
     ]);
 }
 
@@ -106,6 +118,10 @@ fn descriptor(name: &str) -> PathBuf {
 
 /// The mappings of the segment in this process, and whether any may be written.
 fn mappings(name: &str) -> Vec<(usize, usize, bool)> {
+    mappings_of(name)
+}
+
+fn mappings_of(name: &str) -> Vec<(usize, usize, bool)> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let lines = maps.lines().filter(|line| line.contains(name) && !line.contains("@lock"));
     lines
@@ -242,9 +258,117 @@ fn killed_users_leave_nothing() {
     }
 }
 
-fn sealed_without_eager_is_refused() {
-    let error =
-        SharedSession::builder(name("deferred")).source(instant()).sealed().create().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("sealed: ") && error.to_string().contains("Refresh::Eager"));
+/// Starts this program again as `nobody`, where this process may.
+fn start(session: &SharedSession, pass: bool, role: &str) -> Output {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(session.name()).env(ROLE, role);
+    if geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    if pass {
+        session.pass_to(&mut command).unwrap();
+    }
+    command.output().unwrap()
+}
+
+/// The life of a started program.
+fn started(role: &str) {
+    let name = std::env::args().nth(1).unwrap();
+    let session = match SharedSession::attach(&name) {
+        Ok(session) => session,
+        Err(error) => return println!("{:?}", error.kind()),
+    };
+    let set = session.credentials().unwrap();
+    assert_whole(&set);
+    if role == "refresh" {
+        let next = session.refresh().unwrap();
+        assert_whole(&next);
+        assert_ne!(next.access_key_id(), set.access_key_id());
+        try_to_write(&name);
+    }
+    if role == "grandchild" {
+        // It knows nothing of the session, and passes it on.
+        let output = Command::new("/proc/self/exe").arg(&name).env(ROLE, "read").output().unwrap();
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    println!("read {}", session.status().unwrap().generation());
+}
+
+fn said(output: &Output) -> &str {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::str::from_utf8(&output.stdout).unwrap().trim()
+}
+
+fn a_started_program_attaches() {
+    let session = sealed(&name("exec"));
+    assert_eq!(said(&start(&session, true, "read")), "read 1");
+    assert_eq!(said(&start(&session, true, "refresh")), "read 2");
+    assert_eq!(said(&start(&session, true, "grandchild")), "read 2");
+    assert_eq!(said(&start(&session, false, "read")), "Absent");
+    // It counts as a user as long as it lives.
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    session.pass_to(&mut command).unwrap();
+    let mut started = command.spawn().unwrap();
+    let pid = refresher(&session);
+    drop((command, session));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(lives(pid));
+    started.kill().unwrap();
+    started.wait().unwrap();
+    until("the refresher ends", || !lives(pid));
+}
+
+/// Whether `/proc/self/mem` reads the memory at `address`.
+fn debugger_reads(address: usize) -> bool {
+    let mut bytes = [0; 64];
+    File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, address as u64).is_ok()
+}
+
+fn secret_memory_is_read_by_workers_alone() {
+    let builder = SharedSession::builder(name("secret")).source(instant());
+    let session = builder.refresh(Refresh::Eager).sealed().secret_memory().create();
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            // Where the kernel lacks it, the error says so.
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            return assert!(error.to_string().contains("secret_memory: "), "{error}");
+        }
+    };
+    child(|_| {
+        let session = SharedSession::attach(session.name()).unwrap();
+        assert_whole(&session.credentials().unwrap());
+        assert_whole(&session.refresh().unwrap());
+        let secret = mappings_of("/secretmem");
+        assert!(!secret.is_empty() && secret.iter().all(|(_, _, writable)| !writable));
+        assert!(secret.iter().all(|(start, _, _)| !debugger_reads(*start)));
+        // The control page is shared memory as any other, and holds no set.
+        let control = mappings(session.name());
+        assert!(control.iter().all(|(start, _, _)| debugger_reads(*start)));
+        let key = session.credentials().unwrap();
+        for (start, end, _) in control {
+            let mut bytes = vec![0; end - start];
+            let memory = File::open("/proc/self/mem").unwrap();
+            memory.read_exact_at(&mut bytes, start as u64).unwrap();
+            let needle = key.secret_access_key().as_bytes();
+            assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+        }
+    })
+    .finish();
+    assert_eq!(said(&start(&session, true, "read")), "read 2");
+    kill(refresher(&session), Signal::SIGKILL).unwrap();
+    assert_whole(&session.refresh().unwrap());
+}
+
+fn what_does_not_go_together_is_refused() {
+    let refused = |builder: shmcreds::SharedSessionBuilder, field: &str, missing: &str| {
+        let error = builder.source(instant()).create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(field) && error.to_string().contains(missing));
+    };
+    let builder = || SharedSession::builder(name("refused"));
+    refused(builder().sealed(), "sealed: ", "Refresh::Eager");
+    refused(builder().refresh(Refresh::Eager).secret_memory(), "secret_memory: ", "sealed()");
 }

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    segment::{self, Segment},
-    sys::{lock::LockFile, mapping::Mapping, process},
+    segment::{self, Segment, View},
+    sys::{lock::LockFile, process},
 };
 
 /// A refresher that dies sooner is started again only after as long.
@@ -49,7 +49,7 @@ pub(crate) fn spawn(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
-    writer: Option<Mapping>,
+    writer: Option<View>,
     job: Job,
     forget: fn(),
 ) -> Result<(), Fault> {
@@ -88,16 +88,14 @@ fn settle(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
-    writer: Option<Mapping>,
+    writer: Option<View>,
     job: Job,
     report: &PipeWriter,
 ) -> Result<Refresher, Fault> {
     let (locks, segment) = (locks.reopened()?, segment.again()?.with_writer(writer));
-    process::settle(
-        &format!("shmcreds: {}", name.as_str()),
-        &[locks.as_fd(), segment.as_fd(), report.as_fd()],
-    )
-    .map_err(|e| Fault::system("settling the refresher's process", e))?;
+    let keep: Vec<_> = segment.fds().chain([locks.as_fd(), report.as_fd()]).collect();
+    process::settle(&format!("shmcreds: {}", name.as_str()), &keep)
+        .map_err(|e| Fault::system("settling the refresher's process", e))?;
     let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
     let stop = Stop::new(Arc::clone(&segment), Arc::clone(&desk));
     Ok(Refresher { name: name.clone(), duty: Duty { segment, desk, job, stop } })

@@ -25,10 +25,13 @@ pub(crate) struct Header {
     pub(crate) eager: bool,
     /// Whether the kernel keeps everybody else from writing.
     pub(crate) sealed: bool,
+    /// Whether the sets are in memory of their own, which the kernel itself does not map.
+    pub(crate) secret: bool,
 }
 
 const EAGER: u64 = 1;
 const SEALED: u64 = 2;
+const SECRET: u64 = 4;
 
 impl Header {
     /// Writes the header; the magic comes last, so that nobody takes a half-made segment for one.
@@ -46,7 +49,8 @@ impl Header {
         values[9] = u64::from(self.creator);
         let print: [u64; 4] = bytemuck::cast(self.fingerprint);
         values[10..14].copy_from_slice(&print);
-        values[14] = (u64::from(self.eager) * EAGER) | (u64::from(self.sealed) * SEALED);
+        let flags = [(self.eager, EAGER), (self.sealed, SEALED), (self.secret, SECRET)];
+        values[14] = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
         values[CHECKSUM] = checksum(&values);
         for (word, value) in words.iter().zip(values).skip(1) {
             word.store(value, Ordering::Relaxed);
@@ -91,6 +95,7 @@ impl Header {
             fingerprint: bytemuck::cast(print),
             eager: values[14] & EAGER != 0,
             sealed: values[14] & SEALED != 0,
+            secret: values[14] & SECRET != 0,
         })
     }
 }

@@ -46,7 +46,9 @@ pub(crate) const SETS: usize = CONTROL_BYTES;
 pub(crate) const FAILURE_SLOTS: usize = 3;
 /// Words of a slot for a failure.
 pub(crate) const FAILURE_SLOT_WORDS: usize = 128;
-pub(crate) const FAILURES: usize = SETS + SET_SLOTS * SET_SLOT_WORDS * 8;
+/// Bytes of all slots for sets: of the memory apart that a secret segment has for them, too.
+pub(crate) const SETS_BYTES: usize = SET_SLOTS * SET_SLOT_WORDS * 8;
+pub(crate) const FAILURES: usize = SETS + SETS_BYTES;
 
 /// Bytes of the whole segment.
 pub(crate) const TOTAL_BYTES: usize =

@@ -40,8 +40,10 @@ pub(crate) struct Segment {
     pub(crate) locked_in_ram: bool,
     view: View,
     fd: OwnedFd,
+    /// Of a secret segment: the memory apart that holds its sets.
+    payload: Option<OwnedFd>,
     /// Of a sealed segment, in its refresher's process: the mapping made before it was sealed.
-    writer: Option<Mapping>,
+    writer: Option<View>,
 }
 
 impl Segment {
@@ -56,9 +58,9 @@ impl Segment {
             Err(fault) => return Err(fault),
         }
         let object = object::create(&path, layout::TOTAL_BYTES)?;
-        let made = map(&object, Access::Write).and_then(|writable| {
-            header.write(&writable);
-            Segment::mapped(object, header)
+        let made = View::map(object.fd.as_fd(), None, Access::Write).and_then(|writable| {
+            header.write(&writable.control);
+            Segment::mapped(object.fd, None, header)
         });
         if made.is_err() {
             object::unlink(&path);
@@ -68,20 +70,31 @@ impl Segment {
 
     /// Makes a segment without a name, and seals it: from then on nobody can map it for writing. The
     /// mapping that comes beside it is the only one that can write, with those that are made from it.
-    pub(crate) fn create_sealed(
-        name: &SessionName,
-        header: Header,
-    ) -> Result<(Self, Mapping), Fault> {
+    pub(crate) fn create_sealed(name: &SessionName, header: Header) -> Result<(Self, View), Fault> {
         let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
-        let writer = map(&object, Access::Write)?;
-        header.write(&writer);
+        let payload =
+            header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
+        let writer = View::map(object.fd.as_fd(), payload.as_ref(), Access::Write)?;
+        header.write(&writer.control);
         object::seal(&object, Seal::AgainstWriting)?;
-        Ok((Segment::mapped(object, header)?, writer))
+        Ok((Segment::mapped(object.fd, payload, header)?, writer))
     }
 
     /// Of a sealed segment: with the mapping that can write it.
-    pub(crate) fn with_writer(self, writer: Option<Mapping>) -> Self {
+    pub(crate) fn with_writer(self, writer: Option<View>) -> Self {
         Segment { writer, ..self }
+    }
+
+    /// Copies of the descriptors that lead to the segment: its own, and that of its secret memory.
+    pub(crate) fn descriptors(&self) -> Result<(OwnedFd, Option<OwnedFd>), Fault> {
+        let copy =
+            |fd: &OwnedFd| fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e));
+        Ok((copy(&self.fd)?, self.payload.as_ref().map(copy).transpose()?))
+    }
+
+    /// The descriptors that the segment lives by.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.fd].into_iter().chain(&self.payload).map(AsFd::as_fd)
     }
 
     /// Whether this process can write the segment, and so be elected.
@@ -91,17 +104,22 @@ impl Segment {
 
     /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
-        Segment::checked(object::open(&name.segment())?)
+        Segment::checked(object::open(&name.segment())?, None)
     }
 
     /// The same segment, checked and mapped once more: for a forked child, whose inherited mapping
     /// is not locked in RAM.
     pub(crate) fn again(&self) -> Result<Self, Fault> {
-        let fd = self.fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e))?;
-        Segment::checked(Object::inherited("the segment", fd)?)
+        let (fd, payload) = self.descriptors()?;
+        Segment::inherited(fd, payload)
     }
 
-    fn checked(object: Object) -> Result<Self, Fault> {
+    /// The segment of descriptors that this process has inherited.
+    pub(crate) fn inherited(fd: OwnedFd, payload: Option<OwnedFd>) -> Result<Self, Fault> {
+        Segment::checked(Object::inherited("the segment", fd)?, payload)
+    }
+
+    fn checked(object: Object, payload: Option<OwnedFd>) -> Result<Self, Fault> {
         if object.bytes == 0 {
             let text = "the segment is empty; its creator may have been killed";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
@@ -112,13 +130,17 @@ impl Segment {
         let control = Mapping::new(object.fd.as_fd(), layout::CONTROL_BYTES, Access::Read)
             .map_err(|e| Fault::system("mapping the segment's control page", e))?;
         let header = Header::read(&control, object.bytes)?;
-        Segment::mapped(object, header)
+        Segment::mapped(object.fd, payload, header)
     }
 
-    fn mapped(object: Object, header: Header) -> Result<Self, Fault> {
-        let mapping = map(&object, Access::Read)?;
-        let locked_in_ram = mapping.lock_in_ram();
-        Ok(Segment { header, locked_in_ram, view: View(mapping), fd: object.fd, writer: None })
+    fn mapped(fd: OwnedFd, payload: Option<OwnedFd>, header: Header) -> Result<Self, Fault> {
+        if header.secret != payload.is_some() {
+            let text = "the segment's secret memory did not come with it";
+            return Err(Fault::new(ErrorKind::Absent, text));
+        }
+        let view = View::map(fd.as_fd(), payload.as_ref(), Access::Read)?;
+        let locked_in_ram = view.control.lock_in_ram();
+        Ok(Segment { header, locked_in_ram, view, fd, payload, writer: None })
     }
 
     /// The segment as everyone sees it.
@@ -129,11 +151,10 @@ impl Segment {
 
     /// A mapping of its own that may be written: for the elected process, while it works.
     pub(crate) fn writable(&self) -> Result<View, Fault> {
-        let mapping = match &self.writer {
+        match &self.writer {
             Some(writer) => writer.again(),
-            None => Mapping::new(self.fd.as_fd(), layout::TOTAL_BYTES, Access::Write),
-        };
-        mapping.map(View).map_err(|e| Fault::system("mapping the segment for writing", e))
+            None => View::map(self.fd.as_fd(), self.payload.as_ref(), Access::Write),
+        }
     }
 
     /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
@@ -144,17 +165,6 @@ impl Segment {
             _ => futex::wake_all(self.view.event()),
         }
     }
-}
-
-impl AsFd for Segment {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-fn map(object: &Object, access: Access) -> Result<Mapping, Fault> {
-    Mapping::new(object.fd.as_fd(), layout::TOTAL_BYTES, access)
-        .map_err(|e| Fault::system("mapping the segment", e))
 }
 
 /// Opens the lock file of `name` and shares the presence lock, waiting a short while for a creator
@@ -200,6 +210,7 @@ pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
     let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
     object::seal(&object, Seal::Size)?;
+    object::open_to_inheritors(&object)?;
     let locks = LockFile::new(object);
     locks.try_present()?;
     Ok(locks)
@@ -253,69 +264,88 @@ fn has_open(pid: u32, inode: Inode) -> bool {
 
 /// The fields of a mapped segment.
 #[derive(Debug)]
-pub(crate) struct View(Mapping);
+pub(crate) struct View {
+    control: Mapping,
+    /// The sets of a secret segment; those of any other follow the control page.
+    payload: Option<Mapping>,
+}
 
 impl View {
+    fn map(fd: BorrowedFd<'_>, payload: Option<&OwnedFd>, access: Access) -> Result<Self, Fault> {
+        let failed = |error| Fault::system("mapping the segment", error);
+        let control = Mapping::new(fd, layout::TOTAL_BYTES, access).map_err(failed)?;
+        let payload = payload
+            .map(|fd| Mapping::new(fd.as_fd(), layout::SETS_BYTES, access))
+            .transpose()
+            .map_err(|error| Fault::system("mapping the secret memory", error))?;
+        Ok(View { control, payload })
+    }
+
+    fn again(&self) -> Result<Self, Fault> {
+        let failed = |error| Fault::system("mapping the segment once more", error);
+        let control = self.control.again().map_err(failed)?;
+        let payload = self.payload.as_ref().map(Mapping::again).transpose().map_err(failed)?;
+        Ok(View { control, payload })
+    }
+
     /// The version of the newest set: all that most reads look at.
     #[inline]
     pub(crate) fn published(&self) -> Version {
-        Version::load(self.0.word(layout::PUBLISHED))
+        Version::load(self.control.word(layout::PUBLISHED))
     }
 
     /// The sets.
     pub(crate) fn sets(&self) -> Latch<'_> {
-        self.latch(layout::PUBLISHED, layout::SETS, layout::SET_SLOTS, layout::SET_SLOT_WORDS)
+        let count = layout::SET_SLOTS * layout::SET_SLOT_WORDS;
+        let slots = match &self.payload {
+            Some(payload) => payload.words(0, count),
+            None => self.control.words(layout::SETS, count),
+        };
+        Latch::new(self.control.word(layout::PUBLISHED), slots, layout::SET_SLOT_WORDS)
     }
 
     /// The failures.
     pub(crate) fn failures(&self) -> Latch<'_> {
-        self.latch(
-            layout::FAILED,
-            layout::FAILURES,
-            layout::FAILURE_SLOTS,
-            layout::FAILURE_SLOT_WORDS,
-        )
-    }
-
-    fn latch(&self, version: usize, slots: usize, count: usize, words: usize) -> Latch<'_> {
-        Latch::new(self.0.word(version), self.0.words(slots, count * words), words)
+        let count = layout::FAILURE_SLOTS * layout::FAILURE_SLOT_WORDS;
+        let slots = self.control.words(layout::FAILURES, count);
+        Latch::new(self.control.word(layout::FAILED), slots, layout::FAILURE_SLOT_WORDS)
     }
 
     /// The word that says who is elected.
     pub(crate) fn election(&self) -> &AtomicU64 {
-        self.0.word(layout::ELECTION)
+        self.control.word(layout::ELECTION)
     }
 
     /// Notes who was elected last, and when: for the status, which decides nothing.
     pub(crate) fn note_elected(&self, since: u64, pid: u32) {
-        let words = self.0.words(layout::ELECTION, 3);
+        let words = self.control.words(layout::ELECTION, 3);
         words[1].store(since, Ordering::Relaxed);
         words[2].store(pid.into(), Ordering::Relaxed);
     }
 
     /// When the last elected process was elected, and its pid.
     pub(crate) fn last_elected(&self) -> (u64, u32) {
-        let words = self.0.words(layout::ELECTION, 3);
+        let words = self.control.words(layout::ELECTION, 3);
         let [since, pid] = [1, 2].map(|i| words[i].load(Ordering::Relaxed));
         (since, u32::try_from(pid).unwrap_or(0))
     }
 
     /// How often the source was called, and what came of it.
     pub(crate) fn counters(&self) -> [u64; layout::COUNTERS_LEN] {
-        let words = self.0.words(layout::COUNTERS, layout::COUNTERS_LEN);
+        let words = self.control.words(layout::COUNTERS, layout::COUNTERS_LEN);
         // Relaxed: statistics order nothing.
         std::array::from_fn(|i| words[i].load(Ordering::Relaxed))
     }
 
     /// Counts one event. Needs a writable view.
     pub(crate) fn count(&self, counter: Counter) {
-        debug_assert_eq!(self.0.access(), Access::Write);
-        self.0.words(layout::COUNTERS, layout::COUNTERS_LEN)[counter as usize]
+        debug_assert_eq!(self.control.access(), Access::Write);
+        self.control.words(layout::COUNTERS, layout::COUNTERS_LEN)[counter as usize]
             .fetch_add(1, Ordering::Relaxed);
     }
 
     fn event(&self) -> &AtomicU32 {
-        self.0.futex_word(layout::EVENT)
+        self.control.futex_word(layout::EVENT)
     }
 
     /// The number of the latest event. Taken before looking at the state, it makes `sleep` return

@@ -27,6 +27,7 @@ pub struct SharedSessionBuilder {
     windows: Windows,
     refresh: Refresh,
     sealed: bool,
+    secret: bool,
     deadline: Option<Duration>,
     clock: Option<Clock>,
 }
@@ -56,6 +57,7 @@ impl SharedSessionBuilder {
             windows,
             refresh: Refresh::default(),
             sealed: false,
+            secret: false,
             deadline: None,
             clock: None,
         }
@@ -86,11 +88,23 @@ impl SharedSessionBuilder {
 
     /// Keeps the session in memory without a name, which nobody can write but its dedicated refresher:
     /// the kernel refuses it to workers, whoever they become. They inherit it by fork and may change
-    /// their uid; no other process can attach, and nothing is ever left in `/dev/shm`. Needs
+    /// their uid; a program that they start attaches if it was
+    /// [passed to](SharedSession::pass_to) it; no other process can, and nothing is ever left in
+    /// `/dev/shm`. Needs
     /// [`Refresh::Eager`]. A second process stands by to start the refresher again, since no worker
     /// could take its place.
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
+        self
+    }
+
+    /// Keeps the sets of a [sealed](Self::sealed) session in memory that the kernel has taken out of
+    /// its own address space (`memfd_secret`): no debugger and no `/proc/PID/mem` reads it, and it is
+    /// never swapped out. It cannot be sealed: a worker that is out to do so can overwrite the sets,
+    /// though not forge the state of the session. Counts against `RLIMIT_MEMLOCK` with 36 KiB in each
+    /// process. A process that has read the set has a copy of its own in ordinary memory.
+    pub fn secret_memory(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -119,7 +133,8 @@ impl SharedSessionBuilder {
     /// [`NoSpace`](ErrorKind::NoSpace) when shared memory is full or missing;
     /// [`ForeignOwner`](ErrorKind::ForeignOwner), [`InsecureMode`](ErrorKind::InsecureMode) or
     /// [`NotAFile`](ErrorKind::NotAFile) when something else has the name. For an eager session also
-    /// [`Multithreaded`](ErrorKind::Multithreaded), and the errors of [`SharedSession`] for its first
+    /// [`Multithreaded`](ErrorKind::Multithreaded), for secret memory
+    /// [`Unsupported`](ErrorKind::Unsupported), and the errors of [`SharedSession`] for its first
     /// set.
     pub fn create(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
@@ -139,10 +154,15 @@ impl SharedSessionBuilder {
     }
 
     fn make(self) -> Result<SharedSession, Fault> {
-        let (eager, sealed) = (self.refresh == Refresh::Eager, self.sealed);
+        let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
         if sealed && !eager {
             return Err(invalid(
                 "sealed: nobody but a dedicated refresher can write; add refresh(Refresh::Eager)",
+            ));
+        }
+        if secret && !sealed {
+            return Err(invalid(
+                "secret_memory: it has no name by which others could find it; add sealed()",
             ));
         }
         let (name, settings) = self.check()?;
@@ -154,8 +174,16 @@ impl SharedSessionBuilder {
             dedicated::check_threads()?;
         }
         let creator = process::id();
-        let header =
-            || Ok(Header { instance: election::random()?, creator, fingerprint, eager, sealed });
+        let header = || {
+            Ok(Header {
+                instance: election::random()?,
+                creator,
+                fingerprint,
+                eager,
+                sealed,
+                secret,
+            })
+        };
         let (home, segment, writer) = if sealed {
             let (home, segment, writer) = registry::create_sealed(name, header, settings)?;
             (home, segment, Some(writer))
@@ -205,6 +233,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("windows", &self.windows)
             .field("refresh", &self.refresh)
             .field("sealed", &self.sealed)
+            .field("secret_memory", &self.secret)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

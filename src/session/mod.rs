@@ -1,6 +1,7 @@
 //! The session: what programs hold.
 
 mod builder;
+mod passed;
 mod reader;
 mod registry;
 mod snapshot;
@@ -10,6 +11,7 @@ pub(crate) mod waiters;
 
 use std::{
     fmt,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -41,8 +43,7 @@ use crate::{
         standing,
     },
     sdk,
-    segment::{Counter, Segment},
-    sys::mapping::Mapping,
+    segment::{Counter, Segment, View},
 };
 
 /// How long a caller in the mandatory window waits for the refresh in flight.
@@ -197,6 +198,31 @@ impl SharedSession {
     /// A handle that ends [`run_refresher`](Self::run_refresher), from any thread.
     pub fn stop_handle(&self) -> Stop {
         self.inner.stop_handle()
+    }
+
+    /// Lets the program that `command` starts [`attach`](Self::attach) to this session, and all that
+    /// program starts in turn. Only a [sealed](SharedSessionBuilder::sealed) session needs it: it has no
+    /// name that others could find, so its descriptors go along, named in the environment variable
+    /// `SHMCREDS_SESSIONS`. The program counts as a user of the session until it ends.
+    ///
+    /// ```no_run
+    /// # let session = shmcreds::SharedSession::attach("web")?;
+    /// let mut worker = std::process::Command::new("/usr/local/bin/worker");
+    /// session.pass_to(&mut worker)?;
+    /// worker.spawn().expect("it starts");
+    /// // In the worker: SharedSession::attach("web")
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) when the kernel gives no descriptor.
+    pub fn pass_to(&self, command: &mut Command) -> Result<(), Error> {
+        let (home, segment) = (&self.inner.home, &self.inner.segment);
+        if !segment.header.sealed {
+            return Ok(());
+        }
+        passed::pass(&home.name, segment, &home.desk, command)
+            .map_err(|fault| self.inner.fault("pass_to", fault))
     }
 
     /// How the session is. Cheap, takes no lock and disturbs nobody.
@@ -392,7 +418,7 @@ impl Inner {
 
     /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
     /// sealed segment: this process has it no longer afterwards.
-    fn start_dedicated(&self, writer: Option<Mapping>) -> Result<(), Fault> {
+    fn start_dedicated(&self, writer: Option<View>) -> Result<(), Fault> {
         let Some(recipe) = &self.home.recipe else { return Ok(()) };
         let (name, locks) = (&self.home.name, self.home.desk.locks());
         dedicated::spawn(name, &self.segment, locks, writer, self.job(recipe), registry::forget)?;

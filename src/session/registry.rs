@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
+use super::passed;
 use crate::{
     clock::Clock,
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, refresher::Recipe},
-    segment::{self, Header, Segment},
-    sys::mapping::Mapping,
+    segment::{self, Header, Segment, View},
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -123,7 +123,7 @@ pub(super) fn create_sealed(
     name: SessionName,
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
-) -> Result<(Arc<Home>, Arc<Segment>, Mapping), Fault> {
+) -> Result<(Arc<Home>, Arc<Segment>, View), Fault> {
     let mut sessions = sessions();
     if sessions.iter().any(|entry| entry.name == name && entry.home.strong_count() > 0) {
         return Err(in_use(Some(process::id())));
@@ -149,6 +149,10 @@ pub(super) fn attach(
         // A name that is gone leads to the session that this process has inherited.
         .find(|(desk, home)| inode.map_or(home.is_some(), |inode| desk.locks().inode() == inode));
     let Some((desk, home)) = known else {
+        if let Some((locks, segment)) = passed::take(&name)? {
+            let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
+            return Ok(enter(&mut sessions, name, desk, segment, settings, 0));
+        }
         let locks = segment::join(&name)?;
         let segment = Arc::new(Segment::open(&name)?);
         return Ok(enter(&mut sessions, name, Desk::new(locks)?, segment, settings, 0));

@@ -41,6 +41,11 @@ impl LockFile {
         object::reopen(self.fd.as_fd()).map(LockFile::new)
     }
 
+    /// A copy of the descriptor: it shares the presence.
+    pub(crate) fn descriptor(&self) -> Result<OwnedFd, Fault> {
+        self.fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e))
+    }
+
     pub(crate) fn inode(&self) -> Inode {
         self.inode
     }

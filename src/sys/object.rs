@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::fs::MetadataExt,
     },
 };
@@ -17,7 +17,7 @@ use nix::{
         mman::{shm_open, shm_unlink},
         stat::{FileStat, Mode, SFlag, fchmod, fstat, stat},
     },
-    unistd::geteuid,
+    unistd::{ftruncate, geteuid},
 };
 use shared_memory::{ShmemConf, ShmemError};
 
@@ -76,6 +76,48 @@ pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault
     let object = Object::inherited(name, fd)?;
     reserve(object.fd.as_fd(), bytes)?;
     Ok(Object { bytes, ..object })
+}
+
+/// Lets every process that has inherited the memory file open it once more, whoever it has become.
+/// The file has no name: nobody else finds it but through the `/proc` of a process that has it.
+pub(crate) fn open_to_inheritors(object: &Object) -> Result<(), Fault> {
+    fchmod(&object.fd, Mode::from_bits_truncate(0o666))
+        .map_err(|errno| Fault::system("opening a memory file to its inheritors", errno))
+}
+
+/// Creates `bytes` of memory that the kernel takes out of its own address space: not even its debug
+/// interfaces read it. It cannot be sealed, and so be written by whoever has the descriptor.
+pub(crate) fn create_secret(bytes: usize) -> Result<OwnedFd, Fault> {
+    // SAFETY: a call without pointers.
+    let number = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let Ok(number @ 0..) = RawFd::try_from(number) else {
+        let fault = Fault::system("secret_memory: asking for secret memory", Errno::last());
+        return Err(match Errno::last() {
+            Errno::ENOSYS => Fault::new(
+                ErrorKind::Unsupported,
+                "secret_memory: this kernel has none; it needs Linux 5.14, secretmem.enable=1 on its \
+                 command line before 6.5, and a sandbox that allows memfd_secret",
+            ),
+            _ => fault,
+        });
+    };
+    // SAFETY: the descriptor is fresh, and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    ftruncate(&fd, length).map_err(|e| Fault::system("sizing the secret memory", e))?;
+    Ok(fd)
+}
+
+/// A copy of the inherited descriptor `number`, if it is open and leads to an unnamed memory file.
+pub(crate) fn copy_of(number: RawFd) -> Option<OwnedFd> {
+    let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+    let target = target.to_str()?;
+    if !target.starts_with("/memfd:") && !target.contains("secretmem") {
+        return None;
+    }
+    // SAFETY: it is open, as the kernel has just said, and only copied. Should another thread close it
+    // meanwhile, the copy fails or is one of what came in its place, which the caller checks.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().ok()
 }
 
 /// Seals a memory file.

@@ -3,11 +3,16 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
 };
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
     sys::{
         prctl,
@@ -80,6 +85,20 @@ pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<bool> {
             }
         },
     }
+}
+
+/// Lets the program that `command` starts inherit `fds`, under the numbers that they have here. They
+/// stay open here as long as the command is there.
+pub(crate) fn keep_on_exec(command: &mut Command, fds: Vec<OwnedFd>) {
+    let keep = move || {
+        for fd in &fds {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls and nothing else: an errno becomes an
+    // `io::Error` without memory of its own.
+    unsafe { command.pre_exec(keep) };
 }
 
 /// Ends this process at once; exit handlers belong to the one that it was forked from.

@@ -1,0 +1,109 @@
+//! Sealed sessions across `exec`: the descriptors that lead to one, named in the environment.
+//!
+//! The variable holds `name=instance:segment:locks[:secret]` for each session, separated by `;`: the
+//! instance of the header in hexadecimal, the descriptors in decimal. A program that does not know of
+//! it passes it on; the instance tells whether the numbers still lead to what they led to.
+
+use std::{
+    ffi::OsStr,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    process::Command,
+};
+
+use crate::{
+    error::Fault,
+    name::SessionName,
+    refresh::desk::Desk,
+    segment::Segment,
+    sys::{
+        lock::LockFile,
+        object::{self, Object},
+        process,
+    },
+};
+
+/// The environment variable.
+const VARIABLE: &str = "SHMCREDS_SESSIONS";
+
+/// Lets the program that `command` starts attach to the session.
+pub(super) fn pass(
+    name: &SessionName,
+    segment: &Segment,
+    desk: &Desk,
+    command: &mut Command,
+) -> Result<(), Fault> {
+    let (own, payload) = segment.descriptors()?;
+    let locks = desk.locks().descriptor()?;
+    let fds: Vec<OwnedFd> = [own, locks].into_iter().chain(payload).collect();
+    let mut entry = format!("{}={:016x}", name.as_str(), segment.header.instance);
+    for fd in &fds {
+        entry += &format!(":{}", fd.as_raw_fd());
+    }
+    let others = before(command);
+    let list = others.iter().filter(|other| name_of(other) != name.as_str()).map(String::as_str);
+    let list: Vec<&str> = list.chain([entry.as_str()]).collect();
+    command.env(VARIABLE, list.join(";"));
+    process::keep_on_exec(command, fds);
+    Ok(())
+}
+
+/// The sessions that `command` passes already, or that this process was passed itself.
+fn before(command: &Command) -> Vec<String> {
+    let set = command.get_envs().find(|(key, _)| *key == OsStr::new(VARIABLE));
+    let list = match set {
+        Some((_, value)) => value.and_then(OsStr::to_str).map(str::to_owned),
+        None => std::env::var(VARIABLE).ok(),
+    };
+    list.iter().flat_map(|list| list.split(';')).map(str::to_owned).collect()
+}
+
+fn name_of(entry: &str) -> &str {
+    entry.split_once('=').map_or("", |(name, _)| name)
+}
+
+/// The session `name` that this process was passed when it was started, if it still has it.
+pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fault> {
+    let Ok(list) = std::env::var(VARIABLE) else { return Ok(None) };
+    let entry = list.split(';').find(|entry| name_of(entry) == name.as_str());
+    let Some((instance, fds)) = entry.and_then(parse) else { return Ok(None) };
+    let [segment, locks, payload] = fds.map(|fd| fd.and_then(object::copy_of));
+    let (Some(segment), Some(locks)) = (segment, locks) else { return Ok(None) };
+    let segment = Segment::inherited(segment, payload)?;
+    if segment.header.instance != instance {
+        return Ok(None);
+    }
+    let locks = LockFile::new(Object::inherited("the lock file", locks)?);
+    Ok(Some((locks, segment)))
+}
+
+/// The instance and the descriptors of an entry.
+fn parse(entry: &str) -> Option<(u64, [Option<RawFd>; 3])> {
+    let mut parts = entry.split_once('=')?.1.split(':');
+    let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let fds = [(); 3].map(|()| parts.next().and_then(|number| number.parse().ok()));
+    Some((instance, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read() {
+        assert_eq!(parse("web=ff:5:6"), Some((255, [Some(5), Some(6), None])));
+        assert_eq!(parse("web=ff:5:6:7"), Some((255, [Some(5), Some(6), Some(7)])));
+        for nonsense in ["", "web", "web=", "web=x:1:2"] {
+            assert_eq!(parse(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(parse("web=1:x"), Some((1, [None; 3])));
+    }
+
+    #[test]
+    fn a_command_passes_several() {
+        let mut command = Command::new("true");
+        command.env(VARIABLE, "a=1:2:3;b=1:4:5");
+        assert_eq!(before(&command), ["a=1:2:3", "b=1:4:5"]);
+        command.env_remove(VARIABLE);
+        assert!(before(&command).is_empty());
+    }
+}
