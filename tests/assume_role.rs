@@ -2,7 +2,14 @@
 
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use shmcreds::{
@@ -58,6 +65,103 @@ fn every_input_arrives() {
     // The log hides some values; that they were there is what counts.
     for name in ["ExternalId", "Policy", "ProvidedContexts.member.1.ContextAssertion"] {
         assert!(call.parameters.contains_key(name), "{name}: {:?}", call.parameters);
+    }
+}
+
+#[test]
+fn the_device_and_its_code_arrive_and_each_fetch_asks_once() {
+    let sts = LocalSts::start().unwrap();
+    let serial = "arn:aws:iam::123456789012:mfa/alice";
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let closure = role(&sts).mfa(serial, move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<_, std::io::Error>(format!("{}", 100_001 + number)) }
+    });
+    let command =
+        role(&sts).mfa_command(serial, ["/bin/sh", "-c", "echo old 111111; echo 222222."]);
+    for (source, code) in [(&closure, "100001"), (&closure, "100002"), (&command, "222222")] {
+        sts.clear_calls().unwrap();
+        source.validate().unwrap();
+        fetch(source).unwrap();
+        let call = &sts.calls().unwrap()[0];
+        assert_eq!(call.parameters["SerialNumber"], serial);
+        // The log may hide the code, and then says so.
+        let sent = call.parameters["TokenCode"].as_str();
+        assert!(sent == code || sent.contains("redacted"), "{sent}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_code_that_sts_does_not_take_has_an_error_of_its_own() {
+    let sts = LocalSts::start().unwrap();
+    let text = "MultiFactorAuthentication failed with invalid MFA one time pass code.";
+    sts.inject(Fault::error(403, "AccessDenied", text), Times::UntilCleared).unwrap();
+    let failure = fetch(&role(&sts).mfa_command("123456789", ["/bin/echo", "123456"])).unwrap_err();
+    assert!(failure.message().starts_with("the MFA code is wrong, too old, or was"), "{failure}");
+    assert_eq!(failure.code(), Some("AccessDenied"));
+    assert!(!failure.to_string().contains("123456"));
+}
+
+#[test]
+fn without_a_code_sts_is_not_asked() {
+    let sts = LocalSts::start().unwrap();
+    for (script, problem) in [
+        ("exit 0", "no six-digit number"),
+        ("echo 1234567", "no six-digit number"),
+        ("echo 123456; exit 1", "exit status: 1"),
+        ("echo 123456; kill -9 $$", "signal: 9"),
+        ("sleep 1000", "no answer within 50ms"),
+    ] {
+        let source = role(&sts).mfa_command("123456789", ["/bin/sh", "-c", script]);
+        let hangs = script.starts_with("sleep");
+        let limit = Duration::from_millis(if hangs { 50 } else { 60_000 });
+        let failure = fetch(&source.mfa_timeout(limit)).unwrap_err();
+        assert!(failure.message().contains(problem), "{script}: {failure}");
+        assert!(!failure.to_string().contains("123456"), "{failure}");
+    }
+    assert!(sts.calls().unwrap().is_empty());
+}
+
+#[test]
+fn a_chain_of_roles_signs_with_the_first_ones_set() {
+    let sts = LocalSts::start().unwrap();
+    let app = AssumeRole::new("arn:aws:iam::210987654321:role/app")
+        .region("us-east-1")
+        .endpoint_url(sts.url())
+        .base_source(role(&sts).session_name("hub"));
+    app.validate().unwrap();
+    let fetched = fetch(&app).unwrap();
+    assert_eq!(fetched.credentials.account_id().unwrap().as_str(), "210987654321");
+    let calls = sts.calls().unwrap();
+    let names: Vec<&str> =
+        calls.iter().map(|call| call.parameters["RoleArn"].rsplit(':').next().unwrap()).collect();
+    assert_eq!(names, ["role/app", "role/app"]);
+    assert_eq!(calls[0].access_key_id.as_deref(), Some("AKIAIOSFODNN7EXAMPLE"));
+    assert!(calls[1].access_key_id.as_deref().unwrap().starts_with("ASIA"));
+    // What the first one fails with is what the chain fails with.
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    assert_eq!(fetch(&app).unwrap_err().code(), Some("AccessDenied"));
+    // Roles of roles live an hour.
+    let problem = app.duration(Duration::from_secs(3601)).validate().unwrap_err();
+    assert!(problem.starts_with("duration is 3601s, must be at most 3600 s"), "{problem}");
+}
+
+#[test]
+fn what_is_wrong_with_a_device_or_a_base_is_named() {
+    let role = || AssumeRole::new("arn:aws:iam::123456789012:role/app");
+    let mfa = |serial: &str| role().mfa_command(serial, ["/bin/true"]);
+    for (source, problem) in [
+        (mfa("12345678"), "mfa serial_number has 8 characters"),
+        (mfa("123456789!"), "mfa serial_number"),
+        (mfa("123456789").max_attempts(2), "max_attempts is 2, must be 1 with mfa"),
+        (mfa("123456789").mfa_timeout(Duration::ZERO), "mfa_command timeout is 0"),
+        (role().mfa_command("123456789", [""; 0]), "mfa_command names no program"),
+        (role().base_source(AssumeRole::new("nonsense")), "base_source: role_arn"),
+    ] {
+        let found = source.validate().unwrap_err();
+        assert!(found.starts_with(problem), "{found}");
     }
 }
 

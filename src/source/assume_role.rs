@@ -2,17 +2,16 @@
 
 mod call;
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use aws_credential_types::provider::ProvideCredentials;
 use sha2::{Digest, Sha256};
 
-use super::{Fetching, Provider, Source, validate};
+use super::{Fetching, Provider, Source, mfa::Mfa, validate};
 
 /// A source that assumes a role at AWS STS.
 ///
-/// It takes every input of the `AssumeRole` action but `SerialNumber` and `TokenCode`: a one-time
-/// code cannot feed a session that renews itself.
+/// It takes every input of the `AssumeRole` action.
 ///
 /// Inputs are checked when the session is built, not here; an error names the field and the rule.
 ///
@@ -46,7 +45,16 @@ pub struct AssumeRole {
     pub(super) read_timeout: Option<Duration>,
     pub(super) operation_timeout: Duration,
     pub(super) max_attempts: u32,
-    pub(super) base: Option<Provider>,
+    pub(super) mfa: Option<Mfa>,
+    pub(super) base: Base,
+}
+
+/// Where the credentials come from that sign the call.
+#[derive(Clone)]
+pub(super) enum Base {
+    DefaultChain,
+    Provider(Provider),
+    Source(Arc<dyn Source>),
 }
 
 impl AssumeRole {
@@ -69,7 +77,8 @@ impl AssumeRole {
             read_timeout: None,
             operation_timeout: Duration::from_secs(15),
             max_attempts: 1,
-            base: None,
+            mfa: None,
+            base: Base::DefaultChain,
         }
     }
 
@@ -201,7 +210,63 @@ impl AssumeRole {
         Fut: Future<Output = P> + Send + 'static,
         P: ProvideCredentials + 'static,
     {
-        self.base = Some(Provider::new(description, make));
+        self.base = Base::Provider(Provider::new(description, make));
+        self
+    }
+
+    /// Takes the base credentials from another source: a chain of roles, when that is a role itself.
+    /// Each refresh asks it anew, and then STS; a role that another role assumes lives an hour at most.
+    ///
+    /// ```
+    /// # use shmcreds::AssumeRole;
+    /// let hub = AssumeRole::new("arn:aws:iam::111111111111:role/hub");
+    /// let source = AssumeRole::new("arn:aws:iam::222222222222:role/app").base_source(hub);
+    /// ```
+    pub fn base_source(mut self, source: impl Source) -> Self {
+        self.base = Base::Source(Arc::new(source));
+        self
+    }
+
+    /// Signs in with a device: its serial number or ARN, of 9 to 256 of `[A-Za-z0-9+=/:,.@_-]`, and a
+    /// closure that gives its current code. The elected process asks once for each refresh, and uses the
+    /// last number of six digits that stands alone in what it is told. STS takes a code once:
+    /// [`max_attempts`](Self::max_attempts) must be 1.
+    ///
+    /// ```
+    /// # use shmcreds::AssumeRole;
+    /// let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
+    ///     .mfa("arn:aws:iam::123456789012:mfa/alice", || async {
+    ///         Ok::<_, std::io::Error>("123456".to_owned())
+    ///     });
+    /// ```
+    pub fn mfa<F, Fut, E>(mut self, serial_number: impl Into<String>, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.mfa = Some(Mfa::closure(serial_number.into(), ask));
+        self
+    }
+
+    /// The same with a program and its arguments, whose standard output holds the code. No shell sees
+    /// it; it has no standard input and no terminal, and its standard error goes to the log.
+    pub fn mfa_command<S: Into<String>>(
+        mut self,
+        serial_number: impl Into<String>,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.mfa = Some(Mfa::program(serial_number.into(), argv));
+        self
+    }
+
+    /// How long the code may take, in addition to [`operation_timeout`](Self::operation_timeout); after
+    /// [`mfa`](Self::mfa) or [`mfa_command`](Self::mfa_command). 30 s by default, as long as a session's
+    /// own [deadline](crate::SharedSessionBuilder::deadline): give that more, where people type.
+    pub fn mfa_timeout(mut self, timeout: Duration) -> Self {
+        if let Some(mfa) = &mut self.mfa {
+            mfa.set_timeout(timeout);
+        }
         self
     }
 
@@ -243,15 +308,20 @@ impl Source for AssumeRole {
     fn describe(&self) -> String {
         let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
         let duration = self.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
-        let base = self.base.as_ref().map_or("default-chain", Provider::description);
+        let base = match &self.base {
+            Base::DefaultChain => "default-chain".to_owned(),
+            Base::Provider(provider) => provider.description().to_owned(),
+            Base::Source(source) => source.describe(),
+        };
         format!(
             "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
-             source-identity={:?} base={base:?} inputs={}",
+             source-identity={:?} mfa={:?} base={base:?} inputs={}",
             self.role_arn,
             self.session_name,
             default(&self.region),
             default(&self.endpoint_url),
             default(&self.source_identity),
+            self.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
             self.digest(),
         )
     }
@@ -261,7 +331,16 @@ impl Source for AssumeRole {
     }
 
     fn timeout(&self) -> Duration {
-        self.operation_timeout
+        let code = self.mfa.as_ref().map_or(Duration::ZERO, Mfa::timeout);
+        let base = match &self.base {
+            Base::Source(source) => source.timeout(),
+            _ => Duration::ZERO,
+        };
+        self.operation_timeout.saturating_add(code).saturating_add(base)
+    }
+
+    fn is_role(&self) -> bool {
+        true
     }
 
     fn fetch(&self) -> Fetching<'_> {
@@ -302,7 +381,7 @@ mod tests {
     fn the_description_is_stable() {
         let expected = "assume-role \"arn:aws:iam::123456789012:role/app\" session-name=\"web\" \
                         duration=default region=\"default\" endpoint=\"default\" \
-                        source-identity=\"default\" base=\"default-chain\" inputs=";
+                        source-identity=\"default\" mfa=\"none\" base=\"default-chain\" inputs=";
         assert!(role().describe().starts_with(expected), "{}", role().describe());
         assert_eq!(role().describe(), role().clone().describe());
         // How STS is reached in time is not who we are.
@@ -327,6 +406,10 @@ mod tests {
             role().region("eu-central-1"),
             role().endpoint_url("http://localhost"),
             role().credentials_provider("mine", std::future::pending::<Credentials>),
+            role().base_source(role()),
+            role().base_source(role().session_name("hub")),
+            role().mfa_command("123456789", ["/bin/true"]),
+            role().mfa_command("987654321", ["/bin/true"]),
         ];
         let all: std::collections::HashSet<String> = others.iter().map(Source::describe).collect();
         assert_eq!(all.len(), others.len());

@@ -1,10 +1,13 @@
 //! Why a source gave no set: one class to act on, one text without secrets.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
+
+/// Any error of the user's.
+pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
 /// Service error codes that trying again cannot help: somebody has to change a policy, a parameter
 /// or the base credentials first. Every other code (throttling, server errors) may pass.
@@ -115,6 +118,12 @@ impl Failure {
         &self.message
     }
 
+    /// Puts `reason` in front of the message.
+    pub(super) fn explained(mut self, reason: &str) -> Self {
+        self.message = format!("{reason}: {}", self.message);
+        self
+    }
+
     /// Takes a value out of the message that the caller knows to be secret.
     pub(super) fn without(mut self, secret: &str) -> Self {
         if !secret.is_empty() {
@@ -137,6 +146,9 @@ impl Failure {
     /// Any other error, `doing` in words: the class is decided by the first service answer in the
     /// chain, then by a code that the text names, then by the kind of credentials error.
     pub(super) fn from_error(doing: &str, error: &(dyn Error + 'static)) -> Self {
+        if let Some(own) = chain(error).find_map(as_failure) {
+            return own.clone();
+        }
         if let Some(failure) =
             chain(error).find_map(|e| e.downcast_ref().and_then(Failure::from_service))
         {
@@ -173,6 +185,11 @@ pub(super) fn chain<'a>(
     std::iter::successors(Some(error), |error| (**error).source())
 }
 
+fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
+    let shared = error.downcast_ref::<Arc<dyn Error + Send + Sync>>();
+    error.downcast_ref().or_else(|| shared?.downcast_ref())
+}
+
 /// The texts of the chain. Only `Display`: the `Debug` of an SDK error holds the raw response.
 fn chain_text(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
@@ -204,7 +221,7 @@ fn class_of_kind(error: &(dyn Error + 'static)) -> FailureClass {
 
 /// Replaces whatever has the shape of an access key id, a secret key or a token. The texts come
 /// from servers and from providers that we do not know; this is the last line of defence.
-fn redact(text: &str) -> String {
+pub(super) fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find(is_key_char) {

@@ -6,6 +6,9 @@
 
 mod assume_role;
 mod failure;
+mod mfa;
+mod process;
+mod program;
 mod provider;
 mod validate;
 
@@ -20,6 +23,7 @@ use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
 pub use failure::{Failure, FailureClass};
+pub use process::Process;
 pub use provider::Provider;
 
 /// The answer of a source, on its way.
@@ -27,7 +31,7 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + 
 
 /// A recipe for a new set of credentials.
 ///
-/// [`AssumeRole`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
+/// [`AssumeRole`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
 /// `ProvideCredentials` of the SDK.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Says what the source is, in one line and without any secret: the same text for the same
@@ -43,6 +47,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// The longest that one fetch may take: it is given up then, and a process that has not answered
     /// by a few seconds later loses the election to another.
     fn timeout(&self) -> Duration;
+
+    /// Whether its sets are those of an assumed role. A role that is assumed with them lives an hour at
+    /// most. False unless the source says otherwise.
+    fn is_role(&self) -> bool {
+        false
+    }
 
     /// Fetches a new set. Called inside a tokio runtime, by the elected process only.
     fn fetch(&self) -> Fetching<'_>;

@@ -2,9 +2,12 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
+};
 
-use super::{Failure, FailureClass, Fetched, Fetching, Source, validate};
+use super::{Failure, FailureClass, Fetched, Fetching, Source, failure::Cause, validate};
 
 type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 
@@ -53,6 +56,31 @@ impl Provider {
         }
     }
 
+    /// The sets that the closure gives, without a provider around it.
+    ///
+    /// ```
+    /// use aws_credential_types::Credentials;
+    /// use shmcreds::Provider;
+    ///
+    /// let source = Provider::from_fn("vault role web", || async {
+    ///     if false {
+    ///         return Err("the vault is sealed");
+    ///     }
+    ///     Ok(Credentials::for_tests())
+    /// });
+    /// ```
+    pub fn from_fn<F, Fut, E>(description: impl Into<String>, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<Cause>,
+    {
+        Provider::new(description, move || {
+            let answer = ask();
+            async { Answered(answer.await.map_err(|error| Arc::from(error.into()))) }
+        })
+    }
+
     /// How long one fetch may take, the making included. 15 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -88,6 +116,20 @@ impl Provider {
     }
 }
 
+/// A provider that has its answer already.
+#[derive(Debug)]
+struct Answered(Result<Credentials, Arc<dyn std::error::Error + Send + Sync>>);
+
+impl ProvideCredentials for Answered {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let answer = self.0.clone();
+        future::ProvideCredentials::ready(answer.map_err(CredentialsError::provider_error))
+    }
+}
+
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Provider").field(&self.description).finish()
@@ -116,8 +158,6 @@ impl Source for Provider {
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
-
-    use aws_credential_types::{Credentials, provider::error::CredentialsError};
 
     use super::*;
 
@@ -163,6 +203,25 @@ mod tests {
         assert_eq!(failure.class(), FailureClass::Terminal);
         assert!(failure.message().starts_with("broken: "), "{failure}");
         assert!(failure.message().ends_with("nothing configured"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_closure_gives_sets_and_failures() {
+        let expiry = SystemTime::now() + Duration::from_secs(900);
+        let give = move || async move {
+            Ok::<_, &str>(Credentials::new("id", "secret", None, Some(expiry), "test"))
+        };
+        let fetched = Provider::from_fn("test", give).fetch().await.unwrap();
+        assert_eq!(fetched.credentials.expiry(), Some(expiry));
+        let refuse = || async { Err::<Credentials, _>("the vault is sealed") };
+        let failure = Provider::from_fn("test", refuse).fetch().await.unwrap_err();
+        assert_eq!(failure.class(), FailureClass::Transient);
+        assert!(failure.message().ends_with("the vault is sealed"), "{failure}");
+        let refuse = || async {
+            Err::<Credentials, _>(Failure::new(FailureClass::Terminal, "no").with_code("Never"))
+        };
+        let failure = Provider::from_fn("test", refuse).fetch().await.unwrap_err();
+        assert_eq!((failure.class(), failure.code()), (FailureClass::Terminal, Some("Never")));
     }
 
     #[test]

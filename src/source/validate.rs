@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
-use super::AssumeRole;
+use super::{AssumeRole, Source, assume_role::Base};
 
 type Checked = Result<(), String>;
 
@@ -36,10 +36,41 @@ fn transport(recipe: &AssumeRole) -> Checked {
     timeout("read_timeout", recipe.read_timeout)?;
     timeout("operation_timeout", Some(recipe.operation_timeout))?;
     ensure(recipe.max_attempts >= 1, || "max_attempts is 0, must be at least 1".into())?;
+    mfa(recipe)?;
     match &recipe.base {
-        Some(base) => description("credentials_provider description", base.description()),
-        None => Ok(()),
+        Base::DefaultChain => Ok(()),
+        Base::Provider(provider) => {
+            description("credentials_provider description", provider.description())
+        }
+        Base::Source(source) => base_source(&**source, recipe.duration),
     }
+}
+
+fn mfa(recipe: &AssumeRole) -> Checked {
+    let Some(mfa) = &recipe.mfa else { return Ok(()) };
+    let serial = &mfa.serial_number;
+    length("mfa serial_number", serial, 9..=256)?;
+    ensure(serial.chars().all(|c| ascii_word(c, "+=/:,.@-_")), || {
+        format!(
+            "mfa serial_number {} has a forbidden character, must be of [A-Za-z0-9+=/:,.@_-]",
+            shown(serial)
+        )
+    })?;
+    ensure(recipe.max_attempts == 1, || {
+        format!("max_attempts is {}, must be 1 with mfa: a code works once", recipe.max_attempts)
+    })?;
+    mfa.validate()
+}
+
+fn base_source(source: &dyn Source, duration: Option<Duration>) -> Checked {
+    let chained = source.is_role().then_some(duration).flatten();
+    ensure(chained.is_none_or(|duration| duration <= Duration::from_secs(3600)), || {
+        let duration = duration.unwrap_or_default();
+        format!(
+            "duration is {duration:?}, must be at most 3600 s for a role that another role assumes"
+        )
+    })?;
+    source.validate().map_err(|problem| format!("base_source: {problem}"))
 }
 
 /// The words that stand for a provider.

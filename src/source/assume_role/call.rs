@@ -33,16 +33,19 @@ use aws_smithy_types::{
     DateTime, config_bag::ConfigBag, date_time::Format, error::operation::BuildError,
 };
 
-use super::AssumeRole;
+use super::{AssumeRole, Base};
 use crate::source::{Failure, FailureClass, Fetched, failure::chain};
 
 /// Loads the configuration, asks STS, and takes the answer apart.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
-    let sdk = sdk_config(recipe).await;
+    let sdk = sdk_config(recipe).await?;
     let client = Client::from_conf(sts_config(recipe, &sdk));
-    let request = request(recipe, &client).map_err(|error| {
+    let mut request = request(recipe, &client).map_err(|error| {
         Failure::new(FailureClass::Terminal, format!("building the request: {error}"))
     })?;
+    if let Some(mfa) = &recipe.mfa {
+        request = request.serial_number(&mfa.serial_number).token_code(mfa.code().await?);
+    }
     let server_time = ServerTime::default();
     match request.customize().interceptor(server_time.clone()).send().await {
         Ok(answer) => Ok(Fetched::new(credentials(&answer)?).server_time(server_time.get())),
@@ -50,17 +53,19 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure>
     }
 }
 
-async fn sdk_config(recipe: &AssumeRole) -> SdkConfig {
+async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, Failure> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .identity_cache(IdentityCache::no_cache())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard().with_max_attempts(recipe.max_attempts))
         .timeout_config(timeouts(recipe))
         .region(region(recipe));
-    match &recipe.base {
-        Some(base) => loader.credentials_provider(base.make().await).load().await,
-        None => loader.load().await,
-    }
+    let loader = match &recipe.base {
+        Base::DefaultChain => loader,
+        Base::Provider(provider) => loader.credentials_provider(provider.make().await),
+        Base::Source(source) => loader.credentials_provider(source.fetch().await?.credentials),
+    };
+    Ok(loader.load().await)
 }
 
 /// The instance's metadata service is slow to be missed, so it is not asked for nothing.
@@ -148,8 +153,14 @@ fn account_id(answer: &AssumeRoleOutput) -> Option<String> {
     arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
 }
 
+/// What STS says of a code that it does not take; its error code is that of any denial.
+const BAD_CODE: &str = "MultiFactorAuthentication failed";
+
 fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleError>) -> Failure {
     let failure = match error.as_service_error().and_then(|e| Failure::from_service(e.meta())) {
+        Some(failure) if recipe.mfa.is_some() && failure.message().contains(BAD_CODE) => {
+            failure.explained("the MFA code is wrong, too old, or was used before")
+        }
         Some(failure) => failure,
         None if chain(error).any(|e| e.is::<CredentialsError>()) => {
             Failure::from_error("base credentials", error)

@@ -1,0 +1,130 @@
+//! One-time codes for `AssumeRole`.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use super::{Failure, FailureClass, failure::Cause, program::Program};
+
+type Asking = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
+
+/// A device and a way to its codes.
+#[derive(Clone)]
+pub(super) struct Mfa {
+    pub(super) serial_number: String,
+    asked: Asked,
+}
+
+#[derive(Clone)]
+enum Asked {
+    Closure(Arc<dyn Fn() -> Asking + Send + Sync>, Duration),
+    Program(Program),
+}
+
+/// How long whoever knows the code may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Mfa {
+    pub(super) fn closure<F, Fut, E>(serial_number: String, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Cause>,
+    {
+        let ask = move || -> Asking {
+            let code = ask();
+            Box::pin(async {
+                code.await.map_err(|error| Failure::from_error("the MFA code", &*error.into()))
+            })
+        };
+        Mfa { serial_number, asked: Asked::Closure(Arc::new(ask), PATIENCE) }
+    }
+
+    pub(super) fn program<S: Into<String>>(
+        serial_number: String,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Mfa { serial_number, asked: Asked::Program(Program::new(argv, PATIENCE)) }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        match &self.asked {
+            Asked::Closure(_, timeout) => *timeout,
+            Asked::Program(program) => program.timeout,
+        }
+    }
+
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        match &mut self.asked {
+            Asked::Closure(_, own) => *own = timeout,
+            Asked::Program(program) => program.timeout = timeout,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), String> {
+        match &self.asked {
+            Asked::Closure(_, timeout) => super::validate::timeout("mfa_timeout", Some(*timeout)),
+            Asked::Program(program) => program.validate("mfa_command"),
+        }
+    }
+
+    /// A code, asked for once.
+    pub(super) async fn code(&self) -> Result<String, Failure> {
+        let written = match &self.asked {
+            Asked::Program(program) => {
+                let written = program.run("the MFA command").await?;
+                String::from_utf8_lossy(&written).into_owned()
+            }
+            Asked::Closure(ask, limit) => {
+                tokio::time::timeout(*limit, ask()).await.map_err(|_| {
+                    let text = format!("the MFA code did not come within {limit:?}");
+                    Failure::new(FailureClass::Transient, text)
+                })??
+            }
+        };
+        last_code(&written).map(str::to_owned).ok_or_else(|| {
+            let text = "no MFA code: what was said holds no six-digit number that stands alone";
+            Failure::new(FailureClass::Transient, text)
+        })
+    }
+}
+
+impl fmt::Debug for Mfa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mfa").field(&self.serial_number).finish()
+    }
+}
+
+/// The last number of six digits that stands alone.
+fn last_code(text: &str) -> Option<&str> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .rfind(|word| word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_code_that_stands_alone_is_taken() {
+        for (text, code) in [
+            ("123456", Some("123456")),
+            ("Your code: 123456.\n", Some("123456")),
+            ("111111 then 222222\nsince 2026", Some("222222")),
+            ("1234567 a123456 12345 123456b", None),
+            ("", None),
+        ] {
+            assert_eq!(last_code(text), code, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closure_is_asked_and_its_error_kept() {
+        let ask = || async { Ok::<_, Failure>("code 654321".to_owned()) };
+        assert_eq!(Mfa::closure("x".into(), ask).code().await.unwrap(), "654321");
+        let ask = || async { Err::<String, _>("the device is gone") };
+        let failure = Mfa::closure("x".into(), ask).code().await.unwrap_err();
+        assert!(failure.message().ends_with("the device is gone"), "{failure}");
+        let mut mfa = Mfa::closure("x".into(), std::future::pending::<Result<String, Failure>>);
+        mfa.set_timeout(Duration::from_millis(1));
+        assert!(mfa.code().await.unwrap_err().message().contains("within 1ms"));
+    }
+}

@@ -1,0 +1,153 @@
+//! A program in the `credential_process` format as a source.
+
+use std::{fmt, time::Duration};
+
+use aws_credential_types::Credentials;
+use aws_smithy_types::{DateTime, date_time::Format};
+use serde::Deserialize;
+
+use super::{Failure, FailureClass, Fetched, Fetching, Source, program::Program};
+
+/// A source that runs a program, as `credential_process` in the AWS config file does: it writes
+/// `{"Version": 1, "AccessKeyId": …, "SecretAccessKey": …, "SessionToken": …, "Expiration": …}` to its
+/// standard output and exits with 0.
+///
+/// It is run by the elected process, without a shell, without a standard input and without the
+/// terminal. What it writes to its standard error goes to the log, with anything that looks like a
+/// secret left out; what it writes to its standard output goes nowhere else.
+///
+/// ```
+/// use shmcreds::Process;
+///
+/// let source = Process::new(["/usr/local/bin/helper", "--role", "app"]);
+/// assert!(format!("{source:?}").contains("/usr/local/bin/helper"));
+/// ```
+#[derive(Clone)]
+pub struct Process(Program);
+
+impl Process {
+    /// The program and its arguments.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Process(Program::new(argv, Duration::from_secs(30)))
+    }
+
+    /// How long the program may take; then it is killed with all that it has started. 30 s by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.0.timeout = timeout;
+        self
+    }
+
+    async fn ask(&self) -> Result<Fetched, Failure> {
+        let written = self.0.run("the credential process").await?;
+        credentials(&written).map(Fetched::new).map_err(|problem| {
+            let text = format!("the credential process gave no set that can be used: {problem}");
+            Failure::new(FailureClass::Terminal, text)
+        })
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process({})", self.0.describe())
+    }
+}
+
+impl Source for Process {
+    fn describe(&self) -> String {
+        format!("process {}", self.0.describe())
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.0.validate("process")
+    }
+
+    /// The program's limit, and what it takes to start and to kill it.
+    fn timeout(&self) -> Duration {
+        self.0.timeout.saturating_add(Duration::from_secs(1))
+    }
+
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(self.ask())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    version: Option<u64>,
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    session_token: Option<String>,
+    expiration: Option<String>,
+    account_id: Option<String>,
+}
+
+fn credentials(written: &[u8]) -> Result<Credentials, String> {
+    let answer: Answer = serde_json::from_slice(written).map_err(|error| {
+        // Its own text may quote what was written.
+        let (line, column) = (error.line(), error.column());
+        format!("it is not the JSON of credential_process, at line {line} column {column}")
+    })?;
+    match answer.version {
+        Some(1) => {}
+        Some(other) => return Err(format!("Version is {other}, must be 1")),
+        None => return Err("Version is missing, must be 1".into()),
+    }
+    let needed = |field: Option<String>, name: &str| {
+        field.filter(|text| !text.is_empty()).ok_or_else(|| format!("{name} is missing"))
+    };
+    let expiration = answer
+        .expiration
+        .ok_or("Expiration is missing; only temporary credentials can be shared")?;
+    let expiry = DateTime::from_str(&expiration, Format::DateTimeWithOffset)
+        .ok()
+        .and_then(|time| time.try_into().ok())
+        .ok_or("Expiration is not a time, must be like 2030-01-01T00:00:00Z")?;
+    let mut credentials = Credentials::builder()
+        .access_key_id(needed(answer.access_key_id, "AccessKeyId")?)
+        .secret_access_key(needed(answer.secret_access_key, "SecretAccessKey")?)
+        .expiry(expiry)
+        .provider_name("shmcreds::Process");
+    credentials.set_session_token(answer.session_token);
+    credentials.set_account_id(answer.account_id.map(Into::into));
+    Ok(credentials.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"hush-hush",
+        "SessionToken":"hush-token","Expiration":"2030-01-02T03:04:05Z","AccountId":"123456789012"}"#;
+
+    #[tokio::test]
+    async fn a_full_answer_is_a_set() {
+        let fetched = Process::new(["/bin/echo", FULL]).fetch().await.unwrap();
+        let set = fetched.credentials;
+        assert_eq!(set.access_key_id(), "ASIA1");
+        assert_eq!(set.secret_access_key(), "hush-hush");
+        assert_eq!(set.session_token(), Some("hush-token"));
+        let since = set.expiry().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(since.as_secs(), 1_893_553_445);
+        assert_eq!(set.account_id().unwrap().as_str(), "123456789012");
+    }
+
+    #[test]
+    fn each_unusable_answer_is_named_without_its_contents() {
+        let without = |from: &str, to: &str| FULL.replace(from, to);
+        for (written, problem) in [
+            ("hush-hush".into(), "not the JSON"),
+            (without("\"hush-hush\"", "7"), "not the JSON"),
+            (without("\"Version\":1", "\"Version\":2"), "Version is 2, must be 1"),
+            (without("\"Version\":1,", ""), "Version is missing"),
+            (without("AccessKeyId", "Other"), "AccessKeyId is missing"),
+            (without("ASIA1", ""), "AccessKeyId is missing"),
+            (without("SecretAccessKey", "Other"), "SecretAccessKey is missing"),
+            (without("Expiration", "Other"), "Expiration is missing"),
+            (without("2030-01", "hush-hush"), "Expiration is not a time"),
+        ] {
+            let error = credentials(written.as_bytes()).unwrap_err();
+            assert!(error.contains(problem) && !error.contains("hush"), "{error}");
+        }
+    }
+}
