@@ -10,6 +10,7 @@ mod mfa;
 mod process;
 mod program;
 mod provider;
+mod standard;
 mod validate;
 
 use std::{

@@ -13,7 +13,7 @@ pub struct Call {
     /// `Action` of the request; empty if it had none.
     pub action: String,
     /// All form inputs as they were sent, save that tokens and assertions which would authenticate
-    /// the caller are replaced by `<redacted>`.
+    /// the caller are replaced by their length: `<redacted: 6 bytes>`.
     pub parameters: BTreeMap<String, String>,
     /// The access key id that signed the request, if it was signed.
     pub access_key_id: Option<String>,
@@ -45,7 +45,7 @@ impl CallLog {
     ) -> u64 {
         for name in SECRET_INPUTS {
             if let Some(value) = parameters.get_mut(name) {
-                *value = "<redacted>".to_owned();
+                *value = format!("<redacted: {} bytes>", value.len());
             }
         }
         self.last += 1;

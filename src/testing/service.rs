@@ -91,12 +91,21 @@ impl Service {
         now: i64,
         issued: &mut Option<String>,
     ) -> Result<String, StsError> {
-        let caller = self.caller(request)?;
+        let by_token = input(request, "Action") == Some("AssumeRoleWithWebIdentity");
+        let caller = if by_token { Identity::local_user() } else { self.caller(request)? };
         if let Some(error) = injected_error(request, &caller) {
             return Err(error);
         }
         match input(request, "Action") {
             Some("AssumeRole") => self.assume_role(request, now, issued),
+            Some("AssumeRoleWithWebIdentity") => {
+                let token = input(request, "WebIdentityToken").unwrap_or_default();
+                if token.is_empty() {
+                    let message = "No OpenIDConnect provider found in your account";
+                    return Err(StsError::new(400, "InvalidIdentityToken", message));
+                }
+                self.assume_role(request, now, issued)
+            }
             Some("GetCallerIdentity") => Ok(caller.xml()),
             None => Err(StsError::new(400, "MissingAction", "Missing Action")),
             Some(other) => {

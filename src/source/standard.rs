@@ -1,0 +1,67 @@
+//! The sources that the SDK knows, each under a name of its own. All are read by the elected process
+//! only, so that the workers of a host ask its metadata service once, and not each for itself.
+
+use aws_config::{
+    default_provider::credentials::DefaultCredentialsChain, ecs::EcsCredentialsProvider,
+    imds::credentials::ImdsCredentialsProvider, profile::ProfileFileCredentialsProvider,
+    provider_config::ProviderConfig, web_identity_token::WebIdentityTokenCredentialsProvider,
+};
+
+use super::Provider;
+
+impl Provider {
+    /// Whatever an SDK program would find here by itself: the environment, the profile, web identity,
+    /// the container's endpoint, the instance's. Keys without an expiry are refused.
+    pub fn default_chain() -> Self {
+        Provider::new("default chain", || async {
+            DefaultCredentialsChain::builder().build().await
+        })
+    }
+
+    /// A role by a web identity token, as EKS gives its service accounts (IRSA): reads
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN` and `AWS_ROLE_SESSION_NAME`, and the token file anew
+    /// for each set. The Region and the address of STS are those of the environment.
+    pub fn web_identity() -> Self {
+        let role = std::env::var("AWS_ROLE_ARN").unwrap_or_default();
+        Provider::new(short(format!("web identity {role}")), || async {
+            let config = ProviderConfig::with_default_region().await;
+            WebIdentityTokenCredentialsProvider::builder().configure(&config).build()
+        })
+    }
+
+    /// The endpoint of the container, on ECS, or of EKS Pod Identity: reads
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN`
+    /// or the file that `…_TOKEN_FILE` names, anew for each set.
+    pub fn container() -> Self {
+        Provider::new("container endpoint", || async { EcsCredentialsProvider::builder().build() })
+    }
+
+    /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
+    pub fn imds() -> Self {
+        Provider::new("instance metadata", || async { ImdsCredentialsProvider::builder().build() })
+    }
+
+    /// A profile of the AWS config and credentials files (`AWS_CONFIG_FILE`,
+    /// `AWS_SHARED_CREDENTIALS_FILE`), with all that it says: `role_arn` with `source_profile` or
+    /// `credential_source`, web identity, SSO, `credential_process`.
+    pub fn profile(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Provider::new(short(format!("profile {name}")), move || {
+            let name = name.clone();
+            async move {
+                let config = ProviderConfig::with_default_region().await;
+                ProfileFileCredentialsProvider::builder()
+                    .configure(&config)
+                    .profile_name(name)
+                    .build()
+            }
+        })
+    }
+}
+
+/// The environment may say more than a description holds.
+fn short(mut description: String) -> String {
+    description.truncate(description.floor_char_boundary(256));
+    description
+}
