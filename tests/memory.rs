@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     fs::{self, File},
+    io::{Read, pipe},
     os::unix::fs::FileExt,
 };
 
@@ -73,11 +74,14 @@ fn is_dumped(masked: &[u8]) -> bool {
 fn a_dump_of_a_worker_holds_no_secret() {
     let name = name("dump");
     // The set is fetched by a process that the worker was not forked from.
+    let (mut end, hold) = pipe().unwrap();
+    let mut hold = Some(hold);
     let mut server = child(|report| {
+        drop(hold.take());
         let session = SharedSession::builder(&name).source(instant()).create().unwrap();
         session.credentials().unwrap();
         report.say(".");
-        std::thread::sleep(support::LIMIT);
+        end.read_exact(&mut [0]).unwrap_err();
     });
     server.hear();
     child(|_| {
@@ -97,4 +101,6 @@ fn a_dump_of_a_worker_holds_no_secret() {
         assert!(!is_dumped(&token), "the session token");
     })
     .finish();
+    drop(hold);
+    server.finish();
 }
