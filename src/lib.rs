@@ -57,7 +57,10 @@ pub use refresh::duty::Stop;
 pub use session::{
     LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
 };
-pub use source::{AssumeRole, Failure, FailureClass, Fetched, Fetching, Process, Provider, Source};
+pub use source::{
+    AssumeRole, Failure, FailureClass, Fetched, Fetching, Identifying, Identity, Process, Provider,
+    Source,
+};
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ use aws_credential_types::provider::{
 use crate::{
     error::{Error, ErrorKind},
     session::{Inner, SharedSession, waiters::Waiters},
+    source::Identity,
 };
 
 impl SharedSession {
@@ -37,6 +38,40 @@ impl SharedSession {
             .await;
         let client = rejection::listening(self.inner(), config.http_client());
         config.into_builder().http_client(client).build()
+    }
+}
+
+impl SharedSession {
+    /// Whose the shared credentials are: `sts:GetCallerIdentity`, signed with them, at the STS of the
+    /// session's source, or that of the environment in a process without it.
+    ///
+    /// ```
+    /// # async fn example(session: shmcreds::SharedSession) -> Result<(), shmcreds::Error> {
+    /// println!("workers are {}", session.identity().await?.arn);
+    /// println!("on behalf of {}", session.source_identity().await?.arn);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`SharedSession`], and STS's refusals under the same kinds.
+    pub async fn identity(&self) -> Result<Identity, Error> {
+        let inner = self.inner();
+        let credentials = match inner.quick().or_else(|| inner.at_once()) {
+            Some(credentials) => credentials,
+            None => self.provide_credentials().await.map_err(|error| inner.unidentified(error))?,
+        };
+        inner.identify(Some(credentials)).await
+    }
+
+    /// Who fetches them: the identity that assumes the role, for a role; for other sources the one that
+    /// they give sets of. Asks the source's own credentials of their source.
+    ///
+    /// # Errors
+    /// [`NoSource`](ErrorKind::NoSource) in a process that has none, and those of
+    /// [`identity`](Self::identity).
+    pub async fn source_identity(&self) -> Result<Identity, Error> {
+        self.inner().identify(None).await
     }
 }
 

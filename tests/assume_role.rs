@@ -13,7 +13,7 @@ use std::{
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use shmcreds::{
-    AssumeRole, FailureClass, Source,
+    AssumeRole, ErrorKind, FailureClass, SharedSession, Source,
     testing::{Fault, LocalSts, Settings, Times},
 };
 use support::role;
@@ -272,4 +272,28 @@ fn what_the_server_repeats_is_hidden() {
 fn a_default_recipe_is_valid() {
     AssumeRole::new("arn:aws-cn:iam::123456789012:role/path/app").validate().unwrap();
     AssumeRole::new("arn:aws-us-gov:iam::123456789012:role/app").validate().unwrap();
+}
+
+#[test]
+fn the_shared_set_and_the_source_have_identities() {
+    let sts = LocalSts::start().unwrap();
+    let session = SharedSession::builder(support::name("identity"))
+        .source(role(&sts).session_name("web"))
+        .create()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shared = runtime.block_on(session.identity()).unwrap();
+    assert_eq!(shared.arn, "arn:aws:sts::123456789012:assumed-role/app/web");
+    assert_eq!(shared.account, "123456789012");
+    assert!(shared.user_id.ends_with(":web"), "{shared:?}");
+    let own = runtime.block_on(session.source_identity()).unwrap();
+    assert_eq!(own.arn, "arn:aws:iam::123456789012:user/local");
+    assert_eq!(support::assumed(&sts), 1, "the session's own call");
+
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let error = runtime.block_on(session.identity()).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "identity"));
+    let empty = SharedSession::builder(support::name("nobody")).source(role(&sts)).create();
+    let error = runtime.block_on(empty.unwrap().identity()).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "identity"));
 }

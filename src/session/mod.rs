@@ -21,7 +21,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{SharedCredentialsProvider, error::CredentialsError},
+};
 
 pub use builder::{Refresh, SharedSessionBuilder};
 pub use reader::Reader;
@@ -44,6 +47,7 @@ use crate::{
     },
     sdk,
     segment::{Counter, Segment, View},
+    source::{self, Identity},
 };
 
 /// How long a caller in the mandatory window waits for the refresh in flight.
@@ -455,6 +459,34 @@ impl Inner {
             snapshot.credentials.access_key_id() != access_key_id
                 || !snapshot.is_rejected_too_soon(now)
         })
+    }
+
+    /// Asks STS whose `credentials` these are; without any, who the source is.
+    pub(crate) async fn identify(
+        &self,
+        credentials: Option<Credentials>,
+    ) -> Result<Identity, Error> {
+        let answer = match (&self.home.recipe, credentials) {
+            (Some(recipe), credentials) => recipe.source.identify(credentials).await,
+            (None, Some(credentials)) => source::identity_by_environment(credentials).await,
+            (None, None) => {
+                let fault = Fault::new(ErrorKind::NoSource, "this process has no source to ask");
+                return Err(self.fault("source_identity", fault));
+            }
+        };
+        answer.map_err(|failure| {
+            let fault = Fault::new(failure.class().into(), failure.to_string());
+            self.fault("identity", fault.caused_by(failure))
+        })
+    }
+
+    /// The error of a wait for credentials, as one of asking whose they are.
+    pub(crate) fn unidentified(&self, error: CredentialsError) -> Error {
+        let cause = std::error::Error::source(&error);
+        let own = cause.and_then(|cause| cause.downcast_ref::<Arc<Error>>());
+        let kind = own.map_or(ErrorKind::Timeout, |own| own.kind());
+        let text = own.map_or_else(|| error.to_string(), ToString::to_string);
+        self.fault("identity", Fault::new(kind, text).caused_by(error))
     }
 
     pub(crate) fn deadline(&self) -> Duration {

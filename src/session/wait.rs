@@ -19,7 +19,7 @@ use crate::{
         standing::StandingFailure,
     },
     seqlock::Version,
-    source::{Failure, FailureClass},
+    source::Failure,
 };
 
 /// What a caller waits for.
@@ -162,10 +162,7 @@ impl Wait<'_> {
 }
 
 fn refused(failure: Failure, next: Duration) -> Fault {
-    let kind = match failure.class() {
-        FailureClass::Terminal => ErrorKind::SourceTerminal,
-        _ => ErrorKind::SourceTransient,
-    };
+    let kind = failure.class().into();
     let next = Duration::from_millis(u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let text = format!("the source failed: {failure}; next attempt in {next:?} at the earliest");
     Fault::new(kind, text).caused_by(failure)

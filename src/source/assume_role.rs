@@ -4,10 +4,10 @@ mod call;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use sha2::{Digest, Sha256};
 
-use super::{Fetching, Provider, Source, mfa::Mfa, validate};
+use super::{Fetching, Identifying, Provider, Source, mfa::Mfa, validate};
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -343,6 +343,10 @@ impl Source for AssumeRole {
         true
     }
 
+    fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
+        Box::pin(call::identify(self, credentials))
+    }
+
     fn fetch(&self) -> Fetching<'_> {
         Box::pin(call::assume_role(self))
     }
@@ -414,8 +418,6 @@ mod tests {
         let all: std::collections::HashSet<String> = others.iter().map(Source::describe).collect();
         assert_eq!(all.len(), others.len());
     }
-
-    use aws_credential_types::Credentials;
 
     #[test]
     fn debug_and_description_show_no_secret() {

@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
+use crate::error::ErrorKind;
+
 /// Any error of the user's.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
@@ -58,6 +60,15 @@ pub enum FailureClass {
 impl FailureClass {
     fn of_code(code: &str) -> Self {
         if TERMINAL_CODES.contains(&code) { Self::Terminal } else { Self::Transient }
+    }
+}
+
+impl From<FailureClass> for ErrorKind {
+    fn from(class: FailureClass) -> Self {
+        match class {
+            FailureClass::Terminal => ErrorKind::SourceTerminal,
+            FailureClass::Transient => ErrorKind::SourceTransient,
+        }
     }
 }
 

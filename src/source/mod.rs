@@ -6,6 +6,7 @@
 
 mod assume_role;
 mod failure;
+mod identity;
 mod mfa;
 mod process;
 mod program;
@@ -24,6 +25,8 @@ use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
 pub use failure::{Failure, FailureClass};
+pub(crate) use identity::by_environment as identity_by_environment;
+pub use identity::{Identifying, Identity};
 pub use process::Process;
 pub use provider::Provider;
 
@@ -53,6 +56,19 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// most. False unless the source says otherwise.
     fn is_role(&self) -> bool {
         false
+    }
+
+    /// Asks STS whose `credentials` these are; without any, who the source itself is: who assumes the
+    /// role, for one that does. By default the STS that the environment names is asked, and a source is
+    /// who its sets are of.
+    fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
+        Box::pin(async {
+            let credentials = match credentials {
+                Some(credentials) => credentials,
+                None => self.fetch().await?.credentials,
+            };
+            identity::by_environment(credentials).await
+        })
     }
 
     /// Fetches a new set. Called inside a tokio runtime, by the elected process only.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aws_config::{
-    BehaviorVersion, SdkConfig,
+    BehaviorVersion, ConfigLoader, SdkConfig,
     environment::EnvironmentVariableRegionProvider,
     meta::region::{ProvideRegion, RegionProviderChain},
     profile::ProfileFileRegionProvider,
@@ -34,7 +34,7 @@ use aws_smithy_types::{
 };
 
 use super::{AssumeRole, Base};
-use crate::source::{Failure, FailureClass, Fetched, failure::chain};
+use crate::source::{Failure, FailureClass, Fetched, Identity, failure::chain, identity};
 
 /// Loads the configuration, asks STS, and takes the answer apart.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
@@ -53,13 +53,29 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure>
     }
 }
 
-async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, Failure> {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
+/// Asks the same STS whose credentials these are; without any, whose the base credentials are.
+pub(super) async fn identify(
+    recipe: &AssumeRole,
+    credentials: Option<Credentials>,
+) -> Result<Identity, Failure> {
+    let sdk = match credentials {
+        Some(credentials) => loader(recipe).credentials_provider(credentials).load().await,
+        None => sdk_config(recipe).await?,
+    };
+    identity::ask(sts_config(recipe, &sdk)).await
+}
+
+fn loader(recipe: &AssumeRole) -> ConfigLoader {
+    aws_config::defaults(BehaviorVersion::latest())
         .identity_cache(IdentityCache::no_cache())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard().with_max_attempts(recipe.max_attempts))
         .timeout_config(timeouts(recipe))
-        .region(region(recipe));
+        .region(region(recipe))
+}
+
+async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, Failure> {
+    let loader = loader(recipe);
     let loader = match &recipe.base {
         Base::DefaultChain => loader,
         Base::Provider(provider) => loader.credentials_provider(provider.make().await),
