@@ -40,10 +40,15 @@ pub enum ErrorKind {
     WrongSource,
     /// Shared memory is full or not available.
     NoSpace,
-    /// The source refused in a way that trying again cannot help: access denied, an invalid request.
+    /// The source refused in a way that trying again cannot help: access is denied, the credentials that it
+    /// is asked with have expired.
     SourceTerminal,
-    /// The source failed in a way that may pass: a time-out, throttling, a server error.
+    /// The source failed in a way that may pass: a time-out, a server error.
     SourceTransient,
+    /// The source limits how often it is asked.
+    SourceThrottled,
+    /// The source cannot work as it is configured: an invalid request, no credentials to begin with.
+    SourceMisconfigured,
     /// Nothing valid arrived before the deadline.
     Timeout,
     /// Nothing valid is there, and this process has no source to ask.

@@ -190,16 +190,16 @@ fn the_answer_is_taken_apart() {
 
 #[test]
 fn refusals_and_faults_are_classified() {
-    use FailureClass::{Terminal, Transient};
+    use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
     let sts = LocalSts::start().unwrap();
     let error = |status, code: &str| Fault::error(status, code, "no");
     for (fault, class, code) in [
         (Fault::AccessDenied, Terminal, Some("AccessDenied")),
-        (error(400, "ValidationError"), Terminal, Some("ValidationError")),
+        (error(400, "ValidationError"), Misconfigured, Some("ValidationError")),
         (error(403, "ExpiredToken"), Terminal, Some("ExpiredToken")),
         (error(403, "InvalidClientTokenId"), Terminal, Some("InvalidClientTokenId")),
-        (error(400, "MalformedPolicyDocument"), Terminal, Some("MalformedPolicyDocument")),
-        (Fault::Throttling, Transient, Some("Throttling")),
+        (error(400, "MalformedPolicyDocument"), Misconfigured, Some("MalformedPolicyDocument")),
+        (Fault::Throttling, Throttled, Some("Throttling")),
         (Fault::Status(500), Transient, None),
         (Fault::Status(503), Transient, None),
         (Fault::Reset, Transient, None),
@@ -253,7 +253,7 @@ fn a_missing_base_is_named() {
     let source = role(&sts).credentials_provider("nothing", || async { Nothing });
     let failure = fetch(&source).unwrap_err();
     assert!(failure.to_string().contains("base credentials"), "{failure}");
-    assert_eq!(failure.class(), FailureClass::Terminal);
+    assert_eq!(failure.class(), FailureClass::Misconfigured);
     assert!(sts.calls().unwrap().is_empty());
 }
 

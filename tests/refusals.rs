@@ -17,11 +17,16 @@ fn file(path: &str) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
 
-/// Writes the header's checksum anew.
+/// Writes the checksum of the header and the description anew.
 fn seal(file: &File) {
     let mut words = [0; 112];
     file.read_exact_at(&mut words, 8).unwrap();
-    file.write_all_at(&u64::from(crc32fast::hash(&words)).to_le_bytes(), 120).unwrap();
+    let mut length = [0; 8];
+    file.read_exact_at(&mut length, 1024).unwrap();
+    let mut description = vec![0; u64::from_le_bytes(length) as usize];
+    file.read_exact_at(&mut description, 1032).unwrap();
+    let sum = crc32fast::hash(&[&words[..], &description].concat());
+    file.write_all_at(&u64::from(sum).to_le_bytes(), 120).unwrap();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The SDK's own sources, each against a local stand-in: created in one process, read in its children.
 #![allow(unsafe_code)]
 
+#[path = "../examples/stand_in/iot.rs"]
+mod iot;
 mod support;
 
 use std::{
@@ -10,8 +12,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
-use shmcreds::{ErrorKind, Process, Provider, SharedSession, Source, testing::LocalSts};
+use shmcreds::{
+    ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source,
+    testing::{Fault, LocalSts, Times},
+};
 use support::{Child, assumed, child, name, role};
 
 fn main() {
@@ -20,7 +26,10 @@ fn main() {
         ("the_instances_metadata", the_instances_metadata),
         ("a_web_identity", a_web_identity),
         ("a_profile_with_a_role", a_profile_with_a_role),
+        ("a_single_sign_on", a_single_sign_on),
         ("a_program", a_program),
+        ("no_error_shows_a_secret", no_error_shows_a_secret),
+        ("a_device_with_a_certificate", a_device_with_a_certificate),
         ("a_role_by_a_role_with_a_device", a_role_by_a_role_with_a_device),
         ("an_absent_one_is_an_error_with_its_name", an_absent_one_is_an_error),
     ]);
@@ -46,7 +55,7 @@ fn environment(variables: &[(&str, &str)]) {
 /// `before(cycle)`. Gives the keys.
 fn three_cycles(
     variables: &[(&str, &str)],
-    source: impl FnOnce() -> Box<dyn FnOnce(&str) -> SharedSession>,
+    source: impl FnOnce() -> Made,
     before: impl Fn(usize),
 ) -> Vec<String> {
     let said = child(|report| {
@@ -66,7 +75,9 @@ fn three_cycles(
     said.finish().lines().map(str::to_owned).collect()
 }
 
-fn of(source: impl Source) -> Box<dyn FnOnce(&str) -> SharedSession> {
+type Made = Box<dyn FnOnce(&str) -> SharedSession>;
+
+fn of(source: impl Source) -> Made {
     Box::new(|name| SharedSession::builder(name).source(source).create().unwrap())
 }
 
@@ -207,6 +218,140 @@ fn a_profile_with_a_role() {
     assert_eq!(signer.as_deref(), Some("AKIAIOSFODNN7EXAMPLE"));
 }
 
+fn a_single_sign_on() {
+    let mut calls = 0;
+    let (_server, url) = stand_in(move |asked| {
+        let known = asked.header("x-amz-sso_bearer_token") == Some("signed-in");
+        if !known || !asked.path.contains("account_id=123456789012") {
+            return (401, r#"{"message":"no"}"#.into());
+        }
+        calls += 1;
+        let hour =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
+        let set = format!(
+            r#"{{"roleCredentials":{{"accessKeyId":"ASIA{calls}","secretAccessKey":"secret",
+            "sessionToken":"token","expiration":{}}}}}"#,
+            hour.as_millis()
+        );
+        (200, set)
+    });
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join(".aws/sso/cache");
+    fs::create_dir_all(&cache).unwrap();
+    // The SHA-1 of the start URL.
+    let token = cache.join("e8be5486177c5b5392bd9aa76563515b29358e6e.json");
+    fs::write(token, r#"{"accessToken":"signed-in","expiresAt":"2999-01-01T00:00:00Z"}"#).unwrap();
+    let variables =
+        [("HOME", home.path().to_str().unwrap()), ("AWS_ENDPOINT_URL_SSO", url.as_str())];
+    let start = "https://example.awsapps.com/start";
+    let source = || of(Provider::sso(start, "us-east-1", "123456789012", "reader"));
+    let keys = three_cycles(&variables, source, |_| {});
+    assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3"]);
+}
+
+/// What no error may show, in the shapes that a source meets it.
+const KEY: &str = "ASIAIOSFODNN7EXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+const TOKEN: &str = "IQoJb3JpZ2luX2VjEOwerTyuiopASDFGHJKL1234567890wJalrXUtnFEMIbPx==";
+const EXTERNAL_ID: &str = "tenant-hush-42";
+const CODE: &str = "271828";
+
+/// Asks for credentials, which fails; gives everything that a program could print of it.
+fn complaint(session: &SharedSession) -> String {
+    let error = session.credentials().unwrap_err();
+    let mut all = format!("{error} {error:?} {:?} {session:?}", session.status().unwrap());
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        all += &format!(" {error} {error:?}");
+        cause = error.source();
+    }
+    all
+}
+
+fn no_error_shows_a_secret() {
+    let sts = LocalSts::fork().unwrap();
+    let echo = format!("got {KEY}, {SECRET}, {TOKEN}, {EXTERNAL_ID} and {CODE}");
+    let fault = Fault::error(400, "ValidationError", &echo);
+    sts.inject(fault, Times::UntilCleared).unwrap();
+    let body = format!(r#"{{"code":"Denied","message":"{KEY} {SECRET} {TOKEN}"}}"#);
+    let (_server, url) = stand_in(move |_| (400, body.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let profile = format!(
+        "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
+         external_id = {EXTERNAL_ID}\n\
+         [profile base]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    );
+    let (token, config) = (file("token", TOKEN), file("config", &profile));
+    let device = iot::Authority::new().device(iot::Key::Ec);
+    let (certificate, key) = (file("cert.pem", &device.certificate), file("key.pem", &device.key));
+    let (uri, sts_url) = (format!("{url}/creds"), sts.url());
+    let fail = format!("echo '{echo}'; echo '{echo}' >&2; exit 1");
+    let given_role = || role(&sts).external_id(EXTERNAL_ID);
+    let serial = "123456789";
+    let refuse = || async { Err::<Credentials, _>(format!("refused {KEY} {SECRET} {TOKEN}")) };
+
+    type Row<'a> = (&'static str, Made, Vec<(&'static str, &'a str)>);
+    let rows: [Row<'_>; 11] = [
+        ("a role", of(given_role()), vec![]),
+        ("a code", of(given_role().mfa(serial, || async { Ok::<_, String>(CODE.into()) })), vec![]),
+        ("a failing device", of(role(&sts).mfa_command(serial, ["/bin/sh", "-c", &fail])), vec![]),
+        ("no code", of(role(&sts).mfa_command(serial, ["/bin/echo", TOKEN])), vec![]),
+        ("a failing program", of(Process::new(["/bin/sh", "-c", &fail])), vec![]),
+        ("no set", of(Process::new(["/bin/echo", &echo])), vec![]),
+        ("a closure", of(Provider::from_fn("closure", refuse)), vec![]),
+        (
+            "a container",
+            of(Provider::container()),
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token),
+            ],
+        ),
+        (
+            "a web identity",
+            of(Provider::web_identity()),
+            vec![
+                ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
+                ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
+                ("AWS_ENDPOINT_URL_STS", &sts_url),
+            ],
+        ),
+        (
+            "a profile",
+            of(Provider::profile("app")),
+            vec![("AWS_CONFIG_FILE", &config), ("AWS_ENDPOINT_URL_STS", &sts_url)],
+        ),
+        (
+            "a certificate",
+            of(IotCore::new("127.0.0.1:1", "app", Pem::file(&certificate), Pem::file(&key))),
+            vec![],
+        ),
+    ];
+    let line = device.key.lines().nth(1).unwrap();
+    for (what, make, variables) in rows {
+        let worker = child(|report| {
+            environment(&variables);
+            report.say(complaint(&make(&name("hush"))));
+        });
+        let said = worker.finish();
+        assert!(said.contains("the source failed"), "{what}");
+        for (secret, which) in [(KEY, "key"), (SECRET, "secret"), (TOKEN, "token"), (line, "line")]
+        {
+            assert!(!said.contains(secret), "{what} shows a {which}");
+        }
+        // These two look like any other text: whoever was told one knows it to be secret.
+        let external_id = ["a profile", "a web identity"].contains(&what);
+        let code = external_id || what == "a role";
+        assert!(external_id || !said.contains(EXTERNAL_ID), "{what} shows the external id");
+        assert!(code || !said.contains(CODE), "{what} shows the code");
+    }
+}
+
 fn a_program() {
     let folder = tempfile::tempdir().unwrap();
     let answer = folder.path().join("answer");
@@ -214,6 +359,30 @@ fn a_program() {
     let write = |cycle| fs::write(&answer, set_json(cycle as u32)).unwrap();
     let keys = three_cycles(&[], source, write);
     assert_eq!(keys, ["ASIA0", "ASIA1", "ASIA2"]);
+}
+
+fn a_device_with_a_certificate() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|f| folder.path().join(f));
+    let authority = iot::Authority::new();
+    fs::write(&ca, authority.certificate()).unwrap();
+    let _server = child(|_| iot::serve(listener, &authority, "sensor-1"));
+    let source = || {
+        of(IotCore::new(&endpoint, "app", Pem::file(&certificate), Pem::file(&key))
+            .thing_name("sensor-1")
+            .ca(Pem::file(&ca)))
+    };
+    // The device has another certificate and key each time.
+    let renew = |_| {
+        let device = authority.device(iot::Key::Ec);
+        fs::write(&certificate, device.certificate).unwrap();
+        fs::write(&key, device.key).unwrap();
+    };
+    renew(0);
+    let keys = three_cycles(&[], source, renew);
+    assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3"]);
 }
 
 fn a_role_by_a_role_with_a_device() {
@@ -245,7 +414,7 @@ fn an_absent_one_is_an_error() {
             environment(&[]);
             let session = of(make())(&name("absent"));
             let error = session.credentials().unwrap_err();
-            let kinds = [ErrorKind::SourceTerminal, ErrorKind::SourceTransient];
+            let kinds = [ErrorKind::SourceMisconfigured, ErrorKind::SourceTransient];
             assert!(kinds.contains(&error.kind()) && error.to_string().contains(what), "{error}");
         })
         .finish();

@@ -81,10 +81,12 @@ pub(crate) fn next_attempt(
     const LONGEST: u64 = 300 * SECOND;
     const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
     let delay = match class {
-        FailureClass::Terminal if expires <= now => LONGEST_WITHOUT_A_SET,
+        FailureClass::Terminal | FailureClass::Misconfigured if expires <= now => {
+            LONGEST_WITHOUT_A_SET
+        }
         // Trying again cannot help, but somebody may mend the role meanwhile.
-        FailureClass::Terminal => LONGEST,
-        _ => {
+        FailureClass::Terminal | FailureClass::Misconfigured => LONGEST,
+        FailureClass::Transient | FailureClass::Throttled => {
             let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
             // Full jitter, yet never at once: a storm of calls helps nobody.
             ((ceiling as f64 * chance) as u64).max(SECOND / 10)
@@ -144,10 +146,9 @@ mod tests {
         #[test]
         fn attempts_stay_within_their_limits(
             row in 1u64..100, expires in 0u64..1000 * SECOND, chance in 0.0f64..=1.0,
-            terminal in any::<bool>(),
+            class in prop::sample::select(&FailureClass::ALL[..]),
         ) {
             let now = 500 * SECOND;
-            let class = if terminal { FailureClass::Terminal } else { FailureClass::Transient };
             let next = next_attempt(class, row, now, expires, chance);
             prop_assert!(next > now && next <= now + 300 * SECOND);
             prop_assert!(next <= expires.max(now + 5 * SECOND));

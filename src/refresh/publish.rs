@@ -144,7 +144,7 @@ pub(crate) fn failure(
         message: failure.message(),
     };
     if store(elected, view.failures(), &FAILURES, basis.failure, &record.encode())?.is_some() {
-        view.count(Counter::Failures);
+        view.count_failure(record.class);
         view.announce();
     }
     Ok(())
@@ -152,15 +152,13 @@ pub(crate) fn failure(
 
 /// The class as it stands in the segment.
 fn class_word(class: FailureClass) -> u64 {
-    match class {
-        FailureClass::Terminal => 1,
-        _ => 0,
-    }
+    FailureClass::ALL.iter().position(|one| *one == class).unwrap_or(0) as u64
 }
 
-/// The class that a word of the segment means.
+/// The class that a word of the segment means. One of a later version is worth another attempt.
 pub(crate) fn class_of(word: u64) -> FailureClass {
-    if word == 1 { FailureClass::Terminal } else { FailureClass::Transient }
+    let place = usize::try_from(word).unwrap_or(usize::MAX);
+    FailureClass::ALL.get(place).copied().unwrap_or(FailureClass::Transient)
 }
 
 /// When the newest set expires; 0 when there is none.

@@ -21,6 +21,8 @@ pub(crate) struct Header {
     pub(crate) instance: u64,
     pub(crate) creator: u32,
     pub(crate) fingerprint: Fingerprint,
+    /// What the source is, cut to its room.
+    pub(crate) description: String,
     /// Whether a dedicated process refreshes.
     pub(crate) eager: bool,
     /// Whether the kernel keeps everybody else from writing.
@@ -51,7 +53,9 @@ impl Header {
         values[10..14].copy_from_slice(&print);
         let flags = [(self.eager, EAGER), (self.sealed, SEALED), (self.secret, SECRET)];
         values[14] = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
-        values[CHECKSUM] = checksum(&values);
+        let description = cut(&self.description).as_bytes();
+        values[CHECKSUM] = checksum(&values, description);
+        write_text(mapping, description);
         for (word, value) in words.iter().zip(values).skip(1) {
             word.store(value, Ordering::Relaxed);
         }
@@ -84,7 +88,8 @@ impl Header {
             );
             return Err(Fault::new(ErrorKind::WrongVersion, text));
         }
-        if values[CHECKSUM] != checksum(&values) {
+        let description = read_text(mapping);
+        if values[CHECKSUM] != checksum(&values, &description) {
             return Err(Fault::new(ErrorKind::BadChecksum, "the header fails its checksum"));
         }
         check_sizes(&values, bytes)?;
@@ -93,6 +98,7 @@ impl Header {
             instance: values[8],
             creator: u32::try_from(values[9]).unwrap_or(0),
             fingerprint: bytemuck::cast(print),
+            description: String::from_utf8_lossy(&description).into_owned(),
             eager: values[14] & EAGER != 0,
             sealed: values[14] & SEALED != 0,
             secret: values[14] & SECRET != 0,
@@ -125,7 +131,35 @@ pub(crate) fn too_small(bytes: usize) -> Fault {
     Fault::new(ErrorKind::TooSmall, text)
 }
 
-/// CRC-32 of the words between the magic and the checksum.
-fn checksum(values: &[u64; WORDS]) -> u64 {
-    u64::from(crc32fast::hash(bytemuck::cast_slice(&values[1..CHECKSUM])))
+/// CRC-32 of the words between the magic and the checksum, and of the description.
+fn checksum(values: &[u64; WORDS], description: &[u8]) -> u64 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(bytemuck::cast_slice(&values[1..CHECKSUM]));
+    hash.update(description);
+    u64::from(hash.finalize())
+}
+
+fn cut(description: &str) -> &str {
+    &description[..description.floor_char_boundary(layout::DESCRIPTION_BYTES)]
+}
+
+fn write_text(mapping: &Mapping, text: &[u8]) {
+    let words = mapping.words(layout::DESCRIPTION, 1 + text.len().div_ceil(8));
+    words[0].store(text.len() as u64, Ordering::Relaxed);
+    for (word, bytes) in words[1..].iter().zip(text.chunks(8)) {
+        let mut value = [0; 8];
+        value[..bytes.len()].copy_from_slice(bytes);
+        word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+    }
+}
+
+/// The description; whether it is the one that was written, the checksum tells.
+fn read_text(mapping: &Mapping) -> Vec<u8> {
+    let length = mapping.word(layout::DESCRIPTION).load(Ordering::Relaxed);
+    let length = usize::try_from(length).map_or(0, |n| n.min(layout::DESCRIPTION_BYTES));
+    let words = mapping.words(layout::DESCRIPTION + 8, length.div_ceil(8));
+    let mut text: Vec<u8> =
+        words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+    text.truncate(length);
+    text
 }

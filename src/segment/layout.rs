@@ -23,8 +23,8 @@ struct Control {
     election: CachePadded<[u64; 3]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
-    /// Source calls, publications, failures, takeovers, invalidations.
-    counters: CachePadded<[u64; 5]>,
+    /// Source calls, publications, takeovers, invalidations, and failures by class.
+    counters: CachePadded<[u64; 8]>,
 }
 
 pub(crate) const PUBLISHED: usize = offset_of!(Control, published);
@@ -32,7 +32,14 @@ pub(crate) const EVENT: usize = offset_of!(Control, event);
 pub(crate) const ELECTION: usize = offset_of!(Control, election);
 pub(crate) const FAILED: usize = offset_of!(Control, failed);
 pub(crate) const COUNTERS: usize = offset_of!(Control, counters);
-pub(crate) const COUNTERS_LEN: usize = 5;
+pub(crate) const COUNTERS_LEN: usize = 8;
+/// The first of the counters of failures.
+pub(crate) const FAILURE_COUNTERS: usize = 4;
+
+/// What the source is: the length of the text in bytes, and the text.
+pub(crate) const DESCRIPTION: usize = 1024;
+/// Its room: the rest of the control page.
+pub(crate) const DESCRIPTION_BYTES: usize = CONTROL_BYTES - DESCRIPTION - 8;
 
 /// Bytes before the first slot.
 pub(crate) const CONTROL_BYTES: usize = 4096;
@@ -57,7 +64,7 @@ pub(crate) const TOTAL_BYTES: usize =
 const _: () = {
     // The padding is part of the layout: it must be 128 bytes wherever this compiles.
     assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
-    assert!(COUNTERS == 640 && size_of::<Control>() <= CONTROL_BYTES);
+    assert!(COUNTERS == 640 && size_of::<Control>() <= DESCRIPTION);
     assert!(TOTAL_BYTES <= 64 * 1024);
     assert!(cfg!(target_endian = "little"));
 };
@@ -95,6 +102,8 @@ mod tests {
             format!("| {} | 8 | its pid", ELECTION + 16),
             format!("| {FAILED} | 8 | *failed*"),
             format!("| {COUNTERS} | {COUNTERS_LEN} × 8 | counters"),
+            format!("| {DESCRIPTION} | 8 | length of the description"),
+            format!("| {} | ≤ {} | description", DESCRIPTION + 8, thousands(DESCRIPTION_BYTES)),
             format!("| {BELL} | 4 | *bell*"),
             format!("| {WANTED} | 8 | *wanted*"),
             format!("| {REJECTED} | 8 | *rejected*"),

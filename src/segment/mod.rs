@@ -339,9 +339,18 @@ impl View {
 
     /// Counts one event. Needs a writable view.
     pub(crate) fn count(&self, counter: Counter) {
+        self.increment(counter as usize);
+    }
+
+    /// Counts a failure of that class, a word of the layout. Needs a writable view.
+    pub(crate) fn count_failure(&self, class: u64) {
+        self.increment(layout::FAILURE_COUNTERS + class as usize);
+    }
+
+    fn increment(&self, place: usize) {
         debug_assert_eq!(self.control.access(), Access::Write);
-        self.control.words(layout::COUNTERS, layout::COUNTERS_LEN)[counter as usize]
-            .fetch_add(1, Ordering::Relaxed);
+        let counters = self.control.words(layout::COUNTERS, layout::COUNTERS_LEN);
+        counters[place].fetch_add(1, Ordering::Relaxed);
     }
 
     fn event(&self) -> &AtomicU32 {
@@ -375,7 +384,6 @@ impl View {
 pub(crate) enum Counter {
     SourceCalls,
     Publications,
-    Failures,
     Takeovers,
     Invalidations,
 }

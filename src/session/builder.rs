@@ -169,6 +169,7 @@ impl SharedSessionBuilder {
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
         };
+        let description = recipe.source.describe();
         let fingerprint = fingerprint(&*recipe.source);
         if eager {
             dedicated::check_threads()?;
@@ -179,6 +180,7 @@ impl SharedSessionBuilder {
                 instance: election::random()?,
                 creator,
                 fingerprint,
+                description: description.clone(),
                 eager,
                 sealed,
                 secret,

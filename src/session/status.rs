@@ -12,8 +12,11 @@ use super::{
 use crate::{
     error::Fault,
     refresh::{election, standing::StandingFailure},
-    source::Failure,
+    segment::{Counter, layout},
+    source::{Failure, FailureClass},
 };
+
+type Counters = [u64; layout::COUNTERS_LEN];
 
 /// The state of the newest set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,8 @@ pub struct Status {
     refresher: Option<Refresher>,
     eager: bool,
     failure: Option<LastFailure>,
-    counters: [u64; 5],
+    counters: Counters,
+    source: String,
     locked_in_ram: bool,
 }
 
@@ -140,6 +144,7 @@ impl Status {
             eager: inner.segment.header.eager,
             failure: failure(inner, now),
             counters: view.counters(),
+            source: inner.segment.header.description.clone(),
             locked_in_ram: inner.segment.locked_in_ram,
         })
     }
@@ -157,6 +162,11 @@ impl Status {
     /// The last four characters of the access key id.
     pub fn access_key_tail(&self) -> Option<&str> {
         self.access_key_tail.as_deref()
+    }
+
+    /// What the sets come from, in one line: what the source says of itself, without a secret.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// How long the set is valid; zero without one.
@@ -191,27 +201,33 @@ impl Status {
 
     /// How often the source was asked, by all processes together.
     pub fn source_calls(&self) -> u64 {
-        self.counters[0]
+        self.counters[Counter::SourceCalls as usize]
     }
 
     /// How many sets were published.
     pub fn published(&self) -> u64 {
-        self.counters[1]
+        self.counters[Counter::Publications as usize]
     }
 
     /// How often the source failed.
     pub fn failed(&self) -> u64 {
-        self.counters[2]
+        self.counters[layout::FAILURE_COUNTERS..].iter().sum()
+    }
+
+    /// The failures by their class.
+    pub fn failed_by_class(&self) -> impl Iterator<Item = (FailureClass, u64)> {
+        let counts = self.counters[layout::FAILURE_COUNTERS..].iter().copied();
+        FailureClass::ALL.into_iter().zip(counts)
     }
 
     /// How often a process took over from one that died or hung while it refreshed.
     pub fn takeovers(&self) -> u64 {
-        self.counters[3]
+        self.counters[Counter::Takeovers as usize]
     }
 
     /// How many sets were rejected by [`SharedSession::invalidate`](crate::SharedSession::invalidate).
     pub fn invalidations(&self) -> u64 {
-        self.counters[4]
+        self.counters[Counter::Invalidations as usize]
     }
 
     /// Whether this process keeps the segment from being swapped out; false where `RLIMIT_MEMLOCK`

@@ -2,84 +2,16 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
-use crate::error::ErrorKind;
+use super::{
+    class::{self, FailureClass},
+    redact::redact,
+};
 
 /// Any error of the user's.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
-
-/// Service error codes that trying again cannot help: somebody has to change a policy, a parameter
-/// or the base credentials first. Every other code (throttling, server errors) may pass.
-const TERMINAL_CODES: &[&str] = &[
-    "AccessDenied",
-    "AccessDeniedException",
-    "AuthFailure",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IDPRejectedClaim",
-    "IDPRejectedClaimException",
-    "IncompleteSignature",
-    "InvalidAction",
-    "InvalidClientTokenId",
-    "InvalidIdentityToken",
-    "InvalidIdentityTokenException",
-    "InvalidParameterCombination",
-    "InvalidParameterValue",
-    "InvalidQueryParameter",
-    "MalformedPolicyDocument",
-    "MalformedPolicyDocumentException",
-    "MalformedQueryString",
-    "MissingAction",
-    "MissingAuthenticationToken",
-    "MissingParameter",
-    "OptInRequired",
-    "PackedPolicyTooLarge",
-    "PackedPolicyTooLargeException",
-    "RegionDisabled",
-    "RegionDisabledException",
-    "SignatureDoesNotMatch",
-    "UnauthorizedException",
-    "UnrecognizedClientException",
-    "ValidationError",
-    "ValidationException",
-];
-
-/// Whether trying again can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FailureClass {
-    /// It cannot: access denied, an invalid request, expired base credentials.
-    Terminal,
-    /// It may: a time-out, throttling, a server error, no connection.
-    Transient,
-}
-
-impl FailureClass {
-    fn of_code(code: &str) -> Self {
-        if TERMINAL_CODES.contains(&code) { Self::Terminal } else { Self::Transient }
-    }
-}
-
-impl From<FailureClass> for ErrorKind {
-    fn from(class: FailureClass) -> Self {
-        match class {
-            FailureClass::Terminal => ErrorKind::SourceTerminal,
-            FailureClass::Transient => ErrorKind::SourceTransient,
-        }
-    }
-}
-
-impl fmt::Display for FailureClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Terminal => "terminal",
-            Self::Transient => "transient",
-        })
-    }
-}
 
 /// Why a source gave no set. Its text is free of secrets: whatever looks like one is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +61,12 @@ impl Failure {
         &self.message
     }
 
+    /// The same, of another class.
+    pub(super) fn of_class(mut self, class: FailureClass) -> Self {
+        self.class = class;
+        self
+    }
+
     /// Puts `reason` in front of the message.
     pub(super) fn explained(mut self, reason: &str) -> Self {
         self.message = format!("{reason}: {}", self.message);
@@ -166,10 +104,10 @@ impl Failure {
             return failure;
         }
         let text = chain_text(error);
-        match code_in(&text) {
+        match class::code_in(&text) {
             Some(code) => Failure::new(FailureClass::of_code(code), format!("{doing}: {text}"))
                 .with_code(code),
-            None => Failure::new(class_of_kind(error), format!("{doing}: {text}")),
+            None => Failure::new(FailureClass::of_kind(error), format!("{doing}: {text}")),
         }
     }
 }
@@ -193,7 +131,12 @@ impl Error for Failure {}
 pub(super) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (**error).source())
+    std::iter::successors(Some(error), |&error| wrapped(error).or_else(|| error.source()))
+}
+
+/// What an I/O error wraps, which it skips when asked for its source.
+fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    Some(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
@@ -215,101 +158,13 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The terminal code that the text names as a word of its own: providers of other services wrap
-/// their errors in types that we cannot name, but show the code.
-fn code_in(text: &str) -> Option<&str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| TERMINAL_CODES.contains(word))
-}
-
-fn class_of_kind(error: &(dyn Error + 'static)) -> FailureClass {
-    // The innermost decides: a chain of providers wraps the one that failed.
-    match chain(error).filter_map(|e| e.downcast_ref()).last() {
-        Some(CredentialsError::CredentialsNotLoaded(_))
-        | Some(CredentialsError::InvalidConfiguration(_)) => FailureClass::Terminal,
-        _ => FailureClass::Transient,
-    }
-}
-
-/// Replaces whatever has the shape of an access key id, a secret key or a token. The texts come
-/// from servers and from providers that we do not know; this is the last line of defence.
-pub(super) fn redact(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(is_key_char) {
-        let end = rest[start..].find(|c| !is_key_char(c)).map_or(rest.len(), |n| start + n);
-        clean.push_str(&rest[..start]);
-        let run = &rest[start..end];
-        let secret = has_key_id(run) || (looks_random(run) && !ends_in_arn(&clean));
-        clean.push_str(if secret { "[redacted]" } else { run });
-        rest = &rest[end..];
-    }
-    clean + rest
-}
-
-/// The alphabets of base64, of base64 for URLs, and of percent-encoding.
-fn is_key_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "+/=_-%".contains(c)
-}
-
-/// `AKIA…` or `ASIA…`, 16 characters or more.
-fn has_key_id(run: &str) -> bool {
-    let id_char = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
-    run.as_bytes()
-        .windows(16)
-        .any(|w| (w.starts_with(b"AKIA") || w.starts_with(b"ASIA")) && w.iter().all(id_char))
-}
-
-/// Long, and neither a UUID nor a path in plain words.
-fn looks_random(run: &str) -> bool {
-    let words = !run.bytes().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-    run.len() >= 36 && !words && !is_uuid(run)
-}
-
-fn is_uuid(run: &str) -> bool {
-    run.len() == 36
-        && run.bytes().enumerate().all(|(i, b)| match i {
-            8 | 13 | 18 | 23 => b == b'-',
-            _ => b.is_ascii_hexdigit(),
-        })
-}
-
-/// Whether what follows `text` is the last part of an ARN.
-fn ends_in_arn(text: &str) -> bool {
-    text.rsplit(|c| !is_key_char(c) && c != ':').next().is_some_and(|w| w.starts_with("arn:"))
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::provider::error::CredentialsError;
+
     use super::*;
 
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-
-    #[test]
-    fn secrets_are_redacted_and_useful_text_stays() {
-        let id = "ASIAIOSFODNN7EXAMPLE";
-        let token = "IQoJb3JpZ2luX2VjEO%2F%2F%2F%2Fwer+tyuiopASDFGHJKL1234567890==";
-        for (text, expected) in [
-            (format!("key {id}, denied"), "key [redacted], denied".to_owned()),
-            (format!("arn:aws:iam::1:x/{id}"), "arn:aws:iam::1:[redacted]".to_owned()),
-            (format!("SecretAccessKey:{SECRET}"), "SecretAccessKey:[redacted]".to_owned()),
-            (format!("{{\"t\":\"{token}\"}}"), "{\"t\":\"[redacted]\"}".to_owned()),
-            (format!("{{\"a\":\"arn:x\",\"s\":\"{SECRET}\"}}"), {
-                "{\"a\":\"arn:x\",\"s\":\"[redacted]\"}".to_owned()
-            }),
-        ] {
-            assert_eq!(redact(&text), expected);
-        }
-        for text in [
-            "",
-            "naïve – ünïcode",
-            "request 01234567-89AB-cdef-0123-456789abcdef",
-            "on resource: arn:aws:iam::123456789012:role/Team42/a-rather-long-path/and-a-long-name",
-            "https://sts.eu-central-1.amazonaws.com/ refused",
-            "cannot read /var/lib/some/quite/long/path/to/credentials",
-        ] {
-            assert_eq!(redact(text), text);
-        }
-    }
 
     #[test]
     fn every_text_of_a_failure_is_redacted() {
@@ -327,31 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn service_codes_are_classified() {
-        for code in TERMINAL_CODES {
-            assert_eq!(FailureClass::of_code(code), FailureClass::Terminal, "{code}");
-        }
-        for code in ["Throttling", "ThrottlingException", "RequestLimitExceeded", "InternalFailure"]
-        {
-            assert_eq!(FailureClass::of_code(code), FailureClass::Transient, "{code}");
-        }
-    }
-
-    #[test]
     fn errors_of_providers_are_classified() {
         use CredentialsError as E;
-        use FailureClass::{Terminal, Transient};
+        use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
         let denied = ErrorMetadata::builder().code("AccessDenied").message("no").build();
         let busy = ErrorMetadata::builder().code("Throttling").message("slow down").build();
         for (error, class, code) in [
-            (E::not_loaded("none"), Terminal, None),
-            (E::invalid_configuration("profile loops"), Terminal, None),
+            (E::not_loaded("none"), Misconfigured, None),
+            (E::invalid_configuration("profile loops"), Misconfigured, None),
             (E::provider_timed_out(std::time::Duration::from_secs(1)), Transient, None),
             (E::provider_error("connection refused"), Transient, None),
             (E::provider_error("unhandled error (AccessDenied)"), Terminal, Some("AccessDenied")),
             (E::provider_error(denied), Terminal, Some("AccessDenied")),
-            (E::provider_error(busy), Transient, Some("Throttling")),
-            (E::provider_error(E::not_loaded("inner")), Terminal, None),
+            (E::provider_error(busy), Throttled, Some("Throttling")),
+            (E::provider_error(E::not_loaded("inner")), Misconfigured, None),
             (E::unhandled("not UTF-8"), Transient, None),
         ] {
             let failure = Failure::from_error("base credentials", &error);

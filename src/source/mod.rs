@@ -5,12 +5,15 @@
 //! that the refresh gives it, and drops it again.
 
 mod assume_role;
+mod class;
 mod failure;
 mod identity;
+mod iot;
 mod mfa;
 mod process;
 mod program;
 mod provider;
+mod redact;
 mod standard;
 mod validate;
 
@@ -24,9 +27,11 @@ use std::{
 use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
-pub use failure::{Failure, FailureClass};
+pub use class::FailureClass;
+pub use failure::Failure;
 pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
+pub use iot::{IotCore, Pem};
 pub use process::Process;
 pub use provider::Provider;
 
@@ -35,7 +40,7 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + 
 
 /// A recipe for a new set of credentials.
 ///
-/// [`AssumeRole`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
+/// [`AssumeRole`], [`IotCore`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
 /// `ProvideCredentials` of the SDK.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Says what the source is, in one line and without any secret: the same text for the same

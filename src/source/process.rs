@@ -41,7 +41,7 @@ impl Process {
         let written = self.0.run("the credential process").await?;
         credentials(&written).map(Fetched::new).map_err(|problem| {
             let text = format!("the credential process gave no set that can be used: {problem}");
-            Failure::new(FailureClass::Terminal, text)
+            Failure::new(FailureClass::Misconfigured, text)
         })
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::{Failure, FailureClass, failure::redact};
+use super::{Failure, FailureClass, redact::redact};
 
 /// More than any answer has.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -114,7 +114,7 @@ impl Program {
             .spawn()
             .map_err(|error| {
                 let text = format!("{what} {:?} could not be started: {error}", self.path());
-                Failure::new(FailureClass::Terminal, text)
+                Failure::new(FailureClass::Misconfigured, text)
             })
     }
 }
@@ -188,7 +188,7 @@ mod tests {
         assert!(flood.message().contains("wrote more than 65536 bytes"), "{flood}");
         let absent = Program::new(["/no/such/program"], Duration::from_secs(60));
         let failure = absent.run("it").await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Terminal);
+        assert_eq!(failure.class(), FailureClass::Misconfigured);
         assert!(failure.message().contains("/no/such/program"), "{failure}");
     }
 

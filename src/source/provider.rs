@@ -105,7 +105,7 @@ impl Provider {
         // A set without an end has no refresh points, and would be shared for ever.
         if credentials.expiry().is_none() {
             return Err(Failure::new(
-                FailureClass::Terminal,
+                FailureClass::Misconfigured,
                 format!(
                     "{}: the set has no expiry; only temporary credentials can be shared",
                     self.description
@@ -178,7 +178,7 @@ mod tests {
             Credentials::new("id", "secret", None, None, "test")
         });
         let failure = source.fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Terminal);
+        assert_eq!(failure.class(), FailureClass::Misconfigured);
         assert!(failure.message().contains("static keys: the set has no expiry"), "{failure}");
     }
 
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_names_the_provider_and_the_cause() {
         let failure = Provider::new("broken", || async { Broken }).fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Terminal);
+        assert_eq!(failure.class(), FailureClass::Misconfigured);
         assert!(failure.message().starts_with("broken: "), "{failure}");
         assert!(failure.message().ends_with("nothing configured"), "{failure}");
     }

@@ -4,8 +4,11 @@
 use aws_config::{
     default_provider::credentials::DefaultCredentialsChain, ecs::EcsCredentialsProvider,
     imds::credentials::ImdsCredentialsProvider, profile::ProfileFileCredentialsProvider,
-    provider_config::ProviderConfig, web_identity_token::WebIdentityTokenCredentialsProvider,
+    provider_config::ProviderConfig, sso::SsoCredentialsProvider,
+    web_identity_token::WebIdentityTokenCredentialsProvider,
 };
+
+use aws_types::region::Region;
 
 use super::Provider;
 
@@ -40,6 +43,29 @@ impl Provider {
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
     pub fn imds() -> Self {
         Provider::new("instance metadata", || async { ImdsCredentialsProvider::builder().build() })
+    }
+
+    /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.
+    /// Reads the token that `aws sso login` has left in `~/.aws/sso/cache`, anew for each set.
+    pub fn sso(
+        start_url: impl Into<String>,
+        region: impl Into<String>,
+        account_id: impl Into<String>,
+        role_name: impl Into<String>,
+    ) -> Self {
+        let (start_url, region) = (start_url.into(), region.into());
+        let (account_id, role_name) = (account_id.into(), role_name.into());
+        Provider::new(short(format!("sso {start_url} {account_id} {role_name}")), move || {
+            let builder = SsoCredentialsProvider::builder()
+                .start_url(&start_url)
+                .region(Region::new(region.clone()))
+                .account_id(&account_id)
+                .role_name(&role_name);
+            async move {
+                let config = ProviderConfig::with_default_region().await;
+                builder.configure(&config).build()
+            }
+        })
     }
 
     /// A profile of the AWS config and credentials files (`AWS_CONFIG_FILE`,

@@ -197,6 +197,32 @@ fn provided_context(arn: &str, assertion: &str) -> Checked {
     secret("provided_context assertion", assertion, 4..=2048, |_| true, "")
 }
 
+/// `HOST` or `HOST:PORT`.
+pub(super) fn host(field: &str, value: &str) -> Checked {
+    let (host, port) = value.split_once(':').unwrap_or((value, "443"));
+    let valid = host.chars().all(|c| ascii_word(c, ".-"));
+    let good = valid && !host.is_empty() && port.parse::<u16>().is_ok();
+    ensure(good, || {
+        format!("{field} {} is not the name of a host, must be HOST or HOST:PORT", shown(value))
+    })
+}
+
+/// Letters, digits and the characters of `others`.
+pub(super) fn word(
+    field: &str,
+    value: &str,
+    count: RangeInclusive<usize>,
+    others: &str,
+) -> Checked {
+    length(field, value, count)?;
+    ensure(value.chars().all(|c| ascii_word(c, others)), || {
+        format!(
+            "{field} {} has a forbidden character, must be of letters, digits and {others}",
+            shown(value)
+        )
+    })
+}
+
 fn region(value: &str) -> Checked {
     let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     ensure(!value.is_empty() && value.chars().all(valid), || {

@@ -41,15 +41,17 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure>
     let sdk = sdk_config(recipe).await?;
     let client = Client::from_conf(sts_config(recipe, &sdk));
     let mut request = request(recipe, &client).map_err(|error| {
-        Failure::new(FailureClass::Terminal, format!("building the request: {error}"))
+        Failure::new(FailureClass::Misconfigured, format!("building the request: {error}"))
     })?;
+    let mut code = String::new();
     if let Some(mfa) = &recipe.mfa {
-        request = request.serial_number(&mfa.serial_number).token_code(mfa.code().await?);
+        code = mfa.code().await?;
+        request = request.serial_number(&mfa.serial_number).token_code(&code);
     }
     let server_time = ServerTime::default();
     match request.customize().interceptor(server_time.clone()).send().await {
         Ok(answer) => Ok(Fetched::new(credentials(&answer)?).server_time(server_time.get())),
-        Err(error) => Err(refusal(recipe, &sdk, &error)),
+        Err(error) => Err(refusal(recipe, &sdk, &error).without(&code)),
     }
 }
 

@@ -1,8 +1,10 @@
-"""The example server behind moto: the URLs that its workers sign are accepted for S3.
+"""The examples behind moto: the URLs that the prefork server's workers sign are accepted for S3, threads
+upload, and every input of AssumeRole arrives as it was given.
 
-usage: presign.py MOTO_SERVER PREFORK_SERVER
+usage: behind_moto.py MOTO_SERVER EXAMPLES
 """
 
+import base64
 import json
 import os
 import queue
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -44,6 +47,12 @@ def answers(url):
         return urllib.request.urlopen(url, timeout=5).status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+def post(url):
+    request = urllib.request.Request(url, data=b"", method="POST")
+    with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+        return answer.read()
 
 
 def get(url):
@@ -93,8 +102,58 @@ def check(server_url, aws):
         assert error.code == 400, error
 
 
+def recorded(aws, action):
+    """Runs the action; gives the forms that moto was sent meanwhile."""
+    for command in ("reset-recording", "start-recording"):
+        post(f"{aws}/moto-api/recorder/{command}")
+    action()
+    post(f"{aws}/moto-api/recorder/stop-recording")
+    for line in get(f"{aws}/moto-api/recorder/download-recording").splitlines():
+        request = json.loads(line)
+        body = request["body"]
+        body = base64.b64decode(body).decode() if request.get("body_encoded") else body
+        yield dict(urllib.parse.parse_qsl(body, keep_blank_values=True))
+
+
+def check_inputs(every_input, aws):
+    forms = recorded(aws, lambda: subprocess.run([every_input], check=True, timeout=LIMIT))
+    [sent] = [form for form in forms if form.get("Action") == "AssumeRole"]
+    expected = {
+        "Action": "AssumeRole",
+        "Version": "2011-06-15",
+        "RoleArn": ROLE,
+        "RoleSessionName": "every-input",
+        "DurationSeconds": "1800",
+        "ExternalId": "tenant-42",
+        "Policy": '{"Version":"2012-10-17","Statement":[]}',
+        "PolicyArns.member.1.arn": "arn:aws:iam::aws:policy/ReadOnlyAccess",
+        "PolicyArns.member.2.arn": "arn:aws:iam::123456789012:policy/narrow",
+        "Tags.member.1.Key": "team",
+        "Tags.member.1.Value": "storage + more",
+        "Tags.member.2.Key": "stage",
+        "Tags.member.2.Value": "",
+        "TransitiveTagKeys.member.1": "team",
+        "SourceIdentity": "alice",
+        "ProvidedContexts.member.1.ProviderArn": "arn:aws:iam::aws:contextProvider/IdentityCenter",
+        "ProvidedContexts.member.1.ContextAssertion": "signed assertion",
+        "SerialNumber": "arn:aws:iam::123456789012:mfa/alice",
+        "TokenCode": "271828",
+    }
+    assert sent == expected, (sent, expected)
+    print(f"{len(expected)} inputs of AssumeRole arrived as given")
+
+
+def check_threads(threads, aws):
+    s3 = boto3.client("s3", endpoint_url=aws)
+    s3.create_bucket(Bucket="threads")
+    subprocess.run([threads, "threads", ROLE], check=True, timeout=LIMIT)
+    found = s3.list_objects_v2(Bucket="threads")["KeyCount"]
+    assert found == 160, found
+    print(f"{found} objects uploaded by threads are there")
+
+
 def main():
-    moto_server, prefork_server = sys.argv[1:]
+    moto_server, examples = sys.argv[1:]
     port = free_port()
     aws = f"http://127.0.0.1:{port}"
     os.environ.update(
@@ -106,12 +165,16 @@ def main():
         AWS_ENDPOINT_URL_S3=aws,
         AWS_EC2_METADATA_DISABLED="true",
     )
+    folder = tempfile.TemporaryDirectory()
+    os.environ["MOTO_RECORDER_FILEPATH"] = f"{folder.name}/recording"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     moto = subprocess.Popen([moto_server, "-H", "127.0.0.1", "-p", str(port)], **quiet)
     server = None
     try:
         until("moto answers", lambda: answers(f"{aws}/moto-api/"))
-        command = [prefork_server, "--listen", "127.0.0.1:0", "--role-arn", ROLE]
+        check_inputs(f"{examples}/every_input", aws)
+        check_threads(f"{examples}/threads", aws)
+        command = [f"{examples}/prefork_server", "--listen", "127.0.0.1:0", "--role-arn", ROLE]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         lines = lines_of(server)
         listening = None

@@ -1,0 +1,171 @@
+//! What kind of failure it is: the tables by which every source's failures are told apart.
+
+use std::{error::Error, fmt};
+
+use aws_credential_types::provider::error::CredentialsError;
+
+use super::failure::chain;
+use crate::error::ErrorKind;
+
+/// What can help against a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureClass {
+    /// Trying again cannot: access is denied, the base credentials have expired or are not known.
+    Terminal,
+    /// Trying again may: a time-out, a server error, no connection.
+    Transient,
+    /// Asking less often may: the service limits how often it is asked.
+    Throttled,
+    /// Another configuration can: an invalid parameter, no credentials to begin with, no such profile.
+    Misconfigured,
+}
+
+use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
+
+/// The error codes of services. Any other (a server error, one that we do not know) is transient.
+const CODES: &[(FailureClass, &[&str])] = &[
+    (
+        Terminal,
+        &[
+            "AccessDenied",
+            "AccessDeniedException",
+            "AuthFailure",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IDPRejectedClaim",
+            "IDPRejectedClaimException",
+            "IncompleteSignature",
+            "InvalidClientTokenId",
+            "InvalidIdentityToken",
+            "InvalidIdentityTokenException",
+            "MissingAuthenticationToken",
+            "OptInRequired",
+            "SignatureDoesNotMatch",
+            "UnauthorizedException",
+            "UnrecognizedClientException",
+        ],
+    ),
+    (
+        Throttled,
+        &[
+            "LimitExceededException",
+            "RequestLimitExceeded",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "SlowDown",
+            "ThrottledException",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequestsException",
+        ],
+    ),
+    (
+        Misconfigured,
+        &[
+            "InvalidAction",
+            "InvalidParameterCombination",
+            "InvalidParameterValue",
+            "InvalidQueryParameter",
+            "InvalidRequestException",
+            "MalformedPolicyDocument",
+            "MalformedPolicyDocumentException",
+            "MalformedQueryString",
+            "MissingAction",
+            "MissingParameter",
+            "PackedPolicyTooLarge",
+            "PackedPolicyTooLargeException",
+            "RegionDisabled",
+            "RegionDisabledException",
+            "ResourceNotFoundException",
+            "ValidationError",
+            "ValidationException",
+        ],
+    ),
+];
+
+/// The answers of HTTP services that name no code.
+const STATUSES: &[(FailureClass, &[u16])] =
+    &[(Terminal, &[401, 403]), (Throttled, &[429]), (Misconfigured, &[400, 404, 405])];
+
+fn listed<T: PartialEq>(table: &[(FailureClass, &[T])], key: &T) -> Option<FailureClass> {
+    table.iter().find(|(_, keys)| keys.contains(key)).map(|(class, _)| *class)
+}
+
+impl FailureClass {
+    /// All of them, in the order in which the segment numbers and counts them.
+    pub(crate) const ALL: [FailureClass; 4] = [Transient, Terminal, Throttled, Misconfigured];
+
+    pub(super) fn of_code(code: &str) -> Self {
+        listed(CODES, &code).unwrap_or(Transient)
+    }
+
+    pub(super) fn of_status(status: u16) -> Self {
+        listed(STATUSES, &status).unwrap_or(Transient)
+    }
+
+    /// By the innermost error that a provider of the SDK explained: a chain of providers wraps the one
+    /// that failed.
+    pub(super) fn of_kind(error: &(dyn Error + 'static)) -> Self {
+        match chain(error).filter_map(|e| e.downcast_ref()).last() {
+            Some(CredentialsError::CredentialsNotLoaded(_))
+            | Some(CredentialsError::InvalidConfiguration(_)) => Misconfigured,
+            _ => Transient,
+        }
+    }
+
+    /// The class in one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Terminal => "terminal",
+            Transient => "transient",
+            Throttled => "throttled",
+            Misconfigured => "misconfigured",
+        }
+    }
+}
+
+/// The code that the text names as a word of its own: providers of other services wrap their errors in
+/// types that we cannot name, but show the code.
+pub(super) fn code_in(text: &str) -> Option<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| listed(CODES, word).is_some())
+}
+
+impl From<FailureClass> for ErrorKind {
+    fn from(class: FailureClass) -> Self {
+        match class {
+            Terminal => ErrorKind::SourceTerminal,
+            Transient => ErrorKind::SourceTransient,
+            Throttled => ErrorKind::SourceThrottled,
+            Misconfigured => ErrorKind::SourceMisconfigured,
+        }
+    }
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_and_status_stands_in_one_table() {
+        for (class, codes) in CODES {
+            for code in *codes {
+                assert_eq!(FailureClass::of_code(code), *class, "{code}");
+                assert_eq!(code_in(&format!("unhandled error ({code})")), Some(*code));
+            }
+        }
+        for (class, statuses) in STATUSES {
+            for status in *statuses {
+                assert_eq!(FailureClass::of_status(*status), *class, "{status}");
+            }
+        }
+        assert_eq!(FailureClass::of_code("InternalFailure"), Transient);
+        assert_eq!(FailureClass::of_status(503), Transient);
+    }
+}
