@@ -41,7 +41,12 @@ impl SessionName {
 
     /// The shared memory object that holds the segment.
     pub(crate) fn segment(&self) -> String {
-        format!("/shmcreds-{}-{}", geteuid(), self.0)
+        format!("/{}{}", SessionName::segment_prefix(), self.0)
+    }
+
+    /// What the objects of all this user's segments begin with, in the directory of shared memory.
+    pub(crate) fn segment_prefix() -> String {
+        format!("shmcreds-{}-", geteuid())
     }
 
     /// The object whose bytes are locked. A file of its own: closing any descriptor of a file drops

@@ -377,3 +377,38 @@ fn no_text_shows_a_secret() {
         assert!(shown.is_none(), "{secret} is shown");
     }
 }
+
+#[test]
+fn keys_without_an_end_sign_in_for_a_role_and_are_not_shared_themselves() {
+    let keys = || {
+        Provider::new("keys", || async {
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "keys")
+        })
+    };
+    let error = SharedSession::builder(name("keys")).source(keys()).create().unwrap();
+    let error = error.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceMisconfigured);
+    assert!(error.to_string().contains("no expiry"), "{error}");
+    let sts = LocalSts::start().unwrap();
+    let role = role(&sts).base_source(keys());
+    let session = SharedSession::builder(name("keys")).source(role).create().unwrap();
+    session.credentials().unwrap();
+}
+
+#[test]
+fn sessions_are_listed_and_a_live_one_is_not_removed() {
+    let name = name("listed");
+    let session = SharedSession::builder(&name).source(support::instant()).create().unwrap();
+    assert!(SharedSession::list().contains(&name));
+    let error = SharedSession::remove(&name).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::InUse, "remove"));
+    session.credentials().unwrap();
+    drop(session);
+    assert!(!SharedSession::list().contains(&name));
+    assert_eq!(SharedSession::remove(&name).unwrap_err().kind(), ErrorKind::Absent);
+    std::fs::write(support::segment(&name), "left").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(support::segment(&name), mode).unwrap();
+    SharedSession::remove(&name).unwrap();
+    assert!(!SharedSession::list().contains(&name));
+}

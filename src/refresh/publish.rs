@@ -99,7 +99,7 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, Failure> {
 fn lifetime(fetched: &Fetched, wall: SystemTime) -> Result<u64, Failure> {
     let Some(expiry) = fetched.credentials.expiry() else {
         let problem = "it has no expiry; only temporary credentials can be shared";
-        return Err(Failure::new(FailureClass::Terminal, unusable(problem)));
+        return Err(Failure::new(FailureClass::Misconfigured, unusable(problem)));
     };
     let issuer = fetched.server_time.filter(|time| distance(*time, wall) >= SKEW_FLOOR);
     let left = expiry.duration_since(issuer.unwrap_or(wall)).unwrap_or_default();

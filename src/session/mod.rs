@@ -229,6 +229,21 @@ impl SharedSession {
             .map_err(|fault| self.inner.fault("pass_to", fault))
     }
 
+    /// The names of this user's sessions, those that killed processes have left included. Sealed ones have
+    /// none.
+    pub fn list() -> Vec<String> {
+        registry::list()
+    }
+
+    /// Removes what killed processes have left of a session.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a wrong name, [`Absent`](ErrorKind::Absent) where there
+    /// is nothing, [`InUse`](ErrorKind::InUse) with the pid of a live process that uses it.
+    pub fn remove(name: &str) -> Result<(), Error> {
+        registry::remove(name).map_err(|fault| fault.during("remove", name))
+    }
+
     /// How the session is. Cheap, takes no lock and disturbs nobody.
     ///
     /// # Errors

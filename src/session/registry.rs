@@ -16,6 +16,7 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, refresher::Recipe},
     segment::{self, Header, Segment, View},
+    sys::object,
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -204,6 +205,35 @@ impl Settings {
             deadline: self.deadline.or(Some(home.deadline)),
         }
     }
+}
+
+/// The names of this user's sessions.
+pub(super) fn list() -> Vec<String> {
+    let prefix = SessionName::segment_prefix();
+    let mut names: Vec<String> = object::names()
+        .filter_map(|object| {
+            Some(SessionName::new(object.strip_prefix(&prefix)?).ok()?.as_str().to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Removes a session that nobody uses.
+pub(super) fn remove(name: &str) -> Result<(), Fault> {
+    let name = SessionName::new(name)?;
+    if segment::lock_inode(&name).is_none() && !list().iter().any(|one| one == name.as_str()) {
+        return Err(Fault::new(ErrorKind::Absent, "there is no session of that name"));
+    }
+    let sessions = sessions();
+    if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
+        return Err(in_use(Some(process::id())));
+    }
+    let Some(locks) = segment::claim(&name)? else {
+        return Err(in_use(segment::user_of(&name)));
+    };
+    segment::remove(&name, locks.inode());
+    Ok(())
 }
 
 fn in_use(pid: Option<u32>) -> Fault {

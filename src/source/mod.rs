@@ -21,6 +21,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -78,6 +79,32 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// Fetches a new set. Called inside a tokio runtime, by the elected process only.
     fn fetch(&self) -> Fetching<'_>;
+}
+
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        (**self).validate()
+    }
+
+    fn timeout(&self) -> Duration {
+        (**self).timeout()
+    }
+
+    fn is_role(&self) -> bool {
+        (**self).is_role()
+    }
+
+    fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
+        (**self).identify(credentials)
+    }
+
+    fn fetch(&self) -> Fetching<'_> {
+        (**self).fetch()
+    }
 }
 
 /// A new set, as the source gave it.

@@ -7,7 +7,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
 
-use super::{Failure, FailureClass, Fetched, Fetching, Source, failure::Cause, validate};
+use super::{Failure, Fetched, Fetching, Source, failure::Cause, validate};
 
 type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 
@@ -102,16 +102,6 @@ impl Provider {
             .provide_credentials()
             .await
             .map_err(|error| Failure::from_error(&self.description, &error))?;
-        // A set without an end has no refresh points, and would be shared for ever.
-        if credentials.expiry().is_none() {
-            return Err(Failure::new(
-                FailureClass::Misconfigured,
-                format!(
-                    "{}: the set has no expiry; only temporary credentials can be shared",
-                    self.description
-                ),
-            ));
-        }
         Ok(Fetched::new(credentials))
     }
 }
@@ -160,6 +150,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::source::FailureClass;
 
     #[tokio::test]
     async fn the_set_of_the_provider_is_fetched() {
@@ -170,16 +161,6 @@ mod tests {
         let fetched = source.fetch().await.unwrap();
         assert_eq!(fetched.credentials.expiry(), Some(expiry));
         assert_eq!(fetched.server_time, None);
-    }
-
-    #[tokio::test]
-    async fn a_set_without_expiry_is_refused() {
-        let source = Provider::new("static keys", || async {
-            Credentials::new("id", "secret", None, None, "test")
-        });
-        let failure = source.fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Misconfigured);
-        assert!(failure.message().contains("static keys: the set has no expiry"), "{failure}");
     }
 
     #[derive(Debug)]

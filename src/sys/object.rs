@@ -179,6 +179,12 @@ pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     })
 }
 
+/// The names of all objects, of whomever.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
 /// The identity of what `name` leads to now, without opening it.
 pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
     stat(format!("/dev/shm{name}").as_str()).ok().as_ref().map(Inode::of)

@@ -1,0 +1,304 @@
+//! What can be said on the command line.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config,
+    failure::{Failure, USAGE},
+};
+
+/// One set of temporary AWS credentials for all processes of a server, in shared memory.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Says more in the log, on the standard error; twice: still more.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Writes the log as JSON, one object on a line.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success; 64 wrong usage; 65 a damaged session, or another's; 66 no \
+configuration file; 69 no session of that name, or no credentials; 71 the system refused; 73 the name is in \
+use; 77 no permission. exec: that of CMD, 128 and the signal's number, 126 or 127 when CMD cannot be started. \
+status: 0 fresh, 1 degraded, 2 expired or empty, 3 absent.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs CMD with an endpoint that gives it, and all that it starts, the same credentials.
+    Exec(Exec),
+    /// Keeps a session and its endpoint for others: a sidecar, a systemd unit.
+    Serve(Serve),
+    /// Prints the session's credentials as `credential_process` in an AWS config file wants them.
+    Credentials {
+        /// The session's name.
+        name: String,
+    },
+    /// Says how a session is, or all of this user's.
+    Status {
+        /// The session's name; all of them without one.
+        name: Option<String>,
+        /// Writes JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has the session's refresher fetch a new set, and waits for it.
+    Refresh {
+        /// The session's name.
+        name: String,
+    },
+    /// Lists the names of this user's sessions.
+    List,
+    /// Removes what killed processes have left of a session; a live one is refused.
+    Remove {
+        /// The session's name.
+        name: String,
+    },
+    /// Prints a session's state in the text format of Prometheus.
+    Metrics {
+        /// The session's name.
+        name: String,
+    },
+    /// Prints the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Exec {
+    /// The session's name; `exec-` and the pid without one.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Keeps the session in memory without a name, which CMD cannot write.
+    #[arg(long)]
+    pub(crate) sealed: bool,
+    /// Leaves CMD the AWS config and credentials files; a default profile with keys in them wins over the
+    /// session in most SDKs.
+    #[arg(long)]
+    pub(crate) keep_aws_files: bool,
+    #[command(flatten)]
+    pub(crate) session: Session,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Serve {
+    /// The session's name.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where the endpoint listens, on the loopback interface.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Where to write the endpoint's token, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
+    #[arg(long)]
+    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) session: Session,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Session {
+    /// A TOML file with these options by the same names; what is said here counts more.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Refreshes in time, whether somebody asks or not: the default.
+    #[arg(long, overrides_with = "deferred")]
+    pub(crate) eager: bool,
+    /// Refreshes when somebody asks and the set is due.
+    #[arg(long, overrides_with = "eager")]
+    pub(crate) deferred: bool,
+    /// How long the first set may take, in seconds.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) deadline: u64,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+/// Where the credentials come from. Besides a role, another source signs in for it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source options")]
+pub(crate) struct Source {
+    /// A profile of the AWS config file, with all that it says.
+    #[arg(long, group = "kind")]
+    pub(crate) profile: Option<String>,
+    /// What the SDK finds by itself: the default.
+    #[arg(long, group = "kind")]
+    pub(crate) default_chain: bool,
+    /// A web identity token, as the environment says (IRSA).
+    #[arg(long, group = "kind")]
+    pub(crate) web_identity: bool,
+    /// The container's endpoint, or that of EKS Pod Identity.
+    #[arg(long, group = "kind")]
+    pub(crate) container: bool,
+    /// The instance's metadata service.
+    #[arg(long, group = "kind")]
+    pub(crate) imds: bool,
+    /// IAM Identity Center: the start URL.
+    #[arg(long, group = "kind", requires_all = ["sso_region", "sso_account_id", "sso_role_name"])]
+    pub(crate) sso_start_url: Option<String>,
+    /// Its Region.
+    #[arg(long, requires = "sso_start_url")]
+    pub(crate) sso_region: Option<String>,
+    /// The account's number.
+    #[arg(long, requires = "sso_start_url")]
+    pub(crate) sso_account_id: Option<String>,
+    /// The role's name.
+    #[arg(long, requires = "sso_start_url")]
+    pub(crate) sso_role_name: Option<String>,
+    /// A program in the `credential_process` format.
+    #[arg(long, group = "kind")]
+    pub(crate) process: Option<String>,
+    /// An argument of that program.
+    #[arg(long, requires = "process", allow_hyphen_values = true)]
+    pub(crate) process_arg: Vec<String>,
+    /// AWS IoT Core: the endpoint of type `iot:CredentialProvider`.
+    #[arg(long, group = "kind", requires_all = ["iot_role_alias", "iot_certificate", "iot_private_key"])]
+    pub(crate) iot_endpoint: Option<String>,
+    /// The role alias.
+    #[arg(long, requires = "iot_endpoint")]
+    pub(crate) iot_role_alias: Option<String>,
+    /// The file of the device's certificate, in PEM.
+    #[arg(long, requires = "iot_endpoint")]
+    pub(crate) iot_certificate: Option<PathBuf>,
+    /// The file of its private key, in PEM.
+    #[arg(long, requires = "iot_endpoint")]
+    pub(crate) iot_private_key: Option<PathBuf>,
+    /// A file of authorities that vouch for the server, in PEM.
+    #[arg(long, requires = "iot_endpoint")]
+    pub(crate) iot_ca: Option<PathBuf>,
+    /// The thing's name.
+    #[arg(long, requires = "iot_endpoint")]
+    pub(crate) iot_thing_name: Option<String>,
+    /// How long a fetch may take, in seconds.
+    #[arg(long)]
+    pub(crate) timeout: Option<u64>,
+
+    /// The role to assume.
+    #[arg(long)]
+    pub(crate) role_arn: Option<String>,
+    /// The name of the role's session.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) role_session_name: Option<String>,
+    /// How long a set lives, in seconds.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) duration_seconds: Option<u64>,
+    /// The external id; better in the configuration file, since others see the command line.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) external_id: Option<String>,
+    /// A session policy, in JSON.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) policy: Option<String>,
+    /// A managed policy for the session.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) policy_arn: Vec<String>,
+    /// A session tag, KEY=VALUE.
+    #[arg(long, requires = "role_arn", value_parser = pair)]
+    pub(crate) tag: Vec<(String, String)>,
+    /// The key of a tag that later roles keep.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) transitive_tag_key: Vec<String>,
+    /// Who is behind the session.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) source_identity: Option<String>,
+    /// A context assertion, PROVIDER_ARN=ASSERTION.
+    #[arg(long, requires = "role_arn", value_parser = pair)]
+    pub(crate) provided_context: Vec<(String, String)>,
+    /// The serial number of the device whose code the role needs.
+    #[arg(long, requires = "mfa_command")]
+    pub(crate) mfa_serial: Option<String>,
+    /// The program that prints the device's code.
+    #[arg(long, requires_all = ["role_arn", "mfa_serial"])]
+    pub(crate) mfa_command: Option<String>,
+    /// An argument of that program.
+    #[arg(long, requires = "mfa_command", allow_hyphen_values = true)]
+    pub(crate) mfa_command_arg: Vec<String>,
+    /// The Region whose STS is asked.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) sts_region: Option<String>,
+    /// The address of STS.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) sts_endpoint_url: Option<String>,
+    /// How long connecting to STS may take, in seconds.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) connect_timeout: Option<u64>,
+    /// How long STS may take to begin its answer, in seconds.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) read_timeout: Option<u64>,
+    /// How often STS is asked within one fetch.
+    #[arg(long, requires = "role_arn")]
+    pub(crate) max_attempts: Option<u32>,
+}
+
+/// `KEY=VALUE`; a wrong one may be secret, so it is not shown.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads the command line, and the configuration file that it names.
+pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, ExitCode> {
+    let cli = Cli::try_parse_from(&argv).map_err(|error| refuse(&error))?;
+    let (verb, config) = match &cli.command {
+        Command::Exec(exec) => ("exec", &exec.session.config),
+        Command::Serve(serve) => ("serve", &serve.session.config),
+        _ => return Ok(cli),
+    };
+    let Some(path) = config else { return Ok(cli) };
+    let written = config::arguments(path).map_err(|failure| failure.report())?;
+    let place = argv.iter().position(|word| word == verb).map_or(argv.len(), |place| place + 1);
+    let mut all = argv;
+    all.splice(place..place, written);
+    Cli::try_parse_from(&all).map_err(|error| {
+        eprintln!("shmcreds: with the options of {}:", path.display());
+        refuse(&error)
+    })
+}
+
+fn refuse(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match error.use_stderr() || printed.is_err() {
+        true => ExitCode::from(USAGE),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+impl Session {
+    pub(crate) fn is_eager(&self) -> bool {
+        !self.deferred
+    }
+}
+
+impl Exec {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.sealed && self.session.deferred {
+            let text = "--sealed goes with --eager only: nobody but its refresher can write";
+            return Err(Failure::new(USAGE, text));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,52 @@
+//! How the program fails: one line for people, and an exit code of `sysexits.h` for programs.
+
+use std::{io, process::ExitCode};
+
+use shmcreds::{Error, ErrorKind};
+
+pub(crate) const USAGE: u8 = 64;
+pub(crate) const DATA: u8 = 65;
+pub(crate) const NO_INPUT: u8 = 66;
+pub(crate) const UNAVAILABLE: u8 = 69;
+pub(crate) const SYSTEM: u8 = 71;
+pub(crate) const CANNOT_CREATE: u8 = 73;
+pub(crate) const NO_PERMISSION: u8 = 77;
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
+        Failure { code, text: text.into() }
+    }
+
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("shmcreds: {}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        use ErrorKind as Kind;
+        let code = match error.kind() {
+            Kind::InvalidInput => USAGE,
+            Kind::InUse => CANNOT_CREATE,
+            Kind::ForeignOwner | Kind::InsecureMode | Kind::NotAFile => NO_PERMISSION,
+            Kind::TooSmall | Kind::Uninitialized | Kind::WrongMagic => DATA,
+            Kind::WrongVersion | Kind::BadChecksum | Kind::WrongSource => DATA,
+            Kind::System | Kind::NoSpace | Kind::Unsupported | Kind::Multithreaded => SYSTEM,
+            _ => UNAVAILABLE,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::new(SYSTEM, error.to_string())
+    }
+}

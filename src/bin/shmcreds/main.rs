@@ -1,0 +1,84 @@
+//! The command line: unmodified programs in any language share one set of temporary AWS credentials.
+#![deny(unsafe_code)]
+
+mod arguments;
+mod config;
+mod endpoint;
+mod exec;
+mod failure;
+mod metrics;
+mod protocol;
+mod serve;
+mod session;
+mod sources;
+mod status;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::CommandFactory;
+use shmcreds::SharedSession;
+
+use arguments::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match arguments::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    session::log(cli.verbose, cli.log_json);
+    run(cli.command).unwrap_or_else(|failure| failure.report())
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Exec(options) => exec::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Credentials { name } => {
+            let credentials = SharedSession::attach(&name)?.credentials()?;
+            print(&protocol::process_answer(&credentials)?)
+        }
+        Command::Status { name, json } => status::run(name.as_deref(), json),
+        Command::Refresh { name } => {
+            let session = SharedSession::attach(&name)?;
+            session.refresh()?;
+            print(&format!("generation {}", session.status()?.generation()))
+        }
+        Command::List => {
+            let names = SharedSession::list().into_iter().map(|name| name + "\n");
+            write(&names.collect::<String>())
+        }
+        Command::Remove { name } => {
+            SharedSession::remove(&name)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Metrics { name } => {
+            write(&metrics::text(&SharedSession::attach(&name)?.status()?, None)?)
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "shmcreds", &mut text);
+            write(&String::from_utf8_lossy(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            write(&String::from_utf8_lossy(&text))
+        }
+    }
+}
+
+fn print(line: &str) -> Result<ExitCode, Failure> {
+    write(&format!("{line}\n"))
+}
+
+/// Whoever reads may have seen enough: a closed pipe is no failure.
+fn write(text: &str) -> Result<ExitCode, Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,92 @@
+//! The session that `exec` and `serve` keep.
+
+use std::{
+    sync::mpsc::Sender,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use aws_credential_types::provider::ProvideCredentials;
+use shmcreds::{Refresh, SharedSession, Stop};
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    arguments,
+    failure::{Failure, UNAVAILABLE},
+    sources,
+};
+
+/// botocore refreshes on every read what is valid for less than 15 minutes; the window is shortened by up
+/// to a tenth, and never opens in the first half of a set's life.
+const ADVISORY: Duration = Duration::from_secs(20 * 60);
+const MANDATORY: Duration = Duration::from_secs(60);
+
+/// What a main thread waits for.
+pub(crate) enum Event {
+    Signal(i32),
+    First(Result<(), Failure>),
+    Endpoint(std::io::Error),
+}
+
+pub(crate) fn log(verbose: u8, json: bool) {
+    let level = [LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG];
+    let level = level[usize::from(verbose).min(2)];
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match json {
+        true => log.json().init(),
+        false => log.init(),
+    }
+}
+
+/// Makes the session; the process has one thread.
+pub(crate) fn create(
+    name: &str,
+    options: &arguments::Session,
+    sealed: bool,
+) -> Result<SharedSession, Failure> {
+    let builder = SharedSession::builder(name)
+        .source(sources::build(&options.source)?)
+        .windows(ADVISORY, MANDATORY)
+        .deadline(Duration::from_secs(options.deadline));
+    let builder = match sealed {
+        true => builder.refresh(Refresh::Eager).sealed(),
+        // An eager session is refreshed by a thread of this process.
+        false => builder,
+    };
+    Ok(builder.create()?)
+}
+
+/// Waits for the first set, and tells of it.
+pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
+    let first = session.provide_credentials().await.map(drop).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        Failure::new(UNAVAILABLE, cause.unwrap_or_else(|| error.to_string()))
+    });
+    // Nobody listens any more when a signal came first.
+    let _ = events.send(Event::First(first));
+}
+
+/// A thread that refreshes the session in time.
+pub(crate) struct Refresher {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Refresher {
+    pub(crate) fn start(session: &SharedSession) -> Self {
+        let stop = session.stop_handle();
+        let (session, until) = (session.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            if let Err(error) = session.run_refresher(&until) {
+                tracing::error!(%error, "nobody refreshes in time any more; whoever asks, does");
+            }
+        });
+        Refresher { stop, thread }
+    }
+
+    /// Ends the thread, and with it its use of the session.
+    pub(crate) fn end(self) {
+        self.stop.stop();
+        let _ = self.thread.join();
+    }
+}

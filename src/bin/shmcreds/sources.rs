@@ -1,0 +1,118 @@
+//! The source that the options describe.
+
+use std::{sync::Arc, time::Duration};
+
+use shmcreds::{AssumeRole, IotCore, Pem, Process, Provider};
+
+use crate::{
+    arguments::Source,
+    failure::{Failure, USAGE},
+};
+
+/// The role, with whatever signs in for it; or that alone.
+pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, Failure> {
+    let source = match &options.role_arn {
+        Some(role_arn) => match plain(options) {
+            Some(base) => Arc::new(role(role_arn, options).base_source(base)),
+            None => Arc::new(role(role_arn, options)),
+        },
+        None => plain(options).unwrap_or_else(|| provider(Provider::default_chain(), options)),
+    };
+    source.validate().map_err(|problem| Failure::new(USAGE, problem))?;
+    Ok(source)
+}
+
+fn provider(provider: Provider, options: &Source) -> Arc<dyn shmcreds::Source> {
+    match seconds(options.timeout) {
+        Some(timeout) => Arc::new(provider.timeout(timeout)),
+        None => Arc::new(provider),
+    }
+}
+
+fn seconds(number: Option<u64>) -> Option<Duration> {
+    number.map(Duration::from_secs)
+}
+
+/// The one source that is not a role.
+fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
+    let found = if let Some(profile) = &options.profile {
+        Provider::profile(profile)
+    } else if options.default_chain {
+        Provider::default_chain()
+    } else if options.web_identity {
+        Provider::web_identity()
+    } else if options.container {
+        Provider::container()
+    } else if options.imds {
+        Provider::imds()
+    } else if let Some(start_url) = &options.sso_start_url {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let (region, account) = (text(&options.sso_region), text(&options.sso_account_id));
+        Provider::sso(start_url, region, account, text(&options.sso_role_name))
+    } else if let Some(program) = &options.process {
+        let process = Process::new([program].into_iter().chain(&options.process_arg));
+        return Some(match seconds(options.timeout) {
+            Some(timeout) => Arc::new(process.timeout(timeout)),
+            None => Arc::new(process),
+        });
+    } else {
+        return options.iot_endpoint.as_ref().map(|endpoint| Arc::new(iot(endpoint, options)) as _);
+    };
+    Some(provider(found, options))
+}
+
+fn iot(endpoint: &str, options: &Source) -> IotCore {
+    let file =
+        |path: &Option<std::path::PathBuf>| Pem::file(path.as_deref().unwrap_or("".as_ref()));
+    let alias = options.iot_role_alias.clone().unwrap_or_default();
+    let (certificate, key) = (file(&options.iot_certificate), file(&options.iot_private_key));
+    let mut iot = IotCore::new(endpoint, alias, certificate, key);
+    if let Some(ca) = &options.iot_ca {
+        iot = iot.ca(Pem::file(ca));
+    }
+    if let Some(thing) = &options.iot_thing_name {
+        iot = iot.thing_name(thing);
+    }
+    match seconds(options.timeout) {
+        Some(timeout) => iot.timeout(timeout),
+        None => iot,
+    }
+}
+
+/// Hands an option on to the builder, if it was given.
+fn with<T>(
+    role: AssumeRole,
+    value: Option<T>,
+    set: impl FnOnce(AssumeRole, T) -> AssumeRole,
+) -> AssumeRole {
+    match value {
+        Some(value) => set(role, value),
+        None => role,
+    }
+}
+
+fn role(role_arn: &str, options: &Source) -> AssumeRole {
+    let mut role = AssumeRole::new(role_arn);
+    role = with(role, options.role_session_name.as_ref(), AssumeRole::session_name);
+    role = with(role, seconds(options.duration_seconds), AssumeRole::duration);
+    role = with(role, options.external_id.as_ref(), AssumeRole::external_id);
+    role = with(role, options.policy.as_ref(), AssumeRole::policy);
+    role = options.policy_arn.iter().fold(role, AssumeRole::policy_arn);
+    role = options.tag.iter().fold(role, |role, (key, value)| role.tag(key, value));
+    role = options.transitive_tag_key.iter().fold(role, AssumeRole::transitive_tag_key);
+    role = with(role, options.source_identity.as_ref(), AssumeRole::source_identity);
+    role = options
+        .provided_context
+        .iter()
+        .fold(role, |role, (provider, assertion)| role.provided_context(provider, assertion));
+    role = with(role, options.sts_region.as_ref(), AssumeRole::region);
+    role = with(role, options.sts_endpoint_url.as_ref(), AssumeRole::endpoint_url);
+    role = with(role, seconds(options.connect_timeout), AssumeRole::connect_timeout);
+    role = with(role, seconds(options.read_timeout), AssumeRole::read_timeout);
+    role = with(role, seconds(options.timeout), AssumeRole::operation_timeout);
+    role = with(role, options.max_attempts, AssumeRole::max_attempts);
+    let serial = options.mfa_serial.as_ref();
+    with(role, options.mfa_command.as_ref().zip(serial), |role, (program, serial)| {
+        role.mfa_command(serial, [program].into_iter().chain(&options.mfa_command_arg))
+    })
+}

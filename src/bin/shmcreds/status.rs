@@ -1,0 +1,173 @@
+//! How sessions are, for people and for programs.
+
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
+
+use serde_json::{Value, json};
+use shmcreds::{ErrorKind, SharedSession, State, Status};
+
+use crate::failure::Failure;
+
+const ABSENT: u8 = 3;
+/// A damaged one is as good as an empty one.
+const UNREADABLE: u8 = 2;
+
+pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+    let names = name.map_or_else(SharedSession::list, |name| vec![name.to_owned()]);
+    let mut code = 0;
+    let mut all = Vec::new();
+    for name in names {
+        match SharedSession::attach(&name).and_then(|session| session.status()) {
+            Ok(status) => {
+                code = code.max(severity(&status));
+                all.push((name, status));
+            }
+            Err(error) => {
+                eprintln!("shmcreds: {error}");
+                code =
+                    code.max(if error.kind() == ErrorKind::Absent { ABSENT } else { UNREADABLE });
+            }
+        }
+    }
+    let text = match (json, name) {
+        (true, Some(_)) => {
+            all.first().map_or(String::new(), |(n, s)| format!("{}\n", object(n, s)))
+        }
+        (true, None) => format!("{}\n", Value::from_iter(all.iter().map(|(n, s)| object(n, s)))),
+        (false, _) if all.is_empty() => String::new(),
+        (false, _) => table(&all),
+    };
+    crate::write(&text)?;
+    Ok(ExitCode::from(code))
+}
+
+/// The exit code: 0 fresh, 1 degraded, 2 expired or empty.
+fn severity(status: &Status) -> u8 {
+    let hangs = status.refresher().is_some_and(|refresher| !refresher.is_alive());
+    match status.state() {
+        State::Expired | State::Empty => 2,
+        State::Mandatory => 1,
+        _ => u8::from(hangs || status.last_failure().is_some()),
+    }
+}
+
+fn object(name: &str, status: &Status) -> Value {
+    let failure = status.last_failure().map(|last| {
+        json!({
+            "class": last.failure().class().as_str(),
+            "code": last.failure().code(),
+            "request_id": last.failure().request_id(),
+            "message": last.failure().message(),
+            "in_a_row": last.in_a_row(),
+            "next_attempt_in_seconds": last.next_attempt_in().as_secs_f64(),
+        })
+    });
+    let refresher = status.refresher().map(|refresher| {
+        json!({
+            "pid": refresher.pid(),
+            "alive": refresher.is_alive(),
+            "elected_for_seconds": refresher.elected_for().as_secs_f64(),
+        })
+    });
+    let classes =
+        status.failed_by_class().map(|(class, count)| (class.as_str().into(), count.into()));
+    json!({
+        "name": name,
+        "source": status.source(),
+        "state": status.state().as_str(),
+        "generation": status.generation(),
+        "access_key_tail": status.access_key_tail(),
+        "expires_in_seconds": status.expires_in().as_secs_f64(),
+        "refresh_in_seconds": status.refresh_in().as_secs_f64(),
+        "refresher": refresher,
+        "source_calls": status.source_calls(),
+        "published": status.published(),
+        "failed": status.failed(),
+        "failed_by_class": Value::Object(classes.collect()),
+        "takeovers": status.takeovers(),
+        "invalidations": status.invalidations(),
+        "last_failure": failure,
+    })
+}
+
+/// One line for each session, under a heading; in colour on a terminal.
+fn table(all: &[(String, Status)]) -> String {
+    let colour = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let heading =
+        ["NAME", "STATE", "GEN", "KEY", "EXPIRES IN", "REFRESH IN", "REFRESHER", "CALLS", "FAILED"];
+    let mut rows = vec![heading.map(str::to_owned)];
+    rows.extend(all.iter().map(|(name, status)| cells(name, status)));
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let padded = format!("{cell:width$}  ");
+            let paint = colour && number > 0 && column == 1;
+            line += &if paint { painted(&padded, &all[number - 1].1) } else { padded };
+        }
+        text += line.trim_end();
+        text.push('\n');
+        if let Some(last) = number.checked_sub(1).and_then(|n| all[n].1.last_failure()) {
+            let next = short(last.next_attempt_in());
+            text += &format!(
+                "  last failure ({}): {}; next attempt in {next}\n",
+                last.failure().class(),
+                last.failure()
+            );
+        }
+    }
+    text
+}
+
+fn painted(text: &str, status: &Status) -> String {
+    let colour = match severity(status) {
+        0 => 32,
+        1 => 33,
+        _ => 31,
+    };
+    format!("\x1b[{colour}m{text}\x1b[0m")
+}
+
+fn cells(name: &str, status: &Status) -> [String; 9] {
+    let refresher = status.refresher().map_or("none".to_owned(), |refresher| {
+        format!("{}{}", refresher.pid(), if refresher.is_alive() { "" } else { " (dead)" })
+    });
+    [
+        name.to_owned(),
+        status.state().as_str().to_owned(),
+        status.generation().to_string(),
+        status.access_key_tail().map_or("-".to_owned(), |tail| format!("…{tail}")),
+        short(status.expires_in()),
+        short(status.refresh_in()),
+        refresher,
+        status.source_calls().to_string(),
+        status.failed().to_string(),
+    ]
+}
+
+/// `59m 59s`
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m {seconds}s"),
+        _ => format!("{hours}h {minutes}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3599, "59m 59s"), (43_200, "12h 0m")];
+        for (seconds, text) in cases {
+            assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+}
