@@ -403,8 +403,10 @@ fn sessions_are_listed_and_a_live_one_is_not_removed() {
     let error = SharedSession::remove(&name).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InUse, "remove"));
     session.credentials().unwrap();
-    drop(session);
+    session.unlink();
+    session.credentials().unwrap();
     assert!(!SharedSession::list().contains(&name));
+    drop(session);
     assert_eq!(SharedSession::remove(&name).unwrap_err().kind(), ErrorKind::Absent);
     std::fs::write(support::segment(&name), "left").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);

@@ -244,6 +244,13 @@ impl SharedSession {
         registry::remove(name).map_err(|fault| fault.during("remove", name))
     }
 
+    /// Removes the session's name, in the process that created it: nobody can attach by it any more, and who
+    /// has the session keeps it. Happens by itself when the creator's last handle is dropped; a process
+    /// that ends with handles in other threads calls it before.
+    pub fn unlink(&self) {
+        self.inner.home.unlink();
+    }
+
     /// How the session is. Cheap, takes no lock and disturbs nobody.
     ///
     /// # Errors

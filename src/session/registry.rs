@@ -37,6 +37,13 @@ pub(super) struct Home {
 }
 
 impl Home {
+    /// Removes the session's name. A forked child inherits the value and not the task.
+    pub(super) fn unlink(&self) {
+        if self.is_creator() {
+            segment::remove(&self.name, self.desk.locks().inode());
+        }
+    }
+
     /// Whether this process made the session: it is the one that may want to fork.
     pub(super) fn is_creator(&self) -> bool {
         self.creator == process::id()
@@ -53,10 +60,7 @@ impl Drop for Home {
         if let Some(resident) = self.resident.get_mut().ok().and_then(Option::take) {
             resident.stop();
         }
-        // A forked child inherits the value and not the task.
-        if self.is_creator() {
-            segment::remove(&self.name, self.desk.locks().inode());
-        }
+        self.unlink();
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, mpsc::Sender},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -78,8 +78,8 @@ impl Endpoint {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// Serves in a thread of its own, which fetches the first set, too.
-    pub(crate) fn serve(self, session: SharedSession, events: Sender<Event>) -> io::Result<Server> {
+    /// Serves in a thread of its own, which fetches the first set, too, as long as the process lives.
+    pub(crate) fn serve(self, session: SharedSession, events: Sender<Event>) -> io::Result<()> {
         let connections = allow_descriptors();
         self.listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -90,34 +90,14 @@ impl Endpoint {
             port: self.address.port(),
             latency: Histogram::new(exponential_buckets(0.000_01, 4.0, 8)),
         });
-        let end = Arc::new(Notify::new());
-        let told = Arc::clone(&end);
         let serve = async move {
             let first = session::fetch_first(&service.session, &events);
             let accept = accept(self.listener, Arc::clone(&service), connections);
-            let both = async { tokio::join!(first, accept).1 };
-            tokio::select! {
-                Err(error) = both => drop(events.send(Event::Endpoint(error))),
-                () = told.notified() => {}
-            }
+            let ((), Err(error)) = tokio::join!(first, accept);
+            let _ = events.send(Event::Endpoint(error));
         };
         let thread = thread::Builder::new().name("endpoint".into());
-        let thread = thread.spawn(move || runtime.block_on(serve))?;
-        Ok(Server { end, thread })
-    }
-}
-
-/// A thread that serves.
-pub(crate) struct Server {
-    end: Arc<Notify>,
-    thread: JoinHandle<()>,
-}
-
-impl Server {
-    /// Ends the thread, its connections, and its use of the session.
-    pub(crate) fn end(self) {
-        self.end.notify_one();
-        let _ = self.thread.join();
+        thread.spawn(move || runtime.block_on(serve)).map(drop)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     arguments::Exec,
     endpoint::Endpoint,
     failure::Failure,
-    session::{self, Event, Refresher},
+    session::{self, Event},
 };
 
 /// What CMD is told, too.
@@ -73,19 +73,17 @@ pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     let (sender, events) = channel();
     let child = Arc::new(AtomicI32::new(0));
     forward_signals(&child, sender.clone())?;
-    let server = endpoint.serve(session.clone(), sender)?;
-    let refreshes = options.session.is_eager() && !options.sealed;
-    let refresher = refreshes.then(|| Refresher::start(&session));
+    endpoint.serve(session.clone(), sender)?;
+    if options.session.is_eager() && !options.sealed {
+        session::keep_fresh(&session);
+    }
     let code = match first_set(&events) {
         Ok(None) => supervise(command, &child),
         Ok(Some(signal)) => Ok(ExitCode::from(128 + signal)),
         Err(failure) => Err(failure),
     };
-    // With its last user the session goes.
-    if let Some(refresher) = refresher {
-        refresher.end();
-    }
-    server.end();
+    // The threads end with the process, in the middle of a fetch, too.
+    session.unlink();
     code
 }
 

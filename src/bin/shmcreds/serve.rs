@@ -13,7 +13,7 @@ use crate::{
     arguments::Serve,
     endpoint::Endpoint,
     failure::Failure,
-    session::{self, Event, Refresher},
+    session::{self, Event},
 };
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
@@ -25,8 +25,10 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
     }
     let (sender, events) = channel();
     println!("{}", endpoint.url());
-    let server = endpoint.serve(session.clone(), sender.clone())?;
-    let refresher = options.session.is_eager().then(|| Refresher::start(&session));
+    endpoint.serve(session.clone(), sender.clone())?;
+    if options.session.is_eager() {
+        session::keep_fresh(&session);
+    }
     thread::spawn(move || {
         for signal in signals.forever() {
             let _ = sender.send(Event::Signal(signal));
@@ -50,10 +52,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
         break;
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    if let Some(refresher) = refresher {
-        refresher.end();
-    }
-    server.end();
+    session.unlink();
     if let Some(path) = &options.token_file {
         // Somebody may have removed it.
         let _ = fs::remove_file(path);

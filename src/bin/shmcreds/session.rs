@@ -1,13 +1,9 @@
 //! The session that `exec` and `serve` keep.
 
-use std::{
-    sync::mpsc::Sender,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{sync::mpsc::Sender, thread, time::Duration};
 
 use aws_credential_types::provider::ProvideCredentials;
-use shmcreds::{Refresh, SharedSession, Stop};
+use shmcreds::{Refresh, SharedSession};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -66,27 +62,12 @@ pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>)
     let _ = events.send(Event::First(first));
 }
 
-/// A thread that refreshes the session in time.
-pub(crate) struct Refresher {
-    stop: Stop,
-    thread: JoinHandle<()>,
-}
-
-impl Refresher {
-    pub(crate) fn start(session: &SharedSession) -> Self {
-        let stop = session.stop_handle();
-        let (session, until) = (session.clone(), stop.clone());
-        let thread = thread::spawn(move || {
-            if let Err(error) = session.run_refresher(&until) {
-                tracing::error!(%error, "nobody refreshes in time any more; whoever asks, does");
-            }
-        });
-        Refresher { stop, thread }
-    }
-
-    /// Ends the thread, and with it its use of the session.
-    pub(crate) fn end(self) {
-        self.stop.stop();
-        let _ = self.thread.join();
-    }
+/// Refreshes the session in time, in a thread of its own, as long as the process lives.
+pub(crate) fn keep_fresh(session: &SharedSession) {
+    let session = session.clone();
+    thread::spawn(move || {
+        if let Err(error) = session.run_refresher(&session.stop_handle()) {
+            tracing::error!(%error, "nobody refreshes in time any more; whoever asks, does");
+        }
+    });
 }
