@@ -4,61 +4,20 @@ upload, and every input of AssumeRole arrives as it was given.
 usage: behind_moto.py MOTO_SERVER EXAMPLES
 """
 
-import base64
 import json
 import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 import urllib.error
 import urllib.parse
-import urllib.request
 
 import boto3
 
-LIMIT = 60  # seconds that nothing here takes, on however busy a machine
-ROLE = "arn:aws:iam::123456789012:role/app"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(what, event):
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        result = event()
-        if result:
-            return result
-        time.sleep(0.02)
-    sys.exit(f"{what}: not within {LIMIT} s")
-
-
-def answers(url):
-    try:
-        return urllib.request.urlopen(url, timeout=5).status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def post(url):
-    request = urllib.request.Request(url, data=b"", method="POST")
-    with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-        return answer.read()
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=LIMIT) as answer:
-        return answer.read()
-
+from moto_aws import LIMIT, ROLE, Moto, get
 
 def lines_of(process):
     """The lines of the process's output, as they come."""
@@ -102,21 +61,8 @@ def check(server_url, aws):
         assert error.code == 400, error
 
 
-def recorded(aws, action):
-    """Runs the action; gives the forms that moto was sent meanwhile."""
-    for command in ("reset-recording", "start-recording"):
-        post(f"{aws}/moto-api/recorder/{command}")
-    action()
-    post(f"{aws}/moto-api/recorder/stop-recording")
-    for line in get(f"{aws}/moto-api/recorder/download-recording").splitlines():
-        request = json.loads(line)
-        body = request["body"]
-        body = base64.b64decode(body).decode() if request.get("body_encoded") else body
-        yield dict(urllib.parse.parse_qsl(body, keep_blank_values=True))
-
-
-def check_inputs(every_input, aws):
-    forms = recorded(aws, lambda: subprocess.run([every_input], check=True, timeout=LIMIT))
+def check_inputs(every_input, moto):
+    forms = moto.recorded(lambda: subprocess.run([every_input], check=True, timeout=LIMIT))
     [sent] = [form for form in forms if form.get("Action") == "AssumeRole"]
     expected = {
         "Action": "AssumeRole",
@@ -154,43 +100,37 @@ def check_threads(threads, aws):
 
 def main():
     moto_server, examples = sys.argv[1:]
-    port = free_port()
-    aws = f"http://127.0.0.1:{port}"
-    os.environ.update(
-        AWS_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
-        AWS_SECRET_ACCESS_KEY="any",
-        AWS_REGION="us-east-1",
-        AWS_DEFAULT_REGION="us-east-1",
-        AWS_ENDPOINT_URL_STS=aws,
-        AWS_ENDPOINT_URL_S3=aws,
-        AWS_EC2_METADATA_DISABLED="true",
-    )
-    folder = tempfile.TemporaryDirectory()
-    os.environ["MOTO_RECORDER_FILEPATH"] = f"{folder.name}/recording"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    moto = subprocess.Popen([moto_server, "-H", "127.0.0.1", "-p", str(port)], **quiet)
     server = None
-    try:
-        until("moto answers", lambda: answers(f"{aws}/moto-api/"))
-        check_inputs(f"{examples}/every_input", aws)
+    with Moto(moto_server) as moto:
+        aws = moto.url
+        os.environ.update(
+            AWS_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
+            AWS_SECRET_ACCESS_KEY="any",
+            AWS_REGION="us-east-1",
+            AWS_DEFAULT_REGION="us-east-1",
+            AWS_ENDPOINT_URL_STS=aws,
+            AWS_ENDPOINT_URL_S3=aws,
+            AWS_EC2_METADATA_DISABLED="true",
+        )
+        check_inputs(f"{examples}/every_input", moto)
         check_threads(f"{examples}/threads", aws)
         command = [f"{examples}/prefork_server", "--listen", "127.0.0.1:0", "--role-arn", ROLE]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        lines = lines_of(server)
-        listening = None
-        while listening is None:
-            listening = re.search(r"listening on (http://\S+)", lines.get(timeout=LIMIT))
-        check(listening[1], aws)
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(LIMIT) == 0, server.returncode
-        left = [name for name in os.listdir("/dev/shm") if f"prefork-{server.pid}" in name]
-        assert not left, left
-        print("ended by SIGTERM, nothing left behind")
-    finally:
-        for process in (server, moto):
-            if process and process.poll() is None:
-                process.kill()
-                process.wait()
+        try:
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            lines = lines_of(server)
+            listening = None
+            while listening is None:
+                listening = re.search(r"listening on (http://\S+)", lines.get(timeout=LIMIT))
+            check(listening[1], aws)
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(LIMIT) == 0, server.returncode
+            left = [name for name in os.listdir("/dev/shm") if f"prefork-{server.pid}" in name]
+            assert not left, left
+            print("ended by SIGTERM, nothing left behind")
+        finally:
+            if server and server.poll() is None:
+                server.kill()
+                server.wait()
 
 
 main()

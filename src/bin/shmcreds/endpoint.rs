@@ -24,11 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shmcreds::SharedSession;
 use subtle::ConstantTimeEq;
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    sync::{Notify, Semaphore},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
 use crate::{
     failure::{Failure, USAGE},

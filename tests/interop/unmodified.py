@@ -1,0 +1,153 @@
+"""Programs that know nothing of shmcreds, eight processes each, beside and under it: moto plays AWS and counts
+the calls of AssumeRole.
+
+usage: unmodified.py VENV SHMCREDS LIST_BUCKETS NODE_FOLDER
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from moto_aws import LIMIT, ROLE, Moto, free_port, get, until
+
+WORKERS = 8
+HERE = pathlib.Path(__file__).parent / "clients"
+
+
+def lines(process):
+    out, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, process.returncode
+    return out.split()
+
+
+def gunicorn(run, venv):
+    """Asks until every worker has answered."""
+    port = free_port()
+    command = [f"{venv}/bin/gunicorn", "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}"]
+    command += ["--chdir", str(HERE), "--log-level", "error", "wsgi:app"]
+    process = run(command)
+    keys = {}
+
+    def asked():
+        assert process.poll() is None, process.returncode
+        try:
+            answer = json.loads(get(f"http://127.0.0.1:{port}/"))
+        except OSError:
+            return False
+        keys[answer["pid"]] = answer["key"]
+        return len(keys) == WORKERS
+
+    try:
+        until("every worker of gunicorn answers", asked)
+    finally:
+        process.terminate()
+        process.wait(LIMIT)
+    assert process.returncode == 0, process.returncode
+    return list(keys.values())
+
+
+def node(run, folder):
+    return lines(run(["node", f"{folder}/cluster.js"]))
+
+
+def eight(run, command):
+    """Eight at once, by a shell, so that they have one parent."""
+    script = " & ".join([" ".join(command)] * WORKERS) + " & wait"
+    return lines(run(["/bin/sh", "-c", script]))
+
+
+def main():
+    venv, shmcreds, list_buckets, node_folder = sys.argv[1:]
+    with Moto(f"{venv}/bin/moto_server") as moto, tempfile.TemporaryDirectory() as home:
+        cli = [f"{venv}/bin/python", str(HERE / "aws_cli.py"), f"{venv}/bin/aws"]
+        clients = {
+            "boto3 in gunicorn": lambda run: gunicorn(run, venv),
+            "AWS SDK for JavaScript, Node cluster": lambda run: node(run, node_folder),
+            "AWS SDK for Rust": lambda run: eight(run, [list_buckets]),
+            "AWS CLI": lambda run: eight(run, cli),
+        }
+        plain = plain_environment(home, moto.url)
+        keys = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "any"}
+        rows = []
+        for what, client in clients.items():
+            alone = counted(moto, client, plain | {"AWS_PROFILE": "app"}, [])
+            under = [shmcreds, "exec", "--role-arn", ROLE, "--"]
+            endpoint = counted(moto, client, plain | keys, under)
+            process = with_process(moto, client, plain, keys, shmcreds, home)
+            rows.append((what, alone, endpoint, process))
+        print(f"| {WORKERS} processes | alone | `shmcreds exec` | `credential_process` |")
+        print("| --- | --- | --- | --- |")
+        for what, alone, endpoint, process in rows:
+            print(f"| {what} | {alone[0]} | {endpoint[0]} | {process[0]} |")
+            # The AWS CLI keeps a set in a file, which processes that start later find.
+            least = 1 if what == "AWS CLI" else WORKERS
+            assert least <= alone[0] <= WORKERS, f"{what}, alone: {alone}"
+            assert endpoint == (1, 1), f"{what}, under shmcreds exec: {endpoint}"
+            assert process == (1, 1), f"{what}, by credential_process: {process}"
+
+
+def plain_environment(home, url):
+    """A machine with a profile whose role every process assumes for itself."""
+    config = pathlib.Path(home) / "config"
+    config.write_text(
+        f"[profile app]\nrole_arn = {ROLE}\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = any\n"
+    )
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    return kept | {
+        "HOME": home,
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_STS": url,
+        "AWS_ENDPOINT_URL_S3": url,
+        "NODE_NO_WARNINGS": "1",
+    }
+
+
+def counted(moto, client, environment, prefix):
+    """How many calls of AssumeRole the client's processes made, and how many keys they use."""
+
+    def run(command):
+        return subprocess.Popen(
+            [*prefix, *command], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    used = []
+    forms = moto.recorded(lambda: used.extend(client(run)))
+    assert len(used) == WORKERS, used
+    assert all(key.startswith("ASIA") for key in used), used
+    return sum(form.get("Action") == "AssumeRole" for form in forms), len(set(used))
+
+
+def with_process(moto, client, plain, keys, shmcreds, home):
+    """The same by `credential_process`, beside a sidecar."""
+    config = pathlib.Path(home) / "process"
+    config.write_text(f"[default]\ncredential_process = {shmcreds} credentials interop-{os.getpid()}\n")
+    command = [shmcreds, "serve", "--name", f"interop-{os.getpid()}", "--role-arn", ROLE]
+
+    def both(run):
+        sidecar = subprocess.Popen(command, env=plain | keys, stdout=subprocess.PIPE, text=True)
+        try:
+            url = sidecar.stdout.readline().strip().rsplit("/", 1)[0]
+            until("the sidecar is ready", lambda: ready(url))
+            return client(run)
+        finally:
+            sidecar.terminate()
+            assert sidecar.wait(LIMIT) == 0
+
+    return counted(moto, both, plain | {"AWS_CONFIG_FILE": str(config)}, [])
+
+
+def ready(url):
+    try:
+        return get(f"{url}/ready") == b"ready\n"
+    except OSError:
+        return False
+
+
+main()
