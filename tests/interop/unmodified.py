@@ -87,6 +87,22 @@ def main():
             assert least <= alone[0] <= WORKERS, f"{what}, alone: {alone}"
             assert endpoint == (1, 1), f"{what}, under shmcreds exec: {endpoint}"
             assert process == (1, 1), f"{what}, by credential_process: {process}"
+        cold(moto, plain | {"AWS_PROFILE": "app"}, plain | keys, under, venv)
+
+
+def cold(moto, alone, shared, under, venv):
+    """64 workers of botocore that start at once."""
+    command = [f"{venv}/bin/python", str(HERE.parent / "cold.py")]
+    for what, environment, prefix in (("alone", alone, []), ("shmcreds exec", shared, under)):
+        answers = []
+
+        def run(prefix=prefix, environment=environment, answers=answers):
+            answer = subprocess.check_output([*prefix, *command], env=environment, timeout=LIMIT)
+            answers.append(json.loads(answer))
+
+        calls = sum(form.get("Action") == "AssumeRole" for form in moto.recorded(run))
+        print(f"64 workers of botocore, {what}: {calls} calls, {answers[0]}")
+        assert (calls, answers[0]["keys"]) == ((1, 1) if prefix else (64, 64)), (what, calls)
 
 
 def plain_environment(home, url):

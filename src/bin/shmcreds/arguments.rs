@@ -46,6 +46,9 @@ pub(crate) enum Command {
         /// Writes JSON.
         #[arg(long)]
         json: bool,
+        /// Shows it on the whole screen, until q is pressed.
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
     },
     /// Has the session's refresher fetch a new set, and waits for it.
     Refresh {

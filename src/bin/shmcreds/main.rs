@@ -12,6 +12,7 @@ mod serve;
 mod session;
 mod sources;
 mod status;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -41,7 +42,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let credentials = SharedSession::attach(&name)?.credentials()?;
             print(&protocol::process_answer(&credentials)?)
         }
-        Command::Status { name, json } => status::run(name.as_deref(), json),
+        Command::Status { name, watch: true, .. } => watch::run(name.as_deref()),
+        Command::Status { name, json, .. } => status::run(name.as_deref(), json),
         Command::Refresh { name } => {
             let session = SharedSession::attach(&name)?;
             session.refresh()?;

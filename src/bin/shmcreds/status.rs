@@ -41,7 +41,7 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
 }
 
 /// The exit code: 0 fresh, 1 degraded, 2 expired or empty.
-fn severity(status: &Status) -> u8 {
+pub(crate) fn severity(status: &Status) -> u8 {
     let hangs = status.refresher().is_some_and(|refresher| !refresher.is_alive());
     match status.state() {
         State::Expired | State::Empty => 2,
@@ -91,8 +91,7 @@ fn object(name: &str, status: &Status) -> Value {
 
 /// One line for each session, under a heading; in colour on a terminal.
 fn table(all: &[(String, Status)]) -> String {
-    let colour = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = std::io::stdout().is_terminal() && colour_is_wanted();
     let heading =
         ["NAME", "STATE", "GEN", "KEY", "EXPIRES IN", "REFRESH IN", "REFRESHER", "CALLS", "FAILED"];
     let mut rows = vec![heading.map(str::to_owned)];
@@ -122,6 +121,11 @@ fn table(all: &[(String, Status)]) -> String {
     text
 }
 
+/// `NO_COLOR` is honoured.
+pub(crate) fn colour_is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn painted(text: &str, status: &Status) -> String {
     let colour = match severity(status) {
         0 => 32,
@@ -149,7 +153,7 @@ fn cells(name: &str, status: &Status) -> [String; 9] {
 }
 
 /// `59m 59s`
-fn short(duration: Duration) -> String {
+pub(crate) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match (hours, minutes) {
