@@ -57,7 +57,7 @@ impl SharedSession {
     /// Those of [`SharedSession`], and STS's refusals under the same kinds.
     pub async fn identity(&self) -> Result<Identity, Error> {
         let inner = self.inner();
-        let credentials = match inner.quick().or_else(|| inner.at_once()) {
+        let credentials = match inner.at_once() {
             Some(credentials) => credentials,
             None => self.provide_credentials().await.map_err(|error| inner.unidentified(error))?,
         };
@@ -104,7 +104,7 @@ impl ProvideCredentials for FromSegment {
 
 /// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
 fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
-    match inner.quick().or_else(|| inner.at_once()) {
+    match inner.at_once() {
         Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
         None => future::ProvideCredentials::new(wait(inner)),
     }

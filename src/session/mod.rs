@@ -32,7 +32,7 @@ pub use status::{LastFailure, Refresher, State, Status};
 
 use self::{
     registry::Home,
-    snapshot::{Phase, Snapshot},
+    snapshot::{Current, Phase, Snapshot},
     wait::Need,
     waiters::Waiters,
 };
@@ -138,8 +138,12 @@ impl SharedSession {
     ///
     /// # Errors
     /// See [`SharedSession`].
+    #[inline]
     pub fn credentials(&self) -> Result<Credentials, Error> {
-        self.inner.quick().map_or_else(|| self.inner.credentials(), Ok)
+        match self.inner.quick() {
+            Some(current) => current.credentials(),
+            None => self.inner.credentials(),
+        }
     }
 
     /// A handle for one thread that lends the credentials: the fastest way to read them often.
@@ -286,13 +290,13 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The credentials, if that takes no looking around: the way of nearly all reads.
+    /// The set, if that takes no looking around: the way of nearly all reads.
     #[inline]
-    pub(crate) fn quick(&self) -> Option<Credentials> {
-        let snapshot = self.snapshot.load();
-        let snapshot = snapshot.as_ref()?;
+    pub(crate) fn quick(&self) -> Option<Current> {
+        let known = self.snapshot.load();
+        let snapshot = known.as_ref()?;
         let current = self.is_current(snapshot) && snapshot.is_verified(self.home.clock.tick());
-        current.then(|| snapshot.credentials.clone())
+        current.then_some(Current(known))
     }
 
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
@@ -319,7 +323,16 @@ impl Inner {
     }
 
     /// The credentials if no waiting is needed, although something may have to be started.
+    #[inline]
     pub(crate) fn at_once(&self) -> Option<Credentials> {
+        match self.quick() {
+            Some(current) => current.credentials().ok(),
+            None => self.looked_up(),
+        }
+    }
+
+    #[cold]
+    fn looked_up(&self) -> Option<Credentials> {
         self.without_waiting().ok()?.ok().map(|snapshot| snapshot.credentials.clone())
     }
 

@@ -1,15 +1,19 @@
 //! A process's own decoded copy of the newest set.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
+use arc_swap::Guard;
 use aws_credential_types::Credentials;
 
 use super::damaged;
 use crate::{
-    error::Fault,
+    error::{Error, Fault},
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         View,
@@ -32,7 +36,7 @@ pub(super) enum Phase {
 }
 
 /// One set. Its secrets are wiped when the SDK's `Credentials` are dropped.
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     pub(super) version: Version,
     pub(super) credentials: Credentials,
     pub(super) points: Points,
@@ -41,6 +45,21 @@ pub(super) struct Snapshot {
     verified: AtomicU64,
     /// Somebody waited for a better set, in vain.
     waited_for: AtomicBool,
+}
+
+/// A snapshot found current, borrowed from its session.
+pub(crate) struct Current(pub(super) Guard<Option<Arc<Snapshot>>>);
+
+impl Current {
+    /// The credentials as the caller answers: a call of its own, so that the clone is made in the place of
+    /// the answer. To move it there would cost as much again.
+    #[inline(never)]
+    pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
+        match &*self.0 {
+            Some(snapshot) => Ok(snapshot.credentials.clone()),
+            None => unreachable!("only a snapshot is current"),
+        }
+    }
 }
 
 impl Snapshot {
