@@ -9,7 +9,10 @@ mod requests;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +41,8 @@ const CREATION_LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Segment {
     pub(crate) header: Header,
     pub(crate) locked_in_ram: bool,
+    /// The process that mapped it: a forked child's inherited mapping is not locked in RAM.
+    process: u32,
     view: View,
     fd: OwnedFd,
     /// Of a secret segment: the memory apart that holds its sets.
@@ -107,8 +112,15 @@ impl Segment {
         Segment::checked(object::open(&name.segment())?, None)
     }
 
-    /// The same segment, checked and mapped once more: for a forked child, whose inherited mapping
-    /// is not locked in RAM.
+    /// The segment in this process: as it is mapped here already, or mapped once more in a forked child.
+    pub(crate) fn here(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
+        match self.process == std::process::id() {
+            true => Ok(Arc::clone(self)),
+            false => self.again().map(Arc::new),
+        }
+    }
+
+    /// The same segment, checked and mapped once more.
     pub(crate) fn again(&self) -> Result<Self, Fault> {
         let (fd, payload) = self.descriptors()?;
         Segment::inherited(fd, payload)
@@ -140,7 +152,8 @@ impl Segment {
         }
         let view = View::map(fd.as_fd(), payload.as_ref(), Access::Read)?;
         let locked_in_ram = view.control.lock_in_ram();
-        Ok(Segment { header, locked_in_ram, view, fd, payload, writer: None })
+        let process = std::process::id();
+        Ok(Segment { header, locked_in_ram, process, view, fd, payload, writer: None })
     }
 
     /// The segment as everyone sees it.

@@ -4,9 +4,13 @@
 //! after it; the lengths are 16 bits each in one word; the bytes of the fields follow one another,
 //! padded with zeros to a whole word.
 
-use std::ops::{Deref, DerefMut};
+use std::{iter, ops::Deref};
 
+use arrayvec::ArrayVec;
 use zeroize::Zeroize;
+
+use super::layout::SET_SLOT_WORDS;
+use crate::seqlock::Room;
 
 /// The longest field, in bytes: what the 16-bit lengths and the slots hold.
 pub(crate) const MAX_TOKEN: usize = 8192;
@@ -17,29 +21,33 @@ const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
 
-/// Words that hold secrets, wiped when dropped: a word at a time, where `Zeroizing<Vec<_>>` goes twice
-/// over the memory and byte by byte. Whoever fills them reserves the room first.
+/// The words of a record, which may be secret: wiped when dropped, and never moved to a larger room, which
+/// would leave a copy behind.
 #[derive(Default)]
-pub(crate) struct Words(Vec<u64>);
+pub(crate) struct Words(ArrayVec<u64, SET_SLOT_WORDS>);
 
 impl Deref for Words {
-    type Target = Vec<u64>;
+    type Target = [u64];
 
-    fn deref(&self) -> &Vec<u64> {
+    fn deref(&self) -> &[u64] {
         &self.0
     }
 }
 
-impl DerefMut for Words {
-    fn deref_mut(&mut self) -> &mut Vec<u64> {
-        &mut self.0
+impl Room for Words {
+    fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool {
+        self.0.as_mut_slice().zeroize();
+        self.0.clear();
+        let fits = words.len() <= self.0.capacity();
+        if fits {
+            self.0.extend(words);
+        }
+        fits
     }
 }
 
 impl Drop for Words {
     fn drop(&mut self) {
-        // Beyond the length may be what a longer record left there.
-        self.0.resize(self.0.capacity(), 0);
         self.0.as_mut_slice().zeroize();
     }
 }
@@ -172,16 +180,17 @@ fn encode(fixed: &[u64], fields: [&str; 4]) -> Words {
     let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
     let start = 1 + fixed.len() + 1;
-    let mut words = Words(vec![0u64; start + bytes.div_ceil(8)]);
-    words[1..=fixed.len()].copy_from_slice(fixed);
-    words[start - 1] = lengths;
-    let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words[start..]);
+    let mut words = Words::default();
+    words.0.extend(iter::repeat_n(0, start + bytes.div_ceil(8)));
+    words.0[1..=fixed.len()].copy_from_slice(fixed);
+    words.0[start - 1] = lengths;
+    let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words.0[start..]);
     let mut at = 0;
     for field in fields {
         room[at..at + field.len()].copy_from_slice(field.as_bytes());
         at += field.len();
     }
-    words[0] = checksum(&words[1..]);
+    words.0[0] = checksum(&words[1..]);
     words
 }
 
@@ -259,7 +268,7 @@ mod tests {
 
         #[test]
         fn any_changed_bit_is_noticed(token in "[a-z]{0,100}", bit in any::<prop::sample::Index>()) {
-            let mut words = set("ASIA", "s", &token, "").encode().unwrap();
+            let mut words = set("ASIA", "s", &token, "").encode().unwrap().to_vec();
             let bit = bit.index(words.len() * 64);
             words[bit / 64] ^= 1 << (bit % 64);
             prop_assert!(SetRecord::decode(&words).is_none());

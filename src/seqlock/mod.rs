@@ -39,6 +39,15 @@ mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+#[cfg(test)]
+impl Room for Vec<u64> {
+    fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool {
+        self.clear();
+        self.extend(words);
+        true
+    }
+}
+
 /// Words of a slot before the record: sequence and length.
 const HEAD: usize = 2;
 /// A reader gives up after so many tries; each lost one means that the slot was published, left and
@@ -88,6 +97,12 @@ impl Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Superseded;
 
+/// Where a reader copies a record to.
+pub(crate) trait Room {
+    /// Holds `words` from now on, in place of what it held. False when they are too many.
+    fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool;
+}
+
 /// A latch over shared words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latch<'a> {
@@ -109,14 +124,13 @@ impl<'a> Latch<'a> {
     }
 
     /// Copies the newest record to `out` and says its version. `None` when nothing is published,
-    /// when writers left no time in all tries, or when the words make no sense. The caller wipes
-    /// `out`.
-    pub(crate) fn read(&self, out: &mut Vec<u64>) -> Option<Version> {
+    /// when writers left no time in all tries, or when the words make no sense: then what `out` holds
+    /// means nothing.
+    pub(crate) fn read(&self, out: &mut impl Room) -> Option<Version> {
         (0..TRIES).find_map(|_| self.try_read(out))
     }
 
-    fn try_read(&self, out: &mut Vec<u64>) -> Option<Version> {
-        out.clear();
+    fn try_read(&self, out: &mut impl Room) -> Option<Version> {
         let version = self.version();
         // Pairs with the release exchange in `Writing::publish`.
         fence(Ordering::Acquire);
@@ -131,9 +145,9 @@ impl<'a> Latch<'a> {
         // The length may be torn, or forged: it never leads outside of the slot.
         let length = usize::try_from(head[1].load(Ordering::Relaxed)).ok()?;
         let words = words.get(..length)?;
-        // At once, so that no smaller room with secrets in it is given back.
-        out.reserve_exact(length);
-        out.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+        if !out.hold(words.iter().map(|word| word.load(Ordering::Relaxed))) {
+            return None;
+        }
         // Pairs with the release fence in `begin`.
         fence(Ordering::Acquire);
         (head[0].load(Ordering::Relaxed) == sequence).then_some(version)

@@ -162,10 +162,10 @@ pub(super) fn attach(
         let segment = Arc::new(Segment::open(&name)?);
         return Ok(enter(&mut sessions, name, Desk::new(locks)?, segment, settings, 0));
     };
-    let segment = Arc::new(match &home {
-        Some(home) => home.segment.again()?,
-        None => Segment::open(&name)?,
-    });
+    let segment = match &home {
+        Some(home) => home.segment.here()?,
+        None => Arc::new(Segment::open(&name)?),
+    };
     match home {
         Some(home) if settings.is_default() => Ok((home, segment)),
         Some(home) => Ok(enter(&mut sessions, name, desk, segment, settings.or(&home), 0)),
