@@ -2,48 +2,42 @@
 
 use std::{
     io,
-    os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Command, ExitCode, ExitStatus},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Command, ExitCode},
     sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     sys::{
         prctl,
-        signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
+        resource::{Resource, getrlimit, setrlimit},
+        signal::Signal,
     },
     unistd::{Pid, getpid, getppid},
 };
+use rustix::process::{self, PidfdFlags, pidfd_open, pidfd_send_signal};
 use shmcreds::SharedSession;
 use signal_hook::{
-    consts::signal::{
-        SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
-    },
+    consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
 };
 
 use crate::{
     arguments::Exec,
+    children::{self, GRACE},
     endpoint::Endpoint,
     failure::Failure,
+    guard::{self, Role},
     session::{self, Event},
 };
 
-/// What CMD is told, too.
-const FORWARDED: &[i32] =
-    &[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTTIN, SIGTTOU];
 /// What ends this process as long as CMD is not there.
 const DEADLY: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-/// What CMD started and left behind gets as long to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
 const PREFIX: &str = "exec-";
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
@@ -64,27 +58,51 @@ const CLEARED: &[&str] = &[
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
 
+type Signals = SignalsInfo<WithOrigin>;
+/// CMD, once it runs: by a descriptor, so that no signal goes to whoever gets its number next.
+type Cmd = Arc<Mutex<Option<OwnedFd>>>;
+
 pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     options.check()?;
     let name = options.name.clone().unwrap_or_else(own_name);
-    let session = session::create(&name, &options.session, options.sealed)?;
-    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
-    let command = command(&options, &session, &endpoint)?;
-    let (sender, events) = channel();
-    let child = Arc::new(AtomicI32::new(0));
-    forward_signals(&child, sender.clone())?;
-    endpoint.serve(session.clone(), sender)?;
-    if options.session.is_eager() && !options.sealed {
-        session::keep_fresh(&session);
+    match guard::split(&name)? {
+        Role::Guard(code) => Ok(code),
+        Role::Supervisor(guard) => supervise(&options, &name, guard),
     }
-    let code = match first_set(&events) {
-        Ok(None) => supervise(command, &child),
-        Ok(Some(signal)) => Ok(ExitCode::from(128 + signal)),
-        Err(failure) => Err(failure),
-    };
+}
+
+/// Keeps the session as long as CMD runs.
+fn supervise(options: &Exec, name: &str, guard: Pid) -> Result<ExitCode, Failure> {
+    // A sealed session has no name to remove, and its first set while it is made: there signals end this
+    // process as ever, and the guard does the rest.
+    let early = if options.sealed { None } else { Some(signals()?) };
+    let session = session::create(name, &options.session, options.sealed)?;
+    let signals = early.map_or_else(signals, Ok)?;
+    let outcome = serve(options, &session, signals, guard);
     // The threads end with the process, in the middle of a fetch, too.
     session.unlink();
-    code
+    outcome
+}
+
+fn serve(
+    options: &Exec,
+    session: &SharedSession,
+    signals: Signals,
+    guard: Pid,
+) -> Result<ExitCode, Failure> {
+    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
+    let command = command(options, session, &endpoint)?;
+    let (sender, events) = channel();
+    let cmd = Cmd::default();
+    forward(signals, guard, Arc::clone(&cmd), sender.clone());
+    endpoint.serve(session.clone(), sender)?;
+    if options.session.is_eager() && !options.sealed {
+        session::keep_fresh(session);
+    }
+    match first_set(&events)? {
+        None => run_cmd(command, &cmd, &events),
+        Some(signal) => Ok(killed_by(signal)),
+    }
 }
 
 /// A name that no other process has. What killed ones have left under such names goes.
@@ -97,13 +115,17 @@ fn own_name() -> String {
 }
 
 /// Waits for the first set; gives the signal that came sooner.
-fn first_set(events: &Receiver<Event>) -> Result<Option<u8>, Failure> {
+fn first_set(events: &Receiver<Event>) -> Result<Option<i32>, Failure> {
     match events.recv() {
         Ok(Event::First(first)) => first.map(|()| None),
-        Ok(Event::Signal(signal)) => Ok(u8::try_from(signal).ok()),
+        Ok(Event::Signal(signal)) => Ok(Some(signal)),
         Ok(Event::Endpoint(error)) => Err(error.into()),
         Err(_) => Ok(None),
     }
+}
+
+fn killed_by(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
 }
 
 /// CMD, with an environment in which every SDK finds the endpoint and nothing else.
@@ -130,6 +152,7 @@ fn command(
         .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", &endpoint.token)
         .env("SHMCREDS_SESSION", session.name());
     session.pass_to(&mut command)?;
+    prepare(&mut command)?;
     Ok(command)
 }
 
@@ -145,34 +168,56 @@ fn region() -> Option<String> {
     runtime.block_on(chain.region()).map(|region| region.to_string())
 }
 
-/// Tells CMD of every signal that this process is sent. What the terminal sends, it has got itself.
-fn forward_signals(child: &Arc<AtomicI32>, events: Sender<Event>) -> io::Result<()> {
-    let mut signals = SignalsInfo::<WithOrigin>::new(FORWARDED)?;
-    let child = Arc::clone(child);
+fn signals() -> io::Result<Signals> {
+    Signals::new(guard::forwarded().into_iter().map(|signal| signal as i32))
+}
+
+/// Tells CMD what the guard was told. What the terminal, or somebody else, sends to the whole job, CMD
+/// has got itself.
+fn forward(mut signals: Signals, guard: Pid, cmd: Cmd, events: Sender<Event>) {
     thread::spawn(move || {
         for origin in signals.forever() {
-            let pid = child.load(Ordering::Acquire);
-            if pid == 0 {
-                if DEADLY.contains(&origin.signal) {
+            let alone = getppid() != guard;
+            let by_the_guard = origin.process.is_some_and(|sender| sender.pid == guard.as_raw());
+            match &*cmd.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(cmd) if alone => end(cmd),
+                Some(cmd) if by_the_guard => tell(cmd, origin.signal),
+                Some(_) => {}
+                None if alone || DEADLY.contains(&origin.signal) => {
                     let _ = events.send(Event::Signal(origin.signal));
                 }
-            } else if origin.process.is_some()
-                && let Ok(signal) = Signal::try_from(origin.signal)
-            {
-                // It may have ended a moment ago.
-                let _ = kill(Pid::from_raw(pid), signal);
+                None => {}
             }
         }
     });
-    Ok(())
+}
+
+/// CMD may have ended a moment ago.
+fn tell(cmd: &OwnedFd, signal: i32) {
+    if let Some(signal) = process::Signal::from_named_raw(signal) {
+        let _ = pidfd_send_signal(cmd, signal);
+    }
+}
+
+fn end(cmd: &OwnedFd) {
+    tell(cmd, Signal::SIGTERM as i32);
+    // If it is stopped.
+    tell(cmd, Signal::SIGCONT as i32);
+    thread::sleep(GRACE);
+    tell(cmd, Signal::SIGKILL as i32);
 }
 
 /// Starts CMD, waits for its end, and ends what it has left behind. Runs on the main thread: the kernel
 /// kills CMD when the thread that started it ends.
-fn supervise(mut command: Command, child: &AtomicI32) -> Result<ExitCode, Failure> {
-    // Orphans of CMD become children of this process.
+fn run_cmd(mut command: Command, cmd: &Cmd, events: &Receiver<Event>) -> Result<ExitCode, Failure> {
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
-    die_with_parent(&mut command);
+    let mut place = cmd.lock().unwrap_or_else(PoisonError::into_inner);
+    // A signal that nobody could forward, a moment ago.
+    for event in events.try_iter() {
+        if let Event::Signal(signal) = event {
+            return Ok(killed_by(signal));
+        }
+    }
     let pid = match command.spawn() {
         Ok(started) => Pid::from_raw(started.id() as i32),
         Err(error) => {
@@ -184,70 +229,28 @@ fn supervise(mut command: Command, child: &AtomicI32) -> Result<ExitCode, Failur
             return Err(Failure::new(code, format!("{program}: {error}")));
         }
     };
-    child.store(pid.as_raw(), Ordering::Release);
-    let status = wait_for(pid)?;
-    child.store(0, Ordering::Release);
-    end_orphans();
-    Ok(exit_code(status))
+    let number = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound);
+    let descriptor = pidfd_open(number.map_err(io::Error::from)?, PidfdFlags::empty());
+    *place = Some(descriptor.map_err(io::Error::from)?);
+    drop(place);
+    let status = children::wait_for(pid)?;
+    children::end_all();
+    Ok(ExitCode::from(children::exit_code(status)))
 }
 
-/// CMD is killed when this process is, even by SIGKILL.
+/// CMD is killed when this process is, even by SIGKILL. It gets the limits that this process was started
+/// with, which may have raised its own since.
 #[allow(unsafe_code)]
-fn die_with_parent(command: &mut Command) {
+fn prepare(command: &mut Command) -> io::Result<()> {
     let parent = getpid();
-    let die = move || {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let prepare = move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         // It may have died before.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec it makes system calls and nothing else.
-    unsafe { command.pre_exec(die) };
-}
-
-/// Waits for CMD, and reaps the orphans that come before.
-fn wait_for(pid: Pid) -> io::Result<ExitStatus> {
-    loop {
-        match waitpid(None, None) {
-            Ok(WaitStatus::Exited(ended, code)) if ended == pid => {
-                return Ok(ExitStatus::from_raw(code << 8));
-            }
-            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => {
-                return Ok(ExitStatus::from_raw(signal as i32));
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
-}
-
-/// Ends every process that CMD has left: they share a session that is about to go.
-fn end_orphans() {
-    let deadline = Instant::now() + GRACE;
-    tell_children(Signal::SIGTERM);
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(10));
-            }
-            Ok(WaitStatus::StillAlive) => {
-                tell_children(Signal::SIGKILL);
-                thread::sleep(Duration::from_millis(1));
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-fn tell_children(signal: Signal) {
-    let own = getpid();
-    let children = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
-    for pid in children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()) {
-        let _ = kill(Pid::from_raw(pid), signal);
-    }
+    unsafe { command.pre_exec(prepare) };
+    Ok(())
 }

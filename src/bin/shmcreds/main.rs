@@ -2,10 +2,12 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+mod children;
 mod config;
 mod endpoint;
 mod exec;
 mod failure;
+mod guard;
 mod metrics;
 mod protocol;
 mod serve;

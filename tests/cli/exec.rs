@@ -1,0 +1,154 @@
+//! `exec`: programs under it, and their ends.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use shmcreds::testing::{Fault, LocalSts, Times};
+
+use crate::harness::*;
+
+#[test]
+fn a_program_and_its_children_get_one_set() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("one");
+    let script = "for i in 1 2 3 4; do $SHMCREDS credentials $SHMCREDS_SESSION; done; \
+                  $SHMCREDS status $SHMCREDS_SESSION --json; $SHMCREDS list; \
+                  $SHMCREDS remove $SHMCREDS_SESSION; echo $?; $SHMCREDS metrics $SHMCREDS_SESSION; exit 7";
+    let output = exec(&sts, &name, script).output().unwrap();
+    assert_eq!(code(&output), 7, "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    let sets: BTreeSet<&str> = lines[..4].iter().copied().collect();
+    assert_eq!((sets.len(), assumed(&sts)), (1, 1));
+    let set: Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!(set["Version"], 1);
+    assert_eq!(set["AccountId"], "123456789012");
+    let expiration = set["Expiration"].as_str().unwrap();
+    assert!(expiration.len() == 20 && expiration.ends_with('Z'), "{expiration}");
+    assert!(set["SessionToken"].as_str().unwrap().len() > 50);
+    let status: Value = serde_json::from_str(lines[4]).unwrap();
+    assert_eq!((&status["state"], &status["source_calls"]), (&"fresh".into(), &1.into()));
+    assert!(status["source"].as_str().unwrap().contains("role/app"));
+    assert!(lines[5..].contains(&name.as_str()));
+    assert!(lines[5..].contains(&"73"), "a live session is not removed");
+    assert!(said.contains("shmcreds_source_calls_total 1\n"), "{said}");
+    assert_gone(&name);
+}
+
+#[test]
+fn the_environment_leads_to_the_endpoint_alone() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("environment");
+    let mut command = exec(&sts, &name, "env");
+    command
+        .env("AWS_PROFILE", "x")
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", "x")
+        .env_remove("AWS_PROFILE");
+    let said = text(&command.output().unwrap().stdout);
+    for gone in ["AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_WEB_IDENTITY_TOKEN_FILE="] {
+        assert!(!said.contains(gone), "{gone}");
+    }
+    for there in
+        ["AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_CONFIG_FILE=/dev/null"]
+    {
+        assert!(said.contains(there), "{there}");
+    }
+    assert!(said.contains(&format!("SHMCREDS_SESSION={name}")));
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let sts = LocalSts::start().unwrap();
+    let of = |arguments: &[&str]| {
+        let output = shmcreds(&sts).args(arguments).output().unwrap();
+        (code(&output), text(&output.stderr))
+    };
+    let run = |program: &[&str]| {
+        let name = name("code");
+        let all = [&["exec", "--name", &name], &ROLE[..], &["--"], program].concat();
+        let outcome = of(&all);
+        assert_gone(&name);
+        outcome
+    };
+    assert_eq!(run(&["/bin/true"]).0, 0);
+    assert_eq!(run(&["/bin/sh", "-c", "kill -9 $$"]).0, 128 + 9);
+    let (code, said) = run(&["no-such-program"]);
+    assert!(code == 127 && said.contains("no-such-program"), "{said}");
+    assert_eq!(run(&["/dev/null"]).0, 126);
+    let (code, said) = of(&["exec", "--role-arn", "x", "--", "true"]);
+    assert!(code == 64 && said.contains("role_arn has 1 characters"), "{said}");
+    assert_eq!(of(&["exec", "--no-such-option", "--", "true"]).0, 64);
+    assert_eq!(of(&["exec", "--imds", "--container", "--", "true"]).0, 64);
+    assert_eq!(of(&["exec", "--sealed", "--deferred", "--", "true"]).0, 64);
+    assert_eq!(of(&["exec", "--config", "/no/such/file", "--", "true"]).0, 66);
+    assert_eq!(of(&["status", "absent-session"]).0, 3);
+    assert_eq!(of(&["credentials", "absent-session"]).0, 69);
+    assert_eq!(of(&["remove", "absent-session"]).0, 69);
+    assert_eq!(of(&["credentials", "not/a/name"]).0, 64);
+    assert_eq!(of(&["--version"]).0, 0);
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let (code, said) = run(&["/bin/echo", "started"]);
+    assert!(code == 69 && said.contains("AccessDenied") && !said.contains("started"), "{said}");
+    assert!(!said.contains(BASE_SECRET));
+}
+
+#[test]
+fn signals_reach_the_program() {
+    let sts = LocalSts::start().unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGINT] {
+        let name = name("signal");
+        let short = &signal.as_str()[3..];
+        let script = format!("trap 'exit 5' {short}; echo ready; while :; do sleep 0.01; done");
+        let mut running = Running::start(exec(&sts, &name, &script));
+        assert_eq!(running.line(), "ready");
+        running.signal(signal);
+        assert_eq!(running.wait(), 5, "{signal}");
+        assert_gone(&name);
+    }
+}
+
+#[test]
+fn a_signal_ends_it_before_the_program_is_started() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
+    let name = name("early");
+    let running = Running::start(exec(&sts, &name, "echo started"));
+    until("it asks STS", || assumed(&sts) == 1);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 128 + 15);
+    assert_gone(&name);
+}
+
+#[test]
+fn what_the_program_leaves_behind_is_ended() {
+    let sts = LocalSts::start().unwrap();
+    // It is told to, and killed where it does not.
+    let name = name("orphans");
+    let script = "(trap '' TERM; sleep 1000) & sleep 1000 & exit 3";
+    let mut running = Running::start(exec(&sts, &name, script));
+    assert_eq!(running.silence(), "");
+    assert_eq!(running.wait(), 3);
+    assert_gone(&name);
+}
+
+#[test]
+fn a_sealed_session_is_passed_to_the_program() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("sealed");
+    let mut command = shmcreds(&sts);
+    command.args(["exec", "--sealed", "--name", &name]).args(ROLE);
+    command.args([
+        "--",
+        "/bin/sh",
+        "-c",
+        "$SHMCREDS credentials $SHMCREDS_SESSION; $SHMCREDS list",
+    ]);
+    let output = command.output().unwrap();
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let set: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(set["AccessKeyId"].as_str().unwrap().starts_with("ASIA"));
+    assert!(!said.lines().skip(1).any(|line| line == name));
+    assert_eq!(assumed(&sts), 1);
+}

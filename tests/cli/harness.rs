@@ -1,0 +1,171 @@
+//! What all the tests of the command line use.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use shmcreds::testing::LocalSts;
+
+pub use crate::support::{BASE_SECRET, assumed, name, segment, until};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_shmcreds");
+
+/// `shmcreds` with an environment in which nothing but `sts` is AWS.
+pub fn shmcreds(sts: &LocalSts) -> Command {
+    let mut command = Command::new(BINARY);
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("AWS_")) {
+        command.env_remove(key);
+    }
+    command
+        .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", BASE_SECRET)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ENDPOINT_URL_STS", sts.url())
+        .env("SHMCREDS", BINARY);
+    command
+}
+
+pub const ROLE: [&str; 2] = ["--role-arn", "arn:aws:iam::123456789012:role/app"];
+
+/// `shmcreds exec` of a shell script.
+pub fn exec(sts: &LocalSts, name: &str, script: &str) -> Command {
+    let mut command = shmcreds(sts);
+    command.args(["exec", "--name", name]).args(ROLE).args(["--", "/bin/sh", "-c", script]);
+    command
+}
+
+pub fn text(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{:?}: {}", output.status, text(&output.stderr)))
+}
+
+pub fn assert_gone(name: &str) {
+    assert!(!Path::new(&segment(name)).exists(), "the segment of {name} is left");
+    assert!(!Path::new(&crate::support::lock(name)).exists(), "the locks of {name} are left");
+}
+
+/// A running `exec` or `serve`, with what it has said.
+pub struct Running {
+    pub child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until nobody can say anything any more: this process, CMD, and what that started.
+    pub fn silence(&mut self) -> String {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    pub fn wait(mut self) -> i32 {
+        self.silence();
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// A session whose CMD waits for SIGTERM; its URL and token.
+pub fn kept(sts: &LocalSts, name: &str) -> (Running, String, String) {
+    let script = "echo $AWS_CONTAINER_CREDENTIALS_FULL_URI; echo $AWS_CONTAINER_AUTHORIZATION_TOKEN; \
+                  trap 'exit 0' TERM; while :; do sleep 0.01; done";
+    let mut running = Running::start(exec(sts, name, script));
+    let (url, token) = (running.line(), running.line());
+    (running, url, token)
+}
+
+/// Sends `request` as it is; gives the status and the whole answer.
+pub fn raw(url: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address(url)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A server that does not read all of a huge request resets it after its answer.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = text(&answer);
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    (status, answer)
+}
+
+pub fn address(url: &str) -> &str {
+    url.strip_prefix("http://").unwrap().split('/').next().unwrap()
+}
+
+pub fn get(url: &str, path: &str, headers: &str) -> (u16, String) {
+    let host = address(url);
+    raw(url, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"))
+}
+
+pub fn credentials(url: &str, token: &str) -> Value {
+    let (status, answer) = get(url, "/credentials", &format!("Authorization: {token}\r\n"));
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+/// The processes that have inherited the variable `MARK` with this value.
+pub fn marked(value: &str) -> Vec<Pid> {
+    let wanted = format!("MARK={value}");
+    let has = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has).map(Pid::from_raw).collect()
+}
+
+/// The first child of `pid`'s main thread.
+pub fn child_of(pid: Pid) -> Option<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+}
+
+/// A shell that runs `script` in the environment of `command`, which is its `"$@"`.
+pub fn wrapped(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("/bin/bash");
+    shell.args(["-c", script, "bash"]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(key, value),
+            None => shell.env_remove(key),
+        };
+    }
+    shell
+}

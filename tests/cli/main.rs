@@ -1,0 +1,11 @@
+//! The command line, used as a user would: started, asked, killed.
+
+mod endings;
+mod endpoint;
+mod exec;
+mod harness;
+mod serve;
+#[path = "../support/mod.rs"]
+mod support;
+mod terminal;
+mod usage;
