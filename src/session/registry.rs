@@ -158,7 +158,7 @@ pub(super) fn attach(
             let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
             return Ok(enter(&mut sessions, name, desk, segment, settings, 0));
         }
-        let locks = segment::join(&name)?;
+        let locks = segment::join(&name).map_err(named)?;
         let segment = Arc::new(Segment::open(&name)?);
         return Ok(enter(&mut sessions, name, Desk::new(locks)?, segment, settings, 0));
     };
@@ -227,7 +227,7 @@ pub(super) fn list() -> Vec<String> {
 pub(super) fn remove(name: &str) -> Result<(), Fault> {
     let name = SessionName::new(name)?;
     if segment::lock_inode(&name).is_none() && !list().iter().any(|one| one == name.as_str()) {
-        return Err(Fault::new(ErrorKind::Absent, "there is no session of that name"));
+        return Err(absent());
     }
     let sessions = sessions();
     if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
@@ -238,6 +238,15 @@ pub(super) fn remove(name: &str) -> Result<(), Fault> {
     };
     segment::remove(&name, locks.inode());
     Ok(())
+}
+
+/// A missing object, in the words of those who know sessions only.
+fn named(fault: Fault) -> Fault {
+    if fault.kind == ErrorKind::Absent { absent() } else { fault }
+}
+
+fn absent() -> Fault {
+    Fault::new(ErrorKind::Absent, "there is no session of that name")
 }
 
 fn in_use(pid: Option<u32>) -> Fault {

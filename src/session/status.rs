@@ -35,6 +35,11 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, in the order of a set's life.
+    pub fn all() -> impl Iterator<Item = State> {
+        [State::Empty, State::Fresh, State::Advisory, State::Mandatory, State::Expired].into_iter()
+    }
+
     /// The state in one lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -30,7 +30,8 @@ pub fn shmcreds(sts: &LocalSts) -> Command {
         .env("AWS_REGION", "us-east-1")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ENDPOINT_URL_STS", sts.url())
-        .env("SHMCREDS", BINARY);
+        .env("SHMCREDS", BINARY)
+        .env_remove("NO_COLOR");
     command
 }
 
@@ -94,6 +95,12 @@ impl Running {
         self.silence();
         self.child.wait().unwrap().code().unwrap()
     }
+
+    /// Waits for its end, however that comes.
+    pub fn wait_for_end(&mut self) {
+        self.silence();
+        self.child.wait().unwrap();
+    }
 }
 
 impl Drop for Running {
@@ -137,6 +144,27 @@ pub fn credentials(url: &str, token: &str) -> Value {
     let (status, answer) = get(url, "/credentials", &format!("Authorization: {token}\r\n"));
     assert_eq!(status, 200, "{answer}");
     serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+/// `shmcreds serve`.
+pub fn serve(sts: &LocalSts, name: &str) -> Command {
+    let mut command = shmcreds(sts);
+    command.args(["serve", "--name", name]).args(ROLE);
+    command
+}
+
+/// A sidecar that has its first set.
+pub fn served(sts: &LocalSts, name: &str) -> (Running, String) {
+    let mut running = Running::start(serve(sts, name));
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    (running, url)
+}
+
+/// What `shmcreds status NAME --json` says, and its exit code.
+pub fn status(sts: &LocalSts, name: &str) -> (Value, i32) {
+    let output = shmcreds(sts).args(["status", name, "--json"]).output().unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), code(&output))
 }
 
 /// The processes that have inherited the variable `MARK` with this value.

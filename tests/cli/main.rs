@@ -4,8 +4,11 @@ mod endings;
 mod endpoint;
 mod exec;
 mod harness;
+mod metrics;
 mod serve;
+mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
 mod usage;
+mod watch;

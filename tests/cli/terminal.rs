@@ -15,6 +15,7 @@ use nix::{
     fcntl::OFlag,
     libc,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::termios::{LocalFlags, tcgetattr},
 };
 
 use crate::support::until;
@@ -37,7 +38,7 @@ impl Terminal {
             let mut options = File::options();
             options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path).unwrap()
         };
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.env("TERM", "xterm-256color");
         command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
         let lead = || {
             nix::unistd::setsid()?;
@@ -76,6 +77,12 @@ impl Terminal {
         let emulator = self.emulator();
         let (_, columns) = emulator.screen().size();
         emulator.screen().rows(0, columns.get()).map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// Whether what is typed is shown, and read in lines: not while a program has the whole screen.
+    pub fn is_cooked(&self) -> bool {
+        let flags = tcgetattr(&self.keyboard).unwrap().local_flags;
+        flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)
     }
 
     /// Waits until a line of the screen contains `text`.

@@ -66,6 +66,9 @@ pub(crate) enum Command {
     Metrics {
         /// The session's name.
         name: String,
+        /// Serves it over HTTP at this address instead, until a signal. Holds no secret.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
     },
     /// Prints the completions for a shell.
     Completions {

@@ -1,7 +1,6 @@
 //! The endpoint: credentials over HTTP on the loopback, as containers get them.
 
 use std::{
-    convert::Infallible,
     fmt::Write,
     io,
     net::{IpAddr, SocketAddr, TcpListener},
@@ -11,41 +10,26 @@ use std::{
 };
 
 use aws_credential_types::provider::ProvideCredentials;
-use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Request, Response,
-    body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
-    server::conn::http1,
-    service::service_fn,
+    HeaderMap, Method, Request,
+    body::Incoming,
+    header::{AUTHORIZATION, HOST},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shmcreds::SharedSession;
 use subtle::ConstantTimeEq;
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
 use crate::{
     failure::{Failure, USAGE},
+    http::{self, Answer, JSON, TEXT},
     metrics, protocol,
     session::{self, Event},
 };
 
 /// Where the credentials are.
 const PATH: &str = "/credentials";
-/// Connections at once; each needs a descriptor.
-const MOST_CONNECTIONS: usize = 16 * 1024;
-/// Descriptors for everything else.
-const RESERVE: u64 = 64;
-/// How long a client may take for its headers, or keep an idle connection.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients give up after a second.
 const LONGEST_ANSWER: Duration = Duration::from_millis(800);
-/// Bytes of the largest request.
-const LARGEST_REQUEST: usize = 16 * 1024;
-const TOO_MANY: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A bound endpoint.
 pub(crate) struct Endpoint {
@@ -63,9 +47,7 @@ impl Endpoint {
             );
             return Err(Failure::new(USAGE, text));
         }
-        let listener = TcpListener::bind(address).map_err(|error| {
-            io::Error::new(error.kind(), format!("--listen {address}: {error}"))
-        })?;
+        let listener = http::bind(address)?;
         let address = listener.local_addr()?;
         Ok(Endpoint { listener, address, token: draw_token()? })
     }
@@ -76,8 +58,7 @@ impl Endpoint {
 
     /// Serves in a thread of its own, which fetches the first set, too, as long as the process lives.
     pub(crate) fn serve(self, session: SharedSession, events: Sender<Event>) -> io::Result<()> {
-        let connections = allow_descriptors();
-        self.listener.set_nonblocking(true)?;
+        let connections = http::allow_connections();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let service = Arc::new(Service {
             session,
@@ -88,9 +69,10 @@ impl Endpoint {
         });
         let serve = async move {
             let first = session::fetch_first(&service.session, &events);
-            let accept = accept(self.listener, Arc::clone(&service), connections);
-            let ((), Err(error)) = tokio::join!(first, accept);
-            let _ = events.send(Event::Endpoint(error));
+            let serve = http::serve(self.listener, connections, Arc::clone(&service));
+            if let ((), Err(error)) = tokio::join!(first, serve) {
+                let _ = events.send(Event::Endpoint(error));
+            }
         };
         let thread = thread::Builder::new().name("endpoint".into());
         thread.spawn(move || runtime.block_on(serve)).map(drop)
@@ -109,60 +91,6 @@ fn draw_token() -> io::Result<String> {
     Ok(token)
 }
 
-/// Raises the limit of descriptors as far as it goes; gives how many connections that allows.
-fn allow_descriptors() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    usize::try_from(raised.saturating_sub(RESERVE))
-        .map_or(MOST_CONNECTIONS, |n| n.clamp(1, MOST_CONNECTIONS))
-}
-
-async fn accept(
-    listener: TcpListener,
-    service: Arc<Service>,
-    connections: usize,
-) -> Result<Infallible, io::Error> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(connections));
-    loop {
-        let (mut stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    connection(stream, service).await;
-                    drop(place);
-                });
-            }
-            Err(_) => drop(stream.write_all(TOO_MANY).await),
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, service: Arc<Service>) {
-    // What is answered never leaves this host, whatever forwards it.
-    let _ = stream.set_ttl(1);
-    let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| {
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.answer(&request).await) }
-    });
-    // A client that breaks the protocol or goes away has had its answer, or needs none.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(LARGEST_REQUEST)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-}
-
 struct Service {
     session: SharedSession,
     token: String,
@@ -171,77 +99,71 @@ struct Service {
     latency: Histogram,
 }
 
-struct Answer(u16, String);
+fn refusal(status: u16, code: &str, message: &str) -> Answer {
+    Answer::new(status, JSON, protocol::refusal(code, message))
+}
 
-impl Answer {
-    fn refusal(status: u16, code: &str, message: &str) -> Self {
-        Answer(status, protocol::refusal(code, message))
+impl http::Service for Service {
+    const STAYS_HERE: bool = true;
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        let began = Instant::now();
+        let answer = match self.refuse(request) {
+            Some(refusal) => refusal,
+            None => match request.uri().path() {
+                "/live" => Answer::new(200, TEXT, "live\n"),
+                "/ready" => self.ready(),
+                "/metrics" => self.metrics(),
+                PATH => self.credentials(request.headers()).await,
+                _ => refusal(404, "NotFound", "no such path"),
+            },
+        };
+        self.latency.observe(began.elapsed().as_secs_f64());
+        answer
     }
 }
 
 impl Service {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let began = Instant::now();
-        let (Answer(status, body), kind) = match self.refuse(request) {
-            Some(refusal) => (refusal, "application/json"),
-            None => match request.uri().path() {
-                "/live" => (Answer(200, "live\n".into()), "text/plain"),
-                "/ready" => (self.ready(), "text/plain"),
-                "/metrics" => (self.metrics(), metrics::CONTENT_TYPE),
-                PATH => (self.credentials(request.headers()).await, "application/json"),
-                _ => (Answer::refusal(404, "NotFound", "no such path"), "application/json"),
-            },
-        };
-        self.latency.observe(began.elapsed().as_secs_f64());
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-        response
-    }
-
     /// A request that came by way of another host, or of a web page, is nobody's who may ask.
     fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
         let headers = request.headers();
         if ["x-forwarded-for", "forwarded"].iter().any(|name| headers.contains_key(*name)) {
-            return Some(Answer::refusal(400, "Forwarded", "forwarded requests are refused"));
+            return Some(refusal(400, "Forwarded", "forwarded requests are refused"));
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
         if host != self.host && host != format!("localhost:{}", self.port) {
-            return Some(Answer::refusal(400, "WrongHost", "the Host header names another host"));
+            return Some(refusal(400, "WrongHost", "the Host header names another host"));
         }
         if request.method() != Method::GET {
-            return Some(Answer::refusal(405, "MethodNotAllowed", "must be GET"));
+            return Some(refusal(405, "MethodNotAllowed", "must be GET"));
         }
         None
     }
 
     async fn credentials(&self, headers: &HeaderMap) -> Answer {
         let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+        // The time tells whether the length is right, which everybody may know, and nothing else.
         if !bool::from(given.ct_eq(self.token.as_bytes())) {
-            return Answer::refusal(
-                403,
-                "AccessDenied",
-                "the authorization token is wrong or missing",
-            );
+            return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
         }
         let asked = tokio::time::timeout(LONGEST_ANSWER, self.session.provide_credentials()).await;
         match asked {
             Ok(Ok(set)) => protocol::endpoint_answer(&set).map_or_else(
-                |_| Answer::refusal(503, "Unavailable", "the set cannot be written"),
-                |body| Answer(200, body),
+                |_| refusal(503, "Unavailable", "the set cannot be written"),
+                |body| Answer::new(200, JSON, body),
             ),
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                Answer::refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
+                refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
             }
-            Err(_) => Answer::refusal(503, "NotReady", "there is no set yet; ask again"),
+            Err(_) => refusal(503, "NotReady", "there is no set yet; ask again"),
         }
     }
 
     fn ready(&self) -> Answer {
         match self.session.status() {
-            Ok(status) if !status.expires_in().is_zero() => Answer(200, "ready\n".into()),
-            _ => Answer(503, "not ready: there is no valid set\n".into()),
+            Ok(status) if !status.expires_in().is_zero() => Answer::new(200, TEXT, "ready\n"),
+            _ => Answer::new(503, TEXT, "not ready: there is no valid set\n"),
         }
     }
 
@@ -249,8 +171,8 @@ impl Service {
         let status = self.session.status().map_err(Failure::from);
         let text = status.and_then(|status| metrics::text(&status, Some(&self.latency)));
         text.map_or_else(
-            |_| Answer(500, "the session cannot be read\n".into()),
-            |text| Answer(200, text),
+            |_| Answer::new(500, TEXT, "the session cannot be read\n"),
+            |text| Answer::new(200, metrics::CONTENT_TYPE, text),
         )
     }
 }

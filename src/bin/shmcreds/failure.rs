@@ -1,6 +1,6 @@
 //! How the program fails: one line for people, and an exit code of `sysexits.h` for programs.
 
-use std::{io, process::ExitCode};
+use std::{fmt, io, process::ExitCode};
 
 use shmcreds::{Error, ErrorKind};
 
@@ -29,6 +29,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         use ErrorKind as Kind;
@@ -41,7 +47,11 @@ impl From<Error> for Failure {
             Kind::System | Kind::NoSpace | Kind::Unsupported | Kind::Multithreaded => SYSTEM,
             _ => UNAVAILABLE,
         };
-        Failure::new(code, error.to_string())
+        let hint = match error.kind() {
+            Kind::Absent => "; `shmcreds list` names those that there are",
+            _ => "",
+        };
+        Failure::new(code, format!("{error}{hint}"))
     }
 }
 

@@ -8,6 +8,7 @@ mod endpoint;
 mod exec;
 mod failure;
 mod guard;
+mod http;
 mod metrics;
 mod protocol;
 mod serve;
@@ -59,7 +60,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             SharedSession::remove(&name)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Metrics { name } => {
+        Command::Metrics { name, listen: Some(address) } => metrics::serve(name, address),
+        Command::Metrics { name, listen: None } => {
             write(&metrics::text(&SharedSession::attach(&name)?.status()?, None)?)
         }
         Command::Completions { shell } => {

@@ -1,15 +1,25 @@
 //! A session's state in the text format of Prometheus.
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+};
 
+use hyper::{Method, Request, body::Incoming};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use shmcreds::Status;
+use shmcreds::{SharedSession, State, Status};
+use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
-use crate::failure::{Failure, SYSTEM};
+use crate::{
+    failure::{Failure, SYSTEM},
+    http::{self, Answer, TEXT},
+};
 
 /// What [`text`] gives.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -20,8 +30,12 @@ type Labels = Vec<(&'static str, String)>;
 pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<String, Failure> {
     let mut registry = Registry::with_prefix("shmcreds");
     let state = Family::<Labels, Gauge>::default();
-    state.get_or_create(&vec![("state", status.state().as_str().to_owned())]).set(1);
-    registry.register("state", "The state of the newest set", state);
+    // Each state has a series that does not vanish: 1 for the one that it is in.
+    for one in State::all() {
+        let series = state.get_or_create(&vec![("state", one.as_str().to_owned())]);
+        series.set(i64::from(one == status.state()));
+    }
+    registry.register("state", "1 for the state of the newest set, 0 for the others", state);
     let expiry: Gauge<f64, AtomicU64> = Gauge::default();
     expiry.set(status.expires_in().as_secs_f64());
     registry.register_with_unit("expiry", "How long the set is valid", Unit::Seconds, expiry);
@@ -56,10 +70,50 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     registry.register("failures", "Failures of the source", failures);
     if let Some(latency) = latency {
         let help = "How long the endpoint takes for an answer";
-        registry.register_with_unit("endpoint_latency", help, Unit::Seconds, latency.clone());
+        registry.register("endpoint_latency_seconds", help, latency.clone());
     }
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|error| Failure::new(SYSTEM, format!("writing the metrics: {error}")))?;
     Ok(text)
+}
+
+/// Serves the text at `/metrics` until a signal. The session may come and go meanwhile.
+pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::new(TERM_SIGNALS)?;
+    let listener = http::bind(address)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    crate::print(&format!("http://{}/metrics", listener.local_addr()?))?;
+    let serve = http::serve(listener, http::allow_connections(), Arc::new(Scraped { name }));
+    thread::Builder::new().name("metrics".into()).spawn(move || runtime.block_on(serve))?;
+    signals.forever().next();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What Prometheus asks, from wherever it is: nothing in it is secret.
+struct Scraped {
+    name: String,
+}
+
+impl http::Service for Scraped {
+    const STAYS_HERE: bool = false;
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/metrics") => self.metrics(),
+            (_, "/metrics") => Answer::new(405, TEXT, "must be GET\n"),
+            _ => Answer::new(404, TEXT, "no such path; try /metrics\n"),
+        }
+    }
+}
+
+impl Scraped {
+    /// Attached for a moment only: whoever is attached keeps a session alive.
+    fn metrics(&self) -> Answer {
+        let status = SharedSession::attach(&self.name).and_then(|session| session.status());
+        match status.map_err(Failure::from).and_then(|status| text(&status, None)) {
+            Ok(text) => Answer::new(200, CONTENT_TYPE, text),
+            Err(failure) => Answer::new(503, TEXT, failure.to_string() + "\n"),
+        }
+    }
 }

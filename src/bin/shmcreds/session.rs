@@ -1,9 +1,13 @@
 //! The session that `exec` and `serve` keep.
 
-use std::{sync::mpsc::Sender, thread, time::Duration};
+use std::{
+    sync::{Arc, mpsc::Sender},
+    thread,
+    time::{Duration, Instant},
+};
 
 use aws_credential_types::provider::ProvideCredentials;
-use shmcreds::{Refresh, SharedSession};
+use shmcreds::{ErrorKind, Refresh, SharedSession};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -16,6 +20,9 @@ use crate::{
 /// to a tenth, and never opens in the first half of a set's life.
 const ADVISORY: Duration = Duration::from_secs(20 * 60);
 const MANDATORY: Duration = Duration::from_secs(60);
+
+/// A session that killed processes have left is in use while somebody looks at its status: for a moment.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// What a main thread waits for.
 pub(crate) enum Event {
@@ -40,16 +47,27 @@ pub(crate) fn create(
     options: &arguments::Session,
     sealed: bool,
 ) -> Result<SharedSession, Failure> {
-    let builder = SharedSession::builder(name)
-        .source(sources::build(&options.source)?)
-        .windows(ADVISORY, MANDATORY)
-        .deadline(Duration::from_secs(options.deadline));
-    let builder = match sealed {
-        true => builder.refresh(Refresh::Eager).sealed(),
-        // An eager session is refreshed by a thread of this process.
-        false => builder,
+    let source = sources::build(&options.source)?;
+    let builder = || {
+        let builder = SharedSession::builder(name)
+            .source(Arc::clone(&source))
+            .windows(ADVISORY, MANDATORY)
+            .deadline(Duration::from_secs(options.deadline));
+        match sealed {
+            true => builder.refresh(Refresh::Eager).sealed(),
+            // An eager session is refreshed by a thread of this process.
+            false => builder,
+        }
     };
-    Ok(builder.create()?)
+    let end = Instant::now() + GLANCE;
+    loop {
+        match builder().create() {
+            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < end => {
+                thread::sleep(GLANCE / 50);
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Waits for the first set, and tells of it.

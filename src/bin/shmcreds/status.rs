@@ -2,8 +2,9 @@
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
+use aws_smithy_types::{DateTime, date_time::Format};
 use serde_json::{Value, json};
-use shmcreds::{ErrorKind, SharedSession, State, Status};
+use shmcreds::{ErrorKind, Refresh, Refresher, SharedSession, State, Status};
 
 use crate::failure::Failure;
 
@@ -15,38 +16,58 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
     let names = name.map_or_else(SharedSession::list, |name| vec![name.to_owned()]);
     let mut code = 0;
     let mut all = Vec::new();
+    let mut objects = Vec::new();
     for name in names {
         match SharedSession::attach(&name).and_then(|session| session.status()) {
             Ok(status) => {
                 code = code.max(severity(&status));
+                objects.push(object(&name, &status));
                 all.push((name, status));
             }
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error.into()),
             Err(error) => {
+                let absent = error.kind() == ErrorKind::Absent;
+                code = code.max(if absent { ABSENT } else { UNREADABLE });
+                let state = if absent { "absent" } else { "unreadable" };
+                objects.push(json!({"name": name, "state": state, "error": error.to_string()}));
                 eprintln!("shmcreds: {error}");
-                code =
-                    code.max(if error.kind() == ErrorKind::Absent { ABSENT } else { UNREADABLE });
             }
         }
     }
     let text = match (json, name) {
-        (true, Some(_)) => {
-            all.first().map_or(String::new(), |(n, s)| format!("{}\n", object(n, s)))
-        }
-        (true, None) => format!("{}\n", Value::from_iter(all.iter().map(|(n, s)| object(n, s)))),
+        (true, Some(_)) => objects.iter().map(|one| format!("{one}\n")).collect(),
+        (true, None) => format!("{}\n", Value::from(objects)),
         (false, _) if all.is_empty() => String::new(),
         (false, _) => table(&all),
     };
+    if text.is_empty() && code == 0 {
+        eprintln!("shmcreds: this user has no session");
+    }
     crate::write(&text)?;
     Ok(ExitCode::from(code))
 }
 
 /// The exit code: 0 fresh, 1 degraded, 2 expired or empty.
 pub(crate) fn severity(status: &Status) -> u8 {
-    let hangs = status.refresher().is_some_and(|refresher| !refresher.is_alive());
+    let works = status.refresher().is_none_or(|one| one.is_alive() && holds_its_lease(one));
     match status.state() {
         State::Expired | State::Empty => 2,
         State::Mandatory => 1,
-        _ => u8::from(hangs || status.last_failure().is_some()),
+        _ => u8::from(!works || status.last_failure().is_some()),
+    }
+}
+
+fn holds_its_lease(refresher: &Refresher) -> bool {
+    !refresher.lease_left().is_zero()
+}
+
+/// The refresher's pid, and what is wrong with it.
+pub(crate) fn refresher(status: &Status) -> String {
+    match status.refresher() {
+        None => "none".to_owned(),
+        Some(one) if !one.is_alive() => format!("{} (dead)", one.pid()),
+        Some(one) if !holds_its_lease(one) => format!("{} (hangs)", one.pid()),
+        Some(one) => one.pid().to_string(),
     }
 }
 
@@ -57,6 +78,7 @@ fn object(name: &str, status: &Status) -> Value {
             "code": last.failure().code(),
             "request_id": last.failure().request_id(),
             "message": last.failure().message(),
+            "at": DateTime::from(last.at()).fmt(Format::DateTime).ok(),
             "in_a_row": last.in_a_row(),
             "next_attempt_in_seconds": last.next_attempt_in().as_secs_f64(),
         })
@@ -66,6 +88,7 @@ fn object(name: &str, status: &Status) -> Value {
             "pid": refresher.pid(),
             "alive": refresher.is_alive(),
             "elected_for_seconds": refresher.elected_for().as_secs_f64(),
+            "lease_left_seconds": refresher.lease_left().as_secs_f64(),
         })
     });
     let classes =
@@ -73,11 +96,13 @@ fn object(name: &str, status: &Status) -> Value {
     json!({
         "name": name,
         "source": status.source(),
+        "mode": if status.mode() == Refresh::Eager { "eager" } else { "deferred" },
         "state": status.state().as_str(),
         "generation": status.generation(),
         "access_key_tail": status.access_key_tail(),
         "expires_in_seconds": status.expires_in().as_secs_f64(),
         "refresh_in_seconds": status.refresh_in().as_secs_f64(),
+        "age_seconds": status.age().map(|age| age.as_secs_f64()),
         "refresher": refresher,
         "source_calls": status.source_calls(),
         "published": status.published(),
@@ -86,6 +111,7 @@ fn object(name: &str, status: &Status) -> Value {
         "takeovers": status.takeovers(),
         "invalidations": status.invalidations(),
         "last_failure": failure,
+        "locked_in_ram": status.locked_in_ram(),
     })
 }
 
@@ -136,9 +162,6 @@ fn painted(text: &str, status: &Status) -> String {
 }
 
 fn cells(name: &str, status: &Status) -> [String; 9] {
-    let refresher = status.refresher().map_or("none".to_owned(), |refresher| {
-        format!("{}{}", refresher.pid(), if refresher.is_alive() { "" } else { " (dead)" })
-    });
     [
         name.to_owned(),
         status.state().as_str().to_owned(),
@@ -146,7 +169,7 @@ fn cells(name: &str, status: &Status) -> [String; 9] {
         status.access_key_tail().map_or("-".to_owned(), |tail| format!("…{tail}")),
         short(status.expires_in()),
         short(status.refresh_in()),
-        refresher,
+        refresher(status),
         status.source_calls().to_string(),
         status.failed().to_string(),
     ]

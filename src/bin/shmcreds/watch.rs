@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::IsTerminal,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -9,29 +10,27 @@ use std::{
 use ratatui::{
     Frame,
     crossterm::event::{self, Event, KeyCode, KeyModifiers},
-    layout::{Constraint, Layout, Rect},
-    style::{Color, Style},
+    style::{Color, Style, Stylize},
     text::{Line, Span},
-    widgets::{Gauge, Paragraph},
+    widgets::{Paragraph, Wrap},
 };
 use shmcreds::{SharedSession, Status};
 
 use crate::{
-    failure::Failure,
-    status::{colour_is_wanted, severity, short},
+    failure::{Failure, USAGE},
+    status::{colour_is_wanted, refresher, severity, short},
 };
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Lines of a session.
-const HEIGHT: u16 = 5;
-/// Columns of what stands before a bar.
-const LABEL: u16 = 20;
 const MOST_EVENTS: usize = 100;
 
 pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, Failure> {
+    if !std::io::stdout().is_terminal() {
+        return Err(Failure::new(USAGE, "--watch needs a terminal; use --json for a program"));
+    }
     let mut terminal = ratatui::try_init()?;
-    let mut view = View::new(colour_is_wanted());
+    let mut view = View::new(colour_is_wanted(), name.is_none());
     let outcome = loop {
         view.look(name);
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
@@ -47,16 +46,20 @@ pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, Failure> {
     outcome
 }
 
-/// Waits until `end`, or until somebody presses q, Esc or Ctrl-C.
+/// Waits until `end` or a change of the terminal's size; true when somebody presses q, Esc or Ctrl-C.
 fn wants_to_end(end: Instant) -> std::io::Result<bool> {
     while event::poll(end.saturating_duration_since(Instant::now()))? {
-        if let Event::Key(key) = event::read()? {
-            let interrupt = key.modifiers.contains(KeyModifiers::CONTROL);
-            match key.code {
-                KeyCode::Char('q') | KeyCode::Esc => return Ok(true),
-                KeyCode::Char('c') if interrupt => return Ok(true),
-                _ => {}
+        match event::read()? {
+            Event::Key(key) => {
+                let interrupt = key.modifiers.contains(KeyModifiers::CONTROL);
+                match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(true),
+                    KeyCode::Char('c') if interrupt => return Ok(true),
+                    _ => {}
+                }
             }
+            Event::Resize(..) => return Ok(false),
+            _ => {}
         }
     }
     Ok(false)
@@ -65,13 +68,15 @@ fn wants_to_end(end: Instant) -> std::io::Result<bool> {
 /// What is seen, and what has been.
 struct View {
     sessions: BTreeMap<String, Status>,
-    events: VecDeque<String>,
+    events: VecDeque<(Instant, String)>,
     colour: bool,
+    /// Whether events say which session they are of.
+    several: bool,
 }
 
 impl View {
-    fn new(colour: bool) -> Self {
-        View { sessions: BTreeMap::new(), events: VecDeque::new(), colour }
+    fn new(colour: bool, several: bool) -> Self {
+        View { sessions: BTreeMap::new(), events: VecDeque::new(), colour, several }
     }
 
     /// Looks at the sessions, each for a moment: whoever is attached keeps a session alive.
@@ -85,77 +90,68 @@ impl View {
     }
 
     fn see(&mut self, now: BTreeMap<String, Status>) {
+        let mut events = Vec::new();
         for (name, status) in &now {
-            match self.sessions.get(name) {
-                Some(before) => self.events.extend(changes(name, before, status)),
-                None => self.events.push_back(format!("{name}: here, {}", status.state().as_str())),
-            }
+            let happened = match self.sessions.get(name) {
+                Some(before) => changes(before, status),
+                None => vec![format!("here, {}", status.state().as_str())],
+            };
+            events.extend(happened.into_iter().map(|event| (name.clone(), event)));
         }
         let gone = self.sessions.keys().filter(|name| !now.contains_key(*name));
-        self.events.extend(gone.map(|name| format!("{name}: gone")));
+        events.extend(gone.map(|name| (name.clone(), "gone".to_owned())));
+        self.events.extend(events.into_iter().map(|(name, event)| {
+            let event = if self.several { format!("{name}: {event}") } else { event };
+            (Instant::now(), event)
+        }));
         let surplus = self.events.len().saturating_sub(MOST_EVENTS);
         self.events.drain(..surplus);
         self.sessions = now;
     }
 
+    /// What does not find room below is cut.
     fn draw(&self, frame: &mut Frame<'_>) {
-        let heights = self.sessions.iter().map(|_| Constraint::Length(HEIGHT));
-        let rows: Vec<Constraint> = heights.chain([Constraint::Min(1)]).collect();
-        let areas = Layout::vertical(rows).split(frame.area());
-        for ((name, status), area) in self.sessions.iter().zip(areas.iter()) {
-            self.draw_session(frame, *area, name, status);
-        }
-        let Some(rest) = areas.last() else { return };
-        let room = usize::from(rest.height.saturating_sub(1));
-        let newest = self.events.iter().rev().take(room).map(|event| Line::raw(event.as_str()));
-        let heading = match self.sessions.is_empty() {
+        let width = usize::from(frame.area().width);
+        let sessions = self.sessions.iter();
+        let mut lines: Vec<Line<'_>> =
+            sessions.flat_map(|(name, status)| self.session(name, status, width)).collect();
+        lines.push(Line::raw(match self.sessions.is_empty() {
             true => "no session; q ends",
             false => "what happened, newest first; q ends",
-        };
-        let lines: Vec<Line<'_>> = [Line::raw(heading)].into_iter().chain(newest).collect();
-        frame.render_widget(Paragraph::new(lines), *rest);
-    }
-
-    fn draw_session(&self, frame: &mut Frame<'_>, area: Rect, name: &str, status: &Status) {
-        let style = self.style(status);
-        let [title, expiry, refresh, facts, _] =
-            Layout::vertical([Constraint::Length(1); 5]).areas(area);
-        let state = Span::styled(status.state().as_str(), style);
-        frame.render_widget(Line::from(vec![Span::raw(format!("{name}: ")), state]), title);
-        let age = status.age().unwrap_or_default();
-        self.draw_bar(frame, expiry, "expires in", status.expires_in(), age, style);
-        self.draw_bar(frame, refresh, "refresh in", status.refresh_in(), age, style);
-        let refresher = status.refresher().map_or("none".to_owned(), |one| {
-            format!("{}{}", one.pid(), if one.is_alive() { "" } else { " (dead)" })
-        });
-        let text = format!(
-            "generation {}, key …{}, refresher {refresher}, calls {}, failed {}, takeovers {}",
-            status.generation(),
-            status.access_key_tail().unwrap_or("-"),
-            status.source_calls(),
-            status.failed(),
-            status.takeovers(),
+        }));
+        lines.extend(
+            self.events.iter().rev().map(|(when, event)| {
+                Line::raw(format!("{:>7} ago  {event}", short(when.elapsed())))
+            }),
         );
-        frame.render_widget(Line::raw(text), facts);
+        frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), frame.area());
     }
 
-    /// A bar of what is left of the time since the set was fetched.
-    fn draw_bar(
-        &self,
-        frame: &mut Frame<'_>,
-        area: Rect,
-        what: &str,
-        left: Duration,
-        age: Duration,
-        style: Style,
-    ) {
-        let halves = Layout::horizontal([Constraint::Length(LABEL), Constraint::Min(0)]);
-        let [label, bar] = halves.areas(area);
-        frame.render_widget(Line::raw(format!("{what} {}", short(left))), label);
-        let whole = (left + age).as_secs_f64();
-        let ratio = if whole > 0.0 { left.as_secs_f64() / whole } else { 0.0 };
-        let gauge = Gauge::default().ratio(ratio.clamp(0.0, 1.0)).label("").gauge_style(style);
-        frame.render_widget(gauge, bar);
+    fn session<'a>(&self, name: &'a str, status: &Status, width: usize) -> Vec<Line<'a>> {
+        let style = self.style(status);
+        let state = Span::styled(status.state().as_str(), style);
+        let age = status.age().unwrap_or_default();
+        let mut lines = vec![
+            Line::from(vec![name.bold(), Span::raw("  "), state]),
+            bar("expires in", status.expires_in(), age, width, style),
+            bar("refresh in", status.refresh_in(), age, width, style),
+        ];
+        let facts = [
+            format!("generation {}", status.generation()),
+            format!("key …{}", status.access_key_tail().unwrap_or("-")),
+            format!("refresher {}", refresher(status)),
+            format!("calls {}", status.source_calls()),
+            format!("failed {}", status.failed()),
+            format!("takeovers {}", status.takeovers()),
+        ];
+        lines.extend(wrap(&facts, width).into_iter().map(Line::raw));
+        if let Some(last) = status.last_failure() {
+            let next = short(last.next_attempt_in());
+            let text = format!("failing, next attempt in {next}: {}", last.failure());
+            lines.push(Line::styled(text, style));
+        }
+        lines.push(Line::default());
+        lines
     }
 
     fn style(&self, status: &Status) -> Style {
@@ -168,23 +164,48 @@ impl View {
     }
 }
 
+/// A bar of what is left of the time since the set was fetched.
+fn bar(what: &str, left: Duration, age: Duration, width: usize, style: Style) -> Line<'static> {
+    let label = format!("{what} {:>8}  ", short(left));
+    let room = width.saturating_sub(label.len());
+    let whole = (left + age).as_secs_f64();
+    let share = if whole > 0.0 { left.as_secs_f64() / whole } else { 0.0 };
+    let full = (share * room as f64).round() as usize;
+    let bar = "█".repeat(full) + &"░".repeat(room.saturating_sub(full));
+    Line::from(vec![Span::raw(label), Span::styled(bar, style)])
+}
+
+/// As many of the parts on a line as find room.
+fn wrap(parts: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + part.chars().count() <= width => {
+                *line += &format!("  {part}");
+            }
+            _ => lines.push(part.clone()),
+        }
+    }
+    lines
+}
+
 /// What has happened between two looks.
-fn changes(name: &str, before: &Status, now: &Status) -> Vec<String> {
+fn changes(before: &Status, now: &Status) -> Vec<String> {
     let mut changes = Vec::new();
     if now.generation() > before.generation() {
         let tail = now.access_key_tail().unwrap_or("-");
-        changes.push(format!("{name}: published generation {}, key …{tail}", now.generation()));
+        changes.push(format!("published generation {}, key …{tail}", now.generation()));
     }
     if now.failed() > before.failed() {
         let said = now.last_failure().map(|last| last.failure().to_string());
-        changes.push(format!("{name}: the refresh failed: {}", said.unwrap_or_default()));
+        changes.push(format!("the refresh failed: {}", said.unwrap_or_default()));
     }
     for (what, before, now) in [
         ("another process took over", before.takeovers(), now.takeovers()),
         ("AWS rejected the set", before.invalidations(), now.invalidations()),
     ] {
         if now > before {
-            changes.push(format!("{name}: {what}"));
+            changes.push(what.to_owned());
         }
     }
     changes
@@ -212,7 +233,7 @@ mod tests {
         let session = SharedSession::builder(&name).source(source).windows(windows.0, windows.1);
         let session = session.clock(&clock).create().unwrap();
         session.credentials().unwrap();
-        let mut view = View::new(colour);
+        let mut view = View::new(colour, true);
         let see =
             |view: &mut View| view.see([("web".to_owned(), session.status().unwrap())].into());
         see(&mut view);
@@ -234,39 +255,40 @@ mod tests {
     fn a_wide_screen_shows_everything() {
         let (lines, painted) = screen(100, true);
         assert!(painted);
-        assert_eq!(lines[0], "web: fresh");
+        assert_eq!(lines[0], "web  fresh");
         assert!(
-            lines[1].starts_with("expires in 59m 59s  █")
-                || lines[1].starts_with("expires in 1h 0m    █"),
+            lines[1].starts_with("expires in  59m 59s  █")
+                || lines[1].starts_with("expires in    1h 0m  █"),
             "{}",
             lines[1]
         );
         assert!(lines[2].starts_with("refresh in"), "{}", lines[2]);
-        // Six sevenths of eighty columns are left.
-        let bar = lines[1].matches('█').count();
-        assert!((66..=70).contains(&bar), "{bar}");
+        // Six sevenths of 79 columns are left.
+        let (full, empty) = (lines[1].matches('█').count(), lines[1].matches('░').count());
+        assert!(full + empty == 79 && (66..=70).contains(&full), "{full}");
         assert_eq!(
             lines[3],
-            "generation 2, key …0001, refresher none, calls 2, failed 0, takeovers 0"
+            "generation 2  key …0001  refresher none  calls 2  failed 0  takeovers 0"
         );
         assert_eq!(lines[5], "what happened, newest first; q ends");
-        assert_eq!(lines[6], "web: published generation 2, key …0001");
-        assert_eq!(lines[7], "web: here, fresh");
+        assert_eq!(lines[6], "     0s ago  web: published generation 2, key …0001");
+        assert_eq!(lines[7], "     0s ago  web: here, fresh");
     }
 
     #[test]
-    fn a_narrow_screen_cuts_and_no_colour_is_none() {
+    fn a_narrow_screen_wraps_and_no_colour_is_none() {
         let (lines, painted) = screen(30, false);
         assert!(!painted);
-        assert_eq!(lines[0], "web: fresh");
+        assert_eq!(lines[0], "web  fresh");
         assert!(lines[1].contains('█') && lines[1].chars().count() <= 30);
-        assert_eq!(lines[3], "generation 2, key …0001, refre");
+        assert_eq!(lines[3], "generation 2  key …0001");
+        assert_eq!(lines[4], "refresher none  calls 2");
     }
 
     #[test]
     fn without_a_session_it_says_so() {
         let mut terminal = Terminal::new(TestBackend::new(20, 2)).unwrap();
-        terminal.draw(|frame| View::new(false).draw(frame)).unwrap();
+        terminal.draw(|frame| View::new(false, true).draw(frame)).unwrap();
         terminal.backend().assert_buffer_lines(["no session; q ends  ", "                    "]);
     }
 }
