@@ -1,9 +1,18 @@
 //! The endpoint: what it answers, what it refuses, what it bears.
 
-use std::{io::Write, net::TcpStream};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
-use nix::sys::signal::Signal;
-use shmcreds::testing::{Fault, LocalSts, Times};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
+use serde_json::Value;
+use shmcreds::testing::{Fault, LocalSts, Settings, Times};
 
 use crate::harness::*;
 
@@ -77,20 +86,225 @@ fn the_endpoint_refuses_what_it_must() {
 }
 
 #[test]
-fn idle_and_slow_clients_keep_nobody_waiting() {
+fn slow_clients_are_cut_off_and_keep_nobody_waiting() {
     let sts = LocalSts::start().unwrap();
-    let (running, url, token) = kept(&sts, &name("idle"));
+    let (running, url, token) = kept(&sts, &name("slow"));
     let connect = || TcpStream::connect(address(&url)).unwrap();
-    let idle: Vec<_> = (0..200).map(|_| connect()).collect();
-    let mut slow: Vec<_> = (0..200).map(|_| connect()).collect();
-    for stream in &mut slow {
-        stream.write_all(b"GET /credentials HTTP/1.1\r\nHo").unwrap();
-    }
+    let mut idle: Vec<_> = (0..100).map(|_| connect()).collect();
+    let mut slow: Vec<_> = (0..100).map(|_| connect()).collect();
     let set = credentials(&url, &token);
-    assert!(set["AccessKeyId"].is_string());
-    assert_eq!(idle.len() + slow.len(), 400);
+    let request =
+        format!("GET /credentials HTTP/1.1\r\nAuthorization: {token}\r\nX: {}", "x".repeat(5000));
+    let mut bytes = request.bytes();
+    // A byte now and then, until the server has had enough of all of them.
+    until("slow clients are cut off", || {
+        let byte = [bytes.next().unwrap()];
+        slow.retain_mut(|stream| stream.write_all(&byte).is_ok());
+        assert_eq!(credentials(&url, &token), set, "a legitimate client is served meanwhile");
+        std::thread::sleep(Duration::from_millis(50));
+        slow.is_empty()
+    });
+    for stream in &mut idle {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.is_empty(), "{}", text(&answer));
+    }
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait(), 0);
+}
+
+/// Reads one answer with a body whose length is said.
+fn answer(stream: &mut BufReader<TcpStream>) -> (u16, String) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).unwrap(), 0, "closed after {head:?}");
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), text(&body))
+}
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = kept(&sts, &name("keep-alive"));
+    let host = address(&url);
+    let of = |token: &str| {
+        format!("GET /credentials HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\r\n")
+    };
+    let mut stream = BufReader::new(TcpStream::connect(host).unwrap());
+    let mut bodies = BTreeSet::new();
+    for _ in 0..500 {
+        stream.get_mut().write_all(of(&token).as_bytes()).unwrap();
+        let (status, body) = answer(&mut stream);
+        assert_eq!(status, 200, "{body}");
+        bodies.insert(body);
+    }
+    // A refusal does not end the connection, and nothing of the answers before is in it.
+    stream.get_mut().write_all((of("wrong") + &of(&token)).as_bytes()).unwrap();
+    let (status, refused) = answer(&mut stream);
+    assert_eq!(status, 403);
+    assert_eq!(answer(&mut stream).0, 200);
+    let set: Value = serde_json::from_str(bodies.first().unwrap()).unwrap();
+    assert!(!refused.contains(set["SecretAccessKey"].as_str().unwrap()));
+    assert_eq!(bodies.len(), 1);
+}
+
+#[test]
+fn nonsense_is_refused_and_harms_nobody() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = kept(&sts, &name("nonsense"));
+    let host = address(&url);
+    let set = credentials(&url, &token);
+    let secret = set["SecretAccessKey"].as_str().unwrap();
+    let line = "GET /credentials HTTP/1.1\r\n";
+    let own = format!("Host: {host}\r\nAuthorization: {token}\r\n");
+    let many: String = (0..2000).map(|number| format!("X-{number}: x\r\n")).collect();
+    for (request, expected) in [
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400),
+        ("GET\r\n\r\n".to_owned(), 400),
+        (format!("GET /credentials HTTP/9.9\r\n{own}\r\n"), 400),
+        (format!("GET  /credentials  HTTP/1.1\r\n{own}\r\n"), 400),
+        (format!("GET /{} HTTP/1.1\r\n{own}\r\n", "x".repeat(100_000)), 431),
+        (format!("{line}{own}{many}\r\n"), 431),
+        (format!("{line}{own}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"), 400),
+        (format!("{line}{own}Transfer-Encoding: nonsense\r\n\r\n"), 400),
+        (format!("{line}{own} no colon\r\n\r\n"), 400),
+        (format!("{line}Host: {host}\r\nAuthorization: {token}\0\r\n\r\n"), 400),
+        (format!("OPTIONS * HTTP/1.1\r\n{own}Connection: close\r\n\r\n"), 405),
+        (format!("CONNECT {host} HTTP/1.1\r\n{own}Connection: close\r\n\r\n"), 405),
+        ("\x16\x03\x01\x02\0\x01\0\x01\x7c\x03\x03".to_owned() + "\r\n\r\n", 400),
+    ] {
+        let (status, answer) = raw(&url, &request);
+        let shown = &request[..request.len().min(80)];
+        assert_eq!(status, expected, "{shown:?}: {answer}");
+        assert!(!answer.contains(secret) && !answer.contains(&token), "{shown:?}");
+    }
+    assert_eq!(credentials(&url, &token), set);
+}
+
+#[test]
+fn ten_thousand_clients_at_once_are_served() {
+    let sts = LocalSts::start().unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.max(soft), hard).unwrap();
+    // What the tests beside this one need stays free.
+    let allowed = usize::try_from(hard.saturating_sub(2000)).unwrap_or(usize::MAX);
+    let crowd = allowed.min(10_000);
+    assert!(crowd == 10_000 || hard < 12_000, "{crowd} of {hard}");
+    let (_running, url, token) = kept(&sts, &name("crowd"));
+    let host = address(&url);
+    let request =
+        format!("GET /credentials HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\r\n");
+    let set = credentials(&url, &token);
+    // All ask before anybody reads.
+    let ask = |_| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        BufReader::with_capacity(512, stream)
+    };
+    let mut clients: Vec<_> = (0..crowd).map(ask).collect();
+    for client in &mut clients {
+        let (status, body) = answer(client);
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), set);
+    }
+    assert_eq!((clients.len(), assumed(&sts)), (crowd, 1));
+    assert_eq!(credentials(&url, &token), set);
+}
+
+#[test]
+fn more_clients_than_there_is_room_for_are_told() {
+    let sts = LocalSts::start().unwrap();
+    let (name, script) = (name("full"), "ulimit -n 84; exec \"$@\"");
+    let mut running = Running::start(wrapped(script, &serve(&sts, &name)));
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    // Twenty find room; who leaves makes room.
+    let mut crowd: Vec<TcpStream> = Vec::new();
+    until("there is no more room", || {
+        assert!(crowd.len() <= 20, "more than there is room for");
+        let mut stream = TcpStream::connect(address(&url)).unwrap();
+        let ask = format!("GET /live HTTP/1.1\r\nHost: {}\r\n\r\n", address(&url));
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.as_str() {
+            "HTTP/1.1 200 OK\r\n" => crowd.push(stream),
+            line => assert_eq!(line, "HTTP/1.1 429 Too Many Requests\r\n"),
+        }
+        line.contains("429")
+    });
+    assert_eq!(crowd.len(), 20);
+    assert_eq!(get(&url, "/live", "").0, 429);
+    drop(crowd);
+    until("there is room again", || get(&url, "/live", "").0 == 200);
+}
+
+/// The code and the message, in the spelling of both halves of the SDKs.
+fn refusal(url: &str, token: &str) -> (u16, String) {
+    let (status, answer) = get(url, "/credentials", &format!("Authorization: {token}\r\n"));
+    assert!(answer.contains("content-type: application/json"), "{answer}");
+    let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((&body["code"], &body["message"]), (&body["Code"], &body["Message"]));
+    (status, format!("{}: {}", body["code"].as_str().unwrap(), body["message"].as_str().unwrap()))
+}
+
+#[test]
+fn an_outage_is_felt_at_expiry() {
+    let sts = LocalSts::start().unwrap();
+    let (settings, name) = (Settings::new().lifetime(Duration::from_secs(6)), name("outage"));
+    sts.inject(Fault::Under(settings), Times::Next(1)).unwrap();
+    sts.inject(Fault::Status(503), Times::UntilCleared).unwrap();
+    let (_running, url, token) = kept(&sts, &name);
+    let expired = || status(&sts, &name).0["state"] == "expired";
+    let (mut served, mut secret) = (0, String::new());
+    until("the set expires", || {
+        let (code, answer) = get(&url, "/credentials", &format!("Authorization: {token}\r\n"));
+        match code {
+            200 => {
+                served += 1;
+                let body: Value =
+                    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+                secret = body["SecretAccessKey"].as_str().unwrap().to_owned();
+            }
+            // An error is none before the set has expired.
+            _ => assert!(expired(), "{answer}"),
+        }
+        code != 200
+    });
+    assert!(served > 0);
+    let (status, said) = refusal(&url, &token);
+    assert_eq!(status, 503, "{said}");
+    assert!(said.starts_with("Unavailable: ") || said.starts_with("NotReady: "), "{said}");
+    assert!(!said.contains(&secret) && !said.contains(BASE_SECRET), "{said}");
+    assert_eq!(get(&url, "/ready", "").0, 503);
+    assert_eq!(get(&url, "/live", "").0, 200);
+    // Over, it is as before.
+    sts.clear_faults().unwrap();
+    until("it is ready again", || get(&url, "/ready", "").0 == 200);
+    assert_ne!(credentials(&url, &token)["SecretAccessKey"], secret);
+}
+
+#[test]
+fn before_the_first_set_it_answers_in_time() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let mut command = serve(&sts, &name("first"));
+    command.arg("--token-file").arg(&file);
+    let mut running = Running::start(command);
+    let url = running.line();
+    let token = std::fs::read_to_string(&file).unwrap();
+    // STS does not answer for longer than any client waits; this does.
+    let (status, said) = refusal(&url, &token);
+    assert_eq!((status, said.as_str()), (503, "NotReady: there is no set yet; ask again"));
+    assert_eq!(get(&url, "/ready", "").0, 503);
+    assert_eq!(get(&url, "/live", "").0, 200);
+    assert_eq!(assumed(&sts), 1);
 }
 
 #[test]

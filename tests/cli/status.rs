@@ -131,7 +131,12 @@ fn all_sessions_are_listed() {
     let table = text(&shmcreds(&sts).arg("status").output().unwrap().stdout);
     for name in &names {
         assert!(all.iter().any(|one| one["name"] == name.as_str()), "{name}");
-        assert!(table.lines().any(|line| line.starts_with(&format!("{name} ")) && line.contains(" fresh ")), "{table}");
+        assert!(
+            table
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} ")) && line.contains(" fresh ")),
+            "{table}"
+        );
     }
     assert!(!table.contains('\x1b'), "no colour where there is no terminal");
 }
