@@ -1,9 +1,12 @@
 //! `serve`: a session for others.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::Read,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+};
 
 use nix::sys::signal::Signal;
-use shmcreds::testing::LocalSts;
+use shmcreds::testing::{Fault, LocalSts, Times};
 
 use crate::harness::*;
 
@@ -35,4 +38,109 @@ fn a_sidecar_keeps_its_session_until_it_is_told_to_end() {
     assert_eq!(running.wait(), 0);
     assert!(!token.exists());
     assert_gone(&name);
+}
+
+/// What a service manager is told.
+fn told(socket: &UnixDatagram) -> Option<String> {
+    let mut bytes = [0; 256];
+    socket.recv(&mut bytes).ok().map(|length| text(&bytes[..length]).trim_end().to_owned())
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let sts = LocalSts::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // An outage at the start delays it, and is said.
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let name = name("notify");
+    let mut command = serve(&sts, &name);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut sidecar = Running::start(command);
+    let url = sidecar.line();
+    until("it has failed twice", || assumed(&sts) >= 2);
+    assert_eq!(told(&socket), None);
+    assert_eq!(get(&url, "/ready", "").0, 503);
+    sts.clear_faults().unwrap();
+    let mut last = None;
+    until("it is ready", || {
+        last = told(&socket);
+        last.is_some()
+    });
+    assert_eq!(last.as_deref(), Some("READY=1"));
+    assert_eq!(get(&url, "/ready", "").0, 200);
+    sidecar.signal(Signal::SIGTERM);
+    let mut said = String::new();
+    sidecar.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(sidecar.wait(), 0);
+    assert_eq!(told(&socket).as_deref(), Some("STOPPING=1"));
+    assert_eq!(told(&socket), None);
+    let own: Vec<&str> = said.lines().filter(|line| line.starts_with("shmcreds: ")).collect();
+    assert!(own.len() == 1 && own[0].contains("AccessDenied"), "{said}");
+}
+
+#[test]
+fn a_name_is_served_once() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("twice");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token.txt");
+    std::fs::write(&file, "of somebody before").unwrap();
+    let with_token = || {
+        let mut command = serve(&sts, &name);
+        command.arg("--token-file").arg(&file);
+        command
+    };
+    let mut first = Running::start(with_token());
+    let url = first.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let token = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!((token.len(), entries()), (64, 1));
+    let second = with_token().output().unwrap();
+    assert_eq!(code(&second), 73);
+    let said = text(&second.stderr);
+    assert!(
+        said.contains(&format!("process {}", first.pid())) && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), token);
+    assert!(credentials(&url, &token)["Token"].is_string());
+    // Killed, it leaves a session that the next one replaces.
+    first.signal(Signal::SIGKILL);
+    first.wait_for_end();
+    let mut next = Running::start(with_token());
+    let url = next.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let new = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(new, token);
+    assert!(credentials(&url, &new)["Token"].is_string());
+    // The token of somebody else is left alone.
+    std::fs::write(&file, "of somebody else").unwrap();
+    next.signal(Signal::SIGHUP);
+    assert_eq!(next.wait(), 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "of somebody else");
+    assert_gone(&name);
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let sts = LocalSts::start().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (arguments, expected, says) in [
+        (["--listen", taken.as_str()], 71, taken.as_str()),
+        (["--listen", "0.0.0.0:0"], 64, "127.0.0.1"),
+        (["--token-file", "/no/such/folder/token"], 73, "/no/such/folder/token"),
+    ] {
+        let name = name("refused");
+        let output = serve(&sts, &name).args(arguments).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), expected, "{said}");
+        assert!(said.contains(says) && said.lines().count() == 1, "{said}");
+        assert_gone(&name);
+    }
 }

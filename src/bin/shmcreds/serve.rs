@@ -1,30 +1,39 @@
 //! `serve`: a session and its endpoint, for processes that somebody else starts.
 
 use std::{
-    fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode,
+    ffi::OsString, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode,
     sync::mpsc::channel, thread,
 };
 
+use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use shmcreds::SharedSession;
-use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
+use signal_hook::{
+    consts::{SIGHUP, TERM_SIGNALS},
+    iterator::Signals,
+};
 
 use crate::{
     arguments::Serve,
     endpoint::Endpoint,
-    failure::Failure,
+    failure::{CANNOT_CREATE, Failure},
+    guard,
     session::{self, Event},
 };
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
     let session = session::create(&options.name, &options.session, false)?;
-    let endpoint = Endpoint::bind(options.listen)?;
     let mut signals = Signals::new(TERM_SIGNALS)?;
+    if guard::forwarded().contains(&Signal::SIGHUP) {
+        signals.add_signal(SIGHUP)?;
+    }
+    let endpoint = Endpoint::bind(options.listen)?;
+    let token = endpoint.token.clone();
     if let Some(path) = &options.token_file {
-        write_token(path, &endpoint.token)?;
+        write_token(path, &token)?;
     }
     let (sender, events) = channel();
-    println!("{}", endpoint.url());
+    crate::print(&endpoint.url())?;
     endpoint.serve(session.clone(), sender.clone())?;
     if options.session.is_eager() {
         session::keep_fresh(&session);
@@ -35,15 +44,19 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
         }
     });
     let mut outcome = Ok(ExitCode::SUCCESS);
+    let mut said = false;
     for event in events {
         match event {
             Event::First(Ok(())) => {
                 ready(&session);
                 continue;
             }
-            // A sidecar outlives an outage: it is asked again, and says so.
+            // A sidecar outlives an outage: it asks again. The log says how often.
             Event::First(Err(failure)) => {
-                failure.report();
+                if !said {
+                    failure.report();
+                }
+                said = true;
                 continue;
             }
             Event::Endpoint(error) => outcome = Err(error.into()),
@@ -54,8 +67,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     session.unlink();
     if let Some(path) = &options.token_file {
-        // Somebody may have removed it.
-        let _ = fs::remove_file(path);
+        remove_token(path, &token);
     }
     outcome
 }
@@ -69,10 +81,23 @@ fn ready(session: &SharedSession) {
 /// Writes the token, without a newline at its end, for this user only; in one step, so that nobody reads
 /// a half of it.
 fn write_token(path: &Path, token: &str) -> Result<(), Failure> {
-    let draft = path.with_extension("new");
-    let _ = fs::remove_file(&draft);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(token.as_bytes())?;
-    fs::rename(&draft, path)?;
-    Ok(())
+    let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
+    let write = || {
+        let _ = fs::remove_file(&draft);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(token.as_bytes())?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(|error| {
+        let text = format!("--token-file {}: {error}", path.display());
+        Failure::new(CANNOT_CREATE, text)
+    })
+}
+
+/// Removes the token, unless somebody has written another one.
+fn remove_token(path: &Path, token: &str) {
+    if fs::read_to_string(path).is_ok_and(|written| written == token) {
+        let _ = fs::remove_file(path);
+    }
 }

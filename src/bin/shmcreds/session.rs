@@ -1,6 +1,7 @@
 //! The session that `exec` and `serve` keep.
 
 use std::{
+    io::IsTerminal,
     sync::{Arc, mpsc::Sender},
     thread,
     time::{Duration, Instant},
@@ -14,6 +15,7 @@ use crate::{
     arguments,
     failure::{Failure, UNAVAILABLE},
     sources,
+    status::colour_is_wanted,
 };
 
 /// botocore refreshes on every read what is valid for less than 15 minutes; the window is shortened by up
@@ -23,6 +25,9 @@ const MANDATORY: Duration = Duration::from_secs(60);
 
 /// A session that killed processes have left is in use while somebody looks at its status: for a moment.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// How long after a failure it asks for the first set again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a main thread waits for.
 pub(crate) enum Event {
@@ -34,7 +39,9 @@ pub(crate) enum Event {
 pub(crate) fn log(verbose: u8, json: bool) {
     let level = [LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG];
     let level = level[usize::from(verbose).min(2)];
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && colour_is_wanted();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colour);
+    let log = log.with_writer(std::io::stderr);
     match json {
         true => log.json().init(),
         false => log.init(),
@@ -70,14 +77,17 @@ pub(crate) fn create(
     }
 }
 
-/// Waits for the first set, and tells of it.
+/// Waits for the first set, and tells of it and of each failure before.
 pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
-    let first = session.provide_credentials().await.map(drop).map_err(|error| {
+    while let Err(error) = session.provide_credentials().await {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        Failure::new(UNAVAILABLE, cause.unwrap_or_else(|| error.to_string()))
-    });
-    // Nobody listens any more when a signal came first.
-    let _ = events.send(Event::First(first));
+        let failure = Failure::new(UNAVAILABLE, cause.unwrap_or_else(|| error.to_string()));
+        // Nobody listens any more when a signal came.
+        let _ = events.send(Event::First(Err(failure)));
+        // The session's back-off decides when the source is asked again.
+        tokio::time::sleep(PAUSE).await;
+    }
+    let _ = events.send(Event::First(Ok(())));
 }
 
 /// Refreshes the session in time, in a thread of its own, as long as the process lives.
