@@ -26,7 +26,12 @@ impl Failure {
     /// A failure of that class. Anything in `message` with the shape of a key or a token becomes
     /// `[redacted]`.
     pub fn new(class: FailureClass, message: impl AsRef<str>) -> Self {
-        Failure { class, code: None, request_id: None, message: redact(message.as_ref()) }
+        Failure {
+            class,
+            code: None,
+            request_id: None,
+            message: one_line(&redact(message.as_ref())),
+        }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -158,6 +163,12 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// Logs and errors are read line by line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ").replace(":; ", ": ")
+}
+
 #[cfg(test)]
 mod tests {
     use aws_credential_types::provider::error::CredentialsError;
@@ -201,5 +212,11 @@ mod tests {
             let failure = Failure::from_error("base credentials", &error);
             assert_eq!((failure.class(), failure.code()), (class, code), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let failure = Failure::transient("all failed:\n  the first: no\n\n  the second: no\n");
+        assert_eq!(failure.message(), "all failed: the first: no; the second: no");
     }
 }

@@ -1,8 +1,13 @@
 //! What can be said on the command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     config,
@@ -22,6 +27,14 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+const EXEC_EXAMPLE: &str = "\
+Examples:
+  shmcreds exec --role-arn arn:aws:iam::123456789012:role/app -- gunicorn app:app
+  shmcreds exec --profile production --deferred -- python job.py
+
+Exit codes: that of CMD, 128 and the number of the signal that killed it, 126 or 127 when it cannot be
+started; 69 when there are no credentials for it, 64 wrong usage, 73 the name is in use.";
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 64 wrong usage; 65 a damaged session, or another's; 66 no \
 configuration file; 69 no session of that name, or no credentials; 71 the system refused; 73 the name is in \
@@ -80,7 +93,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = EXEC_EXAMPLE)]
 pub(crate) struct Exec {
     /// The session's name; `exec-` and the pid without one.
     #[arg(long)]
@@ -95,7 +108,7 @@ pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) session: Session,
     /// The program and its arguments.
-    #[arg(last = true, required = true)]
+    #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -106,10 +119,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) name: String,
     /// Where the endpoint listens, on the loopback interface.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "127.0.0.1:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
     /// Where to write the endpoint's token, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) session: Session,
@@ -118,7 +131,7 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Session {
     /// A TOML file with these options by the same names; what is said here counts more.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Refreshes in time, whether somebody asks or not: the default.
     #[arg(long, overrides_with = "deferred")]
@@ -127,7 +140,7 @@ pub(crate) struct Session {
     #[arg(long, overrides_with = "eager")]
     pub(crate) deferred: bool,
     /// How long the first set may take, in seconds.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) deadline: u64,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -153,10 +166,10 @@ pub(crate) struct Source {
     #[arg(long, group = "kind")]
     pub(crate) imds: bool,
     /// IAM Identity Center: the start URL.
-    #[arg(long, group = "kind", requires_all = ["sso_region", "sso_account_id", "sso_role_name"])]
+    #[arg(long, value_name = "URL", group = "kind", requires_all = ["sso_region", "sso_account_id", "sso_role_name"])]
     pub(crate) sso_start_url: Option<String>,
     /// Its Region.
-    #[arg(long, requires = "sso_start_url")]
+    #[arg(long, value_name = "REGION", requires = "sso_start_url")]
     pub(crate) sso_region: Option<String>,
     /// The account's number.
     #[arg(long, requires = "sso_start_url")]
@@ -165,10 +178,10 @@ pub(crate) struct Source {
     #[arg(long, requires = "sso_start_url")]
     pub(crate) sso_role_name: Option<String>,
     /// A program in the `credential_process` format.
-    #[arg(long, group = "kind")]
+    #[arg(long, value_name = "PROGRAM", group = "kind")]
     pub(crate) process: Option<String>,
     /// An argument of that program.
-    #[arg(long, requires = "process", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ARGUMENT", requires = "process", allow_hyphen_values = true)]
     pub(crate) process_arg: Vec<String>,
     /// AWS IoT Core: the endpoint of type `iot:CredentialProvider`.
     #[arg(long, group = "kind", requires_all = ["iot_role_alias", "iot_certificate", "iot_private_key"])]
@@ -177,29 +190,29 @@ pub(crate) struct Source {
     #[arg(long, requires = "iot_endpoint")]
     pub(crate) iot_role_alias: Option<String>,
     /// The file of the device's certificate, in PEM.
-    #[arg(long, requires = "iot_endpoint")]
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_certificate: Option<PathBuf>,
     /// The file of its private key, in PEM.
-    #[arg(long, requires = "iot_endpoint")]
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_private_key: Option<PathBuf>,
     /// A file of authorities that vouch for the server, in PEM.
-    #[arg(long, requires = "iot_endpoint")]
+    #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_ca: Option<PathBuf>,
     /// The thing's name.
     #[arg(long, requires = "iot_endpoint")]
     pub(crate) iot_thing_name: Option<String>,
     /// How long a fetch may take, in seconds.
-    #[arg(long)]
+    #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
 
     /// The role to assume.
-    #[arg(long)]
+    #[arg(long, value_name = "ARN")]
     pub(crate) role_arn: Option<String>,
     /// The name of the role's session.
     #[arg(long, requires = "role_arn")]
     pub(crate) role_session_name: Option<String>,
     /// How long a set lives, in seconds.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) duration_seconds: Option<u64>,
     /// The external id; better in the configuration file, since others see the command line.
     #[arg(long, requires = "role_arn")]
@@ -208,10 +221,10 @@ pub(crate) struct Source {
     #[arg(long, requires = "role_arn")]
     pub(crate) policy: Option<String>,
     /// A managed policy for the session.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "ARN", requires = "role_arn")]
     pub(crate) policy_arn: Vec<String>,
     /// A session tag, KEY=VALUE.
-    #[arg(long, requires = "role_arn", value_parser = pair)]
+    #[arg(long, value_name = "KEY=VALUE", requires = "role_arn", value_parser = pair)]
     pub(crate) tag: Vec<(String, String)>,
     /// The key of a tag that later roles keep.
     #[arg(long, requires = "role_arn")]
@@ -220,31 +233,31 @@ pub(crate) struct Source {
     #[arg(long, requires = "role_arn")]
     pub(crate) source_identity: Option<String>,
     /// A context assertion, PROVIDER_ARN=ASSERTION.
-    #[arg(long, requires = "role_arn", value_parser = pair)]
+    #[arg(long, value_name = "PROVIDER_ARN=ASSERTION", requires = "role_arn", value_parser = pair)]
     pub(crate) provided_context: Vec<(String, String)>,
     /// The serial number of the device whose code the role needs.
     #[arg(long, requires = "mfa_command")]
     pub(crate) mfa_serial: Option<String>,
     /// The program that prints the device's code.
-    #[arg(long, requires_all = ["role_arn", "mfa_serial"])]
+    #[arg(long, value_name = "PROGRAM", requires_all = ["role_arn", "mfa_serial"])]
     pub(crate) mfa_command: Option<String>,
     /// An argument of that program.
-    #[arg(long, requires = "mfa_command", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ARGUMENT", requires = "mfa_command", allow_hyphen_values = true)]
     pub(crate) mfa_command_arg: Vec<String>,
     /// The Region whose STS is asked.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "REGION", requires = "role_arn")]
     pub(crate) sts_region: Option<String>,
     /// The address of STS.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "URL", requires = "role_arn")]
     pub(crate) sts_endpoint_url: Option<String>,
     /// How long connecting to STS may take, in seconds.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) connect_timeout: Option<u64>,
     /// How long STS may take to begin its answer, in seconds.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) read_timeout: Option<u64>,
     /// How often STS is asked within one fetch.
-    #[arg(long, requires = "role_arn")]
+    #[arg(long, value_name = "NUMBER", requires = "role_arn")]
     pub(crate) max_attempts: Option<u32>,
 }
 
@@ -267,18 +280,32 @@ pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, ExitCode> {
     let place = argv.iter().position(|word| word == verb).map_or(argv.len(), |place| place + 1);
     let mut all = argv;
     all.splice(place..place, written);
-    Cli::try_parse_from(&all).map_err(|error| {
-        eprintln!("shmcreds: with the options of {}:", path.display());
-        refuse(&error)
-    })
+    Cli::try_parse_from(&all).map_err(|error| refuse_file(path, &error))
 }
 
+/// Help and the version are what was asked for; anything else is a mistake.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
-    match error.use_stderr() || printed.is_err() {
-        true => ExitCode::from(USAGE),
-        false => ExitCode::SUCCESS,
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let printed = error.print();
+        let good = printed.is_ok() && !error.use_stderr();
+        return if good { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
     }
+    Failure::new(USAGE, one_line(error) + "; --help names the options").report()
+}
+
+fn refuse_file(path: &Path, error: &clap::Error) -> ExitCode {
+    let (file, problem) = (path.display(), one_line(error));
+    Failure::new(USAGE, format!("with the options of {file}: {problem}")).report()
+}
+
+/// What is wrong, without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let is_said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let lines = lines.filter(is_said).filter(|line| !line.starts_with("tip: to pass"));
+    let lines: Vec<&str> = lines.map(|line| line.trim_start_matches("tip: ")).collect();
+    lines.join("; ").trim_start_matches("error: ").replace(":; ", ": ")
 }
 
 impl Session {

@@ -17,7 +17,7 @@ fn options(text: &str) -> Result<Vec<OsString>, String> {
     // The parser's own text would quote the line, which may hold a secret.
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
-        format!("line {} is not TOML", before.lines().count().max(1))
+        format!("line {} is not TOML (texts need quotes)", before.lines().count().max(1))
     })?;
     let mut options = Vec::new();
     for (key, value) in &table {
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn problems_are_named_without_the_contents() {
-        assert_eq!(options("a = 1\nhush").unwrap_err(), "line 2 is not TOML");
+        assert_eq!(options("a = 1\nhush").unwrap_err(), "line 2 is not TOML (texts need quotes)");
         assert!(options("[a]\nhush = 1").unwrap_err().starts_with("a must be"));
         assert!(options("a = 1.5").unwrap_err().starts_with("a must be"));
     }

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_credential_types::provider::ProvideCredentials;
-use shmcreds::{ErrorKind, Refresh, SharedSession};
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
+use shmcreds::{ErrorKind, FailureClass, Refresh, SharedSession};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -80,14 +80,30 @@ pub(crate) fn create(
 /// Waits for the first set, and tells of it and of each failure before.
 pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
     while let Err(error) = session.provide_credentials().await {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        let failure = Failure::new(UNAVAILABLE, cause.unwrap_or_else(|| error.to_string()));
+        let failure = Failure::new(UNAVAILABLE, no_set(session, &error));
         // Nobody listens any more when a signal came.
         let _ = events.send(Event::First(Err(failure)));
         // The session's back-off decides when the source is asked again.
         tokio::time::sleep(PAUSE).await;
     }
     let _ = events.send(Event::First(Ok(())));
+}
+
+/// Why there is no set, and what to do.
+fn no_set(session: &SharedSession, error: &CredentialsError) -> String {
+    let status = session.status();
+    let last = status.as_ref().ok().and_then(|status| status.last_failure());
+    let Some(failure) = last.map(|last| last.failure()) else {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        return cause.unwrap_or_else(|| error.to_string());
+    };
+    let advice = match failure.class() {
+        FailureClass::Terminal => "see to the permissions, or to the keys that it is asked with",
+        FailureClass::Misconfigured => "check the source options and the environment",
+        FailureClass::Throttled => "try again later",
+        _ => "see whether it can be reached, and try again",
+    };
+    format!("no credentials ({}): {failure}; {advice}", failure.class())
 }
 
 /// Refreshes the session in time, in a thread of its own, as long as the process lives.
