@@ -216,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        let failure = Failure::transient("all failed:\n  the first: no\n\n  the second: no\n");
+        let failure = Failure::new(
+            FailureClass::Transient,
+            "all failed:\n  the first: no\n\n  the second: no\n",
+        );
         assert_eq!(failure.message(), "all failed: the first: no; the second: no");
     }
 }

@@ -1,7 +1,10 @@
 //! `status --watch`, as it looks on a terminal.
 
 use nix::sys::signal::Signal;
-use shmcreds::testing::{Fault, LocalSts, Times};
+use shmcreds::{
+    AssumeRole, SharedSession,
+    testing::{Fault, LocalSts, Times},
+};
 
 use crate::{harness::*, terminal::Terminal};
 
@@ -114,6 +117,35 @@ fn what_happens_is_seen_as_it_happens() {
     sidecar.signal(Signal::SIGTERM);
     terminal.shows("gone");
     terminal.shows("no session; q ends");
+}
+
+#[test]
+fn a_takeover_is_seen() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("takeover");
+    let mut command = serve(&sts, &name);
+    command.args(["--sts-region", "us-east-1", "--sts-endpoint-url", &sts.url()]);
+    let mut sidecar = Running::start(command);
+    let url = sidecar.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let terminal = watch(&sts, &name, 100, 24);
+    // This process stands by: it has the same source.
+    let source = AssumeRole::new(ROLE[1]).region("us-east-1").endpoint_url(sts.url());
+    let session = SharedSession::builder(&name).source(source).attach().unwrap();
+    let stop = session.stop_handle();
+    let standby = std::thread::spawn({
+        let stop = stop.clone();
+        move || session.run_refresher(&stop)
+    });
+    terminal.shows(&format!("refresher {}", sidecar.pid()));
+    sidecar.signal(Signal::SIGKILL);
+    terminal.shows("another process took over");
+    terminal.shows(&format!("refresher {}", std::process::id()));
+    terminal.shows("takeovers 1");
+    stop.stop();
+    standby.join().unwrap().unwrap();
+    sidecar.wait_for_end();
+    until("nobody uses it", || SharedSession::remove(&name).is_ok());
 }
 
 #[test]
