@@ -143,6 +143,7 @@ fn a_takeover_is_seen() {
     terminal.shows(&format!("refresher {}", std::process::id()));
     terminal.shows("takeovers 1");
     stop.stop();
+    drop(stop);
     standby.join().unwrap().unwrap();
     sidecar.wait_for_end();
     until("nobody uses it", || SharedSession::remove(&name).is_ok());
