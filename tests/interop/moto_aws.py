@@ -54,6 +54,7 @@ class Moto:
     """A server, with a record of the forms that it was sent."""
 
     def __init__(self, command):
+        self.command = command
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.folder = tempfile.TemporaryDirectory()

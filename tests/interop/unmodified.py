@@ -7,6 +7,8 @@ usage: unmodified.py VENV SHMCREDS LIST_BUCKETS NODE_FOLDER
 import json
 import os
 import pathlib
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,12 +25,13 @@ def lines(process):
     return out.split()
 
 
-def gunicorn(run, venv):
-    """Asks until every worker has answered."""
-    port = free_port()
+def gunicorn_command(venv, port):
     command = [f"{venv}/bin/gunicorn", "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}"]
-    command += ["--chdir", str(HERE), "--log-level", "error", "wsgi:app"]
-    process = run(command)
+    return [*command, "--chdir", str(HERE), "--log-level", "error", "wsgi:app"]
+
+
+def workers(process, port):
+    """Asks until every worker of gunicorn has answered; gives the key that each uses."""
     keys = {}
 
     def asked():
@@ -40,8 +43,15 @@ def gunicorn(run, venv):
         keys[answer["pid"]] = answer["key"]
         return len(keys) == WORKERS
 
+    until("every worker of gunicorn answers", asked)
+    return keys
+
+
+def gunicorn(run, venv):
+    port = free_port()
+    process = run(gunicorn_command(venv, port))
     try:
-        until("every worker of gunicorn answers", asked)
+        keys = workers(process, port)
     finally:
         process.terminate()
         process.wait(LIMIT)
@@ -88,6 +98,66 @@ def main():
             assert endpoint == (1, 1), f"{what}, under shmcreds exec: {endpoint}"
             assert process == (1, 1), f"{what}, by credential_process: {process}"
         cold(moto, plain | {"AWS_PROFILE": "app"}, plain | keys, under, venv)
+        for what in list(clients)[1:]:
+            rotation(what, moto, clients[what], plain | keys, shmcreds)
+        troubles(moto, plain | keys, shmcreds, venv)
+
+
+def rotation(what, moto, client, environment, shmcreds):
+    """Two cycles of one session, with the client's processes in each."""
+
+    def run(command):
+        again = f'{shlex.join(command)} && {shmcreds} refresh "$SHMCREDS_SESSION" >&2 && {shlex.join(command)}'
+        under = [shmcreds, "exec", "--role-arn", ROLE, "--", "/bin/sh", "-c", again]
+        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(under, env=environment, text=True, **quiet)
+
+    used = []
+    calls = assumed(moto.recorded(lambda: used.extend(client(run))))
+    cycles = [set(used[:WORKERS]), set(used[WORKERS:])]
+    assert len(used) == 2 * WORKERS and [len(keys) for keys in cycles] == [1, 1], used
+    assert cycles[0] != cycles[1] and calls == 2, (used, calls)
+    print(f"{what}: two cycles, a key for each, {calls} calls")
+
+
+def troubles(moto, environment, shmcreds, venv):
+    """One gunicorn through a rotation, an outage of STS and the death of a worker. boto3 asks for sets that live 900 s
+    at each request, so that it sees the next one at once."""
+    port, name = free_port(), f"troubles-{os.getpid()}"
+    refresh = [shmcreds, "refresh", name]
+    quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    with Moto(moto.command) as sts:
+        environment = environment | {"AWS_ENDPOINT_URL_STS": sts.url}
+        command = [shmcreds, "exec", "--name", name, "--role-arn", ROLE, "--duration-seconds", "900", "--"]
+        seen = []
+
+        def two_cycles():
+            seen.append(subprocess.Popen([*command, *gunicorn_command(venv, port)], env=environment))
+            seen.append(workers(seen[0], port))
+            assert subprocess.run(refresh, timeout=LIMIT, **quiet).returncode == 0
+            seen.append(workers(seen[0], port))
+
+        try:
+            calls = assumed(sts.recorded(two_cycles))
+            server, before, after = seen
+            keys = [set(before.values()), set(after.values())]
+            assert [len(each) for each in keys] == [1, 1] and keys[0] != keys[1], seen
+            assert calls == 2, calls
+            sts.process.kill()
+            assert subprocess.run(refresh, timeout=LIMIT, **quiet).returncode == 69
+            assert workers(server, port) == after
+            os.kill(min(after), signal.SIGKILL)
+            until("another takes its place", lambda: set(workers(server, port)) - set(after))
+            assert set(workers(server, port).values()) == keys[1]
+        finally:
+            seen[0].terminate()
+            assert seen[0].wait(LIMIT) == 0
+    print("gunicorn: all see a rotation; without STS, and with a worker killed, all go on with the same key")
+
+
+def assumed(forms):
+    return sum(form.get("Action") == "AssumeRole" for form in forms)
 
 
 def cold(moto, alone, shared, under, venv):
@@ -100,7 +170,7 @@ def cold(moto, alone, shared, under, venv):
             answer = subprocess.check_output([*prefix, *command], env=environment, timeout=LIMIT)
             answers.append(json.loads(answer))
 
-        calls = sum(form.get("Action") == "AssumeRole" for form in moto.recorded(run))
+        calls = assumed(moto.recorded(run))
         print(f"64 workers of botocore, {what}: {calls} calls, {answers[0]}")
         assert (calls, answers[0]["keys"]) == ((1, 1) if prefix else (64, 64)), (what, calls)
 
@@ -137,7 +207,7 @@ def counted(moto, client, environment, prefix):
     forms = moto.recorded(lambda: used.extend(client(run)))
     assert len(used) == WORKERS, used
     assert all(key.startswith("ASIA") for key in used), used
-    return sum(form.get("Action") == "AssumeRole" for form in forms), len(set(used))
+    return assumed(forms), len(set(used))
 
 
 def with_process(moto, client, plain, keys, shmcreds, home):
