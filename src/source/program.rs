@@ -19,6 +19,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use super::{Failure, FailureClass, redact::redact};
+use crate::sys::process::lead_session;
 
 /// More than any answer has.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -104,18 +105,20 @@ impl Program {
     }
 
     fn start(&self, what: &str) -> Result<Child, Failure> {
-        Command::new(self.path())
+        let mut command = Command::new(self.path());
+        command
             .args(self.argv.iter().skip(1))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                let text = format!("{what} {:?} could not be started: {error}", self.path());
-                Failure::new(FailureClass::Misconfigured, text)
-            })
+            .kill_on_drop(true);
+        // One that opens the terminal to ask fails at once. In the background of the terminal it would be
+        // stopped, and its time run out.
+        lead_session(command.as_std_mut());
+        command.spawn().map_err(|error| {
+            let text = format!("{what} {:?} could not be started: {error}", self.path());
+            Failure::new(FailureClass::Misconfigured, text)
+        })
     }
 }
 
@@ -177,6 +180,16 @@ mod tests {
         let awkward = "$HOME `id` 'x y'";
         let echo = Program::new(["/bin/echo", awkward], Duration::from_secs(60));
         assert_eq!(*echo.run("test").await.unwrap(), format!("{awkward}\n").into_bytes());
+    }
+
+    #[tokio::test]
+    async fn it_has_no_terminal_and_leads_its_group() {
+        let cat = Program::new(["/bin/cat", "/proc/self/stat"], Duration::from_secs(60));
+        let stat = String::from_utf8(cat.run("test").await.unwrap().to_vec()).unwrap();
+        let (pid, fields) = (stat.split(' ').next().unwrap(), stat.rsplit(')').next().unwrap());
+        // After the state and the parent: group, session, terminal.
+        let fields: Vec<&str> = fields.split_whitespace().skip(2).take(3).collect();
+        assert_eq!(fields, [pid, pid, "0"], "{stat}");
     }
 
     #[tokio::test]

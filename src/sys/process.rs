@@ -101,6 +101,14 @@ pub(crate) fn keep_on_exec(command: &mut Command, fds: Vec<OwnedFd>) {
     unsafe { command.pre_exec(keep) };
 }
 
+/// Gives the program that `command` starts a session of its own: no terminal, and the lead of a process
+/// group.
+pub(crate) fn lead_session(command: &mut Command) {
+    // SAFETY: between fork and exec it makes one system call: an errno becomes an `io::Error` without
+    // memory of its own.
+    unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
+}
+
 /// Ends this process at once; exit handlers belong to the one that it was forked from.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: does not return, and runs nothing of ours.
