@@ -33,6 +33,7 @@ const CODES: &[(FailureClass, &[&str])] = &[
             "AuthFailure",
             "ExpiredToken",
             "ExpiredTokenException",
+            "ForbiddenException",
             "IDPRejectedClaim",
             "IDPRejectedClaimException",
             "IncompleteSignature",

@@ -2,6 +2,9 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
+use aws_sdk_sts::operation::{
+    assume_role::AssumeRoleError, assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
+};
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
@@ -103,9 +106,7 @@ impl Failure {
         if let Some(own) = chain(error).find_map(as_failure) {
             return own.clone();
         }
-        if let Some(failure) =
-            chain(error).find_map(|e| e.downcast_ref().and_then(Failure::from_service))
-        {
+        if let Some(failure) = chain(error).filter_map(answer).find_map(Failure::from_service) {
             return failure;
         }
         let text = chain_text(error);
@@ -142,6 +143,13 @@ pub(super) fn chain<'a>(
 /// What an I/O error wraps, which it skips when asked for its source.
 fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     Some(error.downcast_ref::<std::io::Error>()?.get_ref()?)
+}
+
+/// What a service answered, if the error holds that: STS's own errors have it beside them, not below.
+fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ErrorMetadata> {
+    let by_token = || error.downcast_ref().map(AssumeRoleWithWebIdentityError::meta);
+    let by_key = || error.downcast_ref().map(AssumeRoleError::meta);
+    error.downcast_ref().or_else(by_token).or_else(by_key)
 }
 
 fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
