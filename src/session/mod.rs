@@ -501,17 +501,18 @@ impl Inner {
         &self,
         credentials: Option<Credentials>,
     ) -> Result<Identity, Error> {
+        let operation = if credentials.is_some() { "identity" } else { "source_identity" };
         let answer = match (&self.home.recipe, credentials) {
             (Some(recipe), credentials) => recipe.source.identify(credentials).await,
             (None, Some(credentials)) => source::identity_by_environment(credentials).await,
             (None, None) => {
                 let fault = Fault::new(ErrorKind::NoSource, "this process has no source to ask");
-                return Err(self.fault("source_identity", fault));
+                return Err(self.fault(operation, fault));
             }
         };
         answer.map_err(|failure| {
             let fault = Fault::new(failure.class().into(), failure.to_string());
-            self.fault("identity", fault.caused_by(failure))
+            self.fault(operation, fault.caused_by(failure))
         })
     }
 
