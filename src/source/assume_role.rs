@@ -90,7 +90,9 @@ impl AssumeRole {
     }
 
     /// How long a set lives: 900 s to 43,200 s, whole seconds, at most the role's own maximum; at
-    /// most 3,600 s when the base credentials are those of a role. STS's 3,600 s by default.
+    /// most 3,600 s when the base credentials are those of a role: checked when the session is built where
+    /// the [`base_source`](Self::base_source) is known to give such (another role, web identity, SSO), and
+    /// else by STS. STS's 3,600 s by default.
     pub fn duration(mut self, duration: Duration) -> Self {
         self.duration = Some(duration);
         self

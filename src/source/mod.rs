@@ -58,8 +58,8 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// by a few seconds later loses the election to another.
     fn timeout(&self) -> Duration;
 
-    /// Whether its sets are those of an assumed role. A role that is assumed with them lives an hour at
-    /// most. False unless the source says otherwise.
+    /// Whether its sets are known to be those of a role that STS gave. A role that is assumed with them lives
+    /// an hour at most. False unless the source says otherwise.
     fn is_role(&self) -> bool {
         false
     }

@@ -108,7 +108,7 @@ fn credentials(written: &[u8]) -> Result<Credentials, String> {
         .secret_access_key(needed(answer.secret_access_key, "SecretAccessKey")?)
         .expiry(expiry)
         .provider_name("shmcreds::Process");
-    credentials.set_session_token(answer.session_token);
+    credentials.set_session_token(answer.session_token.filter(|token| !token.is_empty()));
     credentials.set_account_id(answer.account_id.map(Into::into));
     Ok(credentials.build())
 }

@@ -31,6 +31,10 @@ type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 pub struct Provider {
     description: String,
     timeout: Duration,
+    /// Whether STS made its sets for a role.
+    role: bool,
+    /// What is wrong with the inputs of a ready-made one.
+    problem: Option<String>,
     make: Arc<dyn Fn() -> Making + Send + Sync>,
 }
 
@@ -52,6 +56,8 @@ impl Provider {
         Provider {
             description: description.into(),
             timeout: Duration::from_secs(15),
+            role: false,
+            problem: None,
             make: Arc::new(make),
         }
     }
@@ -84,6 +90,18 @@ impl Provider {
     /// How long one fetch may take, the making included. 15 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Its sets are those of a role that STS gave.
+    pub(super) fn of_a_role(mut self) -> Self {
+        self.role = true;
+        self
+    }
+
+    /// Remembers what is wrong with its inputs until it is validated.
+    pub(super) fn checked(mut self, inputs: Result<(), String>) -> Self {
+        self.problem = inputs.err();
         self
     }
 
@@ -132,12 +150,19 @@ impl Source for Provider {
     }
 
     fn validate(&self) -> Result<(), String> {
+        if let Some(problem) = &self.problem {
+            return Err(problem.clone());
+        }
         validate::description("description", &self.description)?;
         validate::timeout("timeout", Some(self.timeout))
     }
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn is_role(&self) -> bool {
+        self.role
     }
 
     fn fetch(&self) -> Fetching<'_> {

@@ -10,7 +10,7 @@ use aws_config::{
 
 use aws_types::region::Region;
 
-use super::Provider;
+use super::{Provider, validate};
 
 impl Provider {
     /// Whatever an SDK program would find here by itself: the environment, the profile, web identity,
@@ -30,6 +30,7 @@ impl Provider {
             let config = ProviderConfig::with_default_region().await;
             WebIdentityTokenCredentialsProvider::builder().configure(&config).build()
         })
+        .of_a_role()
     }
 
     /// The endpoint of the container, on ECS, or of EKS Pod Identity: reads
@@ -55,6 +56,7 @@ impl Provider {
     ) -> Self {
         let (start_url, region) = (start_url.into(), region.into());
         let (account_id, role_name) = (account_id.into(), role_name.into());
+        let inputs = validate::sso(&start_url, &region, &account_id, &role_name);
         Provider::new(short(format!("sso {start_url} {account_id} {role_name}")), move || {
             let builder = SsoCredentialsProvider::builder()
                 .start_url(&start_url)
@@ -66,6 +68,8 @@ impl Provider {
                 builder.configure(&config).build()
             }
         })
+        .of_a_role()
+        .checked(inputs)
     }
 
     /// A profile of the AWS config and credentials files (`AWS_CONFIG_FILE`,
@@ -73,6 +77,7 @@ impl Provider {
     /// `credential_source`, web identity, SSO, `credential_process`.
     pub fn profile(name: impl Into<String>) -> Self {
         let name = name.into();
+        let inputs = validate::profile(&name);
         Provider::new(short(format!("profile {name}")), move || {
             let name = name.clone();
             async move {
@@ -83,6 +88,7 @@ impl Provider {
                     .build()
             }
         })
+        .checked(inputs)
     }
 }
 

@@ -73,6 +73,33 @@ fn base_source(source: &dyn Source, duration: Option<Duration>) -> Checked {
     source.validate().map_err(|problem| format!("base_source: {problem}"))
 }
 
+/// The name of a profile.
+pub(super) fn profile(name: &str) -> Checked {
+    length("profile", name, 1..=128)?;
+    ensure(!name.chars().any(|c| c.is_control() || "[]".contains(c)), || {
+        format!("profile {} is not a name that a config file can hold", shown(name))
+    })
+}
+
+/// A role of IAM Identity Center.
+pub(super) fn sso(
+    start_url: &str,
+    region_name: &str,
+    account_id: &str,
+    role_name: &str,
+) -> Checked {
+    length("start_url", start_url, 1..=2048)?;
+    ensure(
+        start_url.starts_with("https://") && start_url.chars().all(|c| c.is_ascii_graphic()),
+        || format!("start_url {} is not an address, must be https://HOST/PATH", shown(start_url)),
+    )?;
+    region(region_name)?;
+    ensure(is_account(account_id), || {
+        format!("account_id {} is not an account, must be 12 digits", shown(account_id))
+    })?;
+    word("role_name", role_name, 1..=64, WORD)
+}
+
 /// The words that stand for a provider.
 pub(super) fn description(field: &str, text: &str) -> Checked {
     length(field, text, 1..=256)?;
@@ -315,7 +342,10 @@ fn arn_tail(arn: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Source, *};
+    use super::{
+        super::{Provider, Source},
+        *,
+    };
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/app";
 
@@ -393,6 +423,59 @@ mod tests {
         for (recipe, expected) in table {
             let error = recipe.validate().expect_err(expected);
             assert!(error.starts_with(expected), "{error:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn invalid_inputs_of_ready_made_providers_are_named() {
+        let sso = |url: &str, region: &str, account: &str, role: &str| {
+            Provider::sso(url, region, account, role).validate()
+        };
+        let (url, account) = ("https://example.awsapps.com/start", "123456789012");
+        assert_eq!(sso(url, "eu-central-1", account, "reader"), Ok(()));
+        for (outcome, problem) in [
+            (sso("", "eu-central-1", account, "reader"), "start_url has 0"),
+            (sso("http://host", "eu-central-1", account, "reader"), "start_url \"http://host\""),
+            (sso(url, "EU", account, "reader"), "region \"EU\""),
+            (sso(url, "eu-central-1", "12345", "reader"), "account_id \"12345\""),
+            (sso(url, "eu-central-1", account, ""), "role_name has 0"),
+            (sso(url, "eu-central-1", account, "a/b"), "role_name \"a/b\""),
+            (Provider::profile("").validate(), "profile has 0"),
+            (Provider::profile("a]").validate(), "profile \"a]\""),
+            (Provider::profile("a\nb").validate(), "profile \"a\\nb\""),
+        ] {
+            let error = outcome.expect_err(problem);
+            assert!(error.starts_with(problem), "{error:?} is not {problem:?}");
+        }
+    }
+
+    /// The limit of an hour, wherever a role stands in a chain.
+    #[test]
+    fn a_role_by_a_role_lives_an_hour() {
+        let hours = |count: u64| Duration::from_secs(3600 * count);
+        let sso = || Provider::sso("https://host", "eu-central-1", "123456789012", "reader");
+        let limit = "duration is 7200s, must be at most 3600 s";
+        let long = || role().duration(hours(2));
+        for refused in [
+            long().base_source(role()),
+            long().base_source(std::sync::Arc::new(role())),
+            long().base_source(role().base_source(role())),
+            long().base_source(Provider::web_identity()),
+            long().base_source(sso()),
+            role().base_source(long().base_source(role())),
+            role().base_source(role().base_source(long().base_source(sso()))),
+        ] {
+            assert!(refused.validate().unwrap_err().contains(limit), "{refused:?}");
+        }
+        for accepted in [
+            // The first role of a chain is assumed by whoever is no role.
+            role().base_source(role().base_source(long())),
+            role().duration(hours(1)).base_source(role()),
+            // What these give is not known before.
+            long().base_source(Provider::profile("base")),
+            long().base_source(Provider::default_chain()),
+        ] {
+            assert_eq!(accepted.validate(), Ok(()), "{accepted:?}");
         }
     }
 
