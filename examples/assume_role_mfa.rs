@@ -8,12 +8,15 @@ use aws_credential_types::Credentials;
 use shmcreds::{AssumeRole, SharedSession, testing::LocalSts};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (source, _sts) = match (arguments.next(), arguments.next()) {
-        (Some(role), Some(serial)) => {
-            (AssumeRole::new(role).mfa_command(serial, arguments.collect::<Vec<_>>()), None)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (source, _sts) = match &arguments[..] {
+        [role, serial, program @ ..] if !program.is_empty() => {
+            (AssumeRole::new(role).mfa_command(serial, program), None)
         }
-        _ => {
+        [_, ..] => {
+            return Err("expected ROLE_ARN SERIAL_NUMBER PROGRAM ARGUMENT…, or nothing".into());
+        }
+        [] => {
             let sts = LocalSts::fork()?;
             println!("no role given: asking an embedded STS at {}", sts.url());
             (local(&sts), Some(sts))

@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         false => builder.source(Process::new(program)).create()?,
     };
     let set = session.credentials()?;
-    println!("key {} is good for {:?}", set.access_key_id(), session.status()?.expires_in());
+    let left = session.status()?.expires_in().as_secs();
+    println!("key {} is good for {left} s", set.access_key_id());
     Ok(())
 }
 

@@ -17,7 +17,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [endpoint, alias, certificate, key, thing] => {
             IotCore::new(endpoint, alias, Pem::file(certificate), Pem::file(key)).thing_name(thing)
         }
-        _ => local()?,
+        [] => local()?,
+        _ => {
+            return Err(
+                "expected ENDPOINT ROLE_ALIAS CERTIFICATE_FILE KEY_FILE THING, or nothing".into()
+            );
+        }
     };
     let session = SharedSession::builder("example-iot").source(source).create()?;
     println!("the session's source: {}", session.status()?.source());

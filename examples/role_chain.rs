@@ -5,10 +5,11 @@ use aws_credential_types::Credentials;
 use shmcreds::{AssumeRole, SharedSession, testing::LocalSts};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (source, _sts) = match (arguments.next(), arguments.next()) {
-        (Some(hub), Some(app)) => (AssumeRole::new(app).base_source(AssumeRole::new(hub)), None),
-        _ => {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (source, _sts) = match &arguments[..] {
+        [hub, app] => (AssumeRole::new(app).base_source(AssumeRole::new(hub)), None),
+        [_, ..] => return Err("expected HUB_ROLE_ARN ROLE_ARN, or nothing".into()),
+        [] => {
             let sts = LocalSts::fork()?;
             println!("no roles given: asking an embedded STS at {}", sts.url());
             let role = |arn: &str| AssumeRole::new(arn).region("us-east-1").endpoint_url(sts.url());
