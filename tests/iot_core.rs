@@ -2,11 +2,12 @@
 
 #[path = "../examples/stand_in/iot.rs"]
 mod iot;
+mod support;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use iot::{Authority, Device, Key};
-use shmcreds::{Failure, FailureClass, Fetched, IotCore, Pem, Source};
+use shmcreds::{ErrorKind, Failure, FailureClass, Fetched, IotCore, Pem, SharedSession, Source};
 
 struct Server {
     endpoint: String,
@@ -91,6 +92,23 @@ fn refusals_are_told_apart() {
     gone.endpoint = "127.0.0.1:1".into();
     let failure = fetch(&gone.source("app", gone.authority.device(Key::Ec))).unwrap_err();
     assert_eq!(failure.class(), Transient, "{failure}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let authority = Authority::new();
+    let device = authority.device(Key::Ec);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let (certificate, key) = (Pem::text(device.certificate), Pem::text(device.key));
+    let source = IotCore::new(endpoint, "app", certificate, key)
+        .ca(Pem::text(authority.certificate()))
+        .timeout(Duration::from_millis(50));
+    let session = SharedSession::builder(support::name("silent")).source(source).create().unwrap();
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceTransient, "{error}");
+    assert!(error.to_string().contains("50ms"), "{error}");
+    drop(listener);
 }
 
 #[test]

@@ -6,23 +6,26 @@ mod iot;
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use shmcreds::{
-    ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source,
+    AssumeRole, ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source,
     testing::{Fault, LocalSts, Times},
 };
 use support::{Child, assumed, child, name, role};
 
 fn main() {
     support::run_forking(&[
-        ("the_containers_endpoint", the_containers_endpoint),
+        ("the_containers_endpoint", || the_containers_endpoint(Provider::container)),
+        ("what_the_sdk_finds", || the_containers_endpoint(Provider::default_chain)),
         ("the_instances_metadata", the_instances_metadata),
         ("a_web_identity", a_web_identity),
         ("a_profile_with_a_role", a_profile_with_a_role),
@@ -31,6 +34,12 @@ fn main() {
         ("no_error_shows_a_secret", no_error_shows_a_secret),
         ("a_device_with_a_certificate", a_device_with_a_certificate),
         ("a_role_by_a_role_with_a_device", a_role_by_a_role_with_a_device),
+        ("a_closure", a_closure),
+        ("a_refusal_keeps_its_code_and_its_id", a_refusal_keeps_its_code_and_its_id),
+        ("a_device_in_every_mood", a_device_in_every_mood),
+        ("each_refresh_asks_the_device_once", each_refresh_asks_the_device_once),
+        ("whose_they_are", whose_they_are),
+        ("no_debug_shows_a_secret", no_debug_shows_a_secret),
         ("an_absent_one_is_an_error_with_its_name", an_absent_one_is_an_error),
     ]);
 }
@@ -130,7 +139,7 @@ fn set_json(number: u32) -> String {
     )
 }
 
-fn the_containers_endpoint() {
+fn the_containers_endpoint(source: fn() -> Provider) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     let (known, mut calls) = (token.clone(), 0);
@@ -149,16 +158,20 @@ fn the_containers_endpoint() {
     ];
     // The token is another one each time.
     let rotate = |cycle| fs::write(&token, format!("token-{cycle}")).unwrap();
-    let keys = three_cycles(&variables, || of(Provider::container()), rotate);
+    let keys = three_cycles(&variables, || of(source()), rotate);
     assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3"]);
 }
 
 fn the_instances_metadata() {
-    let mut calls = 0;
+    let (mut calls, mut hiccups) = (0, 1);
     let (_server, url) = stand_in(move |asked| {
         let role = "/latest/meta-data/iam/security-credentials/";
         let ours = asked.header("x-aws-ec2-metadata-token") == Some("session");
         match (asked.method.as_str(), asked.path.as_str()) {
+            ("PUT", "/latest/api/token") if hiccups > 0 => {
+                hiccups -= 1;
+                (503, String::new())
+            }
             ("PUT", "/latest/api/token") => (200, "session".into()),
             ("GET", path) if ours && path == role => (200, "web".into()),
             ("GET", path) if ours && path == format!("{role}web") => {
@@ -389,7 +402,7 @@ fn a_role_by_a_role_with_a_device() {
     let sts = LocalSts::fork().unwrap();
     let hub = || role(&sts).mfa_command("123456789", ["/bin/echo", "123456"]);
     let app = || {
-        let app = shmcreds::AssumeRole::new("arn:aws:iam::210987654321:role/app");
+        let app = AssumeRole::new("arn:aws:iam::210987654321:role/app");
         of(app.region("us-east-1").endpoint_url(sts.url()).base_source(hub()))
     };
     let keys = three_cycles(&[], app, |_| {});
@@ -398,6 +411,212 @@ fn a_role_by_a_role_with_a_device() {
     assert_eq!(calls.len(), 6, "two for each set");
     let codes = calls.iter().filter(|call| call.parameters.contains_key("TokenCode")).count();
     assert_eq!(codes, 3);
+}
+
+fn a_closure() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = folder.path().join("vault");
+    let known = vault.clone();
+    let ask = move || {
+        let key = fs::read_to_string(&known);
+        async {
+            let hour = SystemTime::now() + Duration::from_secs(3600);
+            key.map(|key| {
+                Credentials::new(key, "secret", Some("token".into()), Some(hour), "vault")
+            })
+        }
+    };
+    let write = |cycle: usize| fs::write(&vault, format!("ASIA{cycle}")).unwrap();
+    let keys = three_cycles(&[], || of(Provider::from_fn("vault", ask)), write);
+    assert_eq!(keys, ["ASIA0", "ASIA1", "ASIA2"]);
+}
+
+/// Those of the service, also where the SDK has a type of its own for the error.
+fn a_refusal_keeps_its_code_and_its_id() {
+    let sts = LocalSts::fork().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).to_str().unwrap().to_owned()
+    };
+    let text = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
+                [profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = any\n";
+    let (token, config) = (file("token", "signed"), file("config", text));
+    let web_identity = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
+        ("AWS_ENDPOINT_URL_STS", &sts.url()),
+    ];
+    let profile = [("AWS_CONFIG_FILE", config.as_str()), ("AWS_ENDPOINT_URL_STS", &sts.url())];
+    use ErrorKind::{SourceMisconfigured, SourceTerminal};
+    for (code, kind) in [
+        ("AccessDenied", SourceTerminal),
+        ("ExpiredTokenException", SourceTerminal),
+        ("IDPRejectedClaim", SourceTerminal),
+        ("PackedPolicyTooLarge", SourceMisconfigured),
+        ("RegionDisabledException", SourceMisconfigured),
+    ] {
+        sts.clear_faults().unwrap();
+        sts.inject(Fault::error(400, code, "no"), Times::UntilCleared).unwrap();
+        let rows: [(Provider, &[(&str, &str)]); 2] =
+            [(Provider::web_identity(), &web_identity), (Provider::profile("app"), &profile)];
+        for (source, variables) in rows {
+            child(|_| {
+                environment(variables);
+                let error = of(source)(&name("refusal")).credentials().unwrap_err();
+                assert_eq!(error.kind(), kind, "{error}");
+                let said = error.to_string();
+                assert!(said.contains(&format!("{code}: no (request id 00000000-")), "{error}");
+            })
+            .finish();
+        }
+    }
+}
+
+const SERIAL: &str = "arn:aws:iam::123456789012:mfa/alice";
+
+/// A role whose device is a shell script, which leaves its pid in `asked`, a line each time; `$0` for it.
+fn with_device(sts: &LocalSts, asked: &Path, script: &str) -> AssumeRole {
+    let script = format!("echo $$ >> \"$0\"; {script}");
+    role(sts).mfa_command(SERIAL, ["/bin/sh", "-c", &script, asked.to_str().unwrap()])
+}
+
+/// Gone, or waiting for a parent to notice.
+fn is_dead(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X']) || stat.is_empty()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+const HANGS: &str = "echo 271828; sleep 1000 & echo $! >> \"$0\"; wait";
+
+/// Each through a whole session, in a worker.
+fn a_device_in_every_mood() {
+    let wrong = "MultiFactorAuthentication failed with invalid MFA one time pass code.";
+    let wrong = Fault::error(403, "AccessDenied", wrong);
+    use ErrorKind::{SourceTerminal, SourceTransient};
+    type Row<'a> = (&'a str, Option<&'a Fault>, Option<(ErrorKind, &'a str)>, usize);
+    let rows: [Row<'_>; 9] = [
+        ("echo 271828", None, None, 1),
+        ("echo old 111111, new 271828.", None, None, 1),
+        ("echo 271828 >&2", None, Some((SourceTransient, "no six-digit number")), 0),
+        ("true", None, Some((SourceTransient, "no six-digit number")), 0),
+        ("echo 2718281", None, Some((SourceTransient, "no six-digit number")), 0),
+        ("echo 271828; exit 3", None, Some((SourceTransient, "exit status: 3")), 0),
+        ("echo 271828; kill -9 $$", None, Some((SourceTransient, "signal: 9")), 0),
+        (HANGS, None, Some((SourceTransient, "no answer within 1s")), 0),
+        ("echo 271828", Some(&wrong), Some((SourceTerminal, "the MFA code is wrong, too old")), 1),
+    ];
+    let sts = LocalSts::fork().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (number, (script, fault, expected, calls)) in rows.into_iter().enumerate() {
+        sts.clear_calls().unwrap();
+        sts.clear_faults().unwrap();
+        if let Some(fault) = fault {
+            sts.inject(fault.clone(), Times::UntilCleared).unwrap();
+        }
+        let asked = folder.path().join(number.to_string());
+        let limit = Duration::from_secs(if script == HANGS { 1 } else { 60 });
+        let source = with_device(&sts, &asked, script).mfa_timeout(limit);
+        let session = SharedSession::builder(name("mood")).source(source).create().unwrap();
+        let worker = child(|report| match session.credentials() {
+            Ok(_) => report.say("a set"),
+            Err(error) => {
+                let (kind, text) = expected.unwrap_or_else(|| panic!("{script}: {error}"));
+                assert_eq!(error.kind(), kind, "{script}: {error}");
+                assert!(error.to_string().contains(text), "{script}: {error}");
+                assert!(!format!("{error} {error:?}").contains(CODE), "{script} shows the code");
+            }
+        });
+        assert_eq!(worker.finish(), if expected.is_none() { "a set" } else { "" }, "{script}");
+        assert_eq!(assumed(&sts), calls, "{script}");
+        let pids = lines(&asked);
+        // On a busy machine the one that hangs may not have come to it.
+        assert!(pids.len() == 1 || script == HANGS && pids.len() <= 2, "{script}: {pids:?}");
+        for pid in pids {
+            support::until("the program and what it has started end", || is_dead(&pid));
+        }
+    }
+}
+
+fn each_refresh_asks_the_device_once() {
+    let sts = LocalSts::fork().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    let source = with_device(&sts, &asked, "echo 271828");
+    let session = SharedSession::builder(name("once")).source(source).create().unwrap();
+    for cycle in 1..=2 {
+        let worker = || child(|report| report.say(session.credentials().unwrap().access_key_id()));
+        let workers: Vec<_> = (0..8).map(|_| worker()).collect();
+        let keys: BTreeSet<String> = workers.into_iter().map(Child::finish).collect();
+        assert_eq!((keys.len(), lines(&asked).len(), assumed(&sts)), (1, cycle, cycle));
+        if cycle == 1 {
+            child(|_| drop(session.refresh().unwrap())).finish();
+        }
+    }
+}
+
+fn whose_they_are() {
+    let sts = LocalSts::fork().unwrap();
+    let user = "arn:aws:iam::123456789012:user/local";
+    let hub = "arn:aws:sts::123456789012:assumed-role/app/hub";
+    let app = "arn:aws:sts::210987654321:assumed-role/app/web";
+    let chain = AssumeRole::new("arn:aws:iam::210987654321:role/app")
+        .session_name("web")
+        .region("us-east-1")
+        .endpoint_url(sts.url())
+        .base_source(role(&sts).session_name("hub"));
+    let set = set_json(1);
+    let rows: [(Made, &str, &str); 3] = [
+        (of(role(&sts).session_name("hub")), hub, user),
+        (of(chain), app, hub),
+        // STS is the environment's, and the source is who its sets are of.
+        (of(Process::new(["/bin/echo", &set])), user, user),
+    ];
+    for (make, shared, own) in rows {
+        child(|_| {
+            environment(&[("AWS_ENDPOINT_URL_STS", &sts.url())]);
+            let session = make(&name("whose"));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let identity = session.identity().await.unwrap();
+                assert_eq!(identity.arn, shared);
+                assert_eq!(identity.account, shared.split(':').nth(4).unwrap());
+                assert_eq!(session.source_identity().await.unwrap().arn, own);
+                sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+                let error = session.source_identity().await.unwrap_err();
+                assert_eq!(error.operation(), "source_identity", "{error}");
+                assert!(error.to_string().contains("request id"), "{error}");
+                sts.clear_faults().unwrap();
+            });
+        })
+        .finish();
+    }
+}
+
+fn no_debug_shows_a_secret() {
+    let answer = set_json(1).replace("\"secret\"", &format!("{SECRET:?}"));
+    let answer = answer.replace("\"token\"", &format!("{TOKEN:?}"));
+    assert!(answer.contains(SECRET) && answer.contains(TOKEN));
+    let worker = child(|report| {
+        let source = Process::new(["/bin/echo", &answer]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        report.say(format!("{:?}", runtime.block_on(source.fetch()).unwrap()));
+        let builder = SharedSession::builder(name("debug")).source(source.clone());
+        report.say(format!("{source:?} {builder:?}"));
+        let session = builder.create().unwrap();
+        let mut reader = session.reader();
+        assert_eq!(reader.credentials().unwrap().secret_access_key(), SECRET);
+        let status = session.status().unwrap();
+        report
+            .say(format!("{reader:?} {session:?} {status:?} {:?}", session.credentials().unwrap()));
+    });
+    let said = worker.finish();
+    assert!(said.contains("SharedSession") && said.contains("Reader"), "{said}");
+    assert!(!said.contains(SECRET) && !said.contains(TOKEN), "{said}");
 }
 
 fn an_absent_one_is_an_error() {
