@@ -231,6 +231,20 @@ fn a_profile_with_a_role() {
     assert_eq!(signer.as_deref(), Some("AKIAIOSFODNN7EXAMPLE"));
 }
 
+const START_URL: &str = "https://example.awsapps.com/start";
+
+/// A home in which somebody has signed in.
+fn signed_in(token: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join(".aws/sso/cache");
+    fs::create_dir_all(&cache).unwrap();
+    // The SHA-1 of the start URL.
+    let file = cache.join("e8be5486177c5b5392bd9aa76563515b29358e6e.json");
+    let text = format!(r#"{{"accessToken":"{token}","expiresAt":"2999-01-01T00:00:00Z"}}"#);
+    fs::write(file, text).unwrap();
+    home
+}
+
 fn a_single_sign_on() {
     let mut calls = 0;
     let (_server, url) = stand_in(move |asked| {
@@ -248,16 +262,10 @@ fn a_single_sign_on() {
         );
         (200, set)
     });
-    let home = tempfile::tempdir().unwrap();
-    let cache = home.path().join(".aws/sso/cache");
-    fs::create_dir_all(&cache).unwrap();
-    // The SHA-1 of the start URL.
-    let token = cache.join("e8be5486177c5b5392bd9aa76563515b29358e6e.json");
-    fs::write(token, r#"{"accessToken":"signed-in","expiresAt":"2999-01-01T00:00:00Z"}"#).unwrap();
+    let home = signed_in("signed-in");
     let variables =
         [("HOME", home.path().to_str().unwrap()), ("AWS_ENDPOINT_URL_SSO", url.as_str())];
-    let start = "https://example.awsapps.com/start";
-    let source = || of(Provider::sso(start, "us-east-1", "123456789012", "reader"));
+    let source = || of(Provider::sso(START_URL, "us-east-1", "123456789012", "reader"));
     let keys = three_cycles(&variables, source, |_| {});
     assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3"]);
 }
@@ -302,14 +310,14 @@ fn no_error_shows_a_secret() {
     let (token, config) = (file("token", TOKEN), file("config", &profile));
     let device = iot::Authority::new().device(iot::Key::Ec);
     let (certificate, key) = (file("cert.pem", &device.certificate), file("key.pem", &device.key));
-    let (uri, sts_url) = (format!("{url}/creds"), sts.url());
+    let (uri, sts_url, home) = (format!("{url}/creds"), sts.url(), signed_in(TOKEN));
     let fail = format!("echo '{echo}'; echo '{echo}' >&2; exit 1");
     let given_role = || role(&sts).external_id(EXTERNAL_ID);
     let serial = "123456789";
     let refuse = || async { Err::<Credentials, _>(format!("refused {KEY} {SECRET} {TOKEN}")) };
 
     type Row<'a> = (&'static str, Made, Vec<(&'static str, &'a str)>);
-    let rows: [Row<'_>; 11] = [
+    let rows: [Row<'_>; 13] = [
         ("a role", of(given_role()), vec![]),
         ("a code", of(given_role().mfa(serial, || async { Ok::<_, String>(CODE.into()) })), vec![]),
         ("a failing device", of(role(&sts).mfa_command(serial, ["/bin/sh", "-c", &fail])), vec![]),
@@ -338,6 +346,19 @@ fn no_error_shows_a_secret() {
             "a profile",
             of(Provider::profile("app")),
             vec![("AWS_CONFIG_FILE", &config), ("AWS_ENDPOINT_URL_STS", &sts_url)],
+        ),
+        (
+            "an instance",
+            of(Provider::imds()),
+            vec![
+                ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url),
+                ("AWS_EC2_METADATA_DISABLED", "false"),
+            ],
+        ),
+        (
+            "a single sign-on",
+            of(Provider::sso(START_URL, "us-east-1", "123456789012", "reader")),
+            vec![("HOME", home.path().to_str().unwrap()), ("AWS_ENDPOINT_URL_SSO", &url)],
         ),
         (
             "a certificate",

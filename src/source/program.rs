@@ -183,6 +183,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_log_has_its_standard_error_without_secrets_and_nothing_else() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let writer = std::sync::Mutex::new(log.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        let _here = tracing::subscriber::set_default(subscriber);
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        let script = format!("echo answer; echo touch the key >&2; echo {secret} >&2");
+        let program = Program::new(["/bin/sh", "-c", &script], Duration::from_secs(60));
+        program.run("the helper").await.unwrap();
+        let said = || std::fs::read_to_string(log.path()).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !said().contains("[redacted]") && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let said = said();
+        assert!(said.contains("the helper says: touch the key"), "{said}");
+        assert!(said.contains("[redacted]") && !said.contains(secret), "{said}");
+        assert!(!said.contains("answer"), "{said}");
+    }
+
+    #[tokio::test]
     async fn it_has_no_terminal_and_leads_its_group() {
         let cat = Program::new(["/bin/cat", "/proc/self/stat"], Duration::from_secs(60));
         let stat = String::from_utf8(cat.run("test").await.unwrap().to_vec()).unwrap();
