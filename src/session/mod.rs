@@ -302,7 +302,7 @@ impl Inner {
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
     #[inline]
     fn is_current(&self, snapshot: &Snapshot) -> bool {
-        self.segment.view().published() == snapshot.version
+        self.segment.view().published() == snapshot.life.version
     }
 
     /// The credentials, after whatever it takes.
@@ -341,10 +341,10 @@ impl Inner {
         let tick = self.home.clock.tick();
         let now = self.home.clock.boot();
         let Some(snapshot) = self.newest()? else { return Ok(Err(None)) };
-        match snapshot.phase(now) {
+        match snapshot.life.phase(now) {
             Phase::Fresh => {}
             Phase::Advisory => self.nudge(now),
-            Phase::Mandatory if snapshot.is_rejected_too_soon(now) => {}
+            Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
             Phase::Mandatory if snapshot.was_waited_for() => self.nudge(now),
             Phase::Mandatory => return Ok(Err(Some(snapshot))),
             Phase::Expired => return Ok(Err(None)),
@@ -356,12 +356,12 @@ impl Inner {
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
     /// is valid.
     fn patiently(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
-        let rejected = snapshot.version.is_stale();
+        let rejected = snapshot.life.version.is_stale();
         let limit = if rejected { self.home.deadline } else { MANDATORY_PATIENCE };
-        let waited = self.wait(Need::After(snapshot.version.generation()), limit);
+        let waited = self.wait(Need::After(snapshot.life.version.generation()), limit);
         waited.or_else(|fault| {
             snapshot.set_waited_for();
-            if snapshot.phase(self.home.clock.boot()) == Phase::Expired {
+            if snapshot.life.phase(self.home.clock.boot()) == Phase::Expired {
                 return Err(fault);
             }
             Ok(snapshot)
@@ -471,10 +471,10 @@ impl Inner {
         }
         let requests = self.home.desk.requests();
         if !self.segment.is_writable() {
-            return Ok(requests.reject(snapshot.version.generation()));
+            return Ok(requests.reject(snapshot.life.version.generation()));
         }
         let writable = self.segment.writable()?;
-        let marked = writable.sets().mark_stale(snapshot.version);
+        let marked = writable.sets().mark_stale(snapshot.life.version);
         if marked {
             writable.count(Counter::Invalidations);
             writable.announce();
@@ -492,7 +492,7 @@ impl Inner {
         let newest = self.newest().ok().flatten();
         newest.is_some_and(|snapshot| {
             snapshot.credentials.access_key_id() != access_key_id
-                || !snapshot.is_rejected_too_soon(now)
+                || !snapshot.life.is_rejected_too_soon(now)
         })
     }
 

@@ -37,10 +37,8 @@ pub(super) enum Phase {
 
 /// One set. Its secrets are wiped when the SDK's `Credentials` are dropped.
 pub(crate) struct Snapshot {
-    pub(super) version: Version,
+    pub(super) life: Life,
     pub(super) credentials: Credentials,
-    pub(super) points: Points,
-    pub(super) fetched: u64,
     /// The clock's tick at which the phase was last looked at and nothing was to be done.
     verified: AtomicU64,
     /// Somebody waited for a better set, in vain.
@@ -62,39 +60,38 @@ impl Current {
     }
 }
 
-impl Snapshot {
-    /// The newest set; `None` when there is none yet.
-    pub(super) fn read(view: &View) -> Result<Option<Self>, Fault> {
-        let mut words = Words::default();
-        match view.sets().read(&mut words) {
-            Some(version) => Snapshot::decode(version, &words).map(Some),
-            None if view.published().generation() == 0 => Ok(None),
-            None => Err(damaged("the set")),
+/// What the newest set is told to `tell`; `None` when there is none yet.
+pub(super) fn newest<T>(
+    view: &View,
+    tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
+) -> Result<Option<T>, Fault> {
+    let mut words = Words::default();
+    match view.sets().read(&mut words) {
+        Some(version) => {
+            let record = SetRecord::decode(&words).ok_or_else(|| damaged("the set"))?;
+            Ok(Some(tell(Life::of(version, &record), &record)))
         }
+        None if view.published().generation() == 0 => Ok(None),
+        None => Err(damaged("the set")),
     }
+}
 
-    fn decode(version: Version, words: &[u64]) -> Result<Self, Fault> {
-        let record = SetRecord::decode(words).ok_or_else(|| damaged("the set"))?;
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let mut credentials = Credentials::builder()
-            .access_key_id(record.access_key_id)
-            .secret_access_key(record.secret_access_key)
-            .expiry(UNIX_EPOCH + Duration::from_nanos(record.expires_unix))
-            .provider_name(PROVIDER_NAME);
-        credentials.set_session_token(text(record.session_token));
-        credentials.set_account_id(text(record.account_id).map(Into::into));
-        Ok(Snapshot {
-            version,
-            credentials: credentials.build(),
-            points: Points {
-                advisory: record.advisory_boot,
-                mandatory: record.mandatory_boot,
-                expires: record.expires_boot,
-            },
-            fetched: record.fetched_boot,
-            verified: AtomicU64::new(u64::MAX),
-            waited_for: AtomicBool::new(false),
-        })
+/// Which set it is, and its points in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) version: Version,
+    pub(super) points: Points,
+    pub(super) fetched: u64,
+}
+
+impl Life {
+    fn of(version: Version, record: &SetRecord<'_>) -> Self {
+        let points = Points {
+            advisory: record.advisory_boot,
+            mandatory: record.mandatory_boot,
+            expires: record.expires_boot,
+        };
+        Life { version, points, fetched: record.fetched_boot }
     }
 
     pub(super) fn phase(&self, now: u64) -> Phase {
@@ -114,6 +111,30 @@ impl Snapshot {
     pub(super) fn is_rejected_too_soon(&self, now: u64) -> bool {
         let until = self.fetched.saturating_add(REJECTION_FLOOR).min(self.points.mandatory);
         self.version.is_stale() && now < until
+    }
+}
+
+impl Snapshot {
+    /// The newest set; `None` when there is none yet.
+    pub(super) fn read(view: &View) -> Result<Option<Self>, Fault> {
+        newest(view, Snapshot::new)
+    }
+
+    fn new(life: Life, record: &SetRecord<'_>) -> Self {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let mut credentials = Credentials::builder()
+            .access_key_id(record.access_key_id)
+            .secret_access_key(record.secret_access_key)
+            .expiry(UNIX_EPOCH + Duration::from_nanos(record.expires_unix))
+            .provider_name(PROVIDER_NAME);
+        credentials.set_session_token(text(record.session_token));
+        credentials.set_account_id(text(record.account_id).map(Into::into));
+        Snapshot {
+            life,
+            credentials: credentials.build(),
+            verified: AtomicU64::new(u64::MAX),
+            waited_for: AtomicBool::new(false),
+        }
     }
 
     /// Whether the set was looked at in this tick of the clock.

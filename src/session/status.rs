@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Inner, Refresh,
-    snapshot::{Phase, Snapshot},
+    snapshot::{self, Phase},
 };
 use crate::{
     error::Fault,
@@ -136,15 +136,17 @@ impl Status {
     pub(super) fn of(inner: &Inner) -> Result<Self, Fault> {
         let view = inner.segment.view();
         let now = inner.home.clock.boot();
-        let set = Snapshot::read(view)?;
+        // The keys stay in the copy, which is wiped: a status is not asked for them.
+        let set = snapshot::newest(view, |life, record| (life, tail(record.access_key_id)))?;
+        let life = set.as_ref().map(|(life, _)| *life);
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
         Ok(Status {
-            state: set.as_ref().map_or(State::Empty, |set| state(set.phase(now))),
-            generation: set.as_ref().map_or(0, |set| set.version.generation()),
-            access_key_tail: set.as_ref().map(|set| tail(set.credentials.access_key_id())),
-            expires_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.expires)),
-            refresh_in: set.as_ref().map_or(Duration::ZERO, |set| left(set.points.advisory)),
-            age: set.as_ref().map(|set| Duration::from_nanos(now.saturating_sub(set.fetched))),
+            state: life.map_or(State::Empty, |life| state(life.phase(now))),
+            generation: life.map_or(0, |life| life.version.generation()),
+            access_key_tail: set.map(|(_, tail)| tail),
+            expires_in: life.map_or(Duration::ZERO, |life| left(life.points.expires)),
+            refresh_in: life.map_or(Duration::ZERO, |life| left(life.points.advisory)),
+            age: life.map(|life| Duration::from_nanos(now.saturating_sub(life.fetched))),
             refresher: refresher(inner, now)?,
             eager: inner.segment.header.eager,
             failure: failure(inner, now),

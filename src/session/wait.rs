@@ -86,10 +86,10 @@ impl Wait<'_> {
     fn settled(&self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
         let inner = self.inner;
         let now = inner.home.clock.boot();
-        let newest = inner.newest()?.filter(|snapshot| snapshot.phase(now) != Phase::Expired);
+        let newest = inner.newest()?.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
         let enough = newest.filter(|snapshot| match self.need {
             Need::Valid => true,
-            Need::After(generation) => snapshot.version.generation() > generation,
+            Need::After(generation) => snapshot.life.version.generation() > generation,
         });
         if let Some(snapshot) = enough {
             return Ok(Some(Ok(snapshot)));
