@@ -11,7 +11,7 @@ use nix::sys::{
     wait::{WaitStatus, waitpid},
 };
 use shmcreds::{
-    ErrorKind, SharedSession,
+    ErrorKind, Refresh, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{Child, assert_whole, assumed, child, instant, lock, name, role, segment, until};
@@ -26,6 +26,7 @@ fn main() {
         ("each_cycle_is_one_call", each_cycle_is_one_call),
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
+        ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
@@ -187,6 +188,28 @@ fn a_stopped_refresher() {
         assert_eq!((status.generation(), status.published()), (1, 1), "{stage:?}");
         session.refresh().unwrap();
         assert_eq!(session.status().unwrap().generation(), 2, "{stage:?}");
+    }
+}
+
+/// Who has slept beside another's refresh has no thread when it forks, and neither has its child.
+fn a_sleeper_may_fork() {
+    let sts = LocalSts::fork().unwrap();
+    let session = SharedSession::builder(name("sleeper")).source(role(&sts)).create().unwrap();
+    let _victim = victim(session.name(), Stage::Elected);
+    let sleep = || {
+        let moment = Duration::from_millis(20);
+        let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();
+        assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
+        // It forks, and refuses to where there is more than one thread.
+        let eager = SharedSession::builder(name("eager")).source(instant());
+        eager.refresh(Refresh::Eager).create().unwrap();
+    };
+    for _ in 0..20 {
+        child(|_| {
+            sleep();
+            child(|_| sleep()).finish();
+        })
+        .finish();
     }
 }
 

@@ -27,8 +27,11 @@ use nix::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit, setsid};
 
-/// How many threads this process has.
+use super::watch;
+
+/// How many threads this process has, without those that are about to end.
 pub(crate) fn threads() -> io::Result<usize> {
+    watch::join_ending();
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 

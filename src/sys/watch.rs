@@ -1,8 +1,15 @@
 //! Watches another process: a thread that sleeps until the process dies, a limit passes, or the
 //! watch is dropped.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
+use nix::libc;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     process::{Pid, PidfdFlags, pidfd_open},
@@ -11,7 +18,7 @@ use rustix::{
 /// How often a process is looked at that has no visible pid (another pid namespace).
 const UNSEEN: Duration = Duration::from_millis(50);
 
-/// A watch on one process. Dropping it ends and joins its thread.
+/// A watch on one process. Dropping it ends its thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
     stop: Arc<OwnedFd>,
@@ -33,6 +40,7 @@ impl Watch {
             return Ok(None);
         }
         let limit = if target.is_some() { limit } else { limit.min(UNSEEN) };
+        join_before_fork();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let stopped = Arc::clone(&stop);
         let thread =
@@ -50,9 +58,57 @@ impl Drop for Watch {
         // An eventfd takes a write at any time short of 2^64 of them.
         let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            Ending::list().push(thread);
         }
     }
+}
+
+/// The threads that have been told to end. To wait for each would double the time of every sleeper that
+/// wakes; a fork waits for them, since no thread survives it.
+struct Ending {
+    process: u32,
+    threads: Vec<JoinHandle<()>>,
+}
+
+static ENDING: Mutex<Ending> = Mutex::new(Ending { process: 0, threads: Vec::new() });
+
+impl Ending {
+    /// The list of this process; what a forked child finds there are threads that it does not have.
+    fn list() -> MutexGuard<'static, Self> {
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let us = std::process::id();
+        if ending.process != us {
+            ending.process = us;
+            // Not joined: they would never end here.
+            ending.threads.clear();
+        }
+        ending
+    }
+
+    fn push(&mut self, thread: JoinHandle<()>) {
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread);
+    }
+}
+
+/// Waits for the threads that have been told to end: a matter of microseconds.
+pub(crate) fn join_ending() {
+    for thread in std::mem::take(&mut Ending::list().threads) {
+        let _ = thread.join();
+    }
+}
+
+/// Has every fork of this process wait for them.
+fn join_before_fork() {
+    static ONCE: Once = Once::new();
+    extern "C" fn prepare() {
+        join_ending();
+    }
+    ONCE.call_once(|| {
+        // SAFETY: the handler is a function of the program, which stays loaded, and may be called in any
+        // thread. It does not panic.
+        let _ = unsafe { libc::pthread_atfork(Some(prepare), None, None) };
+    });
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {
