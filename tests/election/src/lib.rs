@@ -1,0 +1,31 @@
+//! The election, its lease and the publication as a model: every order of steps of three processes, each
+//! of which may be killed or stopped between any two of them.
+//!
+//! A step is one access to what the processes share: the election word, the kernel's lock table, the
+//! version, a slot. What touches nothing that another process could see is part of the step after it. The
+//! steps stand in the order of the code, and each names it:
+//!
+//! | here | `src/` |
+//! | --- | --- |
+//! | `Standing`, `Saw`, `Vacant` | `refresh/election.rs`: `stand`, `exchange`, `holder_of` |
+//! | `Elected` | the look after the election: `session/wait.rs` `act`, `session/mod.rs` `start_in_background` |
+//! | `Serving` | `refresh/duty.rs` `serve`; a caller that refreshes once resigns there |
+//! | `Renewing`, `Renewed`, `Lost` | `refresh/election.rs` `Elected::renew` |
+//! | `Refreshing`, `Based`, `Calling` | `refresh/refresher.rs` `refresh`: `Basis::of`, `holds`, `call` |
+//! | `Choosing`, `Releasing` | `refresh/publish.rs` `store` |
+//! | `Locked`, `Beginning`, `Writing`, `Written` | `seqlock/mod.rs` `begin`, `word`, `publish` |
+//! | `Resigning`, `Freeing` | `refresh/election.rs`, the drop of `Elected` |
+//! | `Marking` | `seqlock/mod.rs` `mark_stale` |
+//!
+//! Bounds: three processes, four slots as in the layout, two generations, two kills and two stops in any
+//! order, one mark in each generation. A lease lasts two ticks of a clock that all share; who stands may
+//! have looked at it a tick ago. A process that is not stopped is never slower than its lease: that is what
+//! the length of a lease promises. Not here: failures of the source, which go through the same steps with
+//! slots of their own; the words of a record and the memory model, which `tests/model` has; processes with
+//! several threads, of which the seat lets one through.
+
+#![cfg(test)]
+
+mod model;
+mod proofs;
+mod state;
