@@ -8,20 +8,22 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
+use aws_credential_types::Credentials;
 use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::Pid,
+    unistd::{Pid, getsid},
 };
 use shmcreds::{
-    ErrorKind, Refresh, SharedSession, State,
-    testing::{Fault, LocalSts, ManualClock, Settings, Times},
+    AssumeRole, ErrorKind, Refresh, SharedSession, State,
+    testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{Child, assumed, child, instant, lock, name, role, segment, until};
 
@@ -37,6 +39,7 @@ fn main() {
         ("each_cycle_is_one_call_and_nobody_waits", each_cycle_is_one_call_and_nobody_waits),
         ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
         ("another_goes_on_when_it_is_stopped", another_goes_on_when_it_is_stopped),
+        ("one_that_is_stopped_in_a_refresh_does_no_harm", one_that_is_stopped_in_a_refresh),
         ("a_standby_takes_over_at_once", a_standby_takes_over_at_once),
         ("a_hundred_rejections_are_one_call", a_hundred_rejections_are_one_call),
         ("an_outage_keeps_to_the_back_off", an_outage_keeps_to_the_back_off),
@@ -346,6 +349,66 @@ fn another_goes_on_when_it_is_stopped() {
     assert_eq!((status.published(), status.failed()), (status.generation(), 0));
     assert_eq!(status.source_calls(), status.generation());
     assert!(status.takeovers() >= 1);
+}
+
+/// The role, of which the dedicated process stops itself when its second refresh comes to `stage`.
+fn stopping_role(sts: &LocalSts, stage: Stage) -> AssumeRole {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    CALLS.store(0, Ordering::Relaxed);
+    let creator = Pid::this();
+    // The source is called after the first stage and before the others.
+    let last = if stage == Stage::Elected { 1 } else { 2 };
+    role(sts).credentials_provider("base", move || async move {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+        // A worker that takes over has no session of its own.
+        let is_dedicated = getsid(None) == Ok(Pid::this()) && Pid::this() != creator;
+        if is_dedicated && call == last {
+            signal_at(stage, Signal::SIGSTOP as i32);
+        }
+        Credentials::new("AKIAIOSFODNN7EXAMPLE", support::BASE_SECRET, None, None, "base")
+    })
+}
+
+fn one_that_is_stopped_in_a_refresh() {
+    let stages = [Stage::Elected, Stage::Answered, Stage::MidWrite, Stage::Published];
+    for (round, stage) in stages.into_iter().cycle().take(50).enumerate() {
+        let sts = LocalSts::fork().unwrap();
+        short_lived(&sts);
+        let clock = ManualClock::new().unwrap();
+        let builder = SharedSession::builder(name("mid")).source(stopping_role(&sts, stage));
+        let session = builder.clock(&clock).refresh(Refresh::Eager).create().unwrap();
+        let first = refresher(&session);
+        let (workers, stop) = readers(&session, Some(&clock), 2);
+        clock.advance(session.status().unwrap().refresh_in() + Duration::from_secs(1));
+        until("it stops", || proc_file(first, "stat").contains(") T "));
+        let generation = session.status().unwrap().generation();
+        assert_eq!(generation, if stage == Stage::Published { 2 } else { 1 }, "{stage:?}");
+        // Past its lease: whoever needs a set goes on without it.
+        clock.advance(Duration::from_secs(60));
+        until("another refreshes", || session.status().unwrap().generation() > generation);
+        let found = session.credentials().unwrap().access_key_id().to_owned();
+        let after = session.status().unwrap();
+        assert_ne!(after.refresher().map(|r| r.pid()), Some(first.as_raw() as u32));
+
+        kill(first, Signal::SIGCONT).unwrap();
+        until("it goes on", || !proc_file(first, "stat").contains(") T "));
+        fs::write(&stop, "").unwrap();
+        workers.into_iter().for_each(|worker| drop(worker.finish()));
+        fs::remove_file(&stop).unwrap();
+        // With its late refresh behind it, it stands by, and is elected as the only one that is left.
+        until("it is elected again", || {
+            let status = session.status().unwrap();
+            status.refresher().is_some_and(|r| r.is_alive() && r.pid() == first.as_raw() as u32)
+        });
+        assert_eq!(session.credentials().unwrap().access_key_id(), found, "{stage:?}, {round}");
+        let status = session.status().unwrap();
+        assert_eq!(status.generation(), after.generation(), "{stage:?}, {round}");
+        assert_eq!((status.published(), status.failed()), (status.generation(), 0), "{stage:?}");
+        assert_eq!(assumed(&sts) as u64, status.source_calls(), "{stage:?}, {round}");
+        // One call for each set, and one in vain where the source had been asked.
+        let vain = u64::from(matches!(stage, Stage::Answered | Stage::MidWrite));
+        assert_eq!(status.source_calls(), status.generation() + vain, "{stage:?}, {round}");
+    }
 }
 
 fn a_standby_takes_over_at_once() {
