@@ -82,7 +82,8 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) -> Option<Runtime> {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
     reach(Stage::Elected);
-    if !elected.holds() {
+    // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
+    if !elected.holds() || job.clock.boot() >= elected.lease_end() {
         info!(session, "stopped for too long; another process refreshes");
         return None;
     }
