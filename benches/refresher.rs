@@ -45,8 +45,8 @@ fn refresher(session: &SharedSession) -> i32 {
     status.refresher().expect("one is elected").pid() as i32
 }
 
-/// From the kill of the refresher, in the middle of its call, to the new set of a worker that waits for
-/// one.
+/// From the kill of the refresher, in the middle of its call, to the new set of the creator, which waits
+/// for one.
 fn killed(table: &mut Table) {
     let mut samples: Vec<f64> =
         (0..KILLS).map(|round| takeover(&format!("kill-{round}"))).collect();
