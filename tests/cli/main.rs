@@ -6,6 +6,7 @@ mod exec;
 mod harness;
 mod metrics;
 mod serve;
+mod sources;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -244,6 +244,9 @@ pub(crate) struct Source {
     /// An argument of that program.
     #[arg(long, value_name = "ARGUMENT", requires = "mfa_command", allow_hyphen_values = true)]
     pub(crate) mfa_command_arg: Vec<String>,
+    /// How long it may take, in seconds.
+    #[arg(long, value_name = "SECONDS", requires = "mfa_command")]
+    pub(crate) mfa_timeout: Option<u64>,
     /// The Region whose STS is asked.
     #[arg(long, value_name = "REGION", requires = "role_arn")]
     pub(crate) sts_region: Option<String>,

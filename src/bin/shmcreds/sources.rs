@@ -112,7 +112,8 @@ fn role(role_arn: &str, options: &Source) -> AssumeRole {
     role = with(role, seconds(options.timeout), AssumeRole::operation_timeout);
     role = with(role, options.max_attempts, AssumeRole::max_attempts);
     let serial = options.mfa_serial.as_ref();
-    with(role, options.mfa_command.as_ref().zip(serial), |role, (program, serial)| {
+    role = with(role, options.mfa_command.as_ref().zip(serial), |role, (program, serial)| {
         role.mfa_command(serial, [program].into_iter().chain(&options.mfa_command_arg))
-    })
+    });
+    with(role, seconds(options.mfa_timeout), AssumeRole::mfa_timeout)
 }
