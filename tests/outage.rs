@@ -17,6 +17,8 @@ fn main() {
         ("a_throttling_storm_keeps_to_the_back_off", a_throttling_storm),
         ("a_black_hole_keeps_to_the_back_off", a_black_hole),
         ("a_terminal_error_is_told_to_all_at_once", a_terminal_error),
+        ("a_wrong_clock_does_not_change_the_life_of_a_set", a_wrong_clock),
+        ("a_stepped_clock_changes_nothing", a_stepped_clock),
     ]);
 }
 
@@ -41,8 +43,18 @@ struct Fleet {
 impl Fleet {
     /// The source must not try again by itself: each of its calls is one of the STS.
     fn new(refresh: Refresh, life: Duration, source: fn(&LocalSts) -> AssumeRole) -> Self {
+        Self::set_up(refresh, life, source, 0)
+    }
+
+    /// The same with the clock of STS so many seconds ahead.
+    fn set_up(
+        refresh: Refresh,
+        life: Duration,
+        source: fn(&LocalSts) -> AssumeRole,
+        skew: i64,
+    ) -> Self {
         let sts = LocalSts::fork().unwrap();
-        sts.configure(Settings::new().lifetime(life)).unwrap();
+        sts.configure(Settings::new().lifetime(life).date_skew(skew)).unwrap();
         let clock = ManualClock::new().unwrap();
         let builder = SharedSession::builder(name("outage")).source(source(&sts));
         let session = builder.clock(&clock).refresh(refresh).create().unwrap();
@@ -119,10 +131,7 @@ impl Fleet {
         let calls = self.status().source_calls();
         self.sts.clear_faults().unwrap();
         self.clock.advance(self.status().last_failure().unwrap().next_attempt_in());
-        let keys = self.workers.drain(..).map(Child::finish).map(|said| last_line(&said));
-        let mut keys: Vec<_> = keys.collect();
-        keys.dedup();
-        assert_eq!(keys.len(), 1, "the same set for all");
+        all_replaced(&mut self);
         let status = self.status();
         assert_eq!((status.generation(), status.source_calls()), (2, calls + 1));
         assert_eq!(assumed(&self.sts) as u64, status.source_calls());
@@ -234,5 +243,63 @@ fn a_terminal_error() {
         fleet.all_hear();
         assert_eq!(assumed(&fleet.sts) as u64, calls + 10);
         fleet.recover();
+    }
+}
+
+/// Twenty minutes, as seconds.
+const WRONG: i64 = 20 * 60;
+
+/// Waits until every worker has the second set and has ended.
+fn all_replaced(fleet: &mut Fleet) {
+    let keys = fleet.workers.drain(..).map(Child::finish).map(|said| last_line(&said));
+    let mut keys: Vec<_> = keys.collect();
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "the same set for all");
+}
+
+/// The set is replaced at the advisory point of its true life, by one call.
+fn assert_in_time(fleet: &mut Fleet, life: Duration) {
+    let status = fleet.status();
+    let left = status.expires_in();
+    assert!(left <= life && left >= life - Duration::from_secs(3), "{left:?}");
+    // The window is half the life, less a tenth of it at most.
+    let due = status.refresh_in();
+    assert!(due >= left / 2 && due <= left * 11 / 20 + Duration::from_secs(1), "{due:?}");
+    fleet.clock.advance(due - Duration::from_millis(1));
+    assert_eq!((fleet.status().state(), assumed(&fleet.sts)), (State::Fresh, 1));
+    fleet.clock.advance(Duration::from_millis(1));
+    all_replaced(fleet);
+    assert_eq!((fleet.status().generation(), assumed(&fleet.sts)), (2, 2));
+}
+
+fn a_wrong_clock() {
+    for skew in [-WRONG, WRONG] {
+        // Shorter than the error, and so either expired or twice as long by the local clock.
+        let life = LIFE * 5;
+        let mut fleet = Fleet::set_up(Refresh::Deferred, life, once, skew);
+        assert_in_time(&mut fleet, life);
+
+        // And with STS out of order it ends with its true life: the workers see to that.
+        let mut fleet = Fleet::set_up(Refresh::Deferred, life, once, skew);
+        fleet.break_down(Fault::AccessDenied);
+        fleet.clock.advance(fleet.status().expires_in());
+        fleet.failed(2);
+        assert_eq!(fleet.status().state(), State::Expired);
+        fleet.all_hear();
+        fleet.recover();
+    }
+}
+
+fn a_stepped_clock() {
+    for step in [-WRONG, WRONG] {
+        let life = LIFE * 5;
+        let mut fleet = Fleet::new(Refresh::Deferred, life, once);
+        let points = |status: Status| (status.state(), status.refresh_in(), status.expires_in());
+        let before = points(fleet.status());
+        fleet.clock.step_wall(step);
+        assert_eq!(points(fleet.status()), before);
+        assert_in_time(&mut fleet, life);
+        let left = fleet.status().expires_in();
+        assert!(left <= life && left >= life - Duration::from_secs(3), "{left:?}");
     }
 }

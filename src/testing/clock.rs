@@ -15,7 +15,8 @@ use crate::sys::mapping::Mapping;
 /// stay on the real clock.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    boot: Arc<Mapping>,
+    /// Nanoseconds since boot, and at byte 8 the seconds that the wall clock was stepped by.
+    words: Arc<Mapping>,
     wall_at_zero: SystemTime,
 }
 
@@ -27,7 +28,7 @@ impl ManualClock {
     pub fn new() -> io::Result<Self> {
         const START: Duration = Duration::from_secs(3600);
         let clock = ManualClock {
-            boot: Arc::new(Mapping::anonymous(4096)?),
+            words: Arc::new(Mapping::anonymous(4096)?),
             wall_at_zero: SystemTime::now() - START,
         };
         clock.advance(START);
@@ -37,14 +38,35 @@ impl ManualClock {
     /// Moves the clock forward, in every process that shares it.
     pub fn advance(&self, by: Duration) {
         // Relaxed: the time orders nothing but itself.
-        self.boot.word(0).fetch_add(crate::clock::as_nanos(by), Ordering::Relaxed);
+        self.words.word(0).fetch_add(crate::clock::as_nanos(by), Ordering::Relaxed);
+    }
+
+    /// Steps the wall clock alone by so many seconds, back when negative, in every process that
+    /// shares it: as somebody who sets the time does. Expiry and refresh points do not move.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use shmcreds::testing::ManualClock;
+    /// # fn main() -> std::io::Result<()> {
+    /// let clock = ManualClock::new()?;
+    /// clock.step_wall(-20 * 60);
+    /// clock.advance(Duration::from_secs(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn step_wall(&self, seconds: i64) {
+        // Relaxed, as above. The word holds a two's complement, so that it wraps to either side.
+        self.words.word(8).fetch_add(seconds as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn boot(&self) -> u64 {
-        self.boot.word(0).load(Ordering::Relaxed)
+        self.words.word(0).load(Ordering::Relaxed)
     }
 
     pub(crate) fn wall(&self) -> SystemTime {
-        self.wall_at_zero + Duration::from_nanos(self.boot())
+        let even = self.wall_at_zero + Duration::from_nanos(self.boot());
+        let stepped = self.words.word(8).load(Ordering::Relaxed) as i64;
+        let step = Duration::from_secs(stepped.unsigned_abs());
+        if stepped < 0 { even - step } else { even + step }
     }
 }
