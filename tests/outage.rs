@@ -30,7 +30,7 @@ const FLOOR: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(300);
 const LONGEST_WITHOUT_A_SET: Duration = Duration::from_secs(5);
 /// Long enough for an honest answer of the loopback, however busy the machine.
-const BLACK_HOLE_TIMEOUT: Duration = Duration::from_secs(1);
+const BLACK_HOLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session with its first set, and the workers that read it.
 struct Fleet {
@@ -216,7 +216,7 @@ fn a_black_hole() {
     let fleet = Fleet::new(Refresh::Deferred, LIFE / 20, source);
     fleet.break_down(Fault::BlackHole);
     let window = fleet.status().expires_in();
-    let passed = fleet.walk(10 * window, assert_jitter);
+    let passed = fleet.walk(4 * window, assert_jitter);
     fleet.assert_calls(FailureClass::Transient, passed);
     assert_eq!(assumed(&fleet.sts) as u64, fleet.status().source_calls());
     fleet.recover();
