@@ -4,7 +4,10 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -201,6 +204,44 @@ fn the_clock_of_the_issuer_decides() {
         clock.advance(10 * MINUTE);
         assert_eq!(session.status().unwrap().state(), State::Expired);
     }
+}
+
+#[test]
+fn a_set_that_expires_while_one_waits_is_waited_for() {
+    // The first answer comes at once, the second when it is let through.
+    let gate = Arc::new(tokio::sync::Semaphore::new(1));
+    let source = Provider::from_fn("gated", {
+        let gate = Arc::clone(&gate);
+        move || {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await?.forget();
+                static CALLS: AtomicU32 = AtomicU32::new(0);
+                // The second one lives on when the first has expired.
+                let hours = 1 + 2 * CALLS.fetch_add(1, Ordering::Relaxed);
+                let end = SystemTime::now() + hours * 60 * MINUTE;
+                let set = Credentials::new("k", "s", None, Some(end), "test");
+                Ok::<_, tokio::sync::AcquireError>(set)
+            }
+        }
+    });
+    let clock = ManualClock::new().unwrap();
+    let session = SharedSession::builder(name("expires")).source(source).clock(&clock);
+    let session = session.create().unwrap();
+    session.credentials().unwrap();
+    clock.advance(59 * MINUTE + MINUTE / 2);
+    assert_eq!(session.status().unwrap().state(), State::Mandatory);
+    let waiting = std::thread::spawn({
+        let session = session.clone();
+        move || session.credentials()
+    });
+    until("it waits for the refresh", || session.status().unwrap().source_calls() == 2);
+    clock.advance(MINUTE);
+    // Longer than who has a valid set waits for a better one.
+    std::thread::sleep(Duration::from_millis(1500));
+    gate.add_permits(1);
+    waiting.join().unwrap().unwrap();
+    assert_eq!(session.status().unwrap().generation(), 2);
 }
 
 #[test]

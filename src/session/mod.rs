@@ -354,17 +354,22 @@ impl Inner {
     }
 
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
-    /// is valid.
+    /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
     fn patiently(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
         let rejected = snapshot.life.version.is_stale();
         let limit = if rejected { self.home.deadline } else { MANDATORY_PATIENCE };
         let waited = self.wait(Need::After(snapshot.life.version.generation()), limit);
         waited.or_else(|fault| {
             snapshot.set_waited_for();
-            if snapshot.life.phase(self.home.clock.boot()) == Phase::Expired {
-                return Err(fault);
+            if snapshot.life.phase(self.home.clock.boot()) != Phase::Expired {
+                return Ok(snapshot);
             }
-            Ok(snapshot)
+            match fault.kind {
+                ErrorKind::Timeout | ErrorKind::NoSource => {
+                    self.wait(Need::Valid, self.home.deadline)
+                }
+                _ => Err(fault),
+            }
         })
     }
 
