@@ -7,22 +7,43 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
-    time::Duration,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread::sleep,
+    time::{Duration, SystemTime},
 };
 
 use aws_credential_types::Credentials;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use shmcreds::{
-    Refresh, SharedSession,
+    Provider, Refresh, SharedSession, SharedSessionBuilder,
     testing::{LocalSts, Settings},
 };
-use support::{Child, assumed, child, name, role, until};
+use support::{Child, assert_whole, assumed, child, lock, name, role, segment, until};
+
+/// How long processes are killed.
+const SHORT: Duration = Duration::from_secs(4);
+
+/// The same when asked for: `SHMCREDS_SOAK_SECONDS`, a minute without it.
+fn soak() -> Duration {
+    let seconds = std::env::var("SHMCREDS_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(60, |text| text.parse().expect("a whole number")))
+}
 
 fn main() {
-    support::run_forking(&[(
-        "each_of_ten_short_lived_sets_is_fetched_once",
-        sixteen_readers_over_ten_cycles,
-    )]);
+    let tests: &[(&str, fn())] = &[
+        ("each_of_ten_short_lived_sets_is_fetched_once", sixteen_readers_over_ten_cycles),
+        ("kills_every_300_ms", || kills_of_an_eager_session(SHORT)),
+        ("kills_every_300_ms_of_a_sealed_session", || kills_of_a_sealed_session(SHORT)),
+    ];
+    let soaks: &[(&str, fn())] = &[
+        ("soak", || kills_of_an_eager_session(soak())),
+        ("soak_of_a_sealed_session", || kills_of_a_sealed_session(soak())),
+    ];
+    support::run_forking_and_soaking(tests, soaks);
 }
 
 /// Tells readers to end. The file is removed when dropped.
@@ -114,4 +135,134 @@ fn sixteen_readers_over_ten_cycles() {
         }
     }
     assert!(sets.len() >= 10);
+}
+
+/// A source that takes its time, so that kills find it at work; its sets live 2 s.
+fn short_lived() -> Provider {
+    Provider::new("short", || async {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let end = SystemTime::now() + Duration::from_secs(2);
+        let (secret, token) = (support::secret_of(&id), support::token_of(&id));
+        Credentials::new(&id, secret, Some(token), Some(end), "short")
+    })
+}
+
+fn short_session(name: &str) -> SharedSessionBuilder {
+    SharedSession::builder(name).source(short_lived()).refresh(Refresh::Eager)
+}
+
+/// Whether the process lives: one that has ended and is not reaped does not.
+fn lives(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// The process that is elected and alive.
+fn elected(session: &SharedSession) -> Option<Pid> {
+    let status = session.status().unwrap();
+    let found = status.refresher().filter(|refresher| refresher.is_alive())?;
+    Some(Pid::from_raw(i32::try_from(found.pid()).unwrap()))
+}
+
+/// A reader that checks all it gets until told to stop.
+fn checking_reader(name: &str, stop: &StopFile) -> Child {
+    child(|report| {
+        // One that was forked before the session was made finds it later, and has no source.
+        until("there is a session", || SharedSession::attach(name).is_ok());
+        let session = SharedSession::attach(name).unwrap();
+        report.say(".");
+        let mut newest = 0;
+        while !stop.is_there() {
+            for _ in 0..100 {
+                assert_whole(&session.credentials().unwrap());
+            }
+            let generation = session.status().unwrap().generation();
+            assert!(generation >= newest, "from {newest} back to {generation}");
+            newest = generation;
+        }
+    })
+}
+
+/// A process that waits to be elected, and can be spared.
+fn standby(session: &SharedSession) -> Child {
+    let standby = child(|_| {
+        let session = SharedSession::attach(session.name()).unwrap();
+        session.run_refresher(&session.stop_handle()).unwrap();
+    });
+    standby.asleep();
+    standby
+}
+
+const PERIOD: Duration = Duration::from_millis(300);
+
+/// Kills whoever is elected in each period; what is killed of the standbys is replaced. Gives the
+/// number of kills.
+fn kill_the_elected(
+    session: &SharedSession,
+    readers: &[Child],
+    standbys: &mut [Child],
+    time: Duration,
+) -> u64 {
+    let mut kills = 0;
+    for _ in 0..time.as_millis() / PERIOD.as_millis() {
+        sleep(PERIOD);
+        let Some(victim) = elected(session) else { continue };
+        assert!(victim != Pid::this() && readers.iter().all(|reader| reader.pid != victim));
+        kill(victim, Signal::SIGKILL).unwrap();
+        kills += 1;
+        until("it is dead", || !lives(victim));
+        if let Some(killed) = standbys.iter_mut().find(|standby| standby.pid == victim) {
+            *killed = standby(session);
+        }
+    }
+    kills
+}
+
+/// Everything still works, and no call was made that neither a set nor a kill accounts for.
+fn check_after(session: &SharedSession, stop: StopFile, readers: Vec<Child>, kills: u64) {
+    assert!(kills > 0);
+    let before = session.status().unwrap().generation();
+    assert_whole(&session.refresh().unwrap());
+    until("the sets go on", || session.status().unwrap().generation() >= before + 3);
+    stop.end(readers);
+    until("calls are sets, or were killed", || {
+        let status = session.status().unwrap();
+        status.source_calls() <= status.generation() + kills
+    });
+    let status = session.status().unwrap();
+    assert_eq!((status.failed(), status.published()), (0, status.generation()));
+    assert!(status.takeovers() > 0 && status.takeovers() <= kills);
+}
+
+fn kills_of_an_eager_session(time: Duration) {
+    let name = name("kills");
+    let stop = StopFile::new(&name);
+    // Forked before: without a source none of them is elected, so none of them is killed.
+    let mut readers: Vec<Child> = (0..4).map(|_| checking_reader(&name, &stop)).collect();
+    let session = short_session(&name).create().unwrap();
+    for reader in &mut readers {
+        reader.hear();
+    }
+    let mut standbys = [standby(&session), standby(&session)];
+    let kills = kill_the_elected(&session, &readers, &mut standbys, time);
+    check_after(&session, stop, readers, kills);
+    drop((standbys, session));
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+}
+
+fn kills_of_a_sealed_session(time: Duration) {
+    let name = name("sealed-kills");
+    let stop = StopFile::new(&name);
+    let session = short_session(&name).sealed().create().unwrap();
+    let mut readers: Vec<Child> = (0..4).map(|_| checking_reader(&name, &stop)).collect();
+    for reader in &mut readers {
+        reader.hear();
+    }
+    let kills = kill_the_elected(&session, &readers, &mut [], time);
+    check_after(&session, stop, readers, kills);
+    let last = elected(&session).unwrap();
+    drop(session);
+    until("the refresher ends with the last user", || !lives(last));
 }

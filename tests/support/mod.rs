@@ -28,6 +28,11 @@ pub const BASE_SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY12";
 
 /// Runs the tests of a binary that forks: on the main thread, one after the other.
 pub fn run_forking(tests: &[(&'static str, fn())]) {
+    run_forking_and_soaking(tests, &[]);
+}
+
+/// The same; `soaks` take long and run only when asked for: `cargo test --test NAME -- --ignored`.
+pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'static str, fn())]) {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let trial = |&(name, test): &(&'static str, fn())| {
@@ -36,7 +41,8 @@ pub fn run_forking(tests: &[(&'static str, fn())]) {
             Ok::<(), Failed>(())
         })
     };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
+    let soaks = soaks.iter().map(|soak| trial(soak).with_ignored_flag(true));
+    libtest_mimic::run(&arguments, tests.iter().map(trial).chain(soaks).collect()).exit();
 }
 
 /// A session name that no other test has.
