@@ -79,8 +79,8 @@ impl Ending {
         let us = std::process::id();
         if ending.process != us {
             ending.process = us;
-            // Not joined: they would never end here.
-            ending.threads.clear();
+            // Neither joined, which would last for ever, nor detached, which would write to what they were.
+            std::mem::forget(std::mem::take(&mut ending.threads));
         }
         ending
     }
