@@ -25,7 +25,7 @@ use shmcreds::{
     AssumeRole, ErrorKind, Refresh, SharedSession, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
-use support::{Child, assumed, child, instant, lock, name, role, segment, until};
+use support::{Child, assumed, child, instant, lives, lock, name, role, segment, until};
 
 fn main() {
     support::run_forking(&[
@@ -63,12 +63,6 @@ fn short_lived(sts: &LocalSts) {
 fn refresher(session: &SharedSession) -> Pid {
     let status = session.status().unwrap();
     Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
-}
-
-fn is_there(pid: Pid) -> bool {
-    // One that has ended and is not reaped yet is gone.
-    let stat = proc_file(pid, "stat");
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn proc_file(pid: Pid, file: &str) -> String {
@@ -197,10 +191,10 @@ fn it_ends_with_the_last_user() {
     drop(session);
     // The worker still uses it.
     std::thread::sleep(Duration::from_millis(100));
-    assert!(is_there(pid));
+    assert!(lives(pid));
     drop(worker);
     let ended = Instant::now();
-    until("the refresher ends", || !is_there(pid));
+    until("the refresher ends", || !lives(pid));
     assert!(ended.elapsed() < support::LIMIT);
 }
 
@@ -229,9 +223,9 @@ fn killed_users_leave_nothing() {
     let (mut server, refresher, worker) = server(&name);
     server.signal(Signal::SIGKILL);
     server.reap();
-    assert!(is_there(refresher), "the worker still needs it");
+    assert!(lives(refresher), "the worker still needs it");
     kill(worker, Signal::SIGKILL).unwrap();
-    until("the refresher ends", || !is_there(refresher));
+    until("the refresher ends", || !lives(refresher));
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 
     // And if the refresher is killed, too, the name can be used again.

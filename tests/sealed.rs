@@ -26,7 +26,7 @@ use nix::{
     unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
 };
 use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
-use support::{assert_whole, child, instant, name, segment, until};
+use support::{assert_whole, child, instant, lives, name, segment, until};
 
 /// Makes this program a worker that was started by `exec`: the value says what it does.
 const ROLE: &str = "SHMCREDS_TEST_ROLE";
@@ -61,12 +61,6 @@ fn parent_of(pid: Pid) -> Pid {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1;
     Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
-}
-
-/// Whether the process lives: one that has ended and is not reaped does not.
-fn lives(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn workers_read_and_ask() {

@@ -22,7 +22,7 @@ use shmcreds::{
     Provider, Refresh, SharedSession, SharedSessionBuilder,
     testing::{LocalSts, Settings},
 };
-use support::{Child, assert_whole, assumed, child, lock, name, role, segment, until};
+use support::{Child, assert_whole, assumed, child, lives, lock, name, role, segment, until};
 
 /// How long processes are killed.
 const SHORT: Duration = Duration::from_secs(4);
@@ -151,12 +151,6 @@ fn short_lived() -> Provider {
 
 fn short_session(name: &str) -> SharedSessionBuilder {
     SharedSession::builder(name).source(short_lived()).refresh(Refresh::Eager)
-}
-
-/// Whether the process lives: one that has ended and is not reaped does not.
-fn lives(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// The process that is elected and alive.

@@ -111,6 +111,12 @@ pub fn until(what: &str, mut event: impl FnMut() -> bool) {
     }
 }
 
+/// Whether the process lives: one that has ended and is not reaped does not.
+pub fn lives(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
 /// A forked child. Killed and reaped when dropped.
 pub struct Child {
     pub pid: Pid,
