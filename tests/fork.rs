@@ -27,6 +27,7 @@ fn main() {
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
+        ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
@@ -213,6 +214,14 @@ fn a_sleeper_may_fork() {
     }
 }
 
+fn a_joined_thread_is_in_nobodys_way() {
+    // The kernel lists it for a moment longer.
+    for _ in 0..1000 {
+        std::thread::spawn(|| ()).join().unwrap();
+        LocalSts::fork().unwrap();
+    }
+}
+
 fn a_thousand_kills() {
     let session = SharedSession::builder(name("kills")).source(instant()).create().unwrap();
     session.credentials().unwrap();
@@ -328,10 +337,7 @@ fn a_live_session_names_its_user() {
         report.say(format!("{}\n", worker.pid));
         std::thread::sleep(support::LIMIT);
     });
-    let mut worker = String::new();
-    while !worker.ends_with('\n') {
-        worker.push(creator.hear() as char);
-    }
+    let worker = creator.hear_line();
     let in_use = |pid: &str| {
         let error = SharedSession::builder(&name).source(instant()).create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InUse);
@@ -340,7 +346,7 @@ fn a_live_session_names_its_user() {
     in_use(&creator.pid.to_string());
     creator.signal(Signal::SIGKILL);
     creator.reap();
-    in_use(worker.trim());
+    in_use(&worker);
     // The worker's session still serves whoever attaches.
     let reader = SharedSession::attach(&name).unwrap();
     assert_whole(&reader.credentials().unwrap());

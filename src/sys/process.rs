@@ -8,6 +8,7 @@ use std::{
         unix::process::CommandExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     process::Command,
 };
 
@@ -29,10 +30,21 @@ use rustix::process::{Resource, Rlimit, setrlimit, setsid};
 
 use super::watch;
 
-/// How many threads this process has, without those that are about to end.
+/// How many threads this process has, without those that are about to end. One that has been joined
+/// may still be listed for a moment; it runs nothing of this program any more.
 pub(crate) fn threads() -> io::Result<usize> {
     watch::join_ending();
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+    let tasks = std::fs::read_dir("/proc/self/task")?;
+    Ok(tasks.filter(|task| task.as_ref().is_ok_and(|task| !is_exiting(&task.path()))).count())
+}
+
+/// Whether the kernel is taking the task down, or has done so.
+fn is_exiting(task: &Path) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+    // After the name, which may hold anything: the state, five numbers, the flags.
+    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6));
+    flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0))
 }
 
 /// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever

@@ -1,7 +1,6 @@
 //! The embedded STS in a process of its own.
 
 use std::{
-    fs,
     future::pending,
     io,
     net::TcpListener,
@@ -21,6 +20,7 @@ use rustix::process::{
 };
 
 use super::server;
+use crate::sys::process;
 
 /// A child process that serves. The descriptor names it beyond doubt, even if somebody else has
 /// reaped it and its pid has gone to another process.
@@ -58,7 +58,7 @@ impl Child {
 
 /// After a fork, the child of a process with threads may not even allocate memory.
 fn refuse_threads() -> io::Result<()> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let threads = process::threads()?;
     if threads == 1 {
         return Ok(());
     }

@@ -111,10 +111,14 @@ pub fn until(what: &str, mut event: impl FnMut() -> bool) {
     }
 }
 
-/// Whether the process lives: one that has ended and is not reaped does not.
+/// Whether the process lives: one whose threads have all ended and that is not reaped does not.
 pub fn lives(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    let main_lives =
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'));
+    // The first thread may end before the others, which hold all that the process has.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    main_lives || threads > 1
 }
 
 /// A forked child. Killed and reaped when dropped.
@@ -163,6 +167,15 @@ impl Child {
         let mut byte = [0];
         self.out.read_exact(&mut byte).unwrap();
         byte[0]
+    }
+
+    /// Waits until the child has said a line.
+    pub fn hear_line(&mut self) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            line.push(self.hear());
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
     }
 
     /// Waits until the child has stopped itself.
