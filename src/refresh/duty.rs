@@ -34,6 +34,7 @@ use crate::{
 
 /// How long an idle refresher sleeps at most: two and a half wake-ups a minute.
 const ROUND: Duration = Duration::from_secs(24);
+
 /// Tells a refresher to stop; made by
 /// [`SharedSession::stop_handle`](crate::SharedSession::stop_handle). Clones stop the same one.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! watch is dropped.
 
 use std::{
+    cell::Cell,
     io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
@@ -89,25 +90,41 @@ impl Ending {
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
     }
+
+    /// Waits for all of them, a matter of microseconds: they need nothing of this process any more.
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
-/// Waits for the threads that have been told to end: a matter of microseconds.
+/// Waits for the threads that have been told to end.
 pub(crate) fn join_ending() {
-    for thread in std::mem::take(&mut Ending::list().threads) {
-        let _ = thread.join();
-    }
+    Ending::list().join();
+}
+
+thread_local! {
+    /// The list, while this thread forks: one that another thread held would stay held in the child.
+    static HELD: Cell<Option<MutexGuard<'static, Ending>>> = const { Cell::new(None) };
 }
 
 /// Has every fork of this process wait for them.
 fn join_before_fork() {
     static ONCE: Once = Once::new();
-    extern "C" fn prepare() {
-        join_ending();
+    extern "C" fn before() {
+        let mut list = Ending::list();
+        list.join();
+        // Where a thread forks in its very last moments there is no place to keep it.
+        let _ = HELD.try_with(|held| held.set(Some(list)));
+    }
+    extern "C" fn after() {
+        let _ = HELD.try_with(Cell::take);
     }
     ONCE.call_once(|| {
-        // SAFETY: the handler is a function of the program, which stays loaded, and may be called in any
-        // thread. It does not panic.
-        let _ = unsafe { libc::pthread_atfork(Some(prepare), None, None) };
+        // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any
+        // thread. They do not panic.
+        let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
     });
 }
 
