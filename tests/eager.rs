@@ -210,10 +210,7 @@ fn server(name: &str) -> (Child, Pid, Pid) {
         report.say(format!("{} {}\n", refresher(&session), worker.pid));
         std::thread::sleep(support::LIMIT);
     });
-    let mut said = String::new();
-    while !said.ends_with('\n') {
-        said.push(server.hear() as char);
-    }
+    let said = server.hear_line();
     let mut pids = said.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
     (server, pids.next().unwrap(), pids.next().unwrap())
 }

@@ -237,10 +237,7 @@ fn killed_users_leave_nothing() {
         report.say(format!("{} {} {}\n", pid, parent_of(pid), worker.pid));
         std::thread::sleep(support::LIMIT);
     });
-    let mut said = String::new();
-    while !said.ends_with('\n') {
-        said.push(server.hear() as char);
-    }
+    let said = server.hear_line();
     let pids: Vec<Pid> =
         said.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
     server.signal(Signal::SIGKILL);
