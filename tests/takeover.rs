@@ -4,46 +4,54 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
     thread::sleep,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_credential_types::Credentials;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{UsageWho, getrusage},
+        signal::{Signal, kill},
+    },
     unistd::Pid,
 };
 use shmcreds::{
-    Provider, Refresh, SharedSession, SharedSessionBuilder,
-    testing::{LocalSts, Settings},
+    ErrorKind, Refresh, SharedSession,
+    testing::{Fault, LocalSts, Settings, Times},
 };
-use support::{Child, assert_whole, assumed, child, lives, lock, name, role, segment, until};
+use support::{Child, Report, assumed, child, lives, lock, name, role, segment, until};
 
-/// How long processes are killed.
-const SHORT: Duration = Duration::from_secs(4);
+const MINUTE: Duration = Duration::from_secs(60);
+const MOMENT: Duration = Duration::from_secs(6);
 
-/// The same when asked for: `SHMCREDS_SOAK_SECONDS`, a minute without it.
+/// How long a soak lasts: `SHMCREDS_SOAK_SECONDS`, a minute without it.
 fn soak() -> Duration {
     let seconds = std::env::var("SHMCREDS_SOAK_SECONDS").ok();
-    Duration::from_secs(seconds.map_or(60, |text| text.parse().expect("a whole number")))
+    seconds.map_or(MINUTE, |text| Duration::from_secs(text.parse().expect("a whole number")))
 }
 
 fn main() {
     let tests: &[(&str, fn())] = &[
-        ("each_of_ten_short_lived_sets_is_fetched_once", sixteen_readers_over_ten_cycles),
-        ("kills_every_300_ms", || kills_of_an_eager_session(SHORT)),
-        ("kills_every_300_ms_of_a_sealed_session", || kills_of_a_sealed_session(SHORT)),
+        ("nobody_waits_beside_a_valid_set", sixteen_readers_over_ten_cycles),
+        ("a_kill_every_300_ms_for_a_minute", || both(kills, MINUTE)),
+        ("mishaps_of_all_kinds", || both(mishaps, MOMENT)),
     ];
-    let soaks: &[(&str, fn())] = &[
-        ("soak", || kills_of_an_eager_session(soak())),
-        ("soak_of_a_sealed_session", || kills_of_a_sealed_session(soak())),
-    ];
+    let soaks: &[(&str, fn())] =
+        &[("soak_kills", || both(kills, soak())), ("soak_mishaps", || both(mishaps, soak()))];
     support::run_forking_and_soaking(tests, soaks);
+}
+
+/// What becomes of an eager session, and at the same time of a sealed one.
+fn both(test: fn(Kind, Duration), time: Duration) {
+    let run = |kind| child(move |_| test(kind, time));
+    for running in [run(Kind::Eager), run(Kind::Sealed)] {
+        running.finish_within(time + support::LIMIT);
+    }
 }
 
 /// Tells readers to end. The file is removed when dropped.
@@ -78,18 +86,65 @@ fn digest(set: &Credentials) -> u64 {
     hasher.finish()
 }
 
-/// Reads flat out until told to stop. Says which sets it saw.
-fn read_flat_out(session: &SharedSession, stop: &StopFile) -> String {
-    let mut sets = BTreeMap::new();
-    let read = |sets: &mut BTreeMap<_, _>| {
-        let set = session.credentials().unwrap();
-        let known = *sets.entry(set.access_key_id().to_owned()).or_insert_with(|| digest(&set));
-        assert_eq!(known, digest(&set), "two sets of one key");
-    };
-    while !stop.is_there() {
-        (0..200).for_each(|_| read(&mut sets));
+/// Which sets a process saw, by key.
+#[derive(Default)]
+struct Seen(BTreeMap<String, u64>);
+
+impl Seen {
+    fn note(&mut self, set: &Credentials) {
+        let known = *self.0.entry(set.access_key_id().to_owned()).or_insert_with(|| digest(set));
+        assert_eq!(known, digest(set), "two sets of one key");
     }
-    sets.iter().map(|(key, digest)| format!("{key} {digest}\n")).collect()
+
+    fn report(&self, report: &mut Report) {
+        self.0.iter().for_each(|(key, digest)| report.say(format!("{key} {digest}\n")));
+    }
+
+    /// Puts together what processes have reported: sets that this STS has issued, and each the same
+    /// to all. Gives how many there are.
+    fn check(said: &[String], sts: &LocalSts) -> usize {
+        let calls = sts.calls().unwrap();
+        let issued: BTreeSet<_> =
+            calls.iter().filter_map(|call| call.issued_access_key_id.as_deref()).collect();
+        let mut sets = BTreeMap::new();
+        for (key, digest) in said.iter().flat_map(|said| said.lines()).filter_map(pair) {
+            assert!(issued.contains(key), "{key} is not of this STS");
+            assert_eq!(*sets.entry(key).or_insert(digest), digest, "two sets of one key");
+        }
+        sets.len()
+    }
+}
+
+fn pair(line: &str) -> Option<(&str, &str)> {
+    line.split_once(' ')
+}
+
+/// How often this process has waited, and how often another has got its place.
+fn switches() -> (i64, i64) {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    (usage.voluntary_context_switches(), usage.involuntary_context_switches())
+}
+
+/// Reads flat out until told to stop: without a wait, as long as the newest set is valid.
+fn read_flat_out(session: &SharedSession, stop: &StopFile) -> Seen {
+    // The mandatory window of the test, and more.
+    const END_OF_LIFE: Duration = Duration::from_millis(100);
+    let mut seen = Seen::default();
+    let mut newest = session.credentials().unwrap();
+    while !stop.is_there() {
+        for _ in 0..200 {
+            let before = switches();
+            let left = newest.expiry().unwrap().duration_since(SystemTime::now());
+            let set = session.credentials().unwrap();
+            let after = switches();
+            // With another in its place, it may have looked at the time long before it read.
+            let may_wait = left.as_ref().map_or(true, |&left| left < END_OF_LIFE);
+            assert!(after.0 == before.0 || after.1 != before.1 || may_wait, "waits with {left:?}");
+            seen.note(&set);
+            newest = set;
+        }
+    }
+    seen
 }
 
 fn sixteen_readers_over_ten_cycles() {
@@ -108,7 +163,7 @@ fn sixteen_readers_over_ten_cycles() {
             unsafe { nix::libc::nice(10) };
             let session = SharedSession::attach(session.name()).unwrap();
             report.say(".");
-            report.say(read_flat_out(&session, &stop));
+            read_flat_out(&session, &stop).report(report);
         });
         reader.hear();
         reader
@@ -124,33 +179,7 @@ fn sixteen_readers_over_ten_cycles() {
     });
     let status = session.status().unwrap();
     assert_eq!((status.failed(), status.takeovers()), (0, 0));
-    let calls = sts.calls().unwrap();
-    assert!((0..=1).contains(&(assumed(&sts) as u64 - status.generation())));
-    let issued: Vec<_> = calls.iter().filter_map(|c| c.issued_access_key_id.as_deref()).collect();
-    let mut sets = BTreeMap::new();
-    for said in &said {
-        for (key, digest) in said.lines().map(|line| line.split_once(' ').unwrap()) {
-            assert!(issued.contains(&key), "{key} is not of this STS");
-            assert_eq!(*sets.entry(key).or_insert(digest), digest, "two sets of one key");
-        }
-    }
-    assert!(sets.len() >= 10);
-}
-
-/// A source that takes its time, so that kills find it at work; its sets live 2 s.
-fn short_lived() -> Provider {
-    Provider::new("short", || async {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let end = SystemTime::now() + Duration::from_secs(2);
-        let (secret, token) = (support::secret_of(&id), support::token_of(&id));
-        Credentials::new(&id, secret, Some(token), Some(end), "short")
-    })
-}
-
-fn short_session(name: &str) -> SharedSessionBuilder {
-    SharedSession::builder(name).source(short_lived()).refresh(Refresh::Eager)
+    assert!(Seen::check(&said, &sts) >= 10);
 }
 
 /// The process that is elected and alive.
@@ -158,25 +187,6 @@ fn elected(session: &SharedSession) -> Option<Pid> {
     let status = session.status().unwrap();
     let found = status.refresher().filter(|refresher| refresher.is_alive())?;
     Some(Pid::from_raw(i32::try_from(found.pid()).unwrap()))
-}
-
-/// A reader that checks all it gets until told to stop.
-fn checking_reader(name: &str, stop: &StopFile) -> Child {
-    child(|report| {
-        // One that was forked before the session was made finds it later, and has no source.
-        until("there is a session", || SharedSession::attach(name).is_ok());
-        let session = SharedSession::attach(name).unwrap();
-        report.say(".");
-        let mut newest = 0;
-        while !stop.is_there() {
-            for _ in 0..100 {
-                assert_whole(&session.credentials().unwrap());
-            }
-            let generation = session.status().unwrap().generation();
-            assert!(generation >= newest, "from {newest} back to {generation}");
-            newest = generation;
-        }
-    })
 }
 
 /// A process that waits to be elected, and can be spared.
@@ -189,74 +199,174 @@ fn standby(session: &SharedSession) -> Child {
     standby
 }
 
-const PERIOD: Duration = Duration::from_millis(300);
+/// Does `work` on the session of that name until told to stop; reports the sets it saw.
+fn worker(name: &str, stop: &StopFile, work: fn(&SharedSession, &mut Seen)) -> Child {
+    child(|report| {
+        // One that was forked before the session was made finds it later, and has no source.
+        until("there is a session", || SharedSession::attach(name).is_ok());
+        let session = SharedSession::attach(name).unwrap();
+        report.say(".");
+        let (mut seen, mut newest) = (Seen::default(), 0);
+        while !stop.is_there() {
+            work(&session, &mut seen);
+            let generation = session.status().unwrap().generation();
+            assert!(generation >= newest, "from {newest} back to {generation}");
+            newest = generation;
+        }
+        seen.report(report);
+    })
+}
 
-/// Kills whoever is elected in each period; what is killed of the standbys is replaced. Gives the
-/// number of kills.
-fn kill_the_elected(
-    session: &SharedSession,
-    readers: &[Child],
-    standbys: &mut [Child],
-    time: Duration,
-) -> u64 {
-    let mut kills = 0;
-    for _ in 0..time.as_millis() / PERIOD.as_millis() {
-        sleep(PERIOD);
-        let Some(victim) = elected(session) else { continue };
-        assert!(victim != Pid::this() && readers.iter().all(|reader| reader.pid != victim));
+fn read(session: &SharedSession, seen: &mut Seen) {
+    (0..100).for_each(|_| seen.note(&session.credentials().unwrap()));
+}
+
+/// Asks for a new set, and rejects what it gets.
+fn pester(session: &SharedSession, seen: &mut Seen) {
+    match session.refresh() {
+        Ok(set) => {
+            seen.note(&set);
+            session.invalidate(set.access_key_id()).unwrap();
+        }
+        Err(error) => {
+            use ErrorKind::{SourceThrottled, SourceTransient};
+            assert!(matches!(error.kind(), SourceThrottled | SourceTransient), "{error}");
+        }
+    }
+    seen.note(&session.credentials().unwrap());
+    sleep(Duration::from_millis(100));
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Eager,
+    Sealed,
+}
+
+/// A session whose refreshers come to grief, and workers that must not notice.
+struct Scene {
+    sts: LocalSts,
+    session: SharedSession,
+    stop: StopFile,
+    workers: Vec<Child>,
+    standbys: Vec<Child>,
+    kills: u64,
+}
+
+impl Scene {
+    fn set_up(kind: Kind, life: Duration, works: &[fn(&SharedSession, &mut Seen)]) -> Self {
+        let sts = LocalSts::fork().unwrap();
+        // Its calls take their time, so that mishaps find them at work.
+        let settings = Settings::new().lifetime(life).latency(Duration::from_millis(50));
+        sts.configure(settings).unwrap();
+        let name = name("mishaps");
+        let stop = StopFile::new(&name);
+        let builder = SharedSession::builder(&name).source(role(&sts)).refresh(Refresh::Eager);
+        let start = || works.iter().map(|&work| worker(&name, &stop, work)).collect::<Vec<_>>();
+        let (session, mut workers, standbys) = match kind {
+            // The workers first: without a source none of them is elected, so none of them is killed.
+            Kind::Eager => {
+                let (workers, session) = (start(), builder.create().unwrap());
+                let standbys = vec![standby(&session), standby(&session)];
+                (session, workers, standbys)
+            }
+            // Nobody but its own process can write, and a keeper starts that again.
+            Kind::Sealed => {
+                let session = builder.sealed().create().unwrap();
+                (session, start(), Vec::new())
+            }
+        };
+        workers.iter_mut().for_each(|worker| assert_eq!(worker.hear(), b'.'));
+        Scene { sts, session, stop, workers, standbys, kills: 0 }
+    }
+
+    /// Does one thing after the other, one in each period.
+    fn play(&mut self, time: Duration, mishaps: &[fn(&mut Self)]) {
+        let end = Instant::now() + time;
+        for mishap in mishaps.iter().cycle().take_while(|_| Instant::now() < end) {
+            sleep(PERIOD);
+            mishap(self);
+        }
+    }
+
+    /// Whoever is elected; none of those that must not be killed is.
+    fn victim(&self) -> Option<Pid> {
+        let victim = elected(&self.session)?;
+        assert!(victim != Pid::this() && self.workers.iter().all(|worker| worker.pid != victim));
+        Some(victim)
+    }
+
+    /// Kills whoever is elected. A standby is replaced.
+    fn kill(&mut self) {
+        let Some(victim) = self.victim() else { return };
         kill(victim, Signal::SIGKILL).unwrap();
-        kills += 1;
+        self.kills += 1;
         until("it is dead", || !lives(victim));
-        if let Some(killed) = standbys.iter_mut().find(|standby| standby.pid == victim) {
+        let session = &self.session;
+        if let Some(killed) = self.standbys.iter_mut().find(|standby| standby.pid == victim) {
             *killed = standby(session);
         }
     }
-    kills
-}
 
-/// Everything still works, and no call was made that neither a set nor a kill accounts for.
-fn check_after(session: &SharedSession, stop: StopFile, readers: Vec<Child>, kills: u64) {
-    assert!(kills > 0);
-    let before = session.status().unwrap().generation();
-    assert_whole(&session.refresh().unwrap());
-    until("the sets go on", || session.status().unwrap().generation() >= before + 3);
-    stop.end(readers);
-    until("calls are sets, or were killed", || {
-        let status = session.status().unwrap();
-        status.source_calls() <= status.generation() + kills
-    });
-    let status = session.status().unwrap();
-    assert_eq!((status.failed(), status.published()), (0, status.generation()));
-    assert!(status.takeovers() > 0 && status.takeovers() <= kills);
-}
-
-fn kills_of_an_eager_session(time: Duration) {
-    let name = name("kills");
-    let stop = StopFile::new(&name);
-    // Forked before: without a source none of them is elected, so none of them is killed.
-    let mut readers: Vec<Child> = (0..4).map(|_| checking_reader(&name, &stop)).collect();
-    let session = short_session(&name).create().unwrap();
-    for reader in &mut readers {
-        reader.hear();
+    /// Stops whoever is elected for a period: less than its lease.
+    fn stop(&mut self) {
+        let Some(victim) = self.victim() else { return };
+        kill(victim, Signal::SIGSTOP).unwrap();
+        sleep(PERIOD);
+        kill(victim, Signal::SIGCONT).unwrap();
     }
-    let mut standbys = [standby(&session), standby(&session)];
-    let kills = kill_the_elected(&session, &readers, &mut standbys, time);
-    check_after(&session, stop, readers, kills);
-    drop((standbys, session));
-    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+
+    fn throttle(&mut self) {
+        self.sts.inject(Fault::Throttling, Times::Next(1)).unwrap();
+    }
+
+    fn fail(&mut self) {
+        self.sts.inject(Fault::Status(503), Times::Next(1)).unwrap();
+    }
+
+    fn hang_up(&mut self) {
+        self.sts.inject(Fault::Reset, Times::Next(1)).unwrap();
+    }
+
+    /// Everything works, all saw the same sets, and each call was a set, a failure, or was killed.
+    fn end(self, may_fail: bool) {
+        self.sts.clear_faults().unwrap();
+        let before = self.session.status().unwrap().generation();
+        until("it has a new set", || self.session.refresh().is_ok());
+        let said = self.stop.end(self.workers);
+        assert!(Seen::check(&said, &self.sts) > 1);
+        until("no call is under way", || {
+            let status = self.session.status().unwrap();
+            status.source_calls() <= status.generation() + status.failed() + self.kills
+        });
+        let status = self.session.status().unwrap();
+        assert!(status.generation() > before && status.published() == status.generation());
+        assert!(assumed(&self.sts) as u64 <= status.source_calls());
+        assert!(may_fail || status.failed() == 0);
+        assert!((1..=self.kills).contains(&status.takeovers()));
+        let name = self.session.name().to_owned();
+        until("one of its own is elected", || {
+            elected(&self.session).is_some_and(|pid| pid != Pid::this())
+        });
+        let last = elected(&self.session);
+        drop((self.standbys, self.session));
+        until("the refresher ends with the last user", || !last.is_some_and(lives));
+        assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+    }
 }
 
-fn kills_of_a_sealed_session(time: Duration) {
-    let name = name("sealed-kills");
-    let stop = StopFile::new(&name);
-    let session = short_session(&name).sealed().create().unwrap();
-    let mut readers: Vec<Child> = (0..4).map(|_| checking_reader(&name, &stop)).collect();
-    for reader in &mut readers {
-        reader.hear();
-    }
-    let kills = kill_the_elected(&session, &readers, &mut [], time);
-    check_after(&session, stop, readers, kills);
-    let last = elected(&session).unwrap();
-    drop(session);
-    until("the refresher ends with the last user", || !lives(last));
+const PERIOD: Duration = Duration::from_millis(300);
+
+fn kills(kind: Kind, time: Duration) {
+    let mut scene = Scene::set_up(kind, Duration::from_secs(2), &[read as _; 4]);
+    scene.play(time, &[Scene::kill]);
+    scene.end(false);
+}
+
+fn mishaps(kind: Kind, time: Duration) {
+    let works: [fn(&SharedSession, &mut Seen); 4] = [read, read, read, pester];
+    let mut scene = Scene::set_up(kind, Duration::from_secs(20), &works);
+    use Scene as S;
+    scene.play(time, &[S::kill, S::stop, S::throttle, S::kill, S::fail, S::stop, S::hang_up]);
+    scene.end(true);
 }

@@ -163,7 +163,7 @@ impl Child {
 
     /// Waits until the child says something.
     pub fn hear(&mut self) -> u8 {
-        self.readable();
+        self.readable(LIMIT);
         let mut byte = [0];
         self.out.read_exact(&mut byte).unwrap();
         byte[0]
@@ -195,11 +195,16 @@ impl Child {
     }
 
     /// Waits for the child's end, which must be a success; gives all it has said.
-    pub fn finish(mut self) -> String {
+    pub fn finish(self) -> String {
+        self.finish_within(LIMIT)
+    }
+
+    /// The same for a child that may have nothing to say for so long.
+    pub fn finish_within(mut self, limit: Duration) -> String {
         let mut said = String::new();
         let mut chunk = [0; 4096];
         loop {
-            self.readable();
+            self.readable(limit);
             match self.out.read(&mut chunk).unwrap() {
                 0 => break,
                 n => said.push_str(std::str::from_utf8(&chunk[..n]).unwrap()),
@@ -216,13 +221,13 @@ impl Child {
         waitpid(self.pid, None).unwrap()
     }
 
-    fn readable(&self) {
-        let end = Instant::now() + LIMIT;
+    fn readable(&self, limit: Duration) {
+        let end = Instant::now() + limit;
         loop {
             let mut fds = [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(1000u16)) {
                 Ok(n) if n > 0 => return,
-                _ => assert!(Instant::now() < end, "a child says nothing for {LIMIT:?}"),
+                _ => assert!(Instant::now() < end, "a child says nothing for {limit:?}"),
             }
         }
     }
