@@ -251,6 +251,8 @@ struct Scene {
     workers: Vec<Child>,
     standbys: Vec<Child>,
     kills: u64,
+    /// The generation after which a call was last made to fail.
+    faulty: u64,
 }
 
 impl Scene {
@@ -277,7 +279,7 @@ impl Scene {
             }
         };
         workers.iter_mut().for_each(|worker| assert_eq!(worker.hear(), b'.'));
-        Scene { sts, session, stop, workers, standbys, kills: 0 }
+        Scene { sts, session, stop, workers, standbys, kills: 0, faulty: 0 }
     }
 
     /// Does one thing after the other, one in each period.
@@ -286,6 +288,7 @@ impl Scene {
         for mishap in mishaps.iter().cycle().take_while(|_| Instant::now() < end) {
             sleep(PERIOD);
             mishap(self);
+            assert!(self.workers.iter().all(|worker| lives(worker.pid)), "a worker has failed");
         }
     }
 
@@ -317,15 +320,24 @@ impl Scene {
     }
 
     fn throttle(&mut self) {
-        self.sts.inject(Fault::Throttling, Times::Next(1)).unwrap();
+        self.inject(Fault::Throttling);
     }
 
     fn fail(&mut self) {
-        self.sts.inject(Fault::Status(503), Times::Next(1)).unwrap();
+        self.inject(Fault::Status(503));
     }
 
     fn hang_up(&mut self) {
-        self.sts.inject(Fault::Reset, Times::Next(1)).unwrap();
+        self.inject(Fault::Reset);
+    }
+
+    /// Has the next call fail, if one has succeeded since the last time: no set expires in between.
+    fn inject(&mut self, fault: Fault) {
+        let generation = self.session.status().unwrap().generation();
+        if generation > self.faulty {
+            self.faulty = generation;
+            self.sts.inject(fault, Times::Next(1)).unwrap();
+        }
     }
 
     /// Everything works, all saw the same sets, and each call was a set, a failure, or was killed.
