@@ -2,78 +2,16 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, PipeReader, PipeWriter, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::waitpid,
-    },
-    time::{ClockId, clock_gettime},
-    unistd::{ForkResult, Pid, fork},
-};
 use shmcreds::{
     AssumeRole, SharedSession,
     testing::{LocalSts, Settings},
 };
 
-use support::{Table, median, monotonic, quantile, session};
-
-/// A forked helper: does what it is told in lines, and answers in lines.
-struct Helper {
-    pid: Pid,
-    orders: PipeWriter,
-    answers: BufReader<PipeReader>,
-}
-
-impl Helper {
-    /// Helpers are forked before anything has threads.
-    fn start(mut work: impl FnMut(u64) -> String) -> Self {
-        let (orders, order) = std::io::pipe().expect("a pipe");
-        let (answers, mut answer) = std::io::pipe().expect("a pipe");
-        // SAFETY: the only thread of the process; see above.
-        match unsafe { fork() }.expect("a child") {
-            ForkResult::Parent { child } => {
-                Helper { pid: child, orders: order, answers: BufReader::new(answers) }
-            }
-            ForkResult::Child => {
-                drop(order);
-                for line in BufReader::new(orders).lines().map_while(Result::ok) {
-                    let told = work(line.parse().expect("a number"));
-                    writeln!(answer, "{told}").expect("an answer");
-                }
-                // SAFETY: ends the process without the parent's exit handlers.
-                unsafe { nix::libc::_exit(0) }
-            }
-        }
-    }
-
-    fn order(&mut self, number: u64) {
-        writeln!(self.orders, "{number}").expect("an order");
-    }
-
-    fn answer(&mut self) -> Vec<f64> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("an answer");
-        line.split_whitespace().map(|word| word.parse().expect("a number")).collect()
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
-    }
-}
-
-fn words(samples: impl IntoIterator<Item = f64>) -> String {
-    samples.into_iter().map(|sample| format!("{sample} ")).collect()
-}
+use support::{Helper, Table, cpu, median, monotonic, quantile, session, words};
 
 /// Reads so many times; tells the nanoseconds.
 fn reading(session: &SharedSession) -> Helper {
@@ -180,12 +118,6 @@ fn beside_a_writer(table: &mut Table) {
     );
     table.note("the same by the wall clock, preemption included", told[3], "µs");
     table.note("generations published meanwhile", told[4], "");
-}
-
-/// Nanoseconds that this thread has spent on the CPU.
-fn cpu() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
-    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
 /// Two processes that both want newer sets: one fetches, the other sleeps. The key id says when the

@@ -1,16 +1,18 @@
-//! The dedicated refresher: how soon another one has a set when it is killed, and what it costs while
-//! it has nothing to do.
+//! The dedicated refresher: how long readers wait for it, how soon another one has a set when it is
+//! killed, and what it costs while it has nothing to do.
 
 mod support;
 
 use std::{
     fs,
+    hint::black_box,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use nix::{
     sys::{
+        resource::{UsageWho, getrusage},
         signal::{Signal, kill},
         wait::waitpid,
     },
@@ -18,13 +20,17 @@ use nix::{
 };
 use shmcreds::{Provider, Refresh, SharedSession};
 
-use support::{Table, quantile, set};
+use support::{Helper, Table, cpu, quantile, set, set_for, words};
 
 const LATENCY: Duration = Duration::from_millis(100);
 const KILLS: u32 = 60;
+const READERS: usize = 16;
+const CYCLES: u64 = 10;
+const LIFE: Duration = Duration::from_secs(2);
 
 fn main() {
     let mut table = Table::default();
+    flat_out(&mut table);
     idle(&mut table);
     killed(&mut table);
     table.print();
@@ -38,6 +44,55 @@ fn eager(what: &str) -> SharedSession {
     let name = format!("bench-{what}-{}", std::process::id());
     let builder = SharedSession::builder(name).source(source).refresh(Refresh::Eager);
     builder.create().expect("a session")
+}
+
+/// Readers that do nothing else, while one short-lived set follows the other.
+fn flat_out(table: &mut Table) {
+    let source = Provider::new("bench", || async { set_for(LIFE) });
+    let name = format!("bench-flat-out-{}", std::process::id());
+    let builder = SharedSession::builder(&name).source(source).refresh(Refresh::Eager);
+    // As soon as they may be refreshed, sets are; and nobody waits for that before they expire.
+    let session = builder.windows(LIFE, Duration::from_millis(1)).create().expect("a session");
+    let mut readers: Vec<Helper> =
+        (0..READERS).map(|_| Helper::start(|cycles| reads(&name, cycles))).collect();
+    readers.iter_mut().for_each(|reader| reader.order(CYCLES));
+    let told: Vec<Vec<f64>> = readers.iter_mut().map(Helper::answer).collect();
+    let status = session.status().expect("a status");
+    let of = |column: usize| told.iter().map(move |numbers| numbers[column]);
+    let slowest = |column| of(column).fold(0.0, f64::max);
+    let over = |what: &str| format!("{what}, {READERS} readers flat out over {CYCLES} sets");
+    table.note(&over("reads"), of(0).sum(), "");
+    table.row(&over("the longest wait of a read"), slowest(1), "limit", 1.0, "ms");
+    table.row(&over("the slowest read on the CPU"), slowest(2), "limit", 1.0, "ms");
+    table.note("the same by the wall clock, preemption included", slowest(3), "ms");
+    let calls = status.source_calls() as f64;
+    table.row("calls of the source meanwhile", calls, "sets", status.generation() as f64, "");
+}
+
+/// Reads until so many sets have come; tells how often, and the milliseconds of the longest wait, of
+/// the slowest read on the CPU, and of the slowest one.
+fn reads(name: &str, cycles: u64) -> String {
+    let session = SharedSession::attach(name).expect("attached");
+    let last = session.status().expect("a status").generation() + cycles;
+    let (mut count, mut waited, mut worked, mut took) = (0, 0.0_f64, 0.0_f64, 0.0_f64);
+    while session.status().expect("a status").generation() < last {
+        for _ in 0..1000 {
+            let (sleeps, start, busy) = (sleeps(), Instant::now(), cpu());
+            black_box(session.credentials().expect("a set"));
+            let (busy, wall) = ((cpu() - busy) as f64 / 1e6, start.elapsed().as_secs_f64() * 1e3);
+            (worked, took) = (worked.max(busy), took.max(wall));
+            if self::sleeps() > sleeps {
+                waited = waited.max(wall - busy);
+            }
+            count += 1;
+        }
+    }
+    words([f64::from(count), waited, worked, took])
+}
+
+/// How often this thread has given up the CPU in order to wait.
+fn sleeps() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD).expect("its usage").voluntary_context_switches()
 }
 
 fn refresher(session: &SharedSession) -> i32 {

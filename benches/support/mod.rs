@@ -1,10 +1,21 @@
-//! What the benches share: a source that answers at once, medians, and the table at the end.
+//! What the benches share: a source that answers at once, forked helpers, medians, and the table at
+//! the end.
 #![allow(dead_code)]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Write},
+    time::{Duration, Instant, SystemTime},
+};
 
 use aws_credential_types::Credentials;
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    time::{ClockId, clock_gettime},
+    unistd::{ForkResult, Pid, fork},
+};
 use shmcreds::{Provider, SharedSession};
 
 /// As long as the tokens of STS are.
@@ -12,10 +23,14 @@ pub const TOKEN: usize = 1200;
 
 /// A set that lives an hour. Its key id says which process made it, and when.
 pub fn set() -> Credentials {
+    set_for(Duration::from_secs(3600))
+}
+
+/// The same for another time.
+pub fn set_for(life: Duration) -> Credentials {
     let key = format!("{}@{}", std::process::id(), monotonic());
-    let hour = SystemTime::now() + Duration::from_secs(3600);
-    let secret = "s".repeat(40);
-    Credentials::new(key, secret, Some("t".repeat(TOKEN)), Some(hour), "bench")
+    let (secret, end) = ("s".repeat(40), SystemTime::now() + life);
+    Credentials::new(key, secret, Some("t".repeat(TOKEN)), Some(end), "bench")
 }
 
 /// A session whose source takes `latency`.
@@ -36,11 +51,68 @@ pub fn monotonic() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
+/// Nanoseconds that this thread has spent on the CPU.
+pub fn cpu() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
 /// Nanoseconds per call of `work`, called often.
 pub fn per_call(calls: u32, mut work: impl FnMut()) -> f64 {
     let start = Instant::now();
     (0..calls).for_each(|_| work());
     start.elapsed().as_nanos() as f64 / f64::from(calls)
+}
+
+/// A forked helper: does what it is told in lines, and answers in lines.
+pub struct Helper {
+    pid: Pid,
+    orders: PipeWriter,
+    answers: BufReader<PipeReader>,
+}
+
+impl Helper {
+    /// Helpers are forked before anything has threads.
+    pub fn start(mut work: impl FnMut(u64) -> String) -> Self {
+        let (orders, order) = std::io::pipe().expect("a pipe");
+        let (answers, mut answer) = std::io::pipe().expect("a pipe");
+        // SAFETY: the only thread of the process; see above.
+        match unsafe { fork() }.expect("a child") {
+            ForkResult::Parent { child } => {
+                Helper { pid: child, orders: order, answers: BufReader::new(answers) }
+            }
+            ForkResult::Child => {
+                drop(order);
+                for line in BufReader::new(orders).lines().map_while(Result::ok) {
+                    let told = work(line.parse().expect("a number"));
+                    writeln!(answer, "{told}").expect("an answer");
+                }
+                // SAFETY: ends the process without the parent's exit handlers.
+                unsafe { nix::libc::_exit(0) }
+            }
+        }
+    }
+
+    pub fn order(&mut self, number: u64) {
+        writeln!(self.orders, "{number}").expect("an order");
+    }
+
+    pub fn answer(&mut self) -> Vec<f64> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line.split_whitespace().map(|word| word.parse().expect("a number")).collect()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}
+
+pub fn words(samples: impl IntoIterator<Item = f64>) -> String {
+    samples.into_iter().map(|sample| format!("{sample} ")).collect()
 }
 
 /// The value below which `share` of the samples are.
