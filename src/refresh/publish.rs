@@ -67,8 +67,9 @@ pub(crate) fn set(
         session_token: credentials.session_token().unwrap_or_default(),
         account_id: account,
     };
-    let words = record
-        .encode()
+    let mut words = Words::default();
+    record
+        .encode(&mut words)
         .map_err(|problem| Failure::new(FailureClass::Terminal, unusable(&problem)))?;
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
@@ -143,7 +144,8 @@ pub(crate) fn failure(
         request_id: failure.request_id().unwrap_or_default(),
         message: failure.message(),
     };
-    if store(elected, view.failures(), &FAILURES, basis.failure, &record.encode())?.is_some() {
+    record.encode(&mut words);
+    if store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some() {
         view.count_failure(record.class);
         view.announce();
     }

@@ -21,8 +21,8 @@ const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
 
-/// The words of a record, which may be secret: wiped when dropped, and never moved to a larger room, which
-/// would leave a copy behind.
+/// The words of a record, which may be secret: wiped when dropped, and filled where they are, since to move
+/// them would leave a copy behind.
 #[derive(Default)]
 pub(crate) struct Words(ArrayVec<u64, SET_SLOT_WORDS>);
 
@@ -70,11 +70,11 @@ pub(crate) struct SetRecord<'a> {
 }
 
 impl<'a> SetRecord<'a> {
-    /// The words of the record.
+    /// Puts the words of the record in place of what `words` hold.
     ///
     /// # Errors
     /// A sentence on a field that is larger than its room; it names the field, never the value.
-    pub(crate) fn encode(&self) -> Result<Words, String> {
+    pub(crate) fn encode(&self, words: &mut Words) -> Result<(), String> {
         fits("AccessKeyId", self.access_key_id, MAX_KEY_ID)?;
         fits("SecretAccessKey", self.secret_access_key, MAX_SECRET)?;
         fits("SessionToken", self.session_token, MAX_TOKEN)?;
@@ -88,7 +88,8 @@ impl<'a> SetRecord<'a> {
         ];
         let fields =
             [self.access_key_id, self.secret_access_key, self.session_token, self.account_id];
-        Ok(encode(&fixed, fields))
+        encode(words, &fixed, fields);
+        Ok(())
     }
 
     /// The record that `words` hold.
@@ -127,8 +128,9 @@ pub(crate) struct FailureRecord<'a> {
 }
 
 impl<'a> FailureRecord<'a> {
-    /// The words of the record; texts are cut to their room, at a character's edge.
-    pub(crate) fn encode(&self) -> Words {
+    /// Puts the words of the record in place of what `words` hold; texts are cut to their room, at a
+    /// character's edge.
+    pub(crate) fn encode(&self, words: &mut Words) {
         let fixed = [
             self.generation,
             self.at_boot,
@@ -143,7 +145,7 @@ impl<'a> FailureRecord<'a> {
             cut(self.message, MAX_MESSAGE),
             "",
         ];
-        encode(&fixed, fields)
+        encode(words, &fixed, fields);
     }
 
     /// The record that `words` hold.
@@ -176,12 +178,12 @@ fn cut(text: &str, room: usize) -> &str {
     &text[..text.floor_char_boundary(room)]
 }
 
-fn encode(fixed: &[u64], fields: [&str; 4]) -> Words {
+fn encode(words: &mut Words, fixed: &[u64], fields: [&str; 4]) {
     let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
     let start = 1 + fixed.len() + 1;
-    let mut words = Words::default();
-    words.0.extend(iter::repeat_n(0, start + bytes.div_ceil(8)));
+    let fit = words.hold(iter::repeat_n(0, start + bytes.div_ceil(8)));
+    assert!(fit, "each field has been checked against its room");
     words.0[1..=fixed.len()].copy_from_slice(fixed);
     words.0[start - 1] = lengths;
     let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words.0[start..]);
@@ -191,7 +193,6 @@ fn encode(fixed: &[u64], fields: [&str; 4]) -> Words {
         at += field.len();
     }
     words.0[0] = checksum(&words[1..]);
-    words
 }
 
 fn decode<const FIXED: usize>(words: &[u64]) -> Option<([u64; FIXED], [&str; 4])> {
@@ -245,7 +246,8 @@ mod tests {
             account in "[0-9]{0,12}",
         ) {
             let record = set(&id, &secret, &token, &account);
-            let words = record.encode().unwrap();
+            let mut words = Words::default();
+            record.encode(&mut words).unwrap();
             prop_assert!(words.len() + 2 <= super::super::layout::SET_SLOT_WORDS);
             prop_assert!(SetRecord::decode(&words) == Some(record));
         }
@@ -258,7 +260,8 @@ mod tests {
                 generation: 7, at_boot: 1, at_unix: 2, next_attempt_boot: 3, in_a_row: 4, class: 1,
                 code: &code, request_id: &id, message: &message,
             };
-            let words = record.encode();
+            let mut words = Words::default();
+            record.encode(&mut words);
             prop_assert!(words.len() + 2 <= super::super::layout::FAILURE_SLOT_WORDS);
             let back = FailureRecord::decode(&words).unwrap();
             prop_assert!(code.starts_with(back.code) && id.starts_with(back.request_id));
@@ -268,7 +271,9 @@ mod tests {
 
         #[test]
         fn any_changed_bit_is_noticed(token in "[a-z]{0,100}", bit in any::<prop::sample::Index>()) {
-            let mut words = set("ASIA", "s", &token, "").encode().unwrap().to_vec();
+            let mut encoded = Words::default();
+            set("ASIA", "s", &token, "").encode(&mut encoded).unwrap();
+            let mut words = encoded.to_vec();
             let bit = bit.index(words.len() * 64);
             words[bit / 64] ^= 1 << (bit % 64);
             prop_assert!(SetRecord::decode(&words).is_none());
@@ -293,7 +298,7 @@ mod tests {
             (set("k", "s", &long, ""), "SessionToken"),
             (set("k", "s", "t", &long), "AccountId"),
         ] {
-            let problem = record.encode().err().unwrap();
+            let problem = record.encode(&mut Words::default()).unwrap_err();
             assert!(problem.starts_with(field) && !problem.contains("xx"), "{problem}");
         }
     }
