@@ -384,10 +384,16 @@ impl View {
         futex::wait(self.event(), seen, limit);
     }
 
+    /// The same beside a refresh of this process: the wake-up comes after that of other processes,
+    /// which have a longer way. Should the one who wakes die in between, the refresh's own end wakes.
+    pub(crate) fn sleep_at_home(&self, seen: u32, limit: Duration) {
+        futex::wait_last(self.event(), seen, limit);
+    }
+
     /// Wakes all who sleep. Needs a writable view.
     pub(crate) fn announce(&self) {
         self.event().fetch_add(1, Ordering::Release);
-        futex::wake_all(self.event());
+        futex::wake_in_turn(self.event());
     }
 }
 

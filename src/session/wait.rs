@@ -77,6 +77,7 @@ impl Wait<'_> {
                     // Whoever sleeps for this seat must not sleep on when it becomes free.
                     self.act(seat, event, left).inspect_err(|_| self.inner.segment.announce())?;
                 }
+                None if self.refresh.is_some() => view.sleep_at_home(event, left),
                 None => view.sleep(event, left),
             }
         }
