@@ -5,10 +5,13 @@ mod support;
 
 use std::{
     hint::black_box,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use aws_smithy_async::{rt::sleep::TokioSleep, time::SystemTimeSource};
 use aws_smithy_runtime::client::identity::IdentityCache;
 use aws_smithy_runtime_api::client::{
@@ -20,7 +23,7 @@ use bytecheck::CheckBytes;
 use criterion::Criterion;
 use mmap_sync::synchronizer::Synchronizer;
 use rkyv::{Archive, Deserialize, Serialize};
-use shmcreds::SharedSession;
+use shmcreds::{SharedSession, testing};
 use tokio::runtime::Runtime;
 
 use support::{Table, median, per_call, session, set};
@@ -74,17 +77,44 @@ impl SdkCache {
     }
 }
 
-/// Nanoseconds of the first read after a publication, by handles that have not seen it. `keep` says
-/// whether the set before is kept meanwhile; else the SDK wipes it within the read, byte by byte.
-fn first_reads(session: &SharedSession, handles: &[SharedSession], keep: bool) -> f64 {
+/// Nanoseconds of `read` for each of `handles`, which have not seen the newest set. `keep` says whether
+/// the set before is kept meanwhile; else the SDK wipes it within the read.
+fn first_reads<T>(
+    session: &SharedSession,
+    handles: &[SharedSession],
+    keep: bool,
+    read: impl Fn(&SharedSession) -> T,
+) -> f64 {
     let kept = handles.iter().filter(|_| keep).map(|handle| handle.credentials());
     let _kept: Vec<_> = kept.collect();
     session.refresh().expect("a set");
     let start = Instant::now();
     for handle in handles {
-        black_box(handle.credentials().expect("a set"));
+        black_box(read(handle));
     }
     start.elapsed().as_nanos() as f64 / handles.len() as f64
+}
+
+fn read_it(handle: &SharedSession) -> Credentials {
+    handle.credentials().expect("a set")
+}
+
+fn decode_it(handle: &SharedSession) -> Option<usize> {
+    testing::decode_newest(handle).expect("a set")
+}
+
+/// Nanoseconds of making the SDK's object of fields of that size, over and over.
+fn construct() -> f64 {
+    const COUNT: usize = 64;
+    let (secret, token) = ("s".repeat(40), "t".repeat(support::TOKEN));
+    let mut made = Vec::with_capacity(COUNT);
+    let start = Instant::now();
+    for _ in 0..COUNT {
+        let token = Some(black_box(token.as_str()).to_owned());
+        let key = "ASIAIOSFODNN7EXAMPLE";
+        made.push(Credentials::new(key, secret.as_str(), token, Some(UNIX_EPOCH), "bench"));
+    }
+    start.elapsed().as_nanos() as f64 / COUNT as f64
 }
 
 fn handles(session: &SharedSession) -> Vec<SharedSession> {
@@ -158,7 +188,8 @@ fn groups(criterion: &mut Criterion, session: &SharedSession, runtime: &Runtime)
     group.bench_function("first read of a generation", |b| {
         b.iter_custom(|reads| {
             let rounds = reads.div_ceil(handles.len() as u64);
-            let total: f64 = (0..rounds).map(|_| first_reads(session, &handles, true)).sum();
+            let total: f64 =
+                (0..rounds).map(|_| first_reads(session, &handles, true, read_it)).sum();
             Duration::from_nanos((total / rounds as f64 * reads as f64) as u64)
         });
     });
@@ -173,7 +204,7 @@ fn table(session: &SharedSession, runtime: &Runtime) {
     let mut synchronizer = files.mmap_sync();
     let mut reader = session.reader();
     let (source, mut target) = ([7u8; support::TOKEN], [0u8; support::TOKEN]);
-    let mut samples: [Vec<f64>; 10] = Default::default();
+    let mut samples: [Vec<f64>; 12] = Default::default();
     for _ in 0..ROUNDS {
         let round = [
             per_call(CALLS, || {
@@ -199,8 +230,10 @@ fn table(session: &SharedSession, runtime: &Runtime) {
                 }
                 start.elapsed().as_nanos() as f64 / f64::from(CALLS)
             }),
-            first_reads(session, &handles, true),
-            first_reads(session, &handles, false),
+            first_reads(session, &handles, true, decode_it),
+            first_reads(session, &handles, true, read_it),
+            first_reads(session, &handles, false, read_it),
+            construct(),
             per_call(CALLS, || {
                 target.copy_from_slice(black_box(&source));
                 black_box(&target);
@@ -210,8 +243,20 @@ fn table(session: &SharedSession, runtime: &Runtime) {
         ];
         samples.iter_mut().zip(round).for_each(|(samples, sample)| samples.push(sample));
     }
-    let [clock, credentials, lent, provided, cached, first, wiping, copied, mmap, json] =
-        samples.map(median);
+    let [
+        clock,
+        credentials,
+        lent,
+        provided,
+        cached,
+        decoded,
+        first,
+        wiping,
+        constructed,
+        copied,
+        mmap,
+        json,
+    ] = samples.map(median);
     let mut table = Table::default();
     table.row("`credentials()`", credentials, "`clock_gettime(CLOCK_REALTIME)`", clock, "ns");
     table.row("`credentials()`", credentials, "1/8 of the SDK's lazy cache", cached / 8.0, "ns");
@@ -223,8 +268,11 @@ fn table(session: &SharedSession, runtime: &Runtime) {
         cached / 4.0,
         "ns",
     );
-    table.row("first read of a generation", first, "limit", 250.0, "ns");
+    let what = "a new generation: copy, check, decode";
+    table.row(what, decoded, "limit", 250.0, "ns");
+    table.note("first read of a generation: that, and the SDK's object made and kept", first, "ns");
     table.note("the same, and the SDK's wiping of the set before", wiping, "ns");
+    table.note("the SDK's `Credentials::new` of the same fields", constructed, "ns");
     table.note("the SDK's lazy identity cache, a hit", cached, "ns");
     table.note("memcpy of 1,200 bytes", copied, "ns");
     table.note("mmap-sync, a read", mmap, "ns");

@@ -21,16 +21,16 @@ use shmcreds::{Provider, SharedSession};
 /// As long as the tokens of STS are.
 pub const TOKEN: usize = 1200;
 
-/// A set that lives an hour. Its key id says which process made it, and when.
+/// A set that lives an hour. Its key id says which process made it, and when it was done.
 pub fn set() -> Credentials {
     set_for(Duration::from_secs(3600))
 }
 
 /// The same for another time.
 pub fn set_for(life: Duration) -> Credentials {
+    let (secret, token, end) = ("s".repeat(40), "t".repeat(TOKEN), SystemTime::now() + life);
     let key = format!("{}@{}", std::process::id(), monotonic());
-    let (secret, end) = ("s".repeat(40), SystemTime::now() + life);
-    Credentials::new(key, secret, Some("t".repeat(TOKEN)), Some(end), "bench")
+    Credentials::new(key, secret, Some(token), Some(end), "bench")
 }
 
 /// A session whose source takes `latency`.

@@ -384,6 +384,13 @@ impl Inner {
         Ok(read)
     }
 
+    /// See [`testing::decode_newest`](crate::testing::decode_newest).
+    #[cfg(feature = "testing")]
+    pub(crate) fn decode_newest(&self) -> Result<Option<usize>, Error> {
+        snapshot::newest(self.segment.view(), |_, record| record.session_token.len())
+            .map_err(|fault| self.fault("decode_newest", fault))
+    }
+
     /// Sees to it that somebody refreshes, without waiting for it. Failing to is no failure of the
     /// caller, who has a valid set; the next one tries again.
     fn nudge(&self, now: u64) {

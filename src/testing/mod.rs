@@ -109,3 +109,31 @@ pub use local_sts::LocalSts;
 pub use log::Call;
 
 pub use crate::stage::{Stage, armed::signal_at};
+use crate::{Error, SharedSession};
+
+/// Copies the newest set out of the segment, checks it and decodes it: what the first read of a
+/// generation does before it makes the SDK's `Credentials` of it. For benches.
+///
+/// Gives the length of the session token in bytes; `None` when there is no set yet.
+///
+/// # Errors
+/// `BadChecksum` when the set is damaged.
+///
+/// ```
+/// # use std::time::{Duration, SystemTime};
+/// # use aws_credential_types::Credentials;
+/// # use shmcreds::{Provider, SharedSession, testing};
+/// # let make = || async {
+/// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+/// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+/// # };
+/// # let name = format!("doc-decode-{}", std::process::id());
+/// # let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+/// assert_eq!(testing::decode_newest(&session)?, None);
+/// session.credentials()?;
+/// assert_eq!(testing::decode_newest(&session)?, Some("token".len()));
+/// # Ok::<(), shmcreds::Error>(())
+/// ```
+pub fn decode_newest(session: &SharedSession) -> Result<Option<usize>, Error> {
+    session.inner().decode_newest()
+}
