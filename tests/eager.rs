@@ -25,7 +25,7 @@ use shmcreds::{
     AssumeRole, ErrorKind, Refresh, SharedSession, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
-use support::{Child, assumed, child, instant, lives, lock, name, role, segment, until};
+use support::{Child, StopFile, assumed, child, instant, lives, lock, name, role, segment, until};
 
 fn main() {
     support::run_forking(&[
@@ -36,7 +36,7 @@ fn main() {
         ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
-        ("each_cycle_is_one_call_and_nobody_waits", each_cycle_is_one_call_and_nobody_waits),
+        ("each_cycle_is_one_call_and_readers_start_nothing", each_cycle_is_one_call),
         ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
         ("another_goes_on_when_it_is_stopped", another_goes_on_when_it_is_stopped),
         ("one_that_is_stopped_in_a_refresh_does_no_harm", one_that_is_stopped_in_a_refresh),
@@ -239,8 +239,8 @@ fn readers(
     session: &SharedSession,
     clock: Option<&ManualClock>,
     count: usize,
-) -> (Vec<Child>, std::path::PathBuf) {
-    let stop = std::env::temp_dir().join(session.name());
+) -> (Vec<Child>, StopFile) {
+    let stop = StopFile::new(session.name());
     let readers = (0..count)
         .map(|_| {
             child(|report| {
@@ -251,7 +251,7 @@ fn readers(
                 };
                 report.say(".");
                 let mut keys = BTreeSet::new();
-                while !stop.exists() {
+                while !stop.is_there() {
                     for _ in 0..200 {
                         keys.insert(session.credentials().unwrap().access_key_id().to_owned());
                     }
@@ -268,7 +268,7 @@ fn readers(
     (readers, stop)
 }
 
-fn each_cycle_is_one_call_and_nobody_waits() {
+fn each_cycle_is_one_call() {
     let sts = LocalSts::fork().unwrap();
     short_lived(&sts);
     let clock = ManualClock::new().unwrap();
@@ -281,13 +281,10 @@ fn each_cycle_is_one_call_and_nobody_waits() {
         clock.advance(due + Duration::from_secs(1));
         until("the next set", || session.status().unwrap().generation() == cycle);
     }
-    fs::write(&stop, "").unwrap();
-    for reader in readers {
-        let said = reader.finish();
+    for said in stop.end(readers) {
         let (_, threads) = said.trim().rsplit_once(' ').unwrap();
         assert_eq!(threads, "1", "a reader has started something");
     }
-    fs::remove_file(&stop).unwrap();
     let status = session.status().unwrap();
     assert_eq!((assumed(&sts), status.source_calls(), status.takeovers()), (10, 10, 0));
     assert_eq!(refresher(&session), pid);
@@ -311,9 +308,7 @@ fn a_worker_goes_on_when_it_is_killed() {
     assert!(found.is_alive() && found.pid() != first.as_raw() as u32);
     assert!(workers.iter().any(|worker| worker.pid.as_raw() as u32 == found.pid()));
     assert_eq!((assumed(&sts), status.takeovers()), (4, 1), "eager stays eager");
-    fs::write(&stop, "").unwrap();
-    workers.into_iter().for_each(|worker| drop(worker.finish()));
-    fs::remove_file(&stop).unwrap();
+    stop.end(workers);
 }
 
 fn another_goes_on_when_it_is_stopped() {
@@ -383,9 +378,7 @@ fn one_that_is_stopped_in_a_refresh() {
 
         kill(first, Signal::SIGCONT).unwrap();
         until("it goes on", || !proc_file(first, "stat").contains(") T "));
-        fs::write(&stop, "").unwrap();
-        workers.into_iter().for_each(|worker| drop(worker.finish()));
-        fs::remove_file(&stop).unwrap();
+        stop.end(workers);
         // With its late refresh behind it, it stands by, and is elected as the only one that is left.
         until("it is elected again", || {
             let status = session.status().unwrap();
@@ -478,8 +471,6 @@ fn an_outage_keeps_to_the_back_off() {
     sts.clear_faults().unwrap();
     clock.advance(session.status().unwrap().last_failure().unwrap().next_attempt_in());
     until("the outage is over", || session.status().unwrap().generation() == 2);
-    fs::write(&stop, "").unwrap();
-    workers.into_iter().for_each(|worker| drop(worker.finish()));
-    fs::remove_file(&stop).unwrap();
+    stop.end(workers);
     assert!(session.status().unwrap().last_failure().is_none());
 }

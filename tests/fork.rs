@@ -6,15 +6,14 @@ mod support;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use nix::sys::{
-    signal::Signal,
-    wait::{WaitStatus, waitpid},
-};
+use nix::sys::{signal::Signal, wait::WaitStatus};
 use shmcreds::{
     ErrorKind, Refresh, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
-use support::{Child, assert_whole, assumed, child, instant, lock, name, role, segment, until};
+use support::{
+    Child, StopFile, assert_whole, assumed, child, instant, lock, name, role, segment, until,
+};
 
 fn main() {
     support::run_forking(&[
@@ -225,13 +224,13 @@ fn a_joined_thread_is_in_nobodys_way() {
 fn a_thousand_kills() {
     let session = SharedSession::builder(name("kills")).source(instant()).create().unwrap();
     session.credentials().unwrap();
-    let stop = std::env::temp_dir().join(session.name());
+    let stop = StopFile::new(session.name());
     let readers: Vec<Child> = (0..2)
         .map(|_| {
             child(|report| {
                 let session = SharedSession::attach(session.name()).unwrap();
                 let (mut reads, mut last) = (0u64, 0);
-                while !stop.exists() {
+                while !stop.is_there() {
                     for _ in 0..100 {
                         assert_whole(&session.credentials().unwrap());
                     }
@@ -255,18 +254,13 @@ fn a_thousand_kills() {
         // Spread over the microseconds of a refresh; no two runs are alike anyway.
         std::thread::sleep(Duration::from_micros(round * 7919 % 1500));
         writer.signal(Signal::SIGKILL);
-        waitpid(writer.pid, None)
-            .map(|status| assert!(matches!(status, WaitStatus::Signaled(..))))
-            .unwrap();
-        std::mem::forget(writer);
+        assert!(matches!(writer.reap(), WaitStatus::Signaled(..)));
     }
     let before = session.status().unwrap().generation();
     assert_whole(&session.refresh().unwrap());
     assert_eq!(session.status().unwrap().generation(), before + 1);
     assert!(before > 100, "the writers were killed before they wrote: {before}");
-    std::fs::write(&stop, "").unwrap();
-    let reads: u64 = readers.into_iter().map(|r| r.finish().parse::<u64>().unwrap()).sum();
-    std::fs::remove_file(&stop).unwrap();
+    let reads: u64 = stop.end(readers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
     assert!(reads > 0);
 }
 

@@ -5,9 +5,8 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
+    path::Path,
     thread::sleep,
     time::{Duration, Instant, SystemTime},
 };
@@ -24,7 +23,7 @@ use shmcreds::{
     ErrorKind, Refresh, SharedSession,
     testing::{Fault, LocalSts, Settings, Times},
 };
-use support::{Child, Report, assumed, child, lives, lock, name, role, segment, until};
+use support::{Child, Report, StopFile, assumed, child, lives, lock, name, role, segment, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_secs(6);
@@ -51,31 +50,6 @@ fn both(test: fn(Kind, Duration), time: Duration) {
     let run = |kind| child(move |_| test(kind, time));
     for running in [run(Kind::Eager), run(Kind::Sealed)] {
         running.finish_within(time + support::LIMIT);
-    }
-}
-
-/// Tells readers to end. The file is removed when dropped.
-struct StopFile(PathBuf);
-
-impl StopFile {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(name))
-    }
-
-    fn is_there(&self) -> bool {
-        self.0.exists()
-    }
-
-    /// Ends the readers, which must have succeeded; gives what each said.
-    fn end(self, readers: Vec<Child>) -> Vec<String> {
-        fs::write(&self.0, "").unwrap();
-        readers.into_iter().map(Child::finish).collect()
-    }
-}
-
-impl Drop for StopFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -239,5 +240,30 @@ impl Drop for Child {
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = waitpid(self.pid, None);
         }
+    }
+}
+
+/// Tells readers to end. The file is removed when dropped.
+pub struct StopFile(PathBuf);
+
+impl StopFile {
+    pub fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(name))
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// Ends the readers, which must have succeeded; gives what each said.
+    pub fn end(self, readers: Vec<Child>) -> Vec<String> {
+        std::fs::write(&self.0, "").unwrap();
+        readers.into_iter().map(Child::finish).collect()
+    }
+}
+
+impl Drop for StopFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
