@@ -180,22 +180,33 @@ impl Segment {
     }
 }
 
-/// Opens the lock file of `name` and shares the presence lock, waiting a short while for a creator
-/// at work.
-pub(crate) fn join(name: &SessionName) -> Result<LockFile, Fault> {
+/// Tries to attach, again and again for a short while, as long as a creator is at work.
+pub(crate) fn patiently<T>(
+    mut attach: impl FnMut() -> Result<Option<T>, Fault>,
+) -> Result<T, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
     loop {
-        let locks = LockFile::new(object::open(&name.lock())?);
-        if locks.try_present()? {
-            // The name may have been removed and made anew between opening and locking.
-            if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-                return Ok(locks);
-            }
-        } else if Instant::now() >= patience {
+        if let Some(attached) = attach()? {
+            return Ok(attached);
+        }
+        if Instant::now() >= patience {
             let text = format!("its creator has not finished within {CREATION_LIMIT:?}");
             return Err(Fault::new(ErrorKind::Uninitialized, text));
-        } else {
-            std::thread::sleep(CREATION_LOOK);
+        }
+        std::thread::sleep(CREATION_LOOK);
+    }
+}
+
+/// Opens the lock file of `name` and shares the presence lock. `None` while a creator is at work.
+pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
+    loop {
+        let locks = LockFile::new(object::open(&name.lock())?);
+        if !locks.try_present()? {
+            return Ok(None);
+        }
+        // The name may have been removed and made anew between opening and locking.
+        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
+            return Ok(Some(locks));
         }
     }
 }

@@ -203,7 +203,7 @@ impl SharedSessionBuilder {
     fn open(self) -> Result<SharedSession, Fault> {
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| fingerprint(&*recipe.source));
-        let (home, segment) = registry::attach(name, settings)?;
+        let (home, segment) = registry::attach(&name, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             let text = "the session has another source than the one given here; \
                         give both the same one, or choose another name";

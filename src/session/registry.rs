@@ -64,8 +64,11 @@ impl Drop for Home {
     }
 }
 
+/// A session of this process, and its mapping.
+type Joined = (Arc<Home>, Arc<Segment>);
+
 /// The settings of a handle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) recipe: Option<Recipe>,
     pub(super) clock: Option<Clock>,
@@ -100,7 +103,7 @@ pub(super) fn create(
     name: SessionName,
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
-) -> Result<(Arc<Home>, Arc<Segment>), Fault> {
+) -> Result<Joined, Fault> {
     let mut sessions = sessions();
     if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(|e| e.home.upgrade()) {
         let user = if home.creator == 0 { process::id() } else { home.creator };
@@ -140,11 +143,13 @@ pub(super) fn create_sealed(
     Ok((home, segment, writer))
 }
 
-/// Opens the session `name`.
-pub(super) fn attach(
-    name: SessionName,
-    settings: Settings,
-) -> Result<(Arc<Home>, Arc<Segment>), Fault> {
+/// Opens the session `name`. The list is free while a creator at work is waited for.
+pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, Fault> {
+    segment::patiently(|| try_attach(name.clone(), settings.clone()))
+}
+
+/// `None` while a creator is at work.
+fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, Fault> {
     let mut sessions = sessions();
     let inode = segment::lock_inode(&name);
     let known = sessions
@@ -153,24 +158,25 @@ pub(super) fn attach(
         .filter_map(|entry| Some((entry.desk.upgrade()?, entry.home.upgrade())))
         // A name that is gone leads to the session that this process has inherited.
         .find(|(desk, home)| inode.map_or(home.is_some(), |inode| desk.locks().inode() == inode));
+    let mut enter =
+        |desk, segment, settings| enter(&mut sessions, name.clone(), desk, segment, settings, 0);
     let Some((desk, home)) = known else {
         if let Some((locks, segment)) = passed::take(&name)? {
-            let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
-            return Ok(enter(&mut sessions, name, desk, segment, settings, 0));
+            return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment), settings)));
         }
-        let locks = segment::join(&name).map_err(named)?;
+        let Some(locks) = segment::join(&name).map_err(named)? else { return Ok(None) };
         let segment = Arc::new(Segment::open(&name)?);
-        return Ok(enter(&mut sessions, name, Desk::new(locks)?, segment, settings, 0));
+        return Ok(Some(enter(Desk::new(locks)?, segment, settings)));
     };
     let segment = match &home {
         Some(home) => home.segment.here()?,
         None => Arc::new(Segment::open(&name)?),
     };
-    match home {
-        Some(home) if settings.is_default() => Ok((home, segment)),
-        Some(home) => Ok(enter(&mut sessions, name, desk, segment, settings.or(&home), 0)),
-        None => Ok(enter(&mut sessions, name, desk, segment, settings, 0)),
-    }
+    Ok(Some(match home {
+        Some(home) if settings.is_default() => (home, segment),
+        Some(home) => enter(desk, segment, settings.or(&home)),
+        None => enter(desk, segment, settings),
+    }))
 }
 
 fn enter(
@@ -180,7 +186,7 @@ fn enter(
     segment: Arc<Segment>,
     settings: Settings,
     creator: u32,
-) -> (Arc<Home>, Arc<Segment>) {
+) -> Joined {
     let home = Arc::new(Home {
         name: name.clone(),
         desk: Arc::clone(&desk),
