@@ -11,6 +11,8 @@ pub enum Stage {
     Answered = 2,
     /// Half the words of a record stand in the slot.
     MidWrite = 3,
+    /// The set is published and nobody has been woken.
+    Exchanged = 5,
     /// The set is published and the election is still held.
     Published = 4,
 }

@@ -139,6 +139,7 @@ fn another_takes_over() {
         (Stage::Elected, 1, 1),
         (Stage::Answered, 2, 1),
         (Stage::MidWrite, 2, 1),
+        (Stage::Exchanged, 1, 0),
         (Stage::Published, 1, 0),
     ] {
         let sts = LocalSts::fork().unwrap();
@@ -152,7 +153,7 @@ fn another_takes_over() {
         let mut others = workers(session.name(), 3);
         for other in &mut others {
             other.hear();
-            if stage != Stage::Published {
+            if ![Stage::Exchanged, Stage::Published].contains(&stage) {
                 other.asleep();
             }
         }

@@ -27,7 +27,7 @@ use crate::{
     clock::as_nanos,
     error::Fault,
     segment::{
-        Counter, Requests, Segment, View,
+        Counter, Segment, View,
         record::{SetRecord, Words},
     },
 };
@@ -100,14 +100,20 @@ impl Duty {
                 continue;
             };
             let now = clock.boot();
-            match election::stand(seat, self.segment.writable()?, now, self.lease())? {
+            let stood = self
+                .segment
+                .writable()
+                .and_then(|writable| election::stand(seat, writable, now, self.lease()))
+                .inspect_err(|_| self.segment.announce())?;
+            match stood {
                 Outcome::Won(elected) => return Ok(Some(elected)),
                 Outcome::Held(seat, holder) => {
                     let limit = clock.longest_sleep(Duration::MAX);
-                    beside::sleep(&self.segment, &seat, holder, now, event, limit)?;
+                    let slept = beside::sleep(&self.segment, &seat, holder, now, event, limit);
                     if seat.leave() {
                         self.segment.announce();
                     }
+                    slept?;
                 }
             }
         }
@@ -126,7 +132,7 @@ impl Duty {
                 break;
             }
             let now = clock.boot();
-            let due = due(elected.view(), self.desk.requests());
+            let due = self.due(elected.view());
             let left = Duration::from_nanos(due.saturating_sub(now));
             // Enough for the call that is due, or for this round and a call after it.
             let needed = now.saturating_add(as_nanos(self.job.recipe.lease()));
@@ -162,25 +168,33 @@ impl Duty {
     fn lease(&self) -> Duration {
         self.job.recipe.lease().saturating_add(ROUND)
     }
-}
 
-/// When the source is to be asked next; in the past when it is time. Notes a rejection that others
-/// could not.
-fn due(view: &View, requests: &Requests) -> u64 {
-    let mut words = Words::default();
-    let wish = match view.sets().read(&mut words) {
-        Some(version) => match SetRecord::decode(&words) {
-            Some(_) if requests.wants(version.generation()) => 0,
-            Some(set) if version.is_stale() || requests.rejects(version.generation()) => {
+    /// When the source is to be asked next; in the past when it is time. Notes a rejection that others
+    /// could not.
+    fn due(&self, view: &View) -> u64 {
+        let requests = self.desk.requests();
+        let mut words = Words::default();
+        let Some(version) = view.sets().read(&mut words) else {
+            return not_before_back_off(view, 0);
+        };
+        let generation = version.generation();
+        let wish = match SetRecord::decode(&words) {
+            Some(_) if requests.wants(generation) => 0,
+            Some(set) if version.is_stale() || requests.rejects(generation) => {
                 if view.sets().mark_stale(version) {
+                    info!(session = self.job.session, generation, "invalidated");
                     view.count(Counter::Invalidations);
                 }
                 set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
             }
             Some(set) => set.advisory_boot,
             None => 0,
-        },
-        None => 0,
-    };
+        };
+        not_before_back_off(view, wish)
+    }
+}
+
+/// The wish, or the next attempt that a standing failure allows, if that is later.
+fn not_before_back_off(view: &View, wish: u64) -> u64 {
     StandingFailure::read(view).map_or(wish, |standing| wish.max(standing.next_attempt))
 }

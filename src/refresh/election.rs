@@ -90,9 +90,11 @@ pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Faul
     if ticket.0 == 0 || ticket.byte() < 0 {
         return Ok(None);
     }
-    let (since, pid) = view.last_elected();
-    let alive = locks.holder(ticket.byte())?.is_some();
-    Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive }))
+    let (since, noted) = view.last_elected();
+    let holder = locks.holder(ticket.byte())?;
+    // The note follows the election, and its writer may have been killed before it.
+    let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
+    Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
 }
 
 fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {

@@ -15,6 +15,7 @@ use crate::{
     },
     seqlock::{Latch, Version},
     source::{Failure, FailureClass, Fetched},
+    stage::{Stage, reach},
 };
 
 /// Below this a difference between the clocks is the second that `Date` rounds to, or the network.
@@ -74,6 +75,7 @@ pub(crate) fn set(
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
     if version.is_some() {
+        reach(Stage::Exchanged);
         elected.view().count(Counter::Publications);
         elected.view().announce();
     }
@@ -213,7 +215,7 @@ fn write(latch: Latch<'_>, slot: usize, from: Version, words: &[u64]) -> Option<
     let middle = words.len() / 2;
     for (at, word) in words.iter().enumerate() {
         if at == middle {
-            crate::stage::reach(crate::stage::Stage::MidWrite);
+            reach(Stage::MidWrite);
         }
         writing.word(*word);
     }

@@ -68,10 +68,11 @@ fn once(elected: Elected, job: &Job) {
     end(runtime);
 }
 
-/// Notes that the predecessor died or hung.
+/// Notes that the predecessor died or hung, maybe after its last publication and before it woke anyone.
 pub(crate) fn count_takeover(elected: &Elected, session: &str) {
     if elected.takeover {
         elected.view().count(Counter::Takeovers);
+        elected.view().announce();
         info!(session, "took over from a refresher that died or hung");
     }
 }

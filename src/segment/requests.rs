@@ -69,9 +69,9 @@ impl Requests {
         self.ring();
     }
 
-    /// Whether somebody wants a successor of `generation`.
+    /// Whether somebody wants a successor of `generation`, which is the newest.
     pub(crate) fn wants(&self, generation: u64) -> bool {
-        self.wanted().load(Ordering::Relaxed) == generation
+        is_asked(self.wanted(), generation)
     }
 
     /// Says that AWS rejected the set of `generation`; true for the first who says so.
@@ -83,9 +83,9 @@ impl Requests {
         first
     }
 
-    /// Whether somebody said that AWS rejected the set of `generation`.
+    /// Whether somebody said that AWS rejected the set of `generation`, which is the newest.
     pub(crate) fn rejects(&self, generation: u64) -> bool {
-        self.rejected().load(Ordering::Relaxed) == generation
+        is_asked(self.rejected(), generation)
     }
 
     fn wanted(&self) -> &AtomicU64 {
@@ -95,4 +95,14 @@ impl Requests {
     fn rejected(&self) -> &AtomicU64 {
         self.0.word(layout::REJECTED)
     }
+}
+
+/// Whether the word names `generation`. One that names a later set is nonsense: it counts as this one's, once,
+/// or else no honest maximum would ever count again.
+fn is_asked(word: &AtomicU64, generation: u64) -> bool {
+    let asked = word.load(Ordering::Relaxed);
+    if asked > generation {
+        let _ = word.compare_exchange(asked, generation, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    asked >= generation
 }

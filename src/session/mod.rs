@@ -414,13 +414,25 @@ impl Inner {
             return Ok(());
         }
         let Some(seat) = desk.try_sit() else { return Ok(()) };
-        let writable = self.segment.writable()?;
-        if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
-            let done = view.published().generation() != generation;
-            if done || standing::backs_off(view, now) {
-                elected.resign();
-            } else {
-                self.start(elected, recipe)?;
+        // Whoever sleeps for this seat must not sleep on when it becomes free.
+        let stood = self
+            .segment
+            .writable()
+            .and_then(|writable| election::stand(seat, writable, now, recipe.lease()))
+            .inspect_err(|_| self.segment.announce())?;
+        match stood {
+            Outcome::Held(seat, _) => {
+                if seat.leave() {
+                    self.segment.announce();
+                }
+            }
+            Outcome::Won(elected) => {
+                let done = view.published().generation() != generation;
+                if done || standing::backs_off(view, now) {
+                    elected.resign();
+                } else {
+                    self.start(elected, recipe).inspect_err(|_| self.segment.announce())?;
+                }
             }
         }
         Ok(())
@@ -488,6 +500,8 @@ impl Inner {
         let writable = self.segment.writable()?;
         let marked = writable.sets().mark_stale(snapshot.life.version);
         if marked {
+            let generation = snapshot.life.version.generation();
+            tracing::info!(session = %self.home.name, generation, "invalidated");
             writable.count(Counter::Invalidations);
             writable.announce();
             requests.ring();

@@ -22,6 +22,10 @@ use crate::{
     source::Failure,
 };
 
+/// How often a process without a source looks: it has no seat, watches nobody, and a refresher that dies
+/// between publishing and waking tells it nothing.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Need {
@@ -78,6 +82,7 @@ impl Wait<'_> {
                     self.act(seat, event, left).inspect_err(|_| self.inner.segment.announce())?;
                 }
                 None if self.refresh.is_some() => view.sleep_at_home(event, left),
+                None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
                 None => view.sleep(event, left),
             }
         }
