@@ -65,13 +65,15 @@ pub(super) fn newest<T>(
     view: &View,
     tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
 ) -> Result<Option<T>, Fault> {
+    // Looked at first: what is published after this look is whole.
+    let published = view.published().generation();
     let mut words = Words::default();
     match view.sets().read(&mut words) {
         Some(version) => {
             let record = SetRecord::decode(&words).ok_or_else(|| damaged("the set"))?;
             Ok(Some(tell(Life::of(version, &record), &record)))
         }
-        None if view.published().generation() == 0 => Ok(None),
+        None if published == 0 => Ok(None),
         None => Err(damaged("the set")),
     }
 }
