@@ -1,7 +1,7 @@
 //! The dedicated refresher: a process of its own that does the duty until nobody uses the session.
 
 use std::{
-    io::{PipeWriter, Read, Write, pipe},
+    io::{self, PipeWriter, Read, Write, pipe},
     os::fd::AsFd,
     sync::Arc,
     thread::Builder,
@@ -20,8 +20,11 @@ use crate::{
     sys::{lock::LockFile, process},
 };
 
-/// A refresher that dies sooner is started again only after as long.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// A refresher that dies sooner may do so again: it is started again later each time, at most after
+/// [`LONGEST_PAUSE`]. One that has lived longer is started again at once.
+const SHORT_LIFE: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether this process may fork: with several threads it may not.
 ///
@@ -69,11 +72,13 @@ pub(crate) fn spawn(
     .map_err(failed)?;
     drop(report);
     let mut byte = [0];
-    match ready.read(&mut byte) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(Fault::new(ErrorKind::System, "the refresher's process ended at once")),
-        Err(error) => Err(failed(error)),
-    }
+    // `read_exact` goes on after a signal.
+    ready.read_exact(&mut byte).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            Fault::new(ErrorKind::System, "the refresher's process ended at once")
+        }
+        _ => failed(error),
+    })
 }
 
 /// The life of the process.
@@ -108,7 +113,7 @@ impl Refresher {
             let _ = self.serve(Some(report));
             return;
         }
-        let mut report = Some(report);
+        let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
             let ended = process::child(|| self.serve(report.take()).is_ok());
@@ -117,7 +122,12 @@ impl Refresher {
             if ended.unwrap_or(false) {
                 return;
             }
-            std::thread::sleep(SHORTEST_LIFE.saturating_sub(began.elapsed()));
+            if began.elapsed() >= SHORT_LIFE {
+                pause = SHORTEST_PAUSE;
+                continue;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
