@@ -142,7 +142,7 @@ impl Duty {
                 break;
             }
             if left.is_zero() {
-                refresher::end(refresher::refresh(&elected, &self.job));
+                refresher::refresh(&elected, &self.job);
             } else {
                 self.desk.requests().sleep(rings, clock.longest_sleep(left.min(ROUND)));
             }

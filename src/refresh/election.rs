@@ -119,9 +119,21 @@ pub(crate) enum Outcome {
 pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<View>,
-    seat: Seat,
     /// The predecessor died or hung instead of resigning.
     pub(crate) takeover: bool,
+    // Dropped after the election is given back, one after the other.
+    seat: Seat,
+    _herald: Herald,
+}
+
+/// Wakes whoever fell asleep beside an election that has ended.
+#[derive(Debug)]
+struct Herald(Arc<View>);
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        self.0.announce();
+    }
 }
 
 impl Elected {
@@ -165,11 +177,7 @@ impl Elected {
     }
 
     /// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
-    pub(crate) fn resign(self) {
-        let view = Arc::clone(&self.view);
-        drop(self);
-        view.announce();
-    }
+    pub(crate) fn resign(self) {}
 }
 
 impl Drop for Elected {
@@ -196,7 +204,9 @@ pub(crate) fn stand(seat: Seat, view: View, now: u64, lease: Duration) -> Result
     match outcome {
         Ok(Ok(takeover)) => {
             view.note_elected(now, std::process::id());
-            Ok(Outcome::Won(Elected { ticket, view: Arc::new(view), seat, takeover }))
+            let view = Arc::new(view);
+            let _herald = Herald(Arc::clone(&view));
+            Ok(Outcome::Won(Elected { ticket, view, takeover, seat, _herald }))
         }
         Ok(Err(holder)) => {
             seat.locks().unlock(ticket.byte());

@@ -2,6 +2,7 @@
 //! own that end with the call.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{Builder, JoinHandle},
@@ -52,20 +53,36 @@ pub(crate) struct Job {
 /// Starts one refresh. The thread ends by itself, whatever becomes of those who wait for it.
 ///
 /// # Errors
-/// `System` when the kernel gives no thread.
+/// `System` when the kernel gives no thread, or not what a runtime needs: a shortage of this process, of
+/// which the others are not told.
 pub(crate) fn start(elected: Elected, job: Job) -> Result<JoinHandle<()>, Fault> {
+    let call = Call::new().map_err(|e| Fault::system("building the refresh's runtime", e))?;
     Builder::new()
         .name("shmcreds-fetch".into())
-        .spawn(move || once(elected, &job))
+        .spawn(move || once(elected, &job, call))
         .map_err(|error| Fault::system("starting the refresh thread", error))
 }
 
-fn once(elected: Elected, job: &Job) {
+fn once(elected: Elected, job: &Job, call: Call) {
     count_takeover(&elected, &job.session);
-    let runtime = refresh(&elected, job);
+    attempt(&elected, job, &call);
     elected.resign();
     // Last, because it takes as long as all the rest.
-    end(runtime);
+    call.end();
+}
+
+/// One refresh of many, by a process that does nothing else.
+pub(crate) fn refresh(elected: &Elected, job: &Job) {
+    match Call::new() {
+        Ok(call) => {
+            attempt(elected, job, &call);
+            call.end();
+        }
+        Err(error) => {
+            let failure = transient(format!("building the refresh's runtime: {error}"));
+            record(elected, job, Basis::of(elected), &failure);
+        }
+    }
 }
 
 /// Notes that the predecessor died or hung, maybe after its last publication and before it woke anyone.
@@ -77,18 +94,17 @@ pub(crate) fn count_takeover(elected: &Elected, session: &str) {
     }
 }
 
-/// Asks the source once and publishes what comes of it. The runtime that served is still to be
-/// ended.
-pub(crate) fn refresh(elected: &Elected, job: &Job) -> Option<Runtime> {
+/// Asks the source once and publishes what comes of it.
+fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
     reach(Stage::Elected);
     // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
     if !elected.holds() || job.clock.boot() >= elected.lease_end() {
-        info!(session, "stopped for too long; another process refreshes");
-        return None;
+        return info!(session, "stopped for too long; another process refreshes");
     }
-    let (answer, runtime) = call(elected, &job.recipe);
+    elected.view().count(Counter::SourceCalls);
+    let answer = call.make(&*job.recipe.source);
     reach(Stage::Answered);
     let outcome = answer.and_then(|fetched| {
         publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
@@ -99,14 +115,6 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) -> Option<Runtime> {
         Err(failure) => record(elected, job, basis, &failure),
     }
     reach(Stage::Published);
-    runtime
-}
-
-/// Ends the runtime of a refresh. A name look-up that hangs is left behind.
-pub(crate) fn end(runtime: Option<Runtime>) {
-    if let Some(runtime) = runtime {
-        runtime.shutdown_timeout(Duration::from_millis(100));
-    }
 }
 
 fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
@@ -117,25 +125,48 @@ fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
     }
 }
 
-/// One call of the source, in a runtime of its own, which comes back with the answer. A panic in the
-/// user's code is a failure.
-fn call(elected: &Elected, recipe: &Recipe) -> (Result<Fetched, Failure>, Option<Runtime>) {
-    elected.view().count(Counter::SourceCalls);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return (Err(transient(format!("building the refresh's runtime: {e}"))), None),
-    };
-    let limit = recipe.source.timeout();
-    let called = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async { tokio::time::timeout(limit, recipe.source.fetch()).await })
-    }));
-    let answer = match called {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
-        // The payload is not shown: it could hold anything.
-        Err(_) => Err(Failure::new(FailureClass::Terminal, "the source panicked")),
-    };
-    (answer, Some(runtime))
+/// One call of the source, in a runtime of its own.
+struct Call(Option<Runtime>);
+
+impl Call {
+    fn new() -> io::Result<Self> {
+        let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // A process without descriptors makes it panic.
+        let built = catch_unwind(AssertUnwindSafe(build));
+        let runtime = built.unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
+        Ok(Call(Some(runtime)))
+    }
+
+    /// The source's answer. A panic in the user's code is a failure.
+    fn make(&self, source: &dyn Source) -> Result<Fetched, Failure> {
+        let Some(runtime) = &self.0 else { return Err(transient("the call has ended".into())) };
+        let limit = source.timeout();
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async { tokio::time::timeout(limit, source.fetch()).await })
+        }));
+        match called {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
+            // The payload is not shown: it could hold anything.
+            Err(_) => Err(Failure::new(FailureClass::Terminal, "the source panicked")),
+        }
+    }
+
+    /// Ends the runtime. A name look-up that hangs is left behind.
+    fn end(mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Where no thread was to be had: the caller may be in a runtime of its own, which must not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn transient(message: String) -> Failure {
