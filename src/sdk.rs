@@ -111,10 +111,15 @@ fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
 }
 
 async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
-    let answer = Waiters::join(inner)
-        .map_err(|error| CredentialsError::provider_error(inner.no_thread(error)))?
-        .await;
-    match answer {
+    let waiting = match Waiters::join(inner) {
+        Ok(waiting) => waiting,
+        // Without a thread nobody waits for a better set: no error while this one is valid.
+        Err(error) => {
+            let refused = || CredentialsError::provider_error(inner.no_thread(error));
+            return inner.unexpired().ok_or_else(refused);
+        }
+    };
+    match waiting.await {
         Ok(answer) => answer.map_err(|error| credentials_error(inner, error)),
         Err(_) => Err(CredentialsError::unhandled("the waiting thread ended without an answer")),
     }

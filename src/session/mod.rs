@@ -373,6 +373,16 @@ impl Inner {
         })
     }
 
+    /// The credentials that are there, if they are valid: where no better ones can be waited for.
+    pub(crate) fn unexpired(&self) -> Option<Credentials> {
+        let snapshot = self.newest().ok()??;
+        let valid = snapshot.life.phase(self.home.clock.boot()) != Phase::Expired;
+        valid.then(|| {
+            snapshot.set_waited_for();
+            snapshot.credentials.clone()
+        })
+    }
+
     /// The newest set, decoded once per process.
     fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
         let known = self.snapshot.load_full();

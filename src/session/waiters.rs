@@ -1,10 +1,13 @@
 //! Async callers that wait: one thread for all of them, which ends when the wait is over.
 
 use std::{
-    io, process,
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
@@ -15,43 +18,57 @@ type Answer = Result<Credentials, Arc<Error>>;
 
 /// Who waits in this process.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(Mutex<Waiting>);
+pub(crate) struct Waiters(ArcSwap<Waiting>);
 
+/// Those of one process: a forked child finds its parent's callers, and a lock that a thread may hold that
+/// the child does not have. It leaves both alone.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The process whose thread answers: a forked child finds its parent's callers here.
-    pid: u32,
-    callers: Vec<Sender<Answer>>,
+    process: u32,
+    callers: Mutex<Vec<Sender<Answer>>>,
 }
 
 impl Waiters {
     /// Joins those who wait for credentials. A caller that goes away disturbs nobody.
     pub(crate) fn join(inner: &Arc<Inner>) -> io::Result<Receiver<Answer>> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = inner.waiters().lock();
-        if waiting.pid != process::id() {
-            *waiting = Waiting { pid: process::id(), callers: Vec::new() };
-        }
-        if waiting.callers.is_empty() {
-            let inner = Arc::clone(inner);
+        let waiting = inner.waiters().here();
+        let mut callers = waiting.callers();
+        if callers.is_empty() {
+            let (inner, waiting) = (Arc::clone(inner), Arc::clone(&waiting));
             std::thread::Builder::new()
                 .name("shmcreds-wait".into())
-                .spawn(move || answer(&inner))?;
+                .spawn(move || waiting.answer(&inner))?;
         }
-        waiting.callers.push(sender);
+        callers.push(sender);
+        drop(callers);
         Ok(receiver)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Those of this process.
+    fn here(&self) -> Arc<Waiting> {
+        let process = process::id();
+        self.0.rcu(|known| match known.process == process {
+            true => Arc::clone(known),
+            false => Arc::new(Waiting { process, ..Waiting::default() }),
+        });
+        self.0.load_full()
     }
 }
 
-fn answer(inner: &Inner) {
-    let answer = inner.credentials().map_err(Arc::new);
-    // Whoever joins from here on starts a wait of its own.
-    let callers = std::mem::take(&mut inner.waiters().lock().callers);
-    for caller in callers {
-        let _ = caller.send(answer.clone());
+impl Waiting {
+    fn callers(&self) -> MutexGuard<'_, Vec<Sender<Answer>>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, inner: &Inner) {
+        let answer = catch_unwind(AssertUnwindSafe(|| inner.credentials().map_err(Arc::new)));
+        // Whoever joins from here on starts a wait of its own.
+        let callers = std::mem::take(&mut *self.callers());
+        // After a panic in the user's code they find that nobody will answer.
+        let Ok(answer) = answer else { return };
+        for caller in callers {
+            let _ = caller.send(answer.clone());
+        }
     }
 }
