@@ -32,6 +32,11 @@ impl Windows {
         }
     }
 
+    /// These, or where the user has given none, `others`.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Windows(self.0.or(others.0))
+    }
+
     fn advisory(&self, lifetime: u64) -> u64 {
         let window = match self.0 {
             Some((advisory, _)) => advisory,

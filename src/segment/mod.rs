@@ -40,7 +40,7 @@ const CREATION_LOOK: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: Header,
-    pub(crate) locked_in_ram: bool,
+    locked_in_ram: bool,
     /// The process that mapped it: a forked child's inherited mapping is not locked in RAM.
     process: u32,
     view: View,
@@ -170,6 +170,11 @@ impl Segment {
         }
     }
 
+    /// Whether this process has locked it in RAM: a forked child inherits the mapping and not the lock.
+    pub(crate) fn is_locked_in_ram(&self) -> bool {
+        self.locked_in_ram && self.process == std::process::id()
+    }
+
     /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
     pub(crate) fn announce(&self) {
         match self.is_writable().then(|| self.writable()) {
@@ -206,7 +211,8 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
         }
         // The name may have been removed and made anew between opening and locking.
         if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-            return Ok(Some(locks));
+            // By now the creator has given it its size.
+            return locks.measured().map(Some);
         }
     }
 }

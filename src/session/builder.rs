@@ -17,6 +17,9 @@ use crate::{
     source::Source,
 };
 
+/// The longest time-out of a source: the lease of an election lasts longer than that, and fits its ticket.
+const LONGEST_CALL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Describes a session; made by [`SharedSession::builder`].
 ///
 /// Everything is checked by [`create`](Self::create) and [`attach`](Self::attach), before anything
@@ -222,8 +225,14 @@ impl SharedSessionBuilder {
         let recipe = self.source.map(|source| Recipe { source, windows });
         if let Some(recipe) = &recipe {
             recipe.source.validate().map_err(invalid)?;
+            let timeout = recipe.source.timeout();
+            if timeout > LONGEST_CALL {
+                return Err(invalid(format!(
+                    "source: its time-out is {timeout:?}; it must be a day at most"
+                )));
+            }
         }
-        Ok((name, Settings { recipe, clock: self.clock, deadline: self.deadline }))
+        Ok((name, Settings { recipe, windows, clock: self.clock, deadline: self.deadline }))
     }
 }
 

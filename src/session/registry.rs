@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{desk::Desk, duty::Stop, refresher::Recipe},
+    refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
     segment::{self, Header, Segment, View},
     sys::object,
 };
@@ -71,6 +71,8 @@ type Joined = (Arc<Home>, Arc<Segment>);
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) recipe: Option<Recipe>,
+    /// Of an inherited recipe, which has its own without them.
+    pub(super) windows: Windows,
     pub(super) clock: Option<Clock>,
     pub(super) deadline: Option<Duration>,
 }
@@ -108,6 +110,12 @@ pub(super) fn create(
     if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(|e| e.home.upgrade()) {
         let user = if home.creator == 0 { process::id() } else { home.creator };
         return Err(in_use(Some(user)));
+    }
+    // A refresh outlives the handles: to open and close its lock file would free its locks.
+    let inode = segment::lock_inode(&name);
+    let refreshes = |desk: Arc<Desk>| Some(desk.locks().inode()) == inode;
+    if sessions.iter().filter_map(|entry| entry.desk.upgrade()).any(refreshes) {
+        return Err(in_use(Some(process::id())));
     }
     let locks = segment::claim(&name)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
     let made = header().and_then(|header| Segment::create(&name, header)).and_then(|segment| {
@@ -148,7 +156,8 @@ pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, 
     segment::patiently(|| try_attach(name.clone(), settings.clone()))
 }
 
-/// `None` while a creator is at work.
+/// `None` while a creator is at work, or when another session took the name between the opening of its
+/// two files.
 fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, Fault> {
     let mut sessions = sessions();
     let inode = segment::lock_inode(&name);
@@ -165,12 +174,21 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
             return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment), settings)));
         }
         let Some(locks) = segment::join(&name).map_err(named)? else { return Ok(None) };
-        let segment = Arc::new(Segment::open(&name)?);
-        return Ok(Some(enter(Desk::new(locks)?, segment, settings)));
+        let segment = Segment::open(&name);
+        if segment::lock_inode(&name) != Some(locks.inode()) {
+            return Ok(None);
+        }
+        return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment?), settings)));
     };
     let segment = match &home {
         Some(home) => home.segment.here()?,
-        None => Arc::new(Segment::open(&name)?),
+        None => {
+            let segment = Segment::open(&name);
+            if segment::lock_inode(&name) != Some(desk.locks().inode()) {
+                return Ok(None);
+            }
+            Arc::new(segment?)
+        }
     };
     Ok(Some(match home {
         Some(home) if settings.is_default() => (home, segment),
@@ -204,13 +222,20 @@ fn enter(
 
 impl Settings {
     fn is_default(&self) -> bool {
-        self.recipe.is_none() && self.clock.is_none() && self.deadline.is_none()
+        self.recipe.is_none()
+            && self.windows == Windows::default()
+            && self.clock.is_none()
+            && self.deadline.is_none()
     }
 
     /// What is not set is inherited.
     fn or(self, home: &Home) -> Self {
         Settings {
-            recipe: self.recipe.or_else(|| home.recipe.clone()),
+            recipe: self.recipe.or_else(|| {
+                let recipe = home.recipe.clone()?;
+                Some(Recipe { windows: self.windows.or(recipe.windows), ..recipe })
+            }),
+            windows: Windows::default(),
             clock: self.clock.or_else(|| Some(home.clock.clone())),
             deadline: self.deadline.or(Some(home.deadline)),
         }

@@ -152,7 +152,7 @@ impl Status {
             failure: failure(inner, now),
             counters: view.counters(),
             source: inner.segment.header.description.clone(),
-            locked_in_ram: inner.segment.locked_in_ram,
+            locked_in_ram: inner.segment.is_locked_in_ram(),
         })
     }
 

@@ -50,7 +50,13 @@ impl LockFile {
         self.inode
     }
 
-    /// How long the file is.
+    /// The same, with the size that the file has now.
+    pub(crate) fn measured(self) -> Result<Self, Fault> {
+        let bytes = object::bytes(self.fd.as_fd())?;
+        Ok(LockFile { bytes, ..self })
+    }
+
+    /// How long the file was when it was opened or measured.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -195,6 +195,12 @@ pub(crate) fn unlink(name: &str) -> bool {
     shm_unlink(name).is_ok()
 }
 
+/// The size of an open object.
+pub(crate) fn bytes(fd: BorrowedFd<'_>) -> Result<usize, Fault> {
+    let stat = fstat(fd).map_err(|e| Fault::system("looking at an object's size", e))?;
+    Ok(usize::try_from(stat.st_size).unwrap_or(0))
+}
+
 impl Object {
     /// An object that this process has inherited, whoever it has become since.
     pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
