@@ -4,7 +4,15 @@
 
 mod support;
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nix::sys::{signal::Signal, wait::WaitStatus};
 use shmcreds::{
@@ -27,6 +35,7 @@ fn main() {
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
+        ("a_fork_beside_busy_threads_hangs_nobody", a_fork_beside_busy_threads),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
@@ -220,6 +229,33 @@ fn a_joined_thread_is_in_nobodys_way() {
         std::thread::spawn(|| ()).join().unwrap();
         LocalSts::fork().unwrap();
     }
+}
+
+/// Threads of the parent have the list of sessions at the moment of the fork; the child must not find it
+/// taken.
+fn a_fork_beside_busy_threads() {
+    let session = SharedSession::builder(name("busy")).source(instant()).create().unwrap();
+    session.credentials().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let busy = {
+        let (name, done) = (session.name().to_owned(), Arc::clone(&done));
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                let again = SharedSession::attach(&name).unwrap();
+                assert_whole(&again.credentials().unwrap());
+            }
+        }
+    };
+    let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(busy.clone())).collect();
+    for _ in 0..200 {
+        child(|_| {
+            let session = SharedSession::attach(session.name()).unwrap();
+            assert_whole(&session.credentials().unwrap());
+        })
+        .finish();
+    }
+    done.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 fn a_thousand_kills() {

@@ -4,8 +4,9 @@
 //! would drop the locks that the first one holds.
 
 use std::{
+    cell::Cell,
     process,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
     segment::{self, Header, Segment, View},
-    sys::object,
+    sys::{self, object},
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -89,7 +90,27 @@ struct Entry {
 
 static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
+thread_local! {
+    /// The list, while this thread forks: one that another thread held would stay held in the child.
+    static HELD: Cell<Option<MutexGuard<'static, Vec<Entry>>>> = const { Cell::new(None) };
+}
+
+/// Has every fork of this process wait for the list. Nothing forks that holds it.
+fn hold_at_fork() {
+    static ONCE: Once = Once::new();
+    extern "C" fn before() {
+        let list = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where a thread forks in its very last moments there is no place to keep it.
+        let _ = HELD.try_with(|held| held.set(Some(list)));
+    }
+    extern "C" fn after() {
+        let _ = HELD.try_with(Cell::take);
+    }
+    ONCE.call_once(|| sys::process::at_fork(before, after));
+}
+
 fn sessions() -> MutexGuard<'static, Vec<Entry>> {
+    hold_at_fork();
     let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
     sessions.retain(|entry| entry.desk.strong_count() > 0);
     sessions
@@ -178,7 +199,8 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
         if segment::lock_inode(&name) != Some(locks.inode()) {
             return Ok(None);
         }
-        return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment?), settings)));
+        let segment = Arc::new(segment?);
+        return Ok(Some(enter(Desk::new(locks)?, segment, settings)));
     };
     let segment = match &home {
         Some(home) => home.segment.here()?,

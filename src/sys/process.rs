@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::{
@@ -47,30 +48,72 @@ fn is_exiting(task: &Path) -> bool {
     flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0))
 }
 
+/// Has every fork of this process call `before`, and `after` in both processes: in order to hold a lock
+/// meanwhile, which would stay locked in the child if another thread held it.
+pub(crate) fn at_fork(before: extern "C" fn(), after: extern "C" fn()) {
+    // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any
+    // thread.
+    let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+}
+
 /// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever
 /// tells of it. The new process ends with `life`.
 ///
+/// Where orphans come to this process, the one in between lives as long as the new one, after
+/// `stand_in`.
+///
 /// The caller has one thread: after the fork of several, the locks of the others stay locked.
-pub(crate) fn detach(life: impl FnOnce()) -> io::Result<()> {
+pub(crate) fn detach(life: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result<()> {
+    reap_stand_ins();
+    let stays = adopts_orphans();
     // A child without an exit signal: only who asks for `__WCLONE` can wait for it.
     // SAFETY: without flags `clone` is `fork`, on a copy of this stack. The child does nothing but
-    // fork again, which gives the grandchild a sound libc, and exit.
+    // fork again, which gives the grandchild a sound libc, and exit or wait.
     let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     match i32::try_from(pid).unwrap_or(-1) {
         -1 => Err(io::Error::last_os_error()),
-        0 => fork_again(life),
+        0 => fork_again(life, stays.then_some(stand_in)),
+        pid if stays => {
+            stand_ins().push(Pid::from_raw(pid));
+            Ok(())
+        }
         pid => reap(Pid::from_raw(pid)),
     }
 }
 
-fn fork_again(life: impl FnOnce()) -> ! {
+/// Whether the kernel hands orphans to this process: to the first of a pid namespace, as the server is in
+/// most containers, and to one that has asked for it.
+fn adopts_orphans() -> bool {
+    std::process::id() == 1 || prctl::get_child_subreaper().unwrap_or(false)
+}
+
+fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
     // SAFETY: one thread, as `detach` demands.
     let code = match unsafe { fork() } {
         Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(life)).is_err()),
-        Ok(ForkResult::Parent { .. }) => 0,
+        Ok(ForkResult::Parent { child }) => {
+            if let Some(stand_in) = stand_in {
+                let _ = catch_unwind(AssertUnwindSafe(stand_in));
+                while let Err(nix::errno::Errno::EINTR) = waitpid(child, None) {}
+            }
+            0
+        }
         Err(errno) => errno as i32,
     };
     exit(code)
+}
+
+/// The processes that stand between this one and those that it must not see.
+static STAND_INS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn stand_ins() -> MutexGuard<'static, Vec<Pid>> {
+    STAND_INS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Buries those that have ended, which nobody else can; forgets those of a parent.
+fn reap_stand_ins() {
+    let flags = WaitPidFlag::__WCLONE | WaitPidFlag::WNOHANG;
+    stand_ins().retain(|&pid| matches!(waitpid(pid, Some(flags)), Ok(WaitStatus::StillAlive)));
 }
 
 fn reap(pid: Pid) -> io::Result<()> {

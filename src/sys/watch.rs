@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use nix::libc;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
+
+use super::process;
 
 /// How often a process is looked at that has no visible pid (another pid namespace).
 const UNSEEN: Duration = Duration::from_millis(50);
@@ -121,11 +122,7 @@ fn join_before_fork() {
     extern "C" fn after() {
         let _ = HELD.try_with(Cell::take);
     }
-    ONCE.call_once(|| {
-        // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any
-        // thread. They do not panic.
-        let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
-    });
+    ONCE.call_once(|| process::at_fork(before, after));
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {
