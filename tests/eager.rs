@@ -25,7 +25,9 @@ use shmcreds::{
     AssumeRole, ErrorKind, Refresh, SharedSession, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
-use support::{Child, StopFile, assumed, child, instant, lives, lock, name, role, segment, until};
+use support::{
+    Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, role, segment, until,
+};
 
 fn main() {
     support::run_forking(&[
@@ -33,6 +35,7 @@ fn main() {
         ("the_first_error_is_that_of_create", the_first_error_is_that_of_create),
         ("several_threads_are_refused", several_threads_are_refused),
         ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
+        ("one_who_adopts_orphans_does_not_see_it_either", one_who_adopts_orphans),
         ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
@@ -161,6 +164,38 @@ fn the_process_is_a_good_citizen() {
     // A session of its own: no terminal sends it anything.
     assert_eq!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getpgid(Some(pid)).unwrap());
     assert_ne!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getsid(None).unwrap());
+}
+
+/// The states of this process's children, those included that no ordinary `waitpid` sees.
+fn states_of_children() -> Vec<char> {
+    let us = std::process::id().to_string();
+    let stat = |pid: String| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        (fields.next()? == us).then_some(state)
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| stat(entry.file_name().into_string().ok()?)).collect()
+}
+
+/// As the first process of a container does.
+fn one_who_adopts_orphans() {
+    child(|_| {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let no_child = || assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
+        for _ in 0..3 {
+            let builder = SharedSession::builder(name("adopts")).source(instant());
+            let session = builder.refresh(Refresh::Eager).create().unwrap();
+            no_child();
+            assert_whole(&session.refresh().unwrap());
+            drop(session);
+            // What stood between ends, too, and the next one buries it.
+            until("all is over", || states_of_children() == ['Z']);
+            no_child();
+        }
+    })
+    .finish();
 }
 
 fn a_runtime_used_before_does_no_harm() {

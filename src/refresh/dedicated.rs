@@ -1,6 +1,7 @@
 //! The dedicated refresher: a process of its own that does the duty until nobody uses the session.
 
 use std::{
+    cell::Cell,
     io::{self, PipeWriter, Read, Write, pipe},
     os::fd::AsFd,
     sync::Arc,
@@ -58,8 +59,8 @@ pub(crate) fn spawn(
 ) -> Result<(), Fault> {
     let failed = |error| Fault::system("starting the refresher", error);
     let (mut ready, report) = pipe().map_err(failed)?;
-    let (mut report, mut writer) = (Some(report), writer);
-    process::detach(|| {
+    let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
+    let life = || {
         // Nobody hears an error of this process; its parent sees that it does not report.
         if let Some(report) = report.take()
             && let Ok(refresher) = settle(name, segment, locks, writer.take(), job, &report)
@@ -68,8 +69,15 @@ pub(crate) fn spawn(
             refresher.live(report);
         }
         process::exit(0);
-    })
-    .map_err(failed)?;
+    };
+    let stand_in = || {
+        drop(writer.take());
+        // If it fails, the descriptors stay open: the creator would wait for its end.
+        if process::settle(&title(name), &[]).is_err() {
+            process::exit(1);
+        }
+    };
+    process::detach(life, stand_in).map_err(failed)?;
     drop(report);
     let mut byte = [0];
     // `read_exact` goes on after a signal.
@@ -79,6 +87,11 @@ pub(crate) fn spawn(
         }
         _ => failed(error),
     })
+}
+
+/// What `ps` shows.
+fn title(name: &SessionName) -> String {
+    format!("shmcreds: {}", name.as_str())
 }
 
 /// The life of the process.
@@ -99,7 +112,7 @@ fn settle(
 ) -> Result<Refresher, Fault> {
     let (locks, segment) = (locks.reopened()?, segment.again()?.with_writer(writer));
     let keep: Vec<_> = segment.fds().chain([locks.as_fd(), report.as_fd()]).collect();
-    process::settle(&format!("shmcreds: {}", name.as_str()), &keep)
+    process::settle(&title(name), &keep)
         .map_err(|e| Fault::system("settling the refresher's process", e))?;
     let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
     let stop = Stop::new(Arc::clone(&segment), Arc::clone(&desk));
