@@ -272,6 +272,50 @@ fn what_the_server_repeats_is_hidden() {
 }
 
 #[test]
+fn an_address_that_cannot_be_used_shows_no_request() {
+    let sts = LocalSts::start().unwrap();
+    let secret = "tenant/42@hush:x";
+    let source = role(&sts)
+        .endpoint_url("http://[")
+        .external_id(secret)
+        .policy(r#"{"a":"tenant/42@hush:x"}"#)
+        .tag("tenant", secret)
+        .provided_context("arn:aws:iam::aws:contextProvider/IdentityCenter", secret)
+        .mfa_command("123456789", ["/bin/echo", "654321"]);
+    let problem = source.validate().unwrap_err();
+    assert!(problem.starts_with("endpoint_url is not an address, must be"), "{problem}");
+    // A session would not have it; whoever asks the source itself is no better off.
+    let failure = fetch(&source).unwrap_err();
+    let shown = format!("{failure} {failure:?} {source:?}");
+    assert!(shown.contains("failed to apply endpoint"), "{shown}");
+    for part in ["hush", "tenant", "654321", "Request {", "ExternalId"] {
+        assert!(!shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn what_the_server_repeats_in_another_form_is_hidden() {
+    let sts = LocalSts::start().unwrap();
+    let source =
+        role(&sts).external_id("tenant/42@hush:x").policy("{\n \"tenant/42@hush:x\":\n 1}");
+    for text in [
+        "bad tenant/42@hush:x",
+        "bad ExternalId=tenant%2F42%40hush%3Ax",
+        "bad ExternalId=tenant%2f42%40hush%3ax",
+        "bad {\n \"tenant/42@hush:x\":\n 1}",
+        "bad %7B%0A+%22tenant%2F42%40hush%3Ax%22%3A%0A+1%7D",
+        "bad %7B%0A%20%22tenant%2F42%40hush%3Ax%22%3A%0A%201%7D",
+    ] {
+        sts.inject(Fault::error(400, "ValidationError", text), Times::Next(1)).unwrap();
+        let failure = fetch(&source).unwrap_err();
+        assert!(failure.message().contains("[redacted]"), "{failure}");
+        for part in ["tenant", "hush", "%22", "%3A"] {
+            assert!(!failure.message().contains(part), "{failure}");
+        }
+    }
+}
+
+#[test]
 fn a_default_recipe_is_valid() {
     AssumeRole::new("arn:aws-cn:iam::123456789012:role/path/app").validate().unwrap();
     AssumeRole::new("arn:aws-us-gov:iam::123456789012:role/app").validate().unwrap();

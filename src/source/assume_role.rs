@@ -58,7 +58,8 @@ pub(super) enum Base {
 }
 
 impl AssumeRole {
-    /// The role to assume: `arn:aws:iam::123456789012:role/app`, 20 to 2,048 characters.
+    /// The role to assume: `arn:aws:iam::123456789012:role/app`, 20 to 2,048 characters, with a path before
+    /// the name or none; the name has 1 to 64 of `[A-Za-z0-9+=,.@_-]`.
     pub fn new(role_arn: impl Into<String>) -> Self {
         AssumeRole {
             role_arn: role_arn.into(),
@@ -119,7 +120,7 @@ impl AssumeRole {
     }
 
     /// Adds a session tag; at most 50, with a key of 1 to 128 characters that does not begin with
-    /// `aws:`, and a value of at most 256.
+    /// `aws:`, and a value of at most 256: letters, digits, spaces and `_.:/=+-@`.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
@@ -150,19 +151,20 @@ impl AssumeRole {
 
     /// The Region whose STS is asked. By default what the environment, the profile or the instance
     /// says (the instance is not asked when there is an [`endpoint_url`](Self::endpoint_url)), else
-    /// `us-east-1`.
+    /// `us-east-1`. 1 to 64 of `[a-z0-9-]`, with no `-` at either end.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// The address of STS, `http://HOST` or `https://HOST`: for a VPC endpoint, or for tests.
+    /// The address of STS, `http://HOST` or `https://HOST`, with a port and a path if need be, but no user
+    /// and no query: for a VPC endpoint, or for tests.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
         self
     }
 
-    /// How long connecting to STS may take. The SDK's 3.1 s by default.
+    /// How long connecting to STS may take: 1 ms to a day, as every time-out. The SDK's 3.1 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self

@@ -10,7 +10,7 @@ use aws_types::request_id::RequestId;
 
 use super::{
     class::{self, FailureClass},
-    redact::redact,
+    redact::{hide, redact},
 };
 
 /// Any error of the user's.
@@ -29,12 +29,7 @@ impl Failure {
     /// A failure of that class. Anything in `message` with the shape of a key or a token becomes
     /// `[redacted]`.
     pub fn new(class: FailureClass, message: impl AsRef<str>) -> Self {
-        Failure {
-            class,
-            code: None,
-            request_id: None,
-            message: one_line(&redact(message.as_ref())),
-        }
+        Failure { class, code: None, request_id: None, message: cleaned(message.as_ref()) }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -83,8 +78,9 @@ impl Failure {
 
     /// Takes a value out of the message that the caller knows to be secret.
     pub(super) fn without(mut self, secret: &str) -> Self {
-        if !secret.is_empty() {
-            self.message = self.message.replace(secret, "[redacted]");
+        // What the message held of it may have been cleaned already.
+        for form in [secret, &cleaned(secret)] {
+            self.message = hide(&self.message, form);
         }
         self
     }
@@ -160,7 +156,7 @@ fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
 /// The texts of the chain. Only `Display`: the `Debug` of an SDK error holds the raw response.
 fn chain_text(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for part in chain(error).map(ToString::to_string) {
+    for part in chain(error).map(|error| before_request(error.to_string())) {
         // Many wrappers repeat the text of what they wrap.
         if text.is_empty() {
             text = part;
@@ -169,6 +165,19 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+/// The SDK ends the text of an endpoint that it cannot use with the whole request, secrets and all.
+fn before_request(mut text: String) -> String {
+    if let Some(start) = text.find("to request `") {
+        text.truncate(text[..start].trim_end().len());
+    }
+    text
+}
+
+/// What anybody may read.
+fn cleaned(text: &str) -> String {
+    one_line(&redact(text))
 }
 
 /// Logs and errors are read line by line.
@@ -219,6 +228,36 @@ mod tests {
         ] {
             let failure = Failure::from_error("base credentials", &error);
             assert_eq!((failure.class(), failure.code()), (class, code), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_request_in_an_error_is_cut_off() {
+        let inner =
+            "failed to apply endpoint `http://[` to request `Request { body: hush AccessDenied }`";
+        for (error, kept) in [
+            (CredentialsError::provider_error(inner), "failed to apply endpoint `http://[`"),
+            (CredentialsError::provider_error("no answer to requests"), "no answer to requests"),
+        ] {
+            let failure = Failure::from_error("base credentials", &error);
+            assert!(failure.message().ends_with(kept), "{failure}");
+            // Nor is a word of the request taken for the service's code.
+            assert_eq!(failure.code(), None);
+        }
+    }
+
+    #[test]
+    fn a_known_secret_is_in_no_message() {
+        let key = format!("a@{SECRET}");
+        for (secret, text) in [
+            ("tenant/42@hush:x", "ExternalId=tenant%2F42%40hush%3Ax, not tenant/42@hush:x"),
+            ("{\n  \"hush\": 1\n}", "bad policy: {\n  \"hush\": 1\n}"),
+            (&key, &format!("bad {key}")),
+        ] {
+            let failure = Failure::new(FailureClass::Misconfigured, text).without(secret);
+            let message = failure.message();
+            assert!(message.contains("[redacted]"), "{message}");
+            assert!(!message.contains("hush") && !message.contains("a@"), "{message}");
         }
     }
 

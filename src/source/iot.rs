@@ -150,7 +150,7 @@ impl IotCore {
         self
     }
 
-    /// How long one fetch may take. 15 s by default.
+    /// How long one fetch may take: 1 ms to a day, 15 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -31,7 +31,8 @@ impl Process {
         Process(Program::new(argv, Duration::from_secs(30)))
     }
 
-    /// How long the program may take; then it is killed with all that it has started. 30 s by default.
+    /// How long the program may take, 1 ms to a day; then it is killed with all that it has started. 30 s by
+    /// default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.timeout = timeout;
         self

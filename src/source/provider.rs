@@ -87,7 +87,7 @@ impl Provider {
         })
     }
 
-    /// How long one fetch may take, the making included. 15 s by default.
+    /// How long one fetch may take, the making included: 1 ms to a day, 15 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -48,6 +48,48 @@ fn ends_in_arn(text: &str) -> bool {
     text.rsplit(|c| !is_key_char(c) && c != ':').next().is_some_and(|w| w.starts_with("arn:"))
 }
 
+/// Replaces one known secret, whichever of its bytes are percent-encoded: services and the SDK show
+/// inputs as they were given, and as they stand in a request.
+pub(super) fn hide(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        return text.to_owned();
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = match spelled(rest, secret) {
+            Some(end) => {
+                clean.push_str("[redacted]");
+                end
+            }
+            None => {
+                clean.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[end..];
+    }
+    clean
+}
+
+/// Where `secret` ends, if `text` begins with it.
+fn spelled(text: &str, secret: &str) -> Option<usize> {
+    if text.starts_with(secret) {
+        return Some(secret.len());
+    }
+    secret.bytes().try_fold(0, |at, byte| match &text.as_bytes()[at..] {
+        [b'%', high, low, ..] if hex(*high, *low) == Some(byte) => Some(at + 3),
+        [b'+', ..] if byte == b' ' => Some(at + 1),
+        [first, ..] if *first == byte => Some(at + 1),
+        _ => None,
+    })
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +120,23 @@ mod tests {
             "cannot read /var/lib/some/quite/long/path/to/credentials",
         ] {
             assert_eq!(redact(text), text);
+        }
+    }
+
+    #[test]
+    fn a_known_secret_is_hidden_however_it_is_encoded() {
+        for (secret, text, expected) in [
+            ("tenant/42@hush:x", "no tenant/42@hush:x here", "no [redacted] here"),
+            ("tenant/42@hush:x", "a=tenant%2F42%40hush%3Ax&b", "a=[redacted]&b"),
+            ("tenant/42@hush:x", "tenant%2f42%40hush%3ax", "[redacted]"),
+            ("tenant/42@hush:x", "tenant/42%40hush:x,tenant", "[redacted],tenant"),
+            ("%74enant hush", "%2574enant+hush %2574enant%20hush", "[redacted] [redacted]"),
+            ("a%2Fhush", "a%2Fhush a%252Fhush", "[redacted] [redacted]"),
+            ("{\"hü\":\"*~\"}", "%7B%22h%C3%BC%22%3A%22*%7E%22%7Dü", "[redacted]ü"),
+            ("hush", "hushush %", "[redacted]ush %"),
+            ("", "naïve %C3", "naïve %C3"),
+        ] {
+            assert_eq!(hide(text, secret), expected);
         }
     }
 }

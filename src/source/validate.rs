@@ -1,13 +1,19 @@
 //! The rules for a source's inputs, as STS states them. Each error names the field, the problem
 //! and the rule; the values that may be secret are never shown.
 
-use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
+use std::{collections::HashSet, net::Ipv6Addr, ops::RangeInclusive, time::Duration};
+
+use hyper::http::Uri;
+use serde_json::{Map, Value};
 
 use super::{AssumeRole, Source, assume_role::Base};
 
 type Checked = Result<(), String>;
 
 const WORD: &str = "+=,.@-_";
+
+/// Timers count milliseconds; and a lease, which allows for every time-out of a fetch, has to fit its ticket.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 
 /// Checks everything that STS, or the way to it, would refuse.
 pub(super) fn assume_role(recipe: &AssumeRole) -> Checked {
@@ -89,10 +95,10 @@ pub(super) fn sso(
     role_name: &str,
 ) -> Checked {
     length("start_url", start_url, 1..=2048)?;
-    ensure(
-        start_url.starts_with("https://") && start_url.chars().all(|c| c.is_ascii_graphic()),
-        || format!("start_url {} is not an address, must be https://HOST/PATH", shown(start_url)),
-    )?;
+    // Not shown: there may be a user and a password in it.
+    ensure(is_url(start_url, &["https://"]), || {
+        format!("start_url is not an address, must be https://HOST/PATH with no user{PORT_RULE}")
+    })?;
     region(region_name)?;
     ensure(is_account(account_id), || {
         format!("account_id {} is not an account, must be 12 digits", shown(account_id))
@@ -108,8 +114,11 @@ pub(super) fn description(field: &str, text: &str) -> Checked {
     })
 }
 
+/// A time-out of any source, where it has one.
 pub(super) fn timeout(field: &str, value: Option<Duration>) -> Checked {
-    ensure(value != Some(Duration::ZERO), || format!("{field} is 0, must be longer"))
+    ensure(value.is_none_or(|value| TIMEOUTS.contains(&value)), || {
+        format!("{field} is {:?}, must be 1 ms to 86400 s", value.unwrap_or_default())
+    })
 }
 
 fn role_arn(arn: &str) -> Checked {
@@ -121,12 +130,29 @@ fn role_arn(arn: &str) -> Checked {
         }
         _ => false,
     };
-    ensure(role && arn_tail(arn).len() > "role/".len() && arn.chars().all(is_arn_char), || {
+    ensure(role && arn.chars().all(is_arn_char), || {
         format!(
             "role_arn {} is not the ARN of a role, must be arn:PARTITION:iam::12 DIGITS:role/NAME",
             shown(arn)
         )
+    })?;
+    ensure(names_role(arn_tail(arn)), || {
+        format!(
+            "role_arn {} does not name a role, must end in role/NAME or role/PATH/NAME, with 1 to 64 \
+             of [A-Za-z0-9+=,.@_-] in NAME and no * in PATH",
+            shown(arn)
+        )
     })
+}
+
+/// `role/`, a path or none, and the name.
+fn names_role(resource: &str) -> bool {
+    let role = resource.strip_prefix("role/").unwrap_or("");
+    let name = role.rsplit('/').next().unwrap_or("");
+    !role.starts_with('/')
+        && !role.contains('*')
+        && (1..=64).contains(&name.len())
+        && name.chars().all(|c| ascii_word(c, WORD))
 }
 
 fn policy_arn(arn: &str) -> Checked {
@@ -179,9 +205,10 @@ fn policy(text: &str) -> Checked {
         |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{ff}'),
         "printable Latin-1",
     )?;
-    let text = text.trim();
-    ensure(text.starts_with('{') && text.ends_with('}'), || {
-        "policy is not a JSON object, must begin with '{' and end with '}'".into()
+    // The parser's own text may quote the policy.
+    serde_json::from_str::<Map<String, Value>>(text).map(drop).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("policy is not a JSON object, must be one; see line {line} column {column}")
     })
 }
 
@@ -226,11 +253,9 @@ fn provided_context(arn: &str, assertion: &str) -> Checked {
 
 /// `HOST` or `HOST:PORT`.
 pub(super) fn host(field: &str, value: &str) -> Checked {
-    let (host, port) = value.split_once(':').unwrap_or((value, "443"));
-    let valid = host.chars().all(|c| ascii_word(c, ".-"));
-    let good = valid && !host.is_empty() && port.parse::<u16>().is_ok();
-    ensure(good, || {
-        format!("{field} {} is not the name of a host, must be HOST or HOST:PORT", shown(value))
+    // Not shown: there may be a user and a password in it.
+    ensure(is_authority(value), || {
+        format!("{field} is not the name of a host, must be HOST or HOST:PORT{PORT_RULE}")
     })
 }
 
@@ -251,21 +276,25 @@ pub(super) fn word(
 }
 
 fn region(value: &str) -> Checked {
-    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    ensure(!value.is_empty() && value.chars().all(valid), || {
-        format!("region {} is not the name of a Region, must be of [a-z0-9-]", shown(value))
+    // It becomes a part of the host's name.
+    let lower = !value.chars().any(|c| c.is_ascii_uppercase());
+    ensure(lower && is_label(value, 64, "-"), || {
+        format!(
+            "region {} is not the name of a Region, must be 1 to 64 of [a-z0-9-] with no - at either \
+             end",
+            shown(value)
+        )
     })
 }
 
 fn endpoint_url(value: &str) -> Checked {
-    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    let host = rest.unwrap_or("").split(['/', ':']).next().unwrap_or("");
     // A user or a query would be a secret that every message shows, so the value is not shown here.
-    let plain = |c: char| c.is_ascii_graphic() && !"@?#\"\\".contains(c);
-    ensure(!host.is_empty() && value.chars().all(plain), || {
-        "endpoint_url is not an address, must be http://HOST or https://HOST with no user and no \
-         query"
-            .into()
+    let plain = !value.contains(|c| "@?#\"\\".contains(c));
+    ensure(plain && is_url(value, &["http://", "https://"]), || {
+        format!(
+            "endpoint_url is not an address, must be http://HOST or https://HOST with no user and no \
+             query{PORT_RULE}"
+        )
     })
 }
 
@@ -320,7 +349,54 @@ fn ascii_word(c: char, extra: &str) -> bool {
 }
 
 fn is_tag_char(c: char) -> bool {
-    c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c)
+    // White space less the controls is what STS means by \p{Z}.
+    let space = c.is_whitespace() && !c.is_control();
+    c.is_alphanumeric() || space || "_.:/=+-@".contains(c)
+}
+
+const PORT_RULE: &str = "; a PORT is 1 to 65535";
+
+/// An absolute URL that begins with one of `schemes` and has a host, but no user.
+fn is_url(value: &str, schemes: &[&str]) -> bool {
+    let known = schemes.iter().any(|scheme| value.starts_with(scheme));
+    let parsed = value.parse::<Uri>().ok();
+    known
+        && value.chars().all(|c| c.is_ascii_graphic())
+        && parsed
+            .and_then(|url| url.into_parts().authority)
+            .is_some_and(|a| is_authority(a.as_str()))
+}
+
+/// `HOST` or `HOST:PORT`, where the host may be an IPv6 address in brackets.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "443"),
+    };
+    is_host(host) && is_port(port)
+}
+
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let name = text.strip_suffix('.').unwrap_or(text);
+            name.len() <= 253 && name.split('.').all(|label| is_label(label, 63, "-_"))
+        }
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    // The parser of numbers takes a sign.
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// One word of a host's name: at most `longest` letters, digits and `others`.
+fn is_label(text: &str, longest: usize, others: &str) -> bool {
+    (1..=longest).contains(&text.len())
+        && text.chars().all(|c| ascii_word(c, others))
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn is_arn_char(c: char) -> bool {
@@ -343,7 +419,7 @@ fn arn_tail(arn: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Provider, Source},
+        super::{Process, Provider, Source},
         *,
     };
 
@@ -351,6 +427,10 @@ mod tests {
 
     fn role() -> AssumeRole {
         AssumeRole::new(ROLE).session_name("web")
+    }
+
+    fn device() -> AssumeRole {
+        role().mfa("123456789", || async { Ok::<_, std::io::Error>("123456".to_owned()) })
     }
 
     fn repeat(n: usize, add: impl Fn(AssumeRole, usize) -> AssumeRole) -> AssumeRole {
@@ -371,6 +451,12 @@ mod tests {
             (AssumeRole::new("arn:aws:iam::123456789012:role/"), "role_arn "),
             (AssumeRole::new("arn:aws:s3::123456789012:role/app"), "role_arn "),
             (AssumeRole::new("arn:aws:iam::123456789012:role/a b"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role//app"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/app/"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/*"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/*/app"), "role_arn "),
+            (AssumeRole::new("arn:aws:iam::123456789012:role/a:b"), "role_arn "),
+            (AssumeRole::new(format!("arn:aws:iam::123456789012:role/{}", x(65))), "role_arn "),
             (AssumeRole::new(format!("{ROLE}{}", x(2048))), "role_arn has 2082"),
             (role().session_name("w"), "session_name has 1"),
             (role().session_name(x(65)), "session_name has 65"),
@@ -385,6 +471,10 @@ mod tests {
             (role().policy(format!("{{{}}}", x(2047))), "policy has 2049"),
             (role().policy("Allow"), "policy is not a JSON object"),
             (role().policy("{€}"), "policy has a forbidden"),
+            (role().policy("{Allow}"), "policy is not a JSON object"),
+            (role().policy("{} {}"), "policy is not a JSON object"),
+            (role().policy("[{}]"), "policy is not a JSON object"),
+            (role().policy("{\"Statement\":[}"), "policy is not a JSON object"),
             (role().policy_arn("arn:aws:iam::aws:role/ReadOnly"), "policy_arn "),
             (
                 repeat(11, |r, _| r.policy_arn("arn:aws:iam::aws:policy/A")),
@@ -396,6 +486,8 @@ mod tests {
             (role().tag("k", x(257)), "tag \"k\" has a value of 257"),
             (role().tag("a*", "v"), "tag key \"a*\""),
             (role().tag("k", "*"), "tag \"k\" has a value with"),
+            (role().tag("k", "a\tb"), "tag \"k\" has a value with"),
+            (role().tag("k", "a\u{85}b"), "tag \"k\" has a value with"),
             (role().tag("Team", "a").tag("team", "b"), "tag \"team\" is there twice"),
             (role().tag("AWS:x", "v"), "tag key \"AWS:x\" starts with"),
             (role().transitive_tag_key(""), "transitive_tag_key key has 0"),
@@ -412,12 +504,27 @@ mod tests {
             (repeat(6, |r, _| r.provided_context(ROLE, "abcd")), "provided_context is given 6"),
             (role().region(""), "region \"\""),
             (role().region("EU"), "region \"EU\""),
-            (role().endpoint_url("localhost:80"), "endpoint_url is"),
-            (role().endpoint_url("http://"), "endpoint_url is"),
-            (role().endpoint_url("http://me:pw@host"), "endpoint_url is"),
+            (role().region("-eu"), "region \"-eu\""),
+            (role().region("eu-"), "region \"eu-\""),
+            (role().region("eu.central"), "region \"eu.central\""),
+            (role().region("eu_central"), "region \"eu_central\""),
+            (role().region(x(65)), "region \"xxx"),
             (role().connect_timeout(Duration::ZERO), "connect_timeout is 0"),
+            (role().connect_timeout(Duration::MAX), "connect_timeout is 18446744073709551615.9"),
             (role().read_timeout(Duration::ZERO), "read_timeout is 0"),
+            (role().read_timeout(secs(86_401)), "read_timeout is 86401s, must be 1 ms to 86400 s"),
             (role().operation_timeout(Duration::ZERO), "operation_timeout is 0"),
+            (role().operation_timeout(Duration::from_micros(999)), "operation_timeout is 999µs"),
+            (role().operation_timeout(secs(86_401)), "operation_timeout is 86401s"),
+            (
+                role().mfa_command("123456789", ["x"]).mfa_timeout(secs(86_401)),
+                "mfa_command timeout",
+            ),
+            (device().mfa_timeout(secs(86_401)), "mfa_timeout is 86401s"),
+            (
+                role().base_source(Provider::imds().timeout(secs(86_401))),
+                "base_source: timeout is 86401s",
+            ),
             (role().max_attempts(0), "max_attempts is 0"),
         ];
         for (recipe, expected) in table {
@@ -427,16 +534,99 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_told_from_others() {
+        for url in [
+            "http://127.0.0.1:4566",
+            "https://sts.eu-west-1.amazonaws.com",
+            "https://sts.eu-west-1.amazonaws.com./",
+            "https://vpce-0a-1b.sts.us-east-1.vpce.amazonaws.com:443/",
+            "http://localhost:1/path",
+            "http://localhost:65535",
+            "http://aws_stand-in:8080",
+            "http://[::1]:4566/",
+            "http://[::1]",
+        ] {
+            assert_eq!(role().endpoint_url(url).validate(), Ok(()), "{url}");
+        }
+        for url in [
+            "",
+            "localhost:80",
+            "/path",
+            "ftp://host",
+            "HTTP://host",
+            "http:/host",
+            "http://",
+            "http:///path",
+            "http://[",
+            "http://]",
+            "http://[]",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[host]",
+            "http://::1",
+            "http://:80",
+            "http://host:",
+            "http://host:0",
+            "http://host:+1",
+            "http://host:65536",
+            "http://host:port",
+            "http://host:1:2",
+            "http://a..b",
+            "http://.",
+            "http://-a",
+            "http://a,b",
+            "http://a b",
+            "http://hôte",
+            "http://host/a b",
+            "http://me:pw@host",
+            "http://host?query",
+            "http://host#part",
+        ] {
+            let error = role().endpoint_url(url).validate().expect_err(url);
+            assert!(error.starts_with("endpoint_url is not an address, must be"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_told_from_others() {
+        for good in ["host", "host:443", "c1.credentials.iot.eu-central-1.amazonaws.com", "[::1]:1"]
+        {
+            assert_eq!(host("endpoint", good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ".", ":1", "host:", "host:0", "host:+1", "host:65536", "a b", "me:pw@b", "a/b"]
+        {
+            let error = host("endpoint", bad).expect_err(bad);
+            assert!(error.starts_with("endpoint is not the name of a host"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn invalid_inputs_of_ready_made_providers_are_named() {
         let sso = |url: &str, region: &str, account: &str, role: &str| {
             Provider::sso(url, region, account, role).validate()
         };
         let (url, account) = ("https://example.awsapps.com/start", "123456789012");
-        assert_eq!(sso(url, "eu-central-1", account, "reader"), Ok(()));
+        for url in [url, "https://d-1234567890.awsapps.com/start/#/?tab=accounts"] {
+            assert_eq!(sso(url, "eu-central-1", account, "reader"), Ok(()));
+        }
+        let longest = Duration::from_secs(86_400);
+        assert_eq!(Provider::imds().timeout(longest).validate(), Ok(()));
+        assert_eq!(Process::new(["x"]).timeout(longest).validate(), Ok(()));
+        let longer = longest + Duration::from_nanos(1);
         for (outcome, problem) in [
             (sso("", "eu-central-1", account, "reader"), "start_url has 0"),
-            (sso("http://host", "eu-central-1", account, "reader"), "start_url \"http://host\""),
+            (sso("http://host", "eu-central-1", account, "reader"), "start_url is not an address"),
+            (sso("https://[", "eu-central-1", account, "reader"), "start_url is not an address"),
+            (sso("https://a:0", "eu-central-1", account, "reader"), "start_url is not an address"),
+            (
+                sso("https://a:b@c", "eu-central-1", account, "reader"),
+                "start_url is not an address",
+            ),
             (sso(url, "EU", account, "reader"), "region \"EU\""),
+            (sso(url, "eu-", account, "reader"), "region \"eu-\""),
+            (Provider::imds().timeout(longer).validate(), "timeout is 86400.000000001s"),
+            (Process::new(["x"]).timeout(longer).validate(), "process timeout is 86400.000000001s"),
             (sso(url, "eu-central-1", "12345", "reader"), "account_id \"12345\""),
             (sso(url, "eu-central-1", account, ""), "role_name has 0"),
             (sso(url, "eu-central-1", account, "a/b"), "role_name \"a/b\""),
@@ -492,8 +682,23 @@ mod tests {
             .source_identity("me@example.com")
             .provided_context("arn:aws:iam::aws:contextProvider/IdentityCenter", "assertion")
             .region("eu-central-1")
-            .endpoint_url("http://127.0.0.1:8080");
+            .endpoint_url("http://127.0.0.1:8080")
+            .connect_timeout(Duration::from_millis(1))
+            .read_timeout(Duration::from_secs(86_400))
+            .operation_timeout(Duration::from_secs(86_400));
         assert_eq!(recipe.validate(), Ok(()));
+        for region in ["us-gov-west-1", "eusc-de-east-1", "us-iso-east-1", "a", &"x".repeat(64)] {
+            assert_eq!(role().region(region).validate(), Ok(()), "{region}");
+        }
+        for name in ["a", "path/app", "a/longer!path/app+=,.@-_", &"x".repeat(64)] {
+            let arn = format!("arn:aws:iam::123456789012:role/{name}");
+            assert_eq!(AssumeRole::new(arn).validate(), Ok(()), "{name}");
+        }
+        // All that Unicode calls a separator.
+        for space in [' ', '\u{a0}', '\u{2009}', '\u{2028}', '\u{2029}', '\u{202f}', '\u{3000}'] {
+            let tag = format!("a{space}b");
+            assert_eq!(role().tag(&tag, &tag).validate(), Ok(()), "{space:?}");
+        }
     }
 
     #[test]
@@ -502,7 +707,11 @@ mod tests {
         for recipe in [
             role().external_id(secret),
             role().policy(secret),
+            role().policy("{\"hush\":hush}"),
+            role().tag("team", "hush*"),
             role().endpoint_url(format!("http://me:{secret}@host")),
+            role().endpoint_url("http://me:hush@host"),
+            role().base_source(Provider::sso("https://me:hush@host", "eu", "123456789012", "r")),
         ] {
             assert!(!recipe.validate().unwrap_err().contains("hush"));
         }

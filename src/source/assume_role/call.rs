@@ -1,6 +1,7 @@
 //! One call of STS, with clients that live no longer than it.
 
 use std::{
+    cmp::Reverse,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -185,12 +186,14 @@ fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleErro
         }
         None => Failure::from_error(&format!("no answer from {}", place(recipe, sdk)), error),
     };
-    // STS repeats values that it finds invalid.
-    [&recipe.external_id, &recipe.policy]
+    // STS repeats values that it finds invalid. The longest goes first: it may hold another.
+    let mut secrets: Vec<&String> = [&recipe.external_id, &recipe.policy]
         .into_iter()
         .flatten()
         .chain(recipe.provided_contexts.iter().map(|(_, assertion)| assertion))
-        .fold(failure, |failure, secret| failure.without(secret))
+        .collect();
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    secrets.into_iter().fold(failure, |failure, secret| failure.without(secret))
 }
 
 fn place(recipe: &AssumeRole, sdk: &SdkConfig) -> String {
