@@ -11,6 +11,7 @@
 mod args;
 mod drive;
 mod parent;
+mod watch;
 mod worker;
 
 use std::{net::TcpListener, process::ExitCode, time::Duration};

@@ -14,14 +14,16 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, User, fork, getpid, getppid},
+    unistd::{ForkResult, Pid, User, alarm, fork, getpid, getppid},
 };
 use shmcreds::{SharedSession, testing::LocalSts};
 
-use crate::{Fallible, args::Args, drive, say, worker};
+use crate::{Fallible, args::Args, drive, say, watch::Watch, worker};
 
 /// A worker that dies sooner is replaced only after as long, so that a crash loop does not spin.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// How many seconds the session is not looked at, at most.
+const LOOK: u32 = 1;
 
 /// Serves until SIGTERM, Ctrl-C, or the end of the drive.
 pub fn serve(
@@ -31,7 +33,8 @@ pub fn serve(
     session: &SharedSession,
     sts: Option<&LocalSts>,
 ) -> Fallible<()> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGALRM];
+    let signals = SigSet::from_iter(signals);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
     let (reports, report) = std::io::pipe()?;
     let start = || {
@@ -42,11 +45,15 @@ pub fn serve(
     for _ in 0..args.workers {
         workers.insert(start()?, Instant::now());
     }
-    let driver = drive::start(args, listener.local_addr()?)?;
+    let driver = drive::start(args, listener)?;
 
+    let mut watch = Watch::new(args.json, session);
     let mut ending = false;
     while !workers.is_empty() {
+        watch.look();
+        alarm::set(LOOK);
         let end = match signals.wait()? {
+            Signal::SIGALRM => false,
             Signal::SIGCHLD => driver.as_ref().is_some_and(|driver| ended(driver.pid)),
             signal => {
                 say!(args.json, "{signal}: shutting down");
@@ -56,6 +63,10 @@ pub fn serve(
         if end && !std::mem::replace(&mut ending, true) {
             for pid in workers.keys() {
                 let _ = kill(*pid, Signal::SIGTERM);
+            }
+            // Without the workers it would wait for answers; it may have ended by itself already.
+            if let Some(driver) = &driver {
+                let _ = kill(driver.pid, Signal::SIGKILL);
             }
         }
         for (pid, how) in dead(&workers) {
@@ -71,6 +82,7 @@ pub fn serve(
             workers.insert(start()?, Instant::now());
         }
     }
+    watch.look();
     drop(report);
     match driver {
         Some(driver) => {

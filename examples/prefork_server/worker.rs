@@ -27,7 +27,12 @@ use serde_json::json;
 use shmcreds::SharedSession;
 use tokio::signal::unix::{SignalKind, signal as stream};
 use tracing::Level;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{Fallible, say};
 
@@ -54,7 +59,7 @@ pub fn serve(
     }
     let start = Instant::now();
     let session = SharedSession::attach(name)?;
-    show_refreshes(json);
+    show_events(json);
     first_credentials(json, &session, start, &report)?;
     // Everything with threads, sockets or signal handlers comes after the fork.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,9 +69,12 @@ pub fn serve(
     waits.report(&report)
 }
 
-/// The library's own events become live lines: sets published, refreshes failed, takeovers.
-fn show_refreshes(json: bool) {
-    let shown = Targets::new().with_target("shmcreds", Level::INFO);
+/// The library's own events become live lines. Those of a refresh do not: the parent prints what comes
+/// of each, since not only workers refresh.
+fn show_events(json: bool) {
+    let shown = Targets::new()
+        .with_target("shmcreds", Level::INFO)
+        .with_target("shmcreds::refresh::refresher", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().without_time().with_ansi(false);
     let lines = if json { lines.with_writer(std::io::stderr).boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(lines.with_filter(shown)).init();
