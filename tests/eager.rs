@@ -9,7 +9,7 @@ use std::{
     net::TcpListener,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_credential_types::Credentials;
@@ -129,20 +129,22 @@ fn several_threads_are_refused() {
 }
 
 fn the_process_is_a_good_citizen() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _pipe = std::io::pipe().unwrap();
+    let _sockets = std::os::unix::net::UnixStream::pair().unwrap();
+    let _file = tempfile::tempfile().unwrap();
     let session =
         SharedSession::builder(name("citizen")).source(instant()).refresh(Refresh::Eager).create();
     let session = session.unwrap();
     let pid = refresher(&session);
     // No child, not even one that has ended.
     assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
-    let ours =
-        fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener)));
-    let theirs = links(pid);
-    assert!(!theirs.contains(&ours.unwrap().display().to_string()), "{theirs:?}");
+    // It has opened the session's two anew; what has no number in its name can be anyone's.
+    let (ours, theirs) = (links(Pid::this()), links(pid));
     for link in &theirs {
-        let known = ["/dev/null", "/dev/shm/", "socket:", "anon_inode:", "pipe:"];
-        assert!(known.iter().any(|known| link.starts_with(known)), "{theirs:?}");
+        let known = ["/dev/null", "/dev/shm/", "anon_inode:"].iter().any(|k| link.starts_with(k));
+        let own = ["socket:", "pipe:"].iter().any(|kind| link.starts_with(kind));
+        assert!(known || own && !ours.contains(link), "{link} in {theirs:?}");
     }
     assert_eq!(theirs.iter().filter(|link| link.starts_with("/dev/shm/")).count(), 2);
 
@@ -228,9 +230,7 @@ fn it_ends_with_the_last_user() {
     std::thread::sleep(Duration::from_millis(100));
     assert!(lives(pid));
     drop(worker);
-    let ended = Instant::now();
     until("the refresher ends", || !lives(pid));
-    assert!(ended.elapsed() < support::LIMIT);
 }
 
 /// Creates an eager session in a process that tells the refresher's pid, and sleeps beside a worker.

@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 use shmcreds::{
-    ErrorKind, Refresh, SharedSession,
+    ErrorKind, Refresh, SharedSession, State, Status,
     testing::{Fault, LocalSts, Settings, Times},
 };
 use support::{Child, Report, StopFile, assumed, child, lives, lock, name, role, segment, until};
@@ -179,8 +179,9 @@ fn worker(name: &str, stop: &StopFile, work: fn(&SharedSession, &mut Seen)) -> C
         // One that was forked before the session was made finds it later, and has no source.
         until("there is a session", || SharedSession::attach(name).is_ok());
         let session = SharedSession::attach(name).unwrap();
-        report.say(".");
         let (mut seen, mut newest) = (Seen::default(), 0);
+        seen.note(&session.credentials().unwrap());
+        report.say(".");
         while !stop.is_there() {
             work(&session, &mut seen);
             let generation = session.status().unwrap().generation();
@@ -191,7 +192,10 @@ fn worker(name: &str, stop: &StopFile, work: fn(&SharedSession, &mut Seen)) -> C
     })
 }
 
+/// There is a valid set all along: no reader ever has to wait for one.
 fn read(session: &SharedSession, seen: &mut Seen) {
+    let state = session.status().unwrap().state();
+    assert!(state != State::Empty && state != State::Expired, "{state:?}");
     (0..100).for_each(|_| seen.note(&session.credentials().unwrap()));
 }
 
@@ -211,6 +215,9 @@ fn pester(session: &SharedSession, seen: &mut Seen) {
     sleep(Duration::from_millis(100));
 }
 
+/// How long a set lives. It is due after a second of that: the rest is for mishaps, on a busy machine.
+const LIFE: Duration = Duration::from_secs(20);
+
 #[derive(Clone, Copy)]
 enum Kind {
     Eager,
@@ -225,19 +232,21 @@ struct Scene {
     workers: Vec<Child>,
     standbys: Vec<Child>,
     kills: u64,
+    stops: u64,
     /// The generation after which a call was last made to fail.
     faulty: u64,
 }
 
 impl Scene {
-    fn set_up(kind: Kind, life: Duration, works: &[fn(&SharedSession, &mut Seen)]) -> Self {
+    fn set_up(kind: Kind, works: &[fn(&SharedSession, &mut Seen)]) -> Self {
         let sts = LocalSts::fork().unwrap();
         // Its calls take their time, so that mishaps find them at work.
-        let settings = Settings::new().lifetime(life).latency(Duration::from_millis(50));
-        sts.configure(settings).unwrap();
+        let latency = Duration::from_millis(150);
+        sts.configure(Settings::new().lifetime(LIFE).latency(latency)).unwrap();
         let name = name("mishaps");
         let stop = StopFile::new(&name);
         let builder = SharedSession::builder(&name).source(role(&sts)).refresh(Refresh::Eager);
+        let builder = builder.windows(LIFE - Duration::from_secs(1), Duration::from_secs(1));
         let start = || works.iter().map(|&work| worker(&name, &stop, work)).collect::<Vec<_>>();
         let (session, mut workers, standbys) = match kind {
             // The workers first: without a source none of them is elected, so none of them is killed.
@@ -253,7 +262,7 @@ impl Scene {
             }
         };
         workers.iter_mut().for_each(|worker| assert_eq!(worker.hear(), b'.'));
-        Scene { sts, session, stop, workers, standbys, kills: 0, faulty: 0 }
+        Scene { sts, session, stop, workers, standbys, kills: 0, stops: 0, faulty: 0 }
     }
 
     /// Does one thing after the other, one in each period.
@@ -289,6 +298,7 @@ impl Scene {
     fn stop(&mut self) {
         let Some(victim) = self.victim() else { return };
         kill(victim, Signal::SIGSTOP).unwrap();
+        self.stops += 1;
         sleep(PERIOD);
         kill(victim, Signal::SIGCONT).unwrap();
     }
@@ -314,8 +324,9 @@ impl Scene {
         }
     }
 
-    /// Everything works, all saw the same sets, and each call was a set, a failure, or was killed.
-    fn end(self, may_fail: bool) {
+    /// Everything works, all saw the same sets, and each call was a set, a failure, or the reason for a
+    /// takeover.
+    fn end(self) -> Status {
         self.sts.clear_faults().unwrap();
         let before = self.session.status().unwrap().generation();
         until("it has a new set", || self.session.refresh().is_ok());
@@ -323,36 +334,38 @@ impl Scene {
         assert!(Seen::check(&said, &self.sts) > 1);
         until("no call is under way", || {
             let status = self.session.status().unwrap();
-            status.source_calls() <= status.generation() + status.failed() + self.kills
+            status.source_calls() <= status.generation() + status.failed() + status.takeovers()
         });
         let status = self.session.status().unwrap();
         assert!(status.generation() > before && status.published() == status.generation());
         assert!(assumed(&self.sts) as u64 <= status.source_calls());
-        assert!(may_fail || status.failed() == 0);
         assert!((1..=self.kills).contains(&status.takeovers()));
         let name = self.session.name().to_owned();
-        until("one of its own is elected", || {
-            elected(&self.session).is_some_and(|pid| pid != Pid::this())
-        });
-        let last = elected(&self.session);
+        let last = || elected(&self.session).filter(|&pid| pid != Pid::this());
+        until("one of its own is elected", || last().is_some());
+        let last = last();
         drop((self.standbys, self.session));
         until("the refresher ends with the last user", || !last.is_some_and(lives));
         assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+        status
     }
 }
 
 const PERIOD: Duration = Duration::from_millis(300);
 
 fn kills(kind: Kind, time: Duration) {
-    let mut scene = Scene::set_up(kind, Duration::from_secs(2), &[read as _; 4]);
+    let mut scene = Scene::set_up(kind, &[read as _; 4]);
     scene.play(time, &[Scene::kill]);
-    scene.end(false);
+    let status = scene.end();
+    assert_eq!(status.failed(), 0);
 }
 
 fn mishaps(kind: Kind, time: Duration) {
     let works: [fn(&SharedSession, &mut Seen); 4] = [read, read, read, pester];
-    let mut scene = Scene::set_up(kind, Duration::from_secs(20), &works);
+    let mut scene = Scene::set_up(kind, &works);
     use Scene as S;
     scene.play(time, &[S::kill, S::stop, S::throttle, S::kill, S::fail, S::stop, S::hang_up]);
-    scene.end(true);
+    let stops = scene.stops;
+    let status = scene.end();
+    assert!(stops > 0 && status.failed() > 0 && status.invalidations() > 0, "{status:?}");
 }
