@@ -1,7 +1,7 @@
 //! The requests: the one page that every process of a session may write, the first of the lock file.
 //!
 //! It holds wishes, not facts. Whoever is on duty looks at them when the bell rings, and decides;
-//! nonsense in it costs a look.
+//! nonsense in it counts as one wish.
 
 use std::{
     os::fd::AsFd,

@@ -22,7 +22,7 @@
 //! have looked at it a tick ago. A process that is not stopped is never slower than its lease: that is what
 //! the length of a lease promises. Not here: failures of the source, which go through the same steps with
 //! slots of their own; the words of a record and the memory model, which `tests/model` has; processes with
-//! several threads, of which the seat lets one through.
+//! several threads, of which the seat lets one through; sleeping and waking: here everyone may always look.
 
 #![cfg(test)]
 
