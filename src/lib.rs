@@ -36,6 +36,8 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("shmcreds needs Linux: futexes, pidfds and open-file-description locks");
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
+compile_error!("shmcreds needs a 64-bit little-endian machine: the layout of the segment is one");
 
 mod atomic;
 mod clock;

@@ -66,7 +66,6 @@ const _: () = {
     assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
     assert!(COUNTERS == 640 && size_of::<Control>() <= DESCRIPTION);
     assert!(TOTAL_BYTES <= 64 * 1024);
-    assert!(cfg!(target_endian = "little"));
 };
 
 /// The lock file's page of requests.

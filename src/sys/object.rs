@@ -15,7 +15,7 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         mman::{shm_open, shm_unlink},
-        stat::{FileStat, Mode, SFlag, fchmod, fstat, stat},
+        stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
     },
     unistd::{ftruncate, geteuid},
 };
@@ -185,9 +185,14 @@ pub(crate) fn names() -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
+/// Where the C library puts it.
+fn path(name: &str) -> String {
+    format!("/dev/shm{name}")
+}
+
 /// The identity of what `name` leads to now, without opening it.
 pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
-    stat(format!("/dev/shm{name}").as_str()).ok().as_ref().map(Inode::of)
+    stat(path(name).as_str()).ok().as_ref().map(Inode::of)
 }
 
 /// Removes the name. The memory lives on for those who have it mapped.
@@ -212,14 +217,8 @@ impl Object {
     /// Checks that the open object is a regular file of this user, for this user alone.
     pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        if kind != SFlag::S_IFREG {
-            return Err(Fault::new(ErrorKind::NotAFile, format!("{name} is not a regular file")));
-        }
-        let (owner, us) = (stat.st_uid, geteuid().as_raw());
-        if owner != us {
-            let text = format!("{name} belongs to uid {owner}; this process is uid {us}");
-            return Err(Fault::new(ErrorKind::ForeignOwner, text));
+        if let Some(fault) = misfit(name, &stat) {
+            return Err(fault);
         }
         let mode = stat.st_mode & 0o7777;
         if mode & 0o077 != 0 {
@@ -232,14 +231,30 @@ impl Object {
 }
 
 fn open_fault(name: &str, errno: Errno) -> Fault {
+    // What may not be opened may be looked at.
+    let found = lstat(path(name).as_str()).ok();
+    if let Some(fault) = found.and_then(|stat| misfit(name, &stat)) {
+        return fault;
+    }
     let kind = match errno {
         Errno::ENOENT => ErrorKind::Absent,
-        Errno::ELOOP | Errno::EISDIR | Errno::ENXIO => ErrorKind::NotAFile,
-        Errno::EACCES => ErrorKind::ForeignOwner,
         Errno::ENOSPC | Errno::ENOMEM => ErrorKind::NoSpace,
         _ => ErrorKind::System,
     };
     Fault::system(&format!("opening the shared memory object {name}"), errno).kind(kind)
+}
+
+/// Why the object cannot be one of ours: it is no regular file, or another user's.
+fn misfit(name: &str, stat: &FileStat) -> Option<Fault> {
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    if kind != SFlag::S_IFREG {
+        return Some(Fault::new(ErrorKind::NotAFile, format!("{name} is not a regular file")));
+    }
+    let (owner, us) = (stat.st_uid, geteuid().as_raw());
+    (owner != us).then(|| {
+        let text = format!("{name} belongs to uid {owner}; this process is uid {us}");
+        Fault::new(ErrorKind::ForeignOwner, text)
+    })
 }
 
 fn create_fault(name: &str, error: ShmemError) -> Fault {
