@@ -64,10 +64,13 @@ const PROBE_INTERVAL: u64 = 50_000_000;
 ///
 /// # Errors of all methods that give credentials
 /// None as long as there is a set that has not expired. Otherwise
-/// [`SourceTerminal`](ErrorKind::SourceTerminal) or [`SourceTransient`](ErrorKind::SourceTransient)
-/// with what the source said (for every process, while the shared back-off lasts),
-/// [`Timeout`](ErrorKind::Timeout) at the deadline, [`NoSource`](ErrorKind::NoSource) when this
-/// process may only read and nobody else refreshed in time.
+/// [`SourceTerminal`](ErrorKind::SourceTerminal), [`SourceTransient`](ErrorKind::SourceTransient),
+/// [`SourceThrottled`](ErrorKind::SourceThrottled) or
+/// [`SourceMisconfigured`](ErrorKind::SourceMisconfigured) with what the source said (for every process,
+/// while the shared back-off lasts), [`Timeout`](ErrorKind::Timeout) at the deadline,
+/// [`NoSource`](ErrorKind::NoSource) when this process may only read and nobody else refreshed in time,
+/// [`System`](ErrorKind::System) when the kernel refuses a thread or a descriptor,
+/// [`BadChecksum`](ErrorKind::BadChecksum) when somebody has damaged the segment.
 ///
 /// ```
 /// # use std::time::{Duration, SystemTime};
