@@ -32,6 +32,7 @@ fn main() {
         ("a_cold_start_is_one_call", a_cold_start_is_one_call),
         ("each_cycle_is_one_call", each_cycle_is_one_call),
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),
+        ("another_takes_over_a_call_whose_maker_is_killed", another_takes_over_a_call),
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
@@ -121,13 +122,13 @@ fn each_cycle_is_one_call() {
         SharedSession::builder(name("cycles")).source(role(&sts)).clock(&clock).create().unwrap();
     let mut seen = BTreeSet::new();
     for cycle in 1..=3 {
-        let fresh = keys(workers(session.name(), 16));
+        let fresh = keys(workers(session.name(), 64));
         assert_eq!(fresh.len(), 1, "{fresh:?}");
         assert!(seen.is_disjoint(&fresh), "an expired set was served");
         seen.extend(fresh);
         assert_eq!(assumed(&sts), cycle);
         assert_eq!(session.status().unwrap().generation(), cycle as u64);
-        // Past the advisory point: everyone gets the old set at once, one refreshes.
+        // Past its end, by the hour that it lives.
         clock.advance(Duration::from_secs(3700));
     }
 }
@@ -176,6 +177,24 @@ fn another_takes_over() {
         session.refresh().unwrap();
         assert_eq!(session.status().unwrap().generation(), 2, "{stage:?}");
     }
+}
+
+/// The call is on its way when the elected process dies.
+fn another_takes_over_a_call() {
+    let sts = LocalSts::fork().unwrap();
+    sts.inject(Fault::BlackHole, Times::Next(1)).unwrap();
+    let session = SharedSession::builder(name("call")).source(role(&sts)).create().unwrap();
+    let victim = child(|_| drop(SharedSession::attach(session.name()).unwrap().credentials()));
+    until("the call is made", || assumed(&sts) == 1);
+    let mut others = workers(session.name(), 3);
+    for other in &mut others {
+        other.hear();
+        other.asleep();
+    }
+    victim.signal(Signal::SIGKILL);
+    assert_eq!(keys(others).len(), 1);
+    let status = session.status().unwrap();
+    assert_eq!((assumed(&sts), status.generation(), status.takeovers()), (2, 1, 1));
 }
 
 fn a_stopped_refresher() {

@@ -55,7 +55,14 @@ fn is_dumped(masked: &[u8]) -> bool {
         let mut at = start;
         while at < end {
             let wanted = chunk.len().min((end - at) as usize);
-            let Ok(read) = memory.read_at(&mut chunk[..wanted], at) else { return false };
+            // Of what the kernel itself cannot read there is no dump either.
+            let read = match memory.read_at(&mut chunk[..wanted], at) {
+                Ok(read) => read,
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "{start:x}-{end:x}");
+                    return false;
+                }
+            };
             let windows = chunk[..read].windows(masked.len());
             let mut found = windows.filter(|w| w.iter().zip(masked).all(|(a, b)| a ^ MASK == *b));
             // What has been read is a copy, too: it is looked through here and overwritten below.

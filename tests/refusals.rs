@@ -64,7 +64,7 @@ fn attach_refuses_each_damage_with_its_own_error() {
                 std::fs::rename(p, format!("{p}.moved")).unwrap();
                 symlink(format!("{p}.moved"), p).unwrap();
             },
-            "opening",
+            "not a regular file",
         ),
         (ErrorKind::Absent, |p| std::fs::remove_file(p).unwrap(), "opening"),
     ];
@@ -84,6 +84,39 @@ fn attach_refuses_each_damage_with_its_own_error() {
             let _ = std::fs::remove_file(left);
         }
         let _ = std::fs::remove_file(lock(&name.0));
+    }
+}
+
+#[test]
+fn attach_refuses_each_damage_of_the_lock_file() {
+    type Damage = fn(&str);
+    let table: [(ErrorKind, Damage, &str); 4] = [
+        (
+            ErrorKind::InsecureMode,
+            |p| std::fs::set_permissions(p, Permissions::from_mode(0o604)).unwrap(),
+            "0604",
+        ),
+        (
+            ErrorKind::NotAFile,
+            |p| {
+                std::fs::remove_file(p).unwrap();
+                symlink("/dev/null", p).unwrap();
+            },
+            "not a regular file",
+        ),
+        (ErrorKind::TooSmall, |p| file(p).set_len(100).unwrap(), "100 bytes"),
+        (ErrorKind::Absent, |p| std::fs::remove_file(p).unwrap(), "no session"),
+    ];
+    for (kind, damage, text) in table {
+        let name = name("lock-damage");
+        let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+        let (_, copy) = as_a_stranger_sees_it(&name);
+        damage(&lock(&copy));
+        let error = SharedSession::attach(&copy).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+        let _ = (std::fs::remove_file(lock(&copy)), std::fs::remove_file(segment(&copy)));
+        drop(session);
     }
 }
 
@@ -130,6 +163,10 @@ fn a_squatted_name_is_not_followed() {
         assert_eq!(target.as_file().metadata().unwrap().len(), 0);
         std::fs::remove_file(&path).unwrap();
     }
+    std::fs::create_dir(segment(&name)).unwrap();
+    let error = SharedSession::builder(&name).source(instant()).create().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAFile, "{error}");
+    std::fs::remove_dir(segment(&name)).unwrap();
     assert!(!Path::new(&lock(&name)).exists());
 }
 
