@@ -455,3 +455,69 @@ fn sessions_are_listed_and_a_live_one_is_not_removed() {
     SharedSession::remove(&name).unwrap();
     assert!(!SharedSession::list().contains(&name));
 }
+
+#[test]
+fn an_empty_session_is_not_a_damaged_one() {
+    for _ in 0..300 {
+        let session = SharedSession::builder(name("cold")).source(instant()).create().unwrap();
+        let looks = |session: SharedSession| {
+            while session.status().unwrap().generation() == 0 {
+                std::hint::spin_loop();
+            }
+        };
+        let other = session.clone();
+        let looking = std::thread::spawn(move || looks(other));
+        session.credentials().unwrap();
+        looking.join().unwrap();
+    }
+}
+
+#[test]
+fn windows_given_to_attach_are_those_of_its_refreshes() {
+    let sts = LocalSts::start().unwrap();
+    let (session, _clock) = session(&sts, "windows");
+    session.credentials().unwrap();
+    let hour = 60 * MINUTE;
+    let builder = SharedSession::builder(session.name());
+    let other = builder.windows(hour / 4, Duration::from_secs(5)).attach().unwrap();
+    other.refresh().unwrap();
+    let status = other.status().unwrap();
+    let window = status.expires_in() - status.refresh_in();
+    assert!(window <= hour / 4 && window > hour / 5, "{window:?}");
+    // The creator's are those by lifetime.
+    session.refresh().unwrap();
+    let narrow = SharedSession::builder(session.name()).windows(MINUTE, MINUTE).attach().unwrap();
+    narrow.refresh().unwrap();
+    let status = narrow.status().unwrap();
+    assert!(status.expires_in() - status.refresh_in() <= MINUTE);
+}
+
+#[test]
+fn a_panic_of_the_source_is_told_to_async_callers() {
+    #[derive(Debug)]
+    struct Broken(AtomicU32);
+    impl shmcreds::Source for Broken {
+        fn describe(&self) -> String {
+            "broken".into()
+        }
+        fn validate(&self) -> Result<(), String> {
+            Ok(())
+        }
+        fn timeout(&self) -> Duration {
+            // The first look is that of `create`.
+            assert!(self.0.fetch_add(1, Ordering::Relaxed) < 1, "broken");
+            MINUTE
+        }
+        fn fetch(&self) -> shmcreds::Fetching<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+    let source = Broken(AtomicU32::new(0));
+    let session = SharedSession::builder(name("broken")).source(source).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for _ in 0..2 {
+        let called = async { tokio::time::timeout(MINUTE, session.provide_credentials()).await };
+        let error = runtime.block_on(called).expect("an answer").unwrap_err();
+        assert!(matches!(error, CredentialsError::Unhandled(_)), "{error:?}");
+    }
+}

@@ -16,7 +16,7 @@ use aws_credential_types::Credentials;
 use nix::{
     errno::Errno,
     sys::{
-        signal::{Signal, kill},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::{Pid, getsid},
@@ -37,6 +37,7 @@ fn main() {
         ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
         ("one_who_adopts_orphans_does_not_see_it_either", one_who_adopts_orphans),
         ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
+        ("signals_do_not_disturb_it", signals_do_not_disturb_it),
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
         ("each_cycle_is_one_call_and_readers_start_nothing", each_cycle_is_one_call),
@@ -210,6 +211,28 @@ fn a_runtime_used_before_does_no_harm() {
     let status = session.status().unwrap();
     assert_eq!((status.generation(), status.failed(), assumed(&sts)), (2, 0, 2));
     assert_ne!(status.refresher().unwrap().pid(), std::process::id());
+}
+
+/// A handler without `SA_RESTART` ends system calls early, as a profiler's does.
+fn signals_do_not_disturb_it() {
+    extern "C" fn nothing(_: i32) {}
+    child(|_| {
+        let action =
+            SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        let often = nix::libc::timeval { tv_sec: 0, tv_usec: 200 };
+        let timer = nix::libc::itimerval { it_interval: often, it_value: often };
+        // SAFETY: the handler does nothing; the timer's value is there to be read.
+        unsafe {
+            sigaction(Signal::SIGALRM, &action).unwrap();
+            nix::libc::setitimer(nix::libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+        }
+        for _ in 0..10 {
+            let builder = SharedSession::builder(name("signals")).source(instant());
+            let session = builder.refresh(Refresh::Eager).create().unwrap();
+            assert_whole(&session.refresh().unwrap());
+        }
+    })
+    .finish();
 }
 
 fn it_ends_with_the_last_user() {

@@ -14,9 +14,10 @@ use std::{
     time::Duration,
 };
 
+use aws_credential_types::Credentials;
 use nix::sys::{signal::Signal, wait::WaitStatus};
 use shmcreds::{
-    ErrorKind, Refresh, SharedSession,
+    ErrorKind, Provider, Refresh, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{
@@ -33,6 +34,10 @@ fn main() {
         ("each_cycle_is_one_call", each_cycle_is_one_call),
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),
         ("another_takes_over_a_call_whose_maker_is_killed", another_takes_over_a_call),
+        ("who_watches_nobody_is_not_forgotten", who_watches_nobody),
+        ("a_refresh_that_outlives_its_handles_stays_elected", a_refresh_outlives),
+        ("attach_beside_create_finds_a_session_or_none", attach_beside_create),
+        ("a_child_has_not_locked_what_it_inherited", a_child_has_not_locked),
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
@@ -195,6 +200,100 @@ fn another_takes_over_a_call() {
     assert_eq!(keys(others).len(), 1);
     let status = session.status().unwrap();
     assert_eq!((assumed(&sts), status.generation(), status.takeovers()), (2, 1, 1));
+}
+
+/// The refresher dies between publishing and waking, and the sleeper has no source: it watches nobody.
+fn who_watches_nobody() {
+    let name = name("watches");
+    // Longer than any test lasts.
+    let hour = Duration::from_secs(3600);
+    // Forked before, it does not inherit the source.
+    let mut reader = child(|report| {
+        let attach = || SharedSession::builder(&name).deadline(hour).attach();
+        until("there is a session", || attach().is_ok());
+        let session = attach().unwrap();
+        report.say(".");
+        assert_whole(&session.credentials().unwrap());
+    });
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    reader.hear();
+    reader.asleep();
+    let mut victim = child(|_| {
+        let session = SharedSession::attach(&name).unwrap();
+        signal_at(Stage::Exchanged, Signal::SIGKILL as i32);
+        drop(session.credentials());
+    });
+    assert!(matches!(victim.reap(), WaitStatus::Signaled(..)));
+    reader.finish();
+    assert_eq!(session.status().unwrap().published(), 0, "it died before it counted");
+}
+
+/// To look at the name again would free the locks that the process has on its lock file.
+fn a_refresh_outlives() {
+    let name = name("outlives");
+    let slow = || Provider::new("slow", || async { std::future::pending::<Credentials>().await });
+    // Forked before, it has no handle of the creator's.
+    let mut other = child(|report| {
+        let attach = || {
+            let builder = SharedSession::builder(&name).source(slow());
+            builder.deadline(Duration::from_millis(50)).attach()
+        };
+        until("there is a session", || attach().is_ok());
+        assert_eq!(attach().unwrap().credentials().unwrap_err().kind(), ErrorKind::Timeout);
+        let error = SharedSession::builder(&name).source(slow()).create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+        report.say(".");
+        std::thread::sleep(support::LIMIT);
+    });
+    let session = SharedSession::builder(&name).source(slow()).create().unwrap();
+    other.hear();
+    let status = session.status().unwrap();
+    let elected = *status.refresher().unwrap();
+    assert!(elected.is_alive() && elected.pid() == other.pid.as_raw() as u32);
+}
+
+fn attach_beside_create() {
+    let name = name("beside");
+    let stop = StopFile::new(&name);
+    let creator = child(|_| {
+        while !stop.is_there() {
+            SharedSession::builder(&name).source(instant()).create().map(drop).unwrap_or_else(
+                |e| {
+                    // Whoever attaches keeps the name in use for a moment.
+                    assert_eq!(e.kind(), ErrorKind::InUse, "{e}");
+                },
+            );
+        }
+    });
+    let attached = (0..5000).filter(|_| match SharedSession::attach(&name) {
+        Ok(session) => {
+            assert_eq!(session.status().unwrap().generation(), 0);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Absent, "{error}");
+            false
+        }
+    });
+    assert!(attached.count() > 0);
+    stop.end(vec![creator]);
+}
+
+fn a_child_has_not_locked() {
+    let session = SharedSession::builder(name("locked")).source(instant()).create().unwrap();
+    let locked = |session: &SharedSession| session.status().unwrap().locked_in_ram();
+    let kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    assert_eq!(locked(&session), kib() > 0);
+    child(|_| {
+        assert_eq!((locked(&session), kib()), (false, 0));
+        let own = SharedSession::attach(session.name()).unwrap();
+        assert_eq!(locked(&own), kib() > 0);
+    })
+    .finish();
 }
 
 fn a_stopped_refresher() {
