@@ -17,7 +17,7 @@ use aws_credential_types::{
 };
 use shmcreds::{
     ErrorKind, Failure, Provider, SharedSession, State,
-    testing::{Fault, LocalSts, ManualClock, Settings, Times},
+    testing::{self, Fault, LocalSts, ManualClock, Settings, Times},
 };
 use support::{BASE_SECRET, assert_whole, assumed, instant, name, role, until};
 
@@ -520,4 +520,22 @@ fn a_panic_of_the_source_is_told_to_async_callers() {
         let error = runtime.block_on(called).expect("an answer").unwrap_err();
         assert!(matches!(error, CredentialsError::Unhandled(_)), "{error:?}");
     }
+}
+
+#[test]
+fn a_damaged_set_is_replaced() {
+    let session = SharedSession::builder(name("heal")).source(instant()).create().unwrap();
+    let secret = session.credentials().unwrap().secret_access_key().to_owned();
+    let path = support::segment(session.name());
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut windows = bytes.windows(secret.len());
+    let at = windows.position(|window| window == secret.as_bytes()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"X", at as u64).unwrap();
+    // The first handle has a copy of its own; a new one has not.
+    let other = SharedSession::attach(session.name()).unwrap();
+    assert_eq!(testing::decode_newest(&other).unwrap_err().kind(), ErrorKind::BadChecksum);
+    assert_whole(&other.credentials().unwrap());
+    assert_eq!(session.status().unwrap().generation(), 2);
+    assert_whole(&session.credentials().unwrap());
 }

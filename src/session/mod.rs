@@ -70,7 +70,8 @@ const PROBE_INTERVAL: u64 = 50_000_000;
 /// while the shared back-off lasts), [`Timeout`](ErrorKind::Timeout) at the deadline,
 /// [`NoSource`](ErrorKind::NoSource) when this process may only read and nobody else refreshed in time,
 /// [`System`](ErrorKind::System) when the kernel refuses a thread or a descriptor,
-/// [`BadChecksum`](ErrorKind::BadChecksum) when somebody has damaged the segment.
+/// [`BadChecksum`](ErrorKind::BadChecksum) when somebody has damaged the segment and this process may only
+/// read it.
 ///
 /// ```
 /// # use std::time::{Duration, SystemTime};
@@ -386,13 +387,20 @@ impl Inner {
         })
     }
 
-    /// The newest set, decoded once per process.
+    /// The newest set, decoded once per process. A damaged one counts as none where another can be
+    /// fetched; whoever is on duty is told.
     fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
         let known = self.snapshot.load_full();
         if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
             return Ok(Some(snapshot));
         }
-        let read = Snapshot::read(self.segment.view())?.map(Arc::new);
+        let read = match Snapshot::read(self.segment.view()) {
+            Err(fault) if fault.kind == ErrorKind::BadChecksum && self.recipe().is_some() => {
+                self.home.desk.requests().ring();
+                None
+            }
+            read => read?.map(Arc::new),
+        };
         self.snapshot.store(read.clone());
         Ok(read)
     }
