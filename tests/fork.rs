@@ -277,6 +277,7 @@ fn attach_beside_create() {
     });
     assert!(attached.count() > 0);
     stop.end(vec![creator]);
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 }
 
 fn a_child_has_not_locked() {

@@ -218,13 +218,15 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 }
 
 /// Opens or makes the lock file of `name` and takes the presence lock alone. `None` when the
-/// session is in use. Waits a short while for a refresher that is cleaning up.
+/// session is in use. Waits a short while for a refresher that is cleaning up, and for one who tries to
+/// attach to what is not there yet.
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
     loop {
         let locks = LockFile::new(object::open_or_create(&name.lock())?);
         if !locks.try_alone()? {
-            if Instant::now() >= patience || !locks.is_somebody_alone()? {
+            let there = object::inode_by_name(&name.segment()).is_some();
+            if Instant::now() >= patience || there && !locks.is_somebody_alone()? {
                 return Ok(None);
             }
             std::thread::sleep(CREATION_LOOK);
