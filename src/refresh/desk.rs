@@ -13,7 +13,11 @@ use std::{
     },
 };
 
-use crate::{error::Fault, segment::Requests, sys::lock::LockFile};
+use crate::{
+    error::Fault,
+    segment::{Requests, Segment, View},
+    sys::lock::LockFile,
+};
 
 /// Set when a thread waits for the seat to become free.
 const WANTED: u64 = 1 << 32;
@@ -49,39 +53,45 @@ impl Desk {
     }
 
     /// The seat, if no other thread of this process has it.
-    pub(crate) fn try_sit(self: &Arc<Self>) -> Option<Seat> {
-        self.sit(0)
+    pub(crate) fn try_sit(self: &Arc<Self>, segment: &Arc<Segment>) -> Option<Seat> {
+        self.sit(segment, 0)
     }
 
-    /// The same; where the seat is taken, whoever has it learns that somebody waits.
-    pub(crate) fn sit_or_want(self: &Arc<Self>) -> Option<Seat> {
-        self.sit(WANTED)
+    /// The same; where the seat is taken, its end is announced in the segment.
+    pub(crate) fn sit_or_want(self: &Arc<Self>, segment: &Arc<Segment>) -> Option<Seat> {
+        self.sit(segment, WANTED)
     }
 
-    fn sit(self: &Arc<Self>, mark: u64) -> Option<Seat> {
+    fn sit(self: &Arc<Self>, segment: &Arc<Segment>, mark: u64) -> Option<Seat> {
         let us = u64::from(process::id());
         loop {
             let seen = self.seat.load(Ordering::Relaxed);
             let taken = seen & !WANTED == us;
             let next = if taken { seen | mark } else { us };
-            // Acquire pairs with the release in `Seat::free`: the seat comes with all that the
+            // Acquire pairs with the release in `Seat::drop`: the seat comes with all that the
             // thread before did to the locks.
             let exchanged =
                 self.seat.compare_exchange(seen, next, Ordering::Acquire, Ordering::Relaxed);
             match exchanged {
                 Ok(_) if taken => return None,
-                Ok(_) => return Some(Seat { desk: Arc::clone(self), held: true }),
+                Ok(_) => {
+                    let (desk, segment) = (Arc::clone(self), Arc::clone(segment));
+                    return Some(Seat { desk, segment, elected: None });
+                }
                 Err(_) => {}
             }
         }
     }
 }
 
-/// The right of one thread to stand for election; dropping it frees the seat.
+/// The right of one thread to stand for election. Dropping it frees the seat, and wakes whoever sleeps
+/// until then: a thread of this process that wants the seat, or, after an election, everyone.
 #[derive(Debug)]
 pub(crate) struct Seat {
     desk: Arc<Desk>,
-    held: bool,
+    segment: Arc<Segment>,
+    /// The segment as the elected one writes it.
+    elected: Option<Arc<View>>,
 }
 
 impl Seat {
@@ -89,52 +99,73 @@ impl Seat {
         &self.desk.locks
     }
 
-    /// Frees the seat; true when another thread waits for it and has to be told.
-    pub(crate) fn leave(mut self) -> bool {
-        self.free()
-    }
-
-    fn free(&mut self) -> bool {
-        // Only the first time: afterwards the seat may be another thread's.
-        let held = std::mem::take(&mut self.held);
-        held && self.desk.seat.swap(0, Ordering::Release) & WANTED != 0
+    /// Notes that this thread is elected, and writes by `view`.
+    pub(crate) fn win(&mut self, view: &Arc<View>) {
+        self.elected = Some(Arc::clone(view));
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.free();
+        // Release pairs with the acquire in `sit`.
+        let wanted = self.desk.seat.swap(0, Ordering::Release) & WANTED != 0;
+        match &self.elected {
+            Some(view) => view.announce(),
+            None if wanted => self.segment.announce(),
+            None => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{name::SessionName, sys::object};
+    use crate::{name::SessionName, segment::Header, sys::object};
 
-    fn desk(name: &str) -> Arc<Desk> {
-        let path = SessionName::new(name).unwrap().lock();
-        let object = object::open_or_create(&path).unwrap();
-        object::unlink(&path);
-        Desk::new(LockFile::new(object).cleared(4096).unwrap()).unwrap()
+    fn desk(name: &str) -> (Arc<Desk>, Arc<Segment>) {
+        let name = SessionName::new(name).unwrap();
+        let object = object::open_or_create(&name.lock()).unwrap();
+        object::unlink(&name.lock());
+        let header = Header {
+            instance: 1,
+            creator: process::id(),
+            fingerprint: [0; 32],
+            description: "test".into(),
+            eager: false,
+            sealed: false,
+            secret: false,
+        };
+        let segment = Arc::new(Segment::create(&name, header).unwrap());
+        object::unlink(&name.segment());
+        (Desk::new(LockFile::new(object).cleared(4096).unwrap()).unwrap(), segment)
     }
 
     #[test]
-    fn one_thread_sits_and_learns_who_waits() {
-        let desk = desk(&format!("desk-{}", process::id()));
-        let seat = desk.try_sit().unwrap();
-        assert!(desk.try_sit().is_none());
-        assert!(!seat.leave(), "nobody waits");
-        let seat = desk.try_sit().unwrap();
-        assert!(desk.sit_or_want().is_none());
-        assert!(seat.leave(), "somebody waits");
-        assert!(!desk.sit_or_want().unwrap().leave());
+    fn one_thread_sits_and_who_waits_is_told() {
+        let (desk, segment) = desk(&format!("desk-{}", process::id()));
+        let event = || segment.view().latest_event();
+        let before = event();
+        let seat = desk.try_sit(&segment).unwrap();
+        assert!(desk.try_sit(&segment).is_none());
+        drop(seat);
+        assert_eq!(event(), before, "nobody waits");
+        let seat = desk.try_sit(&segment).unwrap();
+        assert!(desk.sit_or_want(&segment).is_none());
+        drop(seat);
+        assert_ne!(event(), before, "somebody waits");
+        let before = event();
+        drop(desk.sit_or_want(&segment).unwrap());
+        assert_eq!(event(), before, "nobody waits any more");
+        let mut seat = desk.try_sit(&segment).unwrap();
+        seat.win(&Arc::new(segment.writable().unwrap()));
+        drop(seat);
+        assert_ne!(event(), before, "everyone waits for the elected");
     }
 
     #[test]
     fn the_seat_of_another_process_is_free() {
-        let desk = desk(&format!("desk-of-parent-{}", process::id()));
+        let (desk, segment) = desk(&format!("desk-of-parent-{}", process::id()));
         desk.seat.store(u64::from(process::id()) + 1, Ordering::Relaxed);
-        assert!(desk.try_sit().is_some());
+        assert!(desk.try_sit(&segment).is_some());
     }
 }

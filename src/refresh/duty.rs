@@ -95,25 +95,16 @@ impl Duty {
                 return Ok(None);
             }
             let clock = &self.job.clock;
-            let Some(seat) = self.desk.sit_or_want() else {
+            let Some(seat) = self.desk.sit_or_want(&self.segment) else {
                 self.segment.view().sleep(event, clock.longest_sleep(ROUND));
                 continue;
             };
             let now = clock.boot();
-            let stood = self
-                .segment
-                .writable()
-                .and_then(|writable| election::stand(seat, writable, now, self.lease()))
-                .inspect_err(|_| self.segment.announce())?;
-            match stood {
+            match election::stand(seat, self.segment.writable()?, now, self.lease())? {
                 Outcome::Won(elected) => return Ok(Some(elected)),
                 Outcome::Held(seat, holder) => {
                     let limit = clock.longest_sleep(Duration::MAX);
-                    let slept = beside::sleep(&self.segment, &seat, holder, now, event, limit);
-                    if seat.leave() {
-                        self.segment.announce();
-                    }
-                    slept?;
+                    beside::sleep(&self.segment, &seat, holder, now, event, limit)?;
                 }
             }
         }

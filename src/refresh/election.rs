@@ -119,21 +119,9 @@ pub(crate) enum Outcome {
 pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<View>,
+    seat: Seat,
     /// The predecessor died or hung instead of resigning.
     pub(crate) takeover: bool,
-    // Dropped after the election is given back, one after the other.
-    seat: Seat,
-    _herald: Herald,
-}
-
-/// Wakes whoever fell asleep beside an election that has ended.
-#[derive(Debug)]
-struct Herald(Arc<View>);
-
-impl Drop for Herald {
-    fn drop(&mut self) {
-        self.0.announce();
-    }
 }
 
 impl Elected {
@@ -198,15 +186,20 @@ impl Drop for Elected {
 }
 
 /// Stands for election. The lease runs from `now` for `lease`.
-pub(crate) fn stand(seat: Seat, view: View, now: u64, lease: Duration) -> Result<Outcome, Fault> {
+pub(crate) fn stand(
+    mut seat: Seat,
+    view: View,
+    now: u64,
+    lease: Duration,
+) -> Result<Outcome, Fault> {
     let ticket = lock_ticket(seat.locks(), now.saturating_add(as_nanos(lease)))?;
     let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
             view.note_elected(now, std::process::id());
             let view = Arc::new(view);
-            let _herald = Herald(Arc::clone(&view));
-            Ok(Outcome::Won(Elected { ticket, view, takeover, seat, _herald }))
+            seat.win(&view);
+            Ok(Outcome::Won(Elected { ticket, view, seat, takeover }))
         }
         Ok(Err(holder)) => {
             seat.locks().unlock(ticket.byte());

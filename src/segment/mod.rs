@@ -404,7 +404,8 @@ impl View {
     }
 
     /// The same beside a refresh of this process: the wake-up comes after that of other processes,
-    /// which have a longer way. Should the one who wakes die in between, the refresh's own end wakes.
+    /// which have a longer way. Should the one who wakes die in between, the end of the refresh wakes, or
+    /// that of whoever has the seat by then.
     pub(crate) fn sleep_at_home(&self, seen: u32, limit: Duration) {
         futex::wait_last(self.event(), seen, limit);
     }

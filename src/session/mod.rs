@@ -434,26 +434,14 @@ impl Inner {
         if standing::backs_off(view, now) || election::holder(view, desk.locks(), now)?.is_some() {
             return Ok(());
         }
-        let Some(seat) = desk.try_sit() else { return Ok(()) };
-        // Whoever sleeps for this seat must not sleep on when it becomes free.
-        let stood = self
-            .segment
-            .writable()
-            .and_then(|writable| election::stand(seat, writable, now, recipe.lease()))
-            .inspect_err(|_| self.segment.announce())?;
-        match stood {
-            Outcome::Held(seat, _) => {
-                if seat.leave() {
-                    self.segment.announce();
-                }
-            }
-            Outcome::Won(elected) => {
-                let done = view.published().generation() != generation;
-                if done || standing::backs_off(view, now) {
-                    elected.resign();
-                } else {
-                    self.start(elected, recipe).inspect_err(|_| self.segment.announce())?;
-                }
+        let Some(seat) = desk.try_sit(&self.segment) else { return Ok(()) };
+        let writable = self.segment.writable()?;
+        if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
+            let done = view.published().generation() != generation;
+            if done || standing::backs_off(view, now) {
+                elected.resign();
+            } else {
+                self.start(elected, recipe)?;
             }
         }
         Ok(())

@@ -77,10 +77,7 @@ impl Wait<'_> {
                 return Err(self.give_up());
             }
             match self.seat() {
-                Some(seat) => {
-                    // Whoever sleeps for this seat must not sleep on when it becomes free.
-                    self.act(seat, event, left).inspect_err(|_| self.inner.segment.announce())?;
-                }
+                Some(seat) => self.act(seat, event, left)?,
                 None if self.refresh.is_some() => view.sleep_at_home(event, left),
                 None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
                 None => view.sleep(event, left),
@@ -111,7 +108,7 @@ impl Wait<'_> {
     /// The seat, where this process has a source.
     fn seat(&self) -> Option<Seat> {
         self.inner.recipe()?;
-        self.inner.home.desk.sit_or_want()
+        self.inner.home.desk.sit_or_want(&self.inner.segment)
     }
 
     /// Stands for election; fetches if elected, else sleeps beside the one who is.
@@ -121,11 +118,7 @@ impl Wait<'_> {
         let (now, writable) = (inner.home.clock.boot(), inner.segment.writable()?);
         match election::stand(seat, writable, now, recipe.lease())? {
             Outcome::Held(seat, holder) => {
-                let watched = beside::sleep(&inner.segment, &seat, holder, now, event, left);
-                if seat.leave() {
-                    self.inner.segment.announce();
-                }
-                watched
+                beside::sleep(&inner.segment, &seat, holder, now, event, left)
             }
             // Somebody may have settled it between the look and the election.
             Outcome::Won(elected) if self.settled()?.is_some() => {
