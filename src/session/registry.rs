@@ -4,7 +4,6 @@
 //! would drop the locks that the first one holds.
 
 use std::{
-    cell::Cell,
     process,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
     time::Duration,
@@ -17,7 +16,7 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
     segment::{self, Header, Segment, View},
-    sys::{self, object},
+    sys::{self, lock::LockFile, object},
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -90,35 +89,21 @@ struct Entry {
 
 static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
-thread_local! {
-    /// The list, while this thread forks: one that another thread held would stay held in the child.
-    static HELD: Cell<Option<MutexGuard<'static, Vec<Entry>>>> = const { Cell::new(None) };
-}
-
-/// Has every fork of this process wait for the list. Nothing forks that holds it.
-fn hold_at_fork() {
-    static ONCE: Once = Once::new();
-    extern "C" fn before() {
-        let list = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where a thread forks in its very last moments there is no place to keep it.
-        let _ = HELD.try_with(|held| held.set(Some(list)));
-    }
-    extern "C" fn after() {
-        let _ = HELD.try_with(Cell::take);
-    }
-    ONCE.call_once(|| sys::process::at_fork(before, after));
-}
-
 fn sessions() -> MutexGuard<'static, Vec<Entry>> {
-    hold_at_fork();
-    let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    static HELD_AT_FORK: Once = Once::new();
+    HELD_AT_FORK.call_once(|| sys::fork::hold(|| Box::new(entries())));
+    let mut sessions = entries();
     sessions.retain(|entry| entry.desk.strong_count() > 0);
     sessions
 }
 
+fn entries() -> MutexGuard<'static, Vec<Entry>> {
+    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Forgets all sessions: for a process that was forked without their descriptors.
 pub(super) fn forget() {
-    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    entries().clear();
 }
 
 /// Makes the session `name`, alive in no process.
@@ -177,8 +162,7 @@ pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, 
     segment::patiently(|| try_attach(name.clone(), settings.clone()))
 }
 
-/// `None` while a creator is at work, or when another session took the name between the opening of its
-/// two files.
+/// `None` while a creator is at work, or when another session took the name meanwhile.
 fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, Fault> {
     let mut sessions = sessions();
     let inode = segment::lock_inode(&name);
@@ -195,21 +179,14 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
             return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment), settings)));
         }
         let Some(locks) = segment::join(&name).map_err(named)? else { return Ok(None) };
-        let segment = Segment::open(&name);
-        if segment::lock_inode(&name) != Some(locks.inode()) {
-            return Ok(None);
-        }
-        let segment = Arc::new(segment?);
+        let Some(segment) = open_beside(&name, &locks)? else { return Ok(None) };
         return Ok(Some(enter(Desk::new(locks)?, segment, settings)));
     };
     let segment = match &home {
         Some(home) => home.segment.here()?,
         None => {
-            let segment = Segment::open(&name);
-            if segment::lock_inode(&name) != Some(desk.locks().inode()) {
-                return Ok(None);
-            }
-            Arc::new(segment?)
+            let Some(segment) = open_beside(&name, desk.locks())? else { return Ok(None) };
+            segment
         }
     };
     Ok(Some(match home {
@@ -217,6 +194,15 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
         Some(home) => enter(desk, segment, settings.or(&home)),
         None => enter(desk, segment, settings),
     }))
+}
+
+/// The segment of the session whose lock file is open; `None` when the name is another's by now.
+fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segment>>, Fault> {
+    let segment = Segment::open(name);
+    if segment::lock_inode(name) != Some(locks.inode()) {
+        return Ok(None);
+    }
+    segment.map(Arc::new).map(Some)
 }
 
 fn enter(

@@ -48,14 +48,6 @@ fn is_exiting(task: &Path) -> bool {
     flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0))
 }
 
-/// Has every fork of this process call `before`, and `after` in both processes: in order to hold a lock
-/// meanwhile, which would stay locked in the child if another thread held it.
-pub(crate) fn at_fork(before: extern "C" fn(), after: extern "C" fn()) {
-    // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any
-    // thread.
-    let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
-}
-
 /// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever
 /// tells of it. The new process ends with `life`.
 ///

@@ -2,7 +2,6 @@
 //! watch is dropped.
 
 use std::{
-    cell::Cell,
     io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
@@ -15,7 +14,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use super::process;
+use super::fork;
 
 /// How often a process is looked at that has no visible pid (another pid namespace).
 const UNSEEN: Duration = Duration::from_millis(50);
@@ -105,24 +104,16 @@ pub(crate) fn join_ending() {
     Ending::list().join();
 }
 
-thread_local! {
-    /// The list, while this thread forks: one that another thread held would stay held in the child.
-    static HELD: Cell<Option<MutexGuard<'static, Ending>>> = const { Cell::new(None) };
-}
-
 /// Has every fork of this process wait for them.
 fn join_before_fork() {
     static ONCE: Once = Once::new();
-    extern "C" fn before() {
-        let mut list = Ending::list();
-        list.join();
-        // Where a thread forks in its very last moments there is no place to keep it.
-        let _ = HELD.try_with(|held| held.set(Some(list)));
-    }
-    extern "C" fn after() {
-        let _ = HELD.try_with(Cell::take);
-    }
-    ONCE.call_once(|| process::at_fork(before, after));
+    ONCE.call_once(|| {
+        fork::hold(|| {
+            let mut list = Ending::list();
+            list.join();
+            Box::new(list)
+        });
+    });
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {
