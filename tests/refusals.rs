@@ -29,6 +29,13 @@ fn seal(file: &File) {
     file.write_all_at(&u64::from(sum).to_le_bytes(), 120).unwrap();
 }
 
+/// Changes a byte that may be any.
+fn flip(file: &File, at: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+}
+
 #[test]
 fn attach_refuses_each_damage_with_its_own_error() {
     type Damage = fn(&str);
@@ -36,7 +43,7 @@ fn attach_refuses_each_damage_with_its_own_error() {
         (ErrorKind::WrongMagic, |p| file(p).write_all_at(b"NOTCREDS", 0).unwrap(), "0x"),
         (ErrorKind::Uninitialized, |p| file(p).write_all_at(&[0; 8], 0).unwrap(), "not finished"),
         (ErrorKind::WrongVersion, |p| file(p).write_all_at(&[9], 8).unwrap(), "version 9"),
-        (ErrorKind::BadChecksum, |p| file(p).write_all_at(&[7], 64).unwrap(), "checksum"),
+        (ErrorKind::BadChecksum, |p| flip(&file(p), 64), "checksum"),
         (
             ErrorKind::WrongVersion,
             |p| {
