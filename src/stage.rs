@@ -12,9 +12,9 @@ pub enum Stage {
     /// Half the words of a record stand in the slot.
     MidWrite = 3,
     /// The set is published and nobody has been woken.
-    Exchanged = 5,
+    Exchanged = 4,
     /// The set is published and the election is still held.
-    Published = 4,
+    Published = 5,
 }
 
 /// Says that the refresh has come to `stage`: nothing, unless a test asked for a signal there.

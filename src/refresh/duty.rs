@@ -20,6 +20,7 @@ use super::{
     desk::Desk,
     election::{self, Elected, Outcome},
     policy::REJECTION_FLOOR,
+    publish,
     refresher::{self, Job},
     standing::StandingFailure,
 };
@@ -27,7 +28,7 @@ use crate::{
     clock::as_nanos,
     error::Fault,
     segment::{
-        Counter, Segment, View,
+        Segment, View,
         record::{SetRecord, Words},
     },
 };
@@ -160,32 +161,26 @@ impl Duty {
         self.job.recipe.lease().saturating_add(ROUND)
     }
 
-    /// When the source is to be asked next; in the past when it is time. Notes a rejection that others
-    /// could not.
+    /// When the source is to be asked next; in the past when it is time.
     fn due(&self, view: &View) -> u64 {
+        let wish = self.wish(view);
+        StandingFailure::read(view).map_or(wish, |standing| wish.max(standing.next_attempt))
+    }
+
+    /// When its users and its age want a successor of the set. Notes a rejection that others could not.
+    fn wish(&self, view: &View) -> u64 {
         let requests = self.desk.requests();
         let mut words = Words::default();
-        let Some(version) = view.sets().read(&mut words) else {
-            return not_before_back_off(view, 0);
-        };
+        let Some(version) = view.sets().read(&mut words) else { return 0 };
         let generation = version.generation();
-        let wish = match SetRecord::decode(&words) {
+        match SetRecord::decode(&words) {
             Some(_) if requests.wants(generation) => 0,
             Some(set) if version.is_stale() || requests.rejects(generation) => {
-                if view.sets().mark_stale(version) {
-                    info!(session = self.job.session, generation, "invalidated");
-                    view.count(Counter::Invalidations);
-                }
+                publish::rejection(view, version, &self.job.session);
                 set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
             }
             Some(set) => set.advisory_boot,
             None => 0,
-        };
-        not_before_back_off(view, wish)
+        }
     }
-}
-
-/// The wish, or the next attempt that a standing failure allows, if that is later.
-fn not_before_back_off(view: &View, wish: u64) -> u64 {
-    StandingFailure::read(view).map_or(wish, |standing| wish.max(standing.next_attempt))
 }

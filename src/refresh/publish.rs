@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::info;
+
 use super::{
     election::{self, Elected},
     policy::{self, Points, Windows},
@@ -10,7 +12,7 @@ use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
     segment::{
-        Counter, layout,
+        Counter, View, layout,
         record::{FailureRecord, SetRecord, Words},
     },
     seqlock::{Latch, Version},
@@ -152,6 +154,16 @@ pub(crate) fn failure(
         view.announce();
     }
     Ok(())
+}
+
+/// Marks the set of `version` as rejected; true for the first who does so while it is the newest.
+pub(crate) fn rejection(view: &View, version: Version, session: &str) -> bool {
+    let marked = view.sets().mark_stale(version);
+    if marked {
+        info!(session, generation = version.generation(), "invalidated");
+        view.count(Counter::Invalidations);
+    }
+    marked
 }
 
 /// The class as it stands in the segment.

@@ -139,7 +139,7 @@ impl Call {
 
     /// The source's answer. A panic in the user's code is a failure.
     fn make(&self, source: &dyn Source) -> Result<Fetched, Failure> {
-        let Some(runtime) = &self.0 else { return Err(transient("the call has ended".into())) };
+        let Some(runtime) = &self.0 else { unreachable!("only the end of the call takes it") };
         let limit = source.timeout();
         let called = catch_unwind(AssertUnwindSafe(|| {
             runtime.block_on(async { tokio::time::timeout(limit, source.fetch()).await })

@@ -14,11 +14,8 @@ use crate::{
     name::SessionName,
     refresh::{dedicated, election, policy::Windows, refresher::Recipe},
     segment::{Fingerprint, Header},
-    source::Source,
+    source::{self, Source},
 };
-
-/// The longest time-out of a source: the lease of an election lasts longer than that, and fits its ticket.
-const LONGEST_CALL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Describes a session; made by [`SharedSession::builder`].
 ///
@@ -226,7 +223,7 @@ impl SharedSessionBuilder {
         if let Some(recipe) = &recipe {
             recipe.source.validate().map_err(invalid)?;
             let timeout = recipe.source.timeout();
-            if timeout > LONGEST_CALL {
+            if timeout > source::LONGEST_CALL {
                 return Err(invalid(format!(
                     "source: its time-out is {timeout:?}; it must be a day at most"
                 )));

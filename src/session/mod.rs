@@ -42,11 +42,12 @@ use crate::{
         dedicated,
         duty::{Duty, Stop},
         election::{self, Elected, Outcome},
+        publish,
         refresher::{self, Job, Recipe},
         standing,
     },
     sdk,
-    segment::{Counter, Segment, View},
+    segment::{Segment, View},
     source::{self, Identity},
 };
 
@@ -507,11 +508,9 @@ impl Inner {
             return Ok(requests.reject(snapshot.life.version.generation()));
         }
         let writable = self.segment.writable()?;
-        let marked = writable.sets().mark_stale(snapshot.life.version);
+        let session = self.home.name.as_str();
+        let marked = publish::rejection(&writable, snapshot.life.version, session);
         if marked {
-            let generation = snapshot.life.version.generation();
-            tracing::info!(session = %self.home.name, generation, "invalidated");
-            writable.count(Counter::Invalidations);
             writable.announce();
             requests.ring();
         }

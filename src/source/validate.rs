@@ -12,8 +12,10 @@ type Checked = Result<(), String>;
 
 const WORD: &str = "+=,.@-_";
 
-/// Timers count milliseconds; and a lease, which allows for every time-out of a fetch, has to fit its ticket.
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+/// The longest that a call of a source may take: a lease, which lasts longer, has to fit its ticket.
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(86_400);
+/// Timers count milliseconds.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_CALL;
 
 /// Checks everything that STS, or the way to it, would refuse.
 pub(super) fn assume_role(recipe: &AssumeRole) -> Checked {

@@ -203,15 +203,18 @@ pub(crate) fn unlink(name: &str) -> bool {
 /// The size of an open object.
 pub(crate) fn bytes(fd: BorrowedFd<'_>) -> Result<usize, Fault> {
     let stat = fstat(fd).map_err(|e| Fault::system("looking at an object's size", e))?;
-    Ok(usize::try_from(stat.st_size).unwrap_or(0))
+    Ok(size(&stat))
+}
+
+fn size(stat: &FileStat) -> usize {
+    usize::try_from(stat.st_size).unwrap_or(0)
 }
 
 impl Object {
     /// An object that this process has inherited, whoever it has become since.
     pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
-        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
-        Ok(Object { inode: Inode::of(&stat), fd, bytes })
+        Ok(Object { inode: Inode::of(&stat), bytes: size(&stat), fd })
     }
 
     /// Checks that the open object is a regular file of this user, for this user alone.
@@ -225,8 +228,7 @@ impl Object {
             let text = format!("{name} has mode {mode:04o}; group and others must have no access");
             return Err(Fault::new(ErrorKind::InsecureMode, text));
         }
-        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
-        Ok(Object { inode: Inode::of(&stat), fd, bytes })
+        Ok(Object { inode: Inode::of(&stat), bytes: size(&stat), fd })
     }
 }
 
