@@ -26,7 +26,8 @@ use shmcreds::{
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{
-    Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, role, segment, until,
+    Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, role, segment,
+    standby, until,
 };
 
 fn main() {
@@ -457,11 +458,7 @@ fn a_standby_takes_over_at_once() {
     let sts = LocalSts::fork().unwrap();
     let session = eager("standby", &sts);
     let first = refresher(&session);
-    let standby = child(|_| {
-        let session = SharedSession::attach(session.name()).unwrap();
-        session.run_refresher(&session.stop_handle()).unwrap();
-    });
-    standby.asleep();
+    let standby = standby(&session);
     kill(first, Signal::SIGKILL).unwrap();
     until("the standby is elected", || {
         let status = session.status().unwrap();

@@ -13,7 +13,9 @@ use shmcreds::{
     Refresh, SharedSession, SharedSessionBuilder,
     testing::{LocalSts, ManualClock, Settings},
 };
-use support::{Child, Report, assert_whole, assumed, child, instant, lives, name, role, until};
+use support::{
+    Child, Report, assert_whole, assumed, child, elected, instant, lives, name, role, until,
+};
 
 fn main() {
     support::run_forking(&[
@@ -27,10 +29,9 @@ const WORKERS: usize = 3;
 /// A jump past its end is within every lease: nobody is taken for one that hangs.
 const LIFE: Duration = Duration::from_secs(20);
 
+/// 0 for nobody.
 fn pid_of_refresher(session: &SharedSession) -> i32 {
-    let status = session.status().unwrap();
-    let alive = status.refresher().filter(|refresher| refresher.is_alive());
-    alive.map_or(0, |refresher| refresher.pid() as i32)
+    elected(session).map_or(0, Pid::as_raw)
 }
 
 /// A worker: of each new set it says its own pid, the generation, and the pid of who refreshes.

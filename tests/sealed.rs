@@ -26,7 +26,7 @@ use nix::{
     unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
 };
 use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
-use support::{assert_whole, child, instant, lives, name, segment, until};
+use support::{Child, assert_whole, child, instant, lives, name, segment, until};
 
 /// Makes this program a worker that was started by `exec`: the value says what it does.
 const ROLE: &str = "SHMCREDS_TEST_ROLE";
@@ -41,6 +41,7 @@ fn main() {
         ("a_worker_that_dropped_its_uid_reads_and_cannot_write", a_worker_that_dropped_its_uid),
         ("a_killed_refresher_comes_back", a_killed_refresher_comes_back),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
+        ("all_killed_at_once_leave_nothing", all_killed_at_once_leave_nothing),
         ("a_started_program_attaches", a_started_program_attaches),
         ("secret_memory_is_read_by_workers_alone", secret_memory_is_read_by_workers_alone),
         ("what_does_not_go_together_is_refused", what_does_not_go_together_is_refused),
@@ -225,12 +226,13 @@ fn a_killed_refresher_comes_back() {
     assert_whole(&session.refresh().unwrap());
 }
 
-fn killed_users_leave_nothing() {
-    let name = name("killed");
+/// Creates a sealed session in a process that sleeps beside a worker. Tells the pids of the refresher, its
+/// keeper and the worker.
+fn server(name: &str) -> (Child, [Pid; 3]) {
     let mut server = child(|report| {
-        let session = sealed(&name);
+        let session = sealed(name);
         let worker = child(|_| {
-            let _session = SharedSession::attach(&name).unwrap();
+            let _session = SharedSession::attach(name).unwrap();
             std::thread::sleep(support::LIMIT);
         });
         let pid = refresher(&session);
@@ -240,6 +242,12 @@ fn killed_users_leave_nothing() {
     let said = server.hear_line();
     let pids: Vec<Pid> =
         said.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+    (server, pids.try_into().unwrap())
+}
+
+fn killed_users_leave_nothing() {
+    let name = name("killed");
+    let (mut server, pids) = server(&name);
     server.signal(Signal::SIGKILL);
     server.reap();
     assert!(lives(pids[0]), "the worker still needs it");
@@ -247,6 +255,23 @@ fn killed_users_leave_nothing() {
     for pid in pids {
         until("all of them end", || !lives(pid));
     }
+}
+
+fn all_killed_at_once_leave_nothing() {
+    let name = name("all-killed");
+    let (mut server, pids) = server(&name);
+    // The keeper first: it would start another refresher.
+    for pid in [pids[1], pids[0], pids[2], server.pid] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    server.reap();
+    for pid in pids {
+        until("all of them end", || !lives(pid));
+    }
+    let left = fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|file| file.to_string_lossy().contains(&name)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_whole(&sealed(&name).credentials().unwrap());
 }
 
 /// Starts this program again as `nobody`, where this process may.

@@ -23,7 +23,10 @@ use shmcreds::{
     ErrorKind, Refresh, SharedSession, State, Status,
     testing::{Fault, LocalSts, Settings, Times},
 };
-use support::{Child, Report, StopFile, assumed, child, lives, lock, name, role, segment, until};
+use support::{
+    Child, Report, StopFile, assumed, child, elected, lives, lock, name, role, segment, standby,
+    until,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_secs(6);
@@ -154,23 +157,6 @@ fn sixteen_readers_over_ten_cycles() {
     let status = session.status().unwrap();
     assert_eq!((status.failed(), status.takeovers()), (0, 0));
     assert!(Seen::check(&said, &sts) >= 10);
-}
-
-/// The process that is elected and alive.
-fn elected(session: &SharedSession) -> Option<Pid> {
-    let status = session.status().unwrap();
-    let found = status.refresher().filter(|refresher| refresher.is_alive())?;
-    Some(Pid::from_raw(i32::try_from(found.pid()).unwrap()))
-}
-
-/// A process that waits to be elected, and can be spared.
-fn standby(session: &SharedSession) -> Child {
-    let standby = child(|_| {
-        let session = SharedSession::attach(session.name()).unwrap();
-        session.run_refresher(&session.stop_handle()).unwrap();
-    });
-    standby.asleep();
-    standby
 }
 
 /// Does `work` on the session of that name until told to stop; reports the sets it saw.

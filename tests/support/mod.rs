@@ -21,7 +21,7 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork, pipe},
 };
-use shmcreds::{AssumeRole, Provider, testing::LocalSts};
+use shmcreds::{AssumeRole, Provider, SharedSession, testing::LocalSts};
 
 /// Nothing that a test waits for takes as long as this, on however busy a machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -120,6 +120,23 @@ pub fn lives(pid: Pid) -> bool {
     // The first thread may end before the others, which hold all that the process has.
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     main_lives || threads > 1
+}
+
+/// The process that is elected and alive.
+pub fn elected(session: &SharedSession) -> Option<Pid> {
+    let status = session.status().unwrap();
+    let found = status.refresher().filter(|refresher| refresher.is_alive())?;
+    Some(Pid::from_raw(i32::try_from(found.pid()).unwrap()))
+}
+
+/// A process that waits to be elected, and can be spared.
+pub fn standby(session: &SharedSession) -> Child {
+    let standby = child(|_| {
+        let session = SharedSession::attach(session.name()).unwrap();
+        session.run_refresher(&session.stop_handle()).unwrap();
+    });
+    standby.asleep();
+    standby
 }
 
 /// A forked child. Killed and reaped when dropped.
