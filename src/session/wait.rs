@@ -20,6 +20,7 @@ use crate::{
     },
     seqlock::Version,
     source::Failure,
+    sys::watch,
 };
 
 /// How often a process without a source looks: it has no seat, watches nobody, and a refresher that dies
@@ -58,6 +59,10 @@ impl Inner {
         // At the deadline the refresh goes on without its caller.
         if !outcome.as_ref().is_err_and(|fault| fault.kind == ErrorKind::Timeout) {
             wait.join();
+        }
+        // Who may have its workers yet to fork has no thread more than before.
+        if self.home.is_creator() {
+            watch::join_ending();
         }
         outcome
     }

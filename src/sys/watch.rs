@@ -2,7 +2,7 @@
 //! watch is dropped.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     thread::JoinHandle,
@@ -10,8 +10,12 @@ use std::{
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{PollFd, PollFlags, poll},
     process::{Pid, PidfdFlags, pidfd_open},
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    },
 };
 
 use super::fork;
@@ -19,10 +23,14 @@ use super::fork;
 /// How often a process is looked at that has no visible pid (another pid namespace).
 const UNSEEN: Duration = Duration::from_millis(50);
 
-/// A watch on one process. Dropping it ends its thread.
+/// How long the thread of a dropped watch sleeps on, if nobody waits for its end. To wake it at once would
+/// take as long as a sleeper that has just been woken needs for all the rest.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// A watch on one process. When it is dropped its thread ends soon.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    stop: Arc<OwnedFd>,
+    alarm: Arc<Alarm>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,33 +50,85 @@ impl Watch {
         }
         let limit = if target.is_some() { limit } else { limit.min(UNSEEN) };
         join_before_fork();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let stopped = Arc::clone(&stop);
+        Ending::list().hurry();
+        let alarm = Arc::new(Alarm::new(limit, Box::new(then))?);
+        let theirs = Arc::clone(&alarm);
         let thread =
             std::thread::Builder::new().name("shmcreds-watch".into()).spawn(move || {
-                if !wait(target.as_ref(), &stopped, limit) {
+                theirs.wait(target.as_ref());
+                if let Some(then) = theirs.disarm() {
                     then();
                 }
             })?;
-        Ok(Some(Watch { stop, thread: Some(thread) }))
+        Ok(Some(Watch { alarm, thread: Some(thread) }))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // An eventfd takes a write at any time short of 2^64 of them.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        drop(self.alarm.disarm());
+        self.alarm.ring_after(LINGER);
         if let Some(thread) = self.thread.take() {
-            Ending::list().push(thread);
+            Ending::list().threads.push((Arc::clone(&self.alarm), thread));
         }
     }
 }
 
-/// The threads that have been told to end. To wait for each would double the time of every sleeper that
-/// wakes; a fork waits for them, since no thread survives it.
+type Then = Box<dyn FnOnce() + Send>;
+
+/// What wakes the thread, the death of its process aside, and what it does then.
+struct Alarm {
+    timer: OwnedFd,
+    then: Mutex<Option<Then>>,
+}
+
+impl Alarm {
+    fn new(limit: Duration, then: Then) -> io::Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
+        let alarm = Alarm { timer, then: Mutex::new(Some(then)) };
+        alarm.ring_after(limit);
+        Ok(alarm)
+    }
+
+    /// Wakes the thread in that time, not when it was told before.
+    fn ring_after(&self, time: Duration) {
+        // A timer of zero would never ring.
+        let time = time.max(Duration::from_nanos(1));
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: time.subsec_nanos().into(),
+            },
+        };
+        // It fails for what is no time or no timer only.
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
+    }
+
+    /// Takes what was to be done: nothing is, from here on.
+    fn disarm(&self) -> Option<Then> {
+        self.then.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Sleeps until the alarm rings, or `target` is dead.
+    fn wait(&self, target: Option<&OwnedFd>) {
+        let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN)];
+        fds.extend(target.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // A signal ends the sleep early, which the caller takes for the limit: it looks again.
+        let _ = poll(&mut fds, None);
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").finish_non_exhaustive()
+    }
+}
+
+/// The threads of dropped watches. A fork ends them and waits for that, since no thread survives it.
 struct Ending {
     process: u32,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(Arc<Alarm>, JoinHandle<()>)>,
 }
 
 static ENDING: Mutex<Ending> = Mutex::new(Ending { process: 0, threads: Vec::new() });
@@ -86,25 +146,29 @@ impl Ending {
         ending
     }
 
-    fn push(&mut self, thread: JoinHandle<()>) {
-        self.threads.retain(|thread| !thread.is_finished());
-        self.threads.push(thread);
+    /// Wakes all of them: who watches again and again is not to gather threads.
+    fn hurry(&mut self) {
+        self.threads.retain(|(_, thread)| !thread.is_finished());
+        for (alarm, _) in &self.threads {
+            alarm.ring_after(Duration::ZERO);
+        }
     }
 
     /// Waits for all of them, a matter of microseconds: they need nothing of this process any more.
     fn join(&mut self) {
-        for thread in self.threads.drain(..) {
+        self.hurry();
+        for (_, thread) in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-/// Waits for the threads that have been told to end.
+/// Ends the threads of dropped watches and waits for them.
 pub(crate) fn join_ending() {
     Ending::list().join();
 }
 
-/// Has every fork of this process wait for them.
+/// Has every fork of this process do so.
 fn join_before_fork() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -119,17 +183,4 @@ fn join_before_fork() {
 fn open(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
-}
-
-/// Sleeps; true when the watch was dropped.
-fn wait(target: Option<&OwnedFd>, stop: &OwnedFd, limit: Duration) -> bool {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    };
-    let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
-    fds.extend(target.map(|fd| PollFd::new(fd, PollFlags::IN)));
-    // A signal ends the sleep early, which the caller takes for the limit: it looks again.
-    let _ = poll(&mut fds, Some(&timeout));
-    fds[0].revents().contains(PollFlags::IN)
 }
