@@ -26,8 +26,8 @@ use shmcreds::{
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{
-    Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, role, segment,
-    standby, until,
+    Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, parent_of, role,
+    segment, standby, until,
 };
 
 fn main() {
@@ -41,6 +41,7 @@ fn main() {
         ("signals_do_not_disturb_it", signals_do_not_disturb_it),
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
+        ("the_refresher_needs_no_keeper", the_refresher_needs_no_keeper),
         ("each_cycle_is_one_call_and_readers_start_nothing", each_cycle_is_one_call),
         ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
         ("another_goes_on_when_it_is_stopped", another_goes_on_when_it_is_stopped),
@@ -188,11 +189,19 @@ fn one_who_adopts_orphans() {
     child(|_| {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
         let no_child = || assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
-        for _ in 0..3 {
+        for round in 0..4 {
             let builder = SharedSession::builder(name("adopts")).source(instant());
             let session = builder.refresh(Refresh::Eager).create().unwrap();
             no_child();
             assert_whole(&session.refresh().unwrap());
+            if round % 2 == 1 {
+                let refresher = refresher(&session);
+                let keeper = parent_of(refresher);
+                kill(keeper, Signal::SIGKILL).unwrap();
+                until("the refresher has another parent", || parent_of(refresher) != keeper);
+                no_child();
+                assert_whole(&session.refresh().unwrap());
+            }
             drop(session);
             // What stood between ends, too, and the next one buries it.
             until("all is over", || states_of_children() == ['Z']);
@@ -284,13 +293,39 @@ fn killed_users_leave_nothing() {
     until("the refresher ends", || !lives(refresher));
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 
-    // And if the refresher is killed, too, the name can be used again.
-    let (server, refresher, worker) = self::server(&name);
+    // The same if the refresher is killed with all the others: its keeper sees to it.
+    let (mut server, refresher, worker) = self::server(&name);
     for pid in [refresher, worker, server.pid] {
         kill(pid, Signal::SIGKILL).unwrap();
     }
-    drop(server);
-    until("the name is free", || SharedSession::builder(&name).source(instant()).create().is_ok());
+    server.reap();
+    until("nothing is left", || !Path::new(&segment(&name)).exists());
+    until("nothing is left", || !Path::new(&lock(&name)).exists());
+
+    // And if that is killed, too, the name can be used again.
+    let (mut server, refresher, worker) = self::server(&name);
+    let keeper = parent_of(refresher);
+    for pid in [keeper, refresher, worker, server.pid] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    server.reap();
+    until("all of them end", || ![keeper, refresher, worker].into_iter().any(lives));
+    drop(SharedSession::builder(&name).source(instant()).create().unwrap());
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+}
+
+fn the_refresher_needs_no_keeper() {
+    let name = name("keeper");
+    let (mut server, refresher, worker) = server(&name);
+    let keeper = parent_of(refresher);
+    kill(keeper, Signal::SIGKILL).unwrap();
+    until("the keeper is dead", || !lives(keeper));
+    assert!(lives(refresher) && Path::new(&segment(&name)).exists());
+    kill(worker, Signal::SIGKILL).unwrap();
+    server.signal(Signal::SIGKILL);
+    server.reap();
+    until("the refresher ends", || !lives(refresher));
+    assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 }
 
 /// Workers that read flat out until told to stop; each tells how many keys it saw.
@@ -400,14 +435,13 @@ fn another_goes_on_when_it_is_stopped() {
 fn stopping_role(sts: &LocalSts, stage: Stage) -> AssumeRole {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     CALLS.store(0, Ordering::Relaxed);
-    let creator = Pid::this();
+    let ours = getsid(None);
     // The source is called after the first stage and before the others.
     let last = if stage == Stage::Elected { 1 } else { 2 };
     role(sts).credentials_provider("base", move || async move {
         let call = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
-        // A worker that takes over has no session of its own.
-        let is_dedicated = getsid(None) == Ok(Pid::this()) && Pid::this() != creator;
-        if is_dedicated && call == last {
+        // Only the dedicated process has left the creator's session.
+        if getsid(None) != ours && call == last {
             signal_at(stage, Signal::SIGSTOP as i32);
         }
         Credentials::new("AKIAIOSFODNN7EXAMPLE", support::BASE_SECRET, None, None, "base")

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, path::Path, thread::sleep, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +14,8 @@ use shmcreds::{
     testing::{LocalSts, ManualClock, Settings},
 };
 use support::{
-    Child, Report, assert_whole, assumed, child, elected, instant, lives, name, role, until,
+    Child, Report, assert_whole, assumed, child, elected, instant, lives, lock, name, role,
+    segment, until,
 };
 
 fn main() {
@@ -169,6 +170,8 @@ fn workers_take_over_the_duty() {
         assert!(server.workers.contains_key(&refresher), "{refresher} is none of the workers");
     }
     server.kill_the_workers();
+    let (segment, lock) = (segment(&server.name), lock(&server.name));
+    until("nothing is left", || !Path::new(&segment).exists() && !Path::new(&lock).exists());
     server.start_again(Refresh::Eager);
 }
 

@@ -26,7 +26,7 @@ use nix::{
     unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
 };
 use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
-use support::{Child, assert_whole, child, instant, lives, name, segment, until};
+use support::{Child, assert_whole, child, instant, lives, name, parent_of, segment, until};
 
 /// Makes this program a worker that was started by `exec`: the value says what it does.
 const ROLE: &str = "SHMCREDS_TEST_ROLE";
@@ -56,12 +56,6 @@ fn sealed(name: &str) -> SharedSession {
 fn refresher(session: &SharedSession) -> Pid {
     let status = session.status().unwrap();
     Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
-}
-
-fn parent_of(pid: Pid) -> Pid {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
 }
 
 fn workers_read_and_ask() {

@@ -120,12 +120,9 @@ fn settle(
 }
 
 impl Refresher {
-    /// Does the duty; of a sealed session as a child of a keeper, since nobody else could take over.
+    /// Has a child do the duty, and keeps what the child cannot keep when it is killed: of a sealed session
+    /// the duty itself, since nobody else could take over; of one with a name the removal of the name.
     fn live(self, report: PipeWriter) {
-        if !self.duty.segment.header.sealed {
-            let _ = self.serve(Some(report));
-            return;
-        }
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
@@ -133,6 +130,10 @@ impl Refresher {
             drop(report.take());
             // By itself it ends when nobody uses the session any more.
             if ended.unwrap_or(false) {
+                return;
+            }
+            if !self.duty.segment.header.sealed {
+                let _ = remove_when_alone(&self.name, self.duty.desk.locks());
                 return;
             }
             if began.elapsed() >= SHORT_LIFE {
@@ -155,19 +156,25 @@ impl Refresher {
         self.duty.run()
     }
 
-    /// Ends the process as soon as nobody else has the session: then the kernel grants the presence
-    /// lock. What killed processes left is removed.
+    /// Ends the process as soon as nobody else has the session.
     fn end_when_alone(&self) -> Result<(), Fault> {
         let (name, desk) = (self.name.clone(), Arc::clone(&self.duty.desk));
         Builder::new()
             .name("shmcreds-alone".into())
             .spawn(move || {
-                if desk.locks().wait_alone().is_ok() {
-                    segment::remove(&name, desk.locks().inode());
+                if remove_when_alone(&name, desk.locks()).is_ok() {
                     process::exit(0);
                 }
             })
             .map(drop)
             .map_err(|error| Fault::system("starting the thread that waits for the end", error))
     }
+}
+
+/// Sleeps until nobody else has the session: then the kernel grants the presence lock. What killed
+/// processes left is removed.
+fn remove_when_alone(name: &SessionName, locks: &LockFile) -> Result<(), Fault> {
+    locks.wait_alone()?;
+    segment::remove(name, locks.inode());
+    Ok(())
 }

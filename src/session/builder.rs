@@ -41,10 +41,10 @@ pub enum Refresh {
     #[default]
     Deferred,
     /// A process of its own, forked by [`create`](SharedSessionBuilder::create), which fetches the
-    /// first set and refreshes it in time, so that no reader ever waits. It is nobody's child, holds
-    /// none of the server's descriptors, ignores the terminal's Ctrl-C, and ends when the last
+    /// first set and refreshes it in time, so that no reader ever waits. It is no child of the server's, holds
+    /// none of its descriptors, ignores the terminal's Ctrl-C, and ends when the last
     /// process that uses the session does. When it dies, the first worker that notices goes on in its
-    /// place.
+    /// place; its parent, a small process that only waits, removes the session's name when all are gone.
     Eager,
 }
 
@@ -91,8 +91,8 @@ impl SharedSessionBuilder {
     /// their uid; a program that they start attaches if it was
     /// [passed to](SharedSession::pass_to) it; no other process can, and nothing is ever left in
     /// `/dev/shm`. Needs
-    /// [`Refresh::Eager`]. A second process stands by to start the refresher again, since no worker
-    /// could take its place.
+    /// [`Refresh::Eager`]. The refresher's parent starts it again when it dies, since no worker could
+    /// take its place.
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
         self

@@ -122,6 +122,13 @@ pub fn lives(pid: Pid) -> bool {
     main_lives || threads > 1
 }
 
+/// The process that `pid` is a child of.
+pub fn parent_of(pid: Pid) -> Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    Pid::from_raw(fields.split_whitespace().nth(1).unwrap().parse().unwrap())
+}
+
 /// The process that is elected and alive.
 pub fn elected(session: &SharedSession) -> Option<Pid> {
     let status = session.status().unwrap();
