@@ -6,17 +6,29 @@ use std::{
     fs::{self, File},
     io::{Read, pipe},
     os::unix::fs::FileExt,
+    time::Duration,
 };
 
-use aws_credential_types::Credentials;
-use shmcreds::SharedSession;
+use aws_config::Region;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::presigning::PresigningConfig;
+use shmcreds::{Refresh, SharedSession};
 use support::{child, instant, name};
+use tokio::runtime::Builder;
+use zeroize::Zeroize;
 
 fn main() {
-    support::run_forking(&[(
-        "a_dump_of_a_worker_holds_no_secret",
-        a_dump_of_a_worker_holds_no_secret,
-    )]);
+    support::run_forking(&[
+        ("a_dump_of_a_worker_holds_no_secret", a_dump_of_a_worker_holds_no_secret),
+        (
+            "a_dump_of_an_eager_sessions_worker_holds_none",
+            a_dump_of_an_eager_sessions_worker_holds_none,
+        ),
+        (
+            "a_dump_of_a_sealed_sessions_worker_holds_none",
+            a_dump_of_a_sealed_sessions_worker_holds_none,
+        ),
+    ]);
 }
 
 /// Hides a secret from a search for it.
@@ -26,10 +38,11 @@ fn masked(secret: &str) -> Vec<u8> {
     secret.bytes().map(|byte| byte ^ MASK).collect()
 }
 
-/// The mappings that go into a core dump: readable ones without `MADV_DONTDUMP`.
+/// The mappings that go into a core dump: readable ones without `MADV_DONTDUMP`. Those of files that nobody
+/// has written to hold nothing that was not in the file.
 fn dumped() -> Vec<(u64, u64)> {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let mut ranges = Vec::new();
+    let (mut ranges, mut written) = (Vec::new(), false);
     for line in smaps.lines() {
         let first = line.split(' ').next().unwrap();
         if let Some((start, end)) = first.split_once('-')
@@ -37,9 +50,11 @@ fn dumped() -> Vec<(u64, u64)> {
                 (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
         {
             ranges.push((start, end));
+        } else if let Some(anonymous) = line.strip_prefix("Anonymous:") {
+            written = anonymous.trim() != "0 kB";
         } else if let Some(flags) = line.strip_prefix("VmFlags:") {
             let has = |flag| flags.split(' ').any(|found| found == flag);
-            if has("dd") || has("io") || !has("rd") {
+            if has("dd") || has("io") || !has("rd") || !(written || has("sh")) {
                 ranges.pop();
             }
         }
@@ -78,9 +93,43 @@ fn is_dumped(masked: &[u8]) -> bool {
     })
 }
 
+/// A worker reads in every way, signs, and holds on to what it has.
+fn read_and_sign(session: &SharedSession) {
+    let mut reader = session.reader();
+    let read = session.credentials().unwrap();
+    let borrowed = reader.credentials().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (provided, url) = runtime.block_on(async {
+        (session.provide_credentials().await.unwrap(), presigned(session).await)
+    });
+    assert!(url.contains(read.access_key_id()));
+    assert!(
+        [borrowed, &provided].iter().all(|set| set.secret_access_key() == read.secret_access_key())
+    );
+
+    let secret = masked(read.secret_access_key());
+    let token = masked(read.session_token().unwrap());
+    assert!(!is_dumped(&secret), "the secret access key");
+    assert!(!is_dumped(&token), "the session token");
+    // What is in a dump, the search finds: here, copies on pages of their own.
+    let mut copies = String::with_capacity(1 << 20);
+    copies.extend([read.secret_access_key(), read.session_token().unwrap()]);
+    assert!(is_dumped(&secret) && is_dumped(&token));
+    copies.zeroize();
+    assert!(!is_dumped(&secret) && !is_dumped(&token));
+}
+
+async fn presigned(session: &SharedSession) -> String {
+    let config = session.sdk_config().await.into_builder().region(Region::new("eu-north-1"));
+    let client = aws_sdk_s3::Client::new(&config.build());
+    let soon = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+    let request = client.get_object().bucket("bucket").key("key").presigned(soon).await;
+    request.unwrap().uri().to_owned()
+}
+
+/// Of a set that another process has fetched.
 fn a_dump_of_a_worker_holds_no_secret() {
     let name = name("dump");
-    // The set is fetched by a process that the worker was not forked from.
     let (mut end, hold) = pipe().unwrap();
     let mut hold = Some(hold);
     let mut server = child(|report| {
@@ -91,23 +140,31 @@ fn a_dump_of_a_worker_holds_no_secret() {
         end.read_exact(&mut [0]).unwrap_err();
     });
     server.hear();
-    child(|_| {
-        let session = SharedSession::attach(&name).unwrap();
-        let credentials: Credentials = session.credentials().unwrap();
-        let secret = masked(credentials.secret_access_key());
-        let token = masked(credentials.session_token().unwrap());
-        // Whoever holds credentials has them on the heap: the search finds what is there.
-        assert!(is_dumped(&secret) && is_dumped(&token));
-
-        drop((credentials, session));
-        let session = SharedSession::attach(&name).unwrap();
-        let status = session.status().unwrap();
-        assert_eq!(status.generation(), 1);
-        // The set is in this process's reach, in the segment, and nowhere else.
-        assert!(!is_dumped(&secret), "the secret access key");
-        assert!(!is_dumped(&token), "the session token");
-    })
-    .finish();
+    child(|_| read_and_sign(&SharedSession::attach(&name).unwrap())).finish();
     drop(hold);
     server.finish();
+}
+
+fn a_dump_of_an_eager_sessions_worker_holds_none() {
+    let builder = SharedSession::builder(name("dump-eager")).source(instant());
+    let session = builder.refresh(Refresh::Eager).create().unwrap();
+    child(|_| read_and_sign(&session)).finish();
+    child(|_| read_and_sign(&SharedSession::attach(session.name()).unwrap())).finish();
+    // A later set, which the worker decodes itself.
+    child(|_| {
+        session.refresh().unwrap();
+        read_and_sign(&session);
+    })
+    .finish();
+    read_and_sign(&session);
+}
+
+fn a_dump_of_a_sealed_sessions_worker_holds_none() {
+    let builder = SharedSession::builder(name("dump-sealed")).source(instant());
+    let session = builder.refresh(Refresh::Eager).sealed().create().unwrap();
+    child(|_| {
+        session.refresh().unwrap();
+        read_and_sign(&SharedSession::attach(session.name()).unwrap());
+    })
+    .finish();
 }

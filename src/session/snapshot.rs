@@ -20,6 +20,7 @@ use crate::{
         record::{SetRecord, Words},
     },
     seqlock::Version,
+    sys::dump::undumped,
 };
 
 /// What the SDK calls the origin of the credentials.
@@ -123,14 +124,14 @@ impl Snapshot {
     }
 
     fn new(life: Life, record: &SetRecord<'_>) -> Self {
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let present = |text| Some(text).filter(|text: &&str| !text.is_empty());
         let mut credentials = Credentials::builder()
             .access_key_id(record.access_key_id)
-            .secret_access_key(record.secret_access_key)
+            .secret_access_key(undumped(record.secret_access_key))
             .expiry(UNIX_EPOCH + Duration::from_nanos(record.expires_unix))
             .provider_name(PROVIDER_NAME);
-        credentials.set_session_token(text(record.session_token));
-        credentials.set_account_id(text(record.account_id).map(Into::into));
+        credentials.set_session_token(present(record.session_token).map(undumped));
+        credentials.set_account_id(present(record.account_id).map(Into::into));
         Snapshot {
             life,
             credentials: credentials.build(),

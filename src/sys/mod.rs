@@ -1,6 +1,7 @@
 //! System calls: the only room with `unsafe` in it, and one that knows nothing of credentials.
 #![allow(unsafe_code)]
 
+pub(crate) mod dump;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
