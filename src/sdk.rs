@@ -104,6 +104,14 @@ impl ProvideCredentials for FromSegment {
 
 /// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
 fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
+    match inner.quick() {
+        Some(current) => future::ProvideCredentials::ready(current.credentials()),
+        None => look_up(inner),
+    }
+}
+
+#[cold]
+fn look_up(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
     match inner.at_once() {
         Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
         None => future::ProvideCredentials::new(wait(inner)),

@@ -328,16 +328,8 @@ impl Inner {
     }
 
     /// The credentials if no waiting is needed, although something may have to be started.
-    #[inline]
-    pub(crate) fn at_once(&self) -> Option<Credentials> {
-        match self.quick() {
-            Some(current) => current.credentials().ok(),
-            None => self.looked_up(),
-        }
-    }
-
     #[cold]
-    fn looked_up(&self) -> Option<Credentials> {
+    pub(crate) fn at_once(&self) -> Option<Credentials> {
         self.without_waiting().ok()?.ok().map(|snapshot| snapshot.credentials.clone())
     }
 

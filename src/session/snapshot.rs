@@ -13,7 +13,7 @@ use aws_credential_types::Credentials;
 
 use super::damaged;
 use crate::{
-    error::{Error, Fault},
+    error::Fault,
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         View,
@@ -53,7 +53,7 @@ impl Current {
     /// The credentials as the caller answers: a call of its own, so that the clone is made in the place of
     /// the answer. To move it there would cost as much again.
     #[inline(never)]
-    pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
+    pub(crate) fn credentials<E>(&self) -> Result<Credentials, E> {
         match &*self.0 {
             Some(snapshot) => Ok(snapshot.credentials.clone()),
             None => unreachable!("only a snapshot is current"),
