@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,11 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
-use nix::sys::{signal::Signal, wait::WaitStatus};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc,
+    sys::{signal::Signal, wait::WaitStatus},
+};
 use shmcreds::{
     ErrorKind, Provider, Refresh, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
@@ -43,6 +48,7 @@ fn main() {
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
         ("a_fork_beside_busy_threads_hangs_nobody", a_fork_beside_busy_threads),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
+        ("locked_bytes_are_an_error_that_names_the_process", locked_bytes_are_an_error),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
         ("killed_processes_leave_a_name_that_can_be_reused", killed_processes_leave_a_name),
@@ -53,13 +59,13 @@ fn main() {
 }
 
 fn entries(directory: &str) -> usize {
-    std::fs::read_dir(directory).unwrap().count()
+    fs::read_dir(directory).unwrap().count()
 }
 
 /// What the open descriptors lead to.
 fn descriptors() -> Vec<String> {
-    let links = std::fs::read_dir("/proc/self/fd").unwrap();
-    let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    let links = fs::read_dir("/proc/self/fd").unwrap();
+    let targets = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
     targets.map(|target| target.display().to_string()).filter(|t| !t.contains("/fd")).collect()
 }
 
@@ -284,7 +290,7 @@ fn a_child_has_not_locked() {
     let session = SharedSession::builder(name("locked")).source(instant()).create().unwrap();
     let locked = |session: &SharedSession| session.status().unwrap().locked_in_ram();
     let kib = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     };
@@ -418,6 +424,32 @@ fn a_thousand_kills() {
     assert!(before > 100, "the writers were killed before they wrote: {before}");
     let reads: u64 = stop.end(readers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
     assert!(reads > 0);
+}
+
+/// Another program of the user locks what is none of its own.
+fn locked_bytes_are_an_error() {
+    let name = name("locked");
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    let mut other = child(|report| {
+        let file = fs::OpenOptions::new().read(true).write(true).open(lock(&name)).unwrap();
+        let all = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: 64,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_SETLK(&all)).unwrap();
+        report.say(".");
+        std::thread::sleep(support::LIMIT);
+    });
+    other.hear();
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::System);
+    assert!(error.to_string().contains(&format!("process {}", other.pid)), "{error}");
+    assert_eq!(session.status().unwrap().source_calls(), 0);
+    drop(other);
+    assert_whole(&session.credentials().unwrap());
 }
 
 fn one_failure_is_one_call() {

@@ -35,6 +35,9 @@ use crate::{
 
 const RANDOM_BITS: u32 = 21;
 const MILLISECOND: u64 = 1_000_000;
+/// Two candidates draw the same ticket once in two million times; a byte that is taken so often has been taken
+/// with many others.
+const TICKETS: usize = 8;
 
 /// The name of one candidacy, and the byte that it locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,12 +216,19 @@ pub(crate) fn stand(
 }
 
 fn lock_ticket(locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
-    loop {
+    let mut last = 0;
+    for _ in 0..TICKETS {
         let ticket = Ticket::new(lease_end, random()?);
         if locks.try_lock(ticket.byte())? {
             return Ok(ticket);
         }
+        last = ticket.byte();
     }
+    let holder = locks.holder(last)?.unwrap_or(0);
+    let text = format!(
+        "process {holder} has locked bytes of the session's lock file that are none of its own"
+    );
+    Err(Fault::new(ErrorKind::System, text))
 }
 
 /// Exchanges the word for `ticket` if it is vacant; says then whether it was left by a dead process.
