@@ -47,6 +47,7 @@ fn main() {
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
         ("a_fork_beside_busy_threads_hangs_nobody", a_fork_beside_busy_threads),
+        ("a_fork_beside_a_first_wait_hangs_nobody", a_fork_beside_a_first_wait),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("locked_bytes_are_an_error_that_names_the_process", locked_bytes_are_an_error),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
@@ -424,6 +425,30 @@ fn a_thousand_kills() {
     assert!(before > 100, "the writers were killed before they wrote: {before}");
     let reads: u64 = stop.end(readers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
     assert!(reads > 0);
+}
+
+/// Nobody in the process has waited before: what a first wait sets up is not to be found half-made.
+fn a_fork_beside_a_first_wait() {
+    let sts = LocalSts::fork().unwrap();
+    let session = SharedSession::builder(name("first-wait")).source(role(&sts)).create().unwrap();
+    let _victim = victim(session.name(), Stage::Elected);
+    let wait = || {
+        let moment = Duration::from_millis(20);
+        let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();
+        assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
+    };
+    for round in 0..30 {
+        child(|_| {
+            std::thread::scope(|scope| {
+                let first = scope.spawn(wait);
+                std::thread::sleep(Duration::from_micros(30 * round));
+                let children: Vec<Child> = (0..3).map(|_| child(|_| wait())).collect();
+                children.into_iter().for_each(|child| drop(child.finish()));
+                first.join().unwrap();
+            });
+        })
+        .finish();
+    }
 }
 
 /// Another program of the user locks what is none of its own.

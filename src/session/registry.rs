@@ -5,7 +5,7 @@
 
 use std::{
     process,
-    sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -90,8 +90,7 @@ struct Entry {
 static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 fn sessions() -> MutexGuard<'static, Vec<Entry>> {
-    static HELD_AT_FORK: Once = Once::new();
-    HELD_AT_FORK.call_once(|| sys::fork::hold(|| Box::new(entries())));
+    sys::fork::hold("sessions", || Box::new(entries()));
     let mut sessions = entries();
     sessions.retain(|entry| entry.desk.strong_count() > 0);
     sessions

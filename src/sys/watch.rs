@@ -4,7 +4,7 @@
 use std::{
     fmt, io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
@@ -49,7 +49,6 @@ impl Watch {
             return Ok(None);
         }
         let limit = if target.is_some() { limit } else { limit.min(UNSEEN) };
-        join_before_fork();
         Ending::list().hurry();
         let alarm = Arc::new(Alarm::new(limit, Box::new(then))?);
         let theirs = Arc::clone(&alarm);
@@ -69,7 +68,7 @@ impl Drop for Watch {
         drop(self.alarm.disarm());
         self.alarm.ring_after(LINGER);
         if let Some(thread) = self.thread.take() {
-            Ending::list().threads.push((Arc::clone(&self.alarm), thread));
+            Ending::list().threads.push((Arc::downgrade(&self.alarm), thread));
         }
     }
 }
@@ -128,14 +127,25 @@ impl fmt::Debug for Alarm {
 /// The threads of dropped watches. A fork ends them and waits for that, since no thread survives it.
 struct Ending {
     process: u32,
-    threads: Vec<(Arc<Alarm>, JoinHandle<()>)>,
+    /// An alarm ends with its thread.
+    threads: Vec<(Weak<Alarm>, JoinHandle<()>)>,
 }
 
 static ENDING: Mutex<Ending> = Mutex::new(Ending { process: 0, threads: Vec::new() });
 
 impl Ending {
-    /// The list of this process; what a forked child finds there are threads that it does not have.
+    /// The list of this process. A fork joins the threads, and holds the list meanwhile.
     fn list() -> MutexGuard<'static, Self> {
+        fork::hold("watches", || {
+            let mut list = Ending::locked();
+            list.join();
+            Box::new(list)
+        });
+        Ending::locked()
+    }
+
+    /// What a child finds there that was forked past the handlers are threads that it does not have.
+    fn locked() -> MutexGuard<'static, Self> {
         let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
         let us = std::process::id();
         if ending.process != us {
@@ -149,7 +159,7 @@ impl Ending {
     /// Wakes all of them: who watches again and again is not to gather threads.
     fn hurry(&mut self) {
         self.threads.retain(|(_, thread)| !thread.is_finished());
-        for (alarm, _) in &self.threads {
+        for alarm in self.threads.iter().filter_map(|(alarm, _)| alarm.upgrade()) {
             alarm.ring_after(Duration::ZERO);
         }
     }
@@ -166,18 +176,6 @@ impl Ending {
 /// Ends the threads of dropped watches and waits for them.
 pub(crate) fn join_ending() {
     Ending::list().join();
-}
-
-/// Has every fork of this process do so.
-fn join_before_fork() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        fork::hold(|| {
-            let mut list = Ending::list();
-            list.join();
-            Box::new(list)
-        });
-    });
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {
