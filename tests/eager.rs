@@ -42,6 +42,12 @@ fn main() {
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
         ("the_refresher_needs_no_keeper", the_refresher_needs_no_keeper),
+        (
+            "a_late_refresher_leaves_the_next_session_alone",
+            a_late_refresher_leaves_the_next_session_alone,
+        ),
+        ("a_stopped_keeper_holds_nothing", a_stopped_keeper_holds_nothing),
+        ("a_living_refresher_never_looks_dead", a_living_refresher_never_looks_dead),
         ("each_cycle_is_one_call_and_readers_start_nothing", each_cycle_is_one_call),
         ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
         ("another_goes_on_when_it_is_stopped", another_goes_on_when_it_is_stopped),
@@ -149,7 +155,8 @@ fn the_process_is_a_good_citizen() {
         let own = ["socket:", "pipe:"].iter().any(|kind| link.starts_with(kind));
         assert!(known || own && !ours.contains(link), "{link} in {theirs:?}");
     }
-    assert_eq!(theirs.iter().filter(|link| link.starts_with("/dev/shm/")).count(), 2);
+    let shared = theirs.iter().filter(|link| link.starts_with("/dev/shm/"));
+    assert_eq!(shared.collect::<BTreeSet<_>>().len(), 2, "{theirs:?}");
 
     let title = format!("shmcreds: {}", session.name());
     assert!(title.starts_with(proc_file(pid, "comm").trim_end()));
@@ -312,6 +319,62 @@ fn killed_users_leave_nothing() {
     until("all of them end", || ![keeper, refresher, worker].into_iter().any(lives));
     drop(SharedSession::builder(&name).source(instant()).create().unwrap());
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+}
+
+/// It learns late that its users are dead, when the name has become another session's.
+fn a_late_refresher_leaves_the_next_session_alone() {
+    let name = name("late");
+    let (mut server, refresher, worker) = server(&name);
+    kill(refresher, Signal::SIGSTOP).unwrap();
+    for pid in [worker, server.pid] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    server.reap();
+    until("the worker is dead", || !lives(worker));
+    let sts = LocalSts::fork().unwrap();
+    let builder = SharedSession::builder(&name).source(role(&sts)).refresh(Refresh::Eager);
+    let session = builder.create().unwrap();
+    kill(refresher, Signal::SIGCONT).unwrap();
+    until("the late one ends", || !lives(refresher));
+    assert!(Path::new(&segment(&name)).exists() && Path::new(&lock(&name)).exists());
+    for generation in 2..5 {
+        session.refresh().unwrap();
+        assert_eq!(session.status().unwrap().generation(), generation);
+        assert_eq!(assumed(&sts) as u64, generation);
+    }
+}
+
+/// It is killed at its very end, and its keeper does not run.
+fn a_stopped_keeper_holds_nothing() {
+    for _ in 0..10 {
+        let name = name("stopped");
+        let (mut server, refresher, worker) = server(&name);
+        let keeper = parent_of(refresher);
+        kill(keeper, Signal::SIGSTOP).unwrap();
+        for pid in [worker, server.pid, refresher] {
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
+        server.reap();
+        until("they are dead", || !lives(refresher) && !lives(worker));
+        drop(SharedSession::builder(&name).source(instant()).create().unwrap());
+        kill(keeper, Signal::SIGCONT).unwrap();
+        until("the keeper ends", || !lives(keeper));
+    }
+}
+
+/// Not even while it renews its lease.
+fn a_living_refresher_never_looks_dead() {
+    let builder = SharedSession::builder(name("alive")).source(instant()).refresh(Refresh::Eager);
+    let session = builder.create().unwrap();
+    let _busy = child(|_| {
+        loop {
+            session.refresh().unwrap();
+        }
+    });
+    until("it is busy", || session.status().unwrap().generation() > 100);
+    for _ in 0..100_000 {
+        assert!(session.status().unwrap().refresher().unwrap().is_alive());
+    }
 }
 
 fn the_refresher_needs_no_keeper() {

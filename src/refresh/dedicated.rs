@@ -156,15 +156,18 @@ impl Refresher {
         self.duty.run()
     }
 
-    /// Ends the process as soon as nobody else has the session.
+    /// Ends the process as soon as nobody else has the session. It waits by an open file of its own: that of
+    /// the keeper would stay locked if this process were killed at its end.
     fn end_when_alone(&self) -> Result<(), Fault> {
-        let (name, desk) = (self.name.clone(), Arc::clone(&self.duty.desk));
+        let (name, locks) = (self.name.clone(), self.duty.desk.locks().reopened()?);
         Builder::new()
             .name("shmcreds-alone".into())
             .spawn(move || {
-                if remove_when_alone(&name, desk.locks()).is_ok() {
+                if remove_when_alone(&name, &locks).is_ok() {
                     process::exit(0);
                 }
+                // To close it would free all that this process has locked.
+                std::mem::forget(locks);
             })
             .map(drop)
             .map_err(|error| Fault::system("starting the thread that waits for the end", error))

@@ -137,7 +137,7 @@ mod tests {
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
         object::unlink(&name.segment());
-        (Desk::new(LockFile::new(object).cleared(4096).unwrap()).unwrap(), segment)
+        (Desk::new(LockFile::new(object).reserved(4096).unwrap()).unwrap(), segment)
     }
 
     #[test]

@@ -89,12 +89,22 @@ pub(crate) struct Ballot {
 
 /// Who was elected and has not resigned, dead or alive.
 pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Fault> {
-    let ticket = Ticket(view.election().load(Ordering::Relaxed));
-    if ticket.0 == 0 || ticket.byte() < 0 {
-        return Ok(None);
-    }
+    let word = || Ticket(view.election().load(Ordering::Relaxed));
+    let mut ticket = word();
+    let holder = loop {
+        if ticket.0 == 0 || ticket.byte() < 0 {
+            return Ok(None);
+        }
+        let holder = locks.holder(ticket.byte())?;
+        // A free byte is that of a dead process only if the word still names it: an owner that renews its
+        // lease frees the old one.
+        let now = word();
+        if holder.is_some() || now == ticket {
+            break holder;
+        }
+        ticket = now;
+    };
     let (since, noted) = view.last_elected();
-    let holder = locks.holder(ticket.byte())?;
     // The note follows the election, and its writer may have been killed before it.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
     Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))

@@ -217,8 +217,9 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     }
 }
 
-/// Opens or makes the lock file of `name` and takes the presence lock alone. `None` when the
-/// session is in use. Waits a short while for a refresher that is cleaning up, and for one who tries to
+/// Makes the lock file of `name` and takes the presence lock alone. `None` when the session is in use. One
+/// that killed processes have left is not used again: their refresher may yet have to notice that it is
+/// alone, and would take those of this session for its own. Waits a short while for a refresher that is cleaning up, and for one who tries to
 /// attach to what is not there yet.
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
@@ -232,9 +233,14 @@ pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
             std::thread::sleep(CREATION_LOOK);
             continue;
         }
-        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-            return locks.cleared(layout::REQUESTS_BYTES).map(Some);
+        if object::inode_by_name(&name.lock()) != Some(locks.inode()) {
+            continue;
         }
+        let locks = locks.measured()?;
+        if locks.bytes() == 0 {
+            return locks.reserved(layout::REQUESTS_BYTES).map(Some);
+        }
+        object::unlink(&name.lock());
     }
 }
 

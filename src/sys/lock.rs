@@ -14,7 +14,6 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
     libc::{self, flock},
-    unistd::ftruncate,
 };
 
 use super::object::{self, Inode, Object};
@@ -61,9 +60,8 @@ impl LockFile {
         self.bytes
     }
 
-    /// The same with `bytes` of zeros in it.
-    pub(crate) fn cleared(self, bytes: usize) -> Result<Self, Fault> {
-        ftruncate(&self.fd, 0).map_err(|e| Fault::system("clearing the lock file", e))?;
+    /// The same, which is empty, with `bytes` of zeros in it.
+    pub(crate) fn reserved(self, bytes: usize) -> Result<Self, Fault> {
         object::reserve(self.fd.as_fd(), bytes)?;
         Ok(LockFile { bytes, ..self })
     }
