@@ -12,7 +12,7 @@ use std::{
 use aws_config::Region;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::presigning::PresigningConfig;
-use shmcreds::{Refresh, SharedSession};
+use shmcreds::{Refresh, SharedSession, testing::LocalSts};
 use support::{child, instant, name};
 use tokio::runtime::Builder;
 use zeroize::Zeroize;
@@ -93,35 +93,40 @@ fn is_dumped(masked: &[u8]) -> bool {
     })
 }
 
-/// A worker reads in every way, signs, and holds on to what it has.
-fn read_and_sign(session: &SharedSession) {
+/// A worker reads in every way, sends and signs, and holds on to what it has.
+fn read_and_sign(session: &SharedSession, sts: &LocalSts) {
     let mut reader = session.reader();
     let read = session.credentials().unwrap();
     let borrowed = reader.credentials().unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (provided, url) = runtime.block_on(async {
-        (session.provide_credentials().await.unwrap(), presigned(session).await)
-    });
-    assert!(url.contains(read.access_key_id()));
-    assert!(
-        [borrowed, &provided].iter().all(|set| set.secret_access_key() == read.secret_access_key())
-    );
-
+    let provided = runtime.block_on(session.provide_credentials()).unwrap();
+    for set in [borrowed, &provided] {
+        assert_eq!(set.secret_access_key(), read.secret_access_key());
+    }
     let secret = masked(read.secret_access_key());
     let token = masked(read.session_token().unwrap());
     assert!(!is_dumped(&secret), "the secret access key");
     assert!(!is_dumped(&token), "the session token");
+
+    let url = runtime.block_on(sent_and_presigned(session, sts));
+    assert!(url.contains(read.access_key_id()));
+    drop(runtime);
+    // The token is in the request, and so where the SDK leaves that.
+    assert!(!is_dumped(&secret), "the secret access key, after signing");
+
     // What is in a dump, the search finds: here, copies on pages of their own.
     let mut copies = String::with_capacity(1 << 20);
     copies.extend([read.secret_access_key(), read.session_token().unwrap()]);
     assert!(is_dumped(&secret) && is_dumped(&token));
     copies.zeroize();
-    assert!(!is_dumped(&secret) && !is_dumped(&token));
+    assert!(!is_dumped(&secret));
 }
 
-async fn presigned(session: &SharedSession) -> String {
+async fn sent_and_presigned(session: &SharedSession, sts: &LocalSts) -> String {
     let config = session.sdk_config().await.into_builder().region(Region::new("eu-north-1"));
-    let client = aws_sdk_s3::Client::new(&config.build());
+    let client = aws_sdk_s3::Client::new(&config.endpoint_url(sts.url()).build());
+    let refused = client.list_buckets().send().await.unwrap_err();
+    assert!(refused.raw_response().is_some(), "sent and answered, by a server that is none of S3");
     let soon = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
     let request = client.get_object().bucket("bucket").key("key").presigned(soon).await;
     request.unwrap().uri().to_owned()
@@ -129,7 +134,7 @@ async fn presigned(session: &SharedSession) -> String {
 
 /// Of a set that another process has fetched.
 fn a_dump_of_a_worker_holds_no_secret() {
-    let name = name("dump");
+    let (name, sts) = (name("dump"), LocalSts::fork().unwrap());
     let (mut end, hold) = pipe().unwrap();
     let mut hold = Some(hold);
     let mut server = child(|report| {
@@ -140,31 +145,33 @@ fn a_dump_of_a_worker_holds_no_secret() {
         end.read_exact(&mut [0]).unwrap_err();
     });
     server.hear();
-    child(|_| read_and_sign(&SharedSession::attach(&name).unwrap())).finish();
+    child(|_| read_and_sign(&SharedSession::attach(&name).unwrap(), &sts)).finish();
     drop(hold);
     server.finish();
 }
 
 fn a_dump_of_an_eager_sessions_worker_holds_none() {
+    let sts = LocalSts::fork().unwrap();
     let builder = SharedSession::builder(name("dump-eager")).source(instant());
     let session = builder.refresh(Refresh::Eager).create().unwrap();
-    child(|_| read_and_sign(&session)).finish();
-    child(|_| read_and_sign(&SharedSession::attach(session.name()).unwrap())).finish();
+    child(|_| read_and_sign(&session, &sts)).finish();
+    child(|_| read_and_sign(&SharedSession::attach(session.name()).unwrap(), &sts)).finish();
     // A later set, which the worker decodes itself.
     child(|_| {
         session.refresh().unwrap();
-        read_and_sign(&session);
+        read_and_sign(&session, &sts);
     })
     .finish();
-    read_and_sign(&session);
+    read_and_sign(&session, &sts);
 }
 
 fn a_dump_of_a_sealed_sessions_worker_holds_none() {
+    let sts = LocalSts::fork().unwrap();
     let builder = SharedSession::builder(name("dump-sealed")).source(instant());
     let session = builder.refresh(Refresh::Eager).sealed().create().unwrap();
     child(|_| {
         session.refresh().unwrap();
-        read_and_sign(&SharedSession::attach(session.name()).unwrap());
+        read_and_sign(&SharedSession::attach(session.name()).unwrap(), &sts);
     })
     .finish();
 }
