@@ -116,7 +116,24 @@ pub fn kept(sts: &LocalSts, name: &str) -> (Running, String, String) {
                   trap 'exit 0' TERM; while :; do sleep 0.01; done";
     let mut running = Running::start(exec(sts, name, script));
     let (url, token) = (running.line(), running.line());
+    until("its refresher stands", || refresher_stands(sts, name));
     (running, url, token)
+}
+
+/// Whether the refresher of an eager session has begun its duty. The first set may be fetched by whoever
+/// asks for it, who is elected for that one call, in a thread of its own.
+fn refresher_stands(sts: &LocalSts, name: &str) -> bool {
+    let refresher = || status(sts, name).0["refresher"].clone();
+    let calling = |pid: &Value| threads(pid).iter().any(|thread| thread == "shmcreds-fetch");
+    !calling(&refresher()["pid"]) && refresher()["alive"] == true
+}
+
+/// The names of a process's threads.
+fn threads(pid: &Value) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let names = tasks.into_iter().flatten().flatten();
+    let names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.map(|name| name.trim_end().to_owned()).collect()
 }
 
 /// Sends `request` as it is; gives the status and the whole answer.
@@ -153,11 +170,12 @@ pub fn serve(sts: &LocalSts, name: &str) -> Command {
     command
 }
 
-/// A sidecar that has its first set.
+/// A sidecar that has its first set and refreshes it.
 pub fn served(sts: &LocalSts, name: &str) -> (Running, String) {
     let mut running = Running::start(serve(sts, name));
     let url = running.line();
     until("it is ready", || get(&url, "/ready", "").0 == 200);
+    until("its refresher stands", || refresher_stands(sts, name));
     (running, url)
 }
 
