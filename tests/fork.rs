@@ -7,6 +7,7 @@ mod support;
 use std::{
     collections::BTreeSet,
     fs,
+    os::fd::AsRawFd,
     path::Path,
     sync::{
         Arc,
@@ -19,7 +20,11 @@ use aws_credential_types::Credentials;
 use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
-    sys::{signal::Signal, wait::WaitStatus},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::Signal,
+        wait::WaitStatus,
+    },
 };
 use shmcreds::{
     ErrorKind, Provider, Refresh, SharedSession,
@@ -56,6 +61,7 @@ fn main() {
         ("a_live_session_names_its_user", a_live_session_names_its_user),
         ("jitter_differs_between_children", jitter_differs_between_children),
         ("full_or_missing_shared_memory_is_an_error", full_or_missing_shared_memory),
+        ("whatever_a_process_lacks_nothing_is_left", whatever_a_process_lacks),
     ]);
 }
 
@@ -603,12 +609,15 @@ fn full_or_missing_shared_memory() {
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         let create = || SharedSession::builder(name("full")).source(instant()).create();
 
-        // Room for the names, and for less than a segment.
+        // Room for the names, and for less than a segment; then for the names alone.
         let flags = MsFlags::empty();
         mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), flags, Some("size=16k")).unwrap();
-        let error = create().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-        assert_eq!(entries("/dev/shm"), 0, "nothing is created");
+        for filled in [0, 16 << 10] {
+            fs::write("/dev/shm/others", vec![0; filled]).unwrap();
+            let error = create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            assert_eq!(entries("/dev/shm"), 1, "nothing is created");
+        }
         umount2("/dev/shm", MntFlags::MNT_DETACH).unwrap();
 
         // No file system at all where it should be.
@@ -619,4 +628,39 @@ fn full_or_missing_shared_memory() {
     })
     .finish();
     assert!(said == "refused" || said == "not allowed here", "{said}");
+}
+
+/// A process that may have few descriptors, or little memory: some call of `create` fails.
+fn whatever_a_process_lacks() {
+    let name = name("shortage");
+    let nothing_is_left =
+        || !Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists();
+    let refusals = |resource, used: u64, step: u64| {
+        let (_, hard) = getrlimit(resource).unwrap();
+        let mut refused = 0;
+        for more in 0..100 {
+            setrlimit(resource, used + more * step, hard).unwrap();
+            let made = SharedSession::builder(&name).source(instant()).create();
+            if made.is_ok() {
+                break;
+            }
+            assert!(nothing_is_left(), "{resource:?} + {more}: {:?}", made.err());
+            refused += 1;
+        }
+        setrlimit(resource, hard, hard).unwrap();
+        assert!(nothing_is_left());
+        refused
+    };
+    let said = child(|report| {
+        // What the allocator needs meanwhile is there.
+        drop(vec![1_u8; 100 << 10]);
+        let next = fs::File::open("/dev/null").unwrap().as_raw_fd();
+        report.say(format!("{}\n", refusals(Resource::RLIMIT_NOFILE, next as u64, 1)));
+        let status = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+        report.say(format!("{}\n", refusals(Resource::RLIMIT_AS, pages * 4096, 4096)));
+    })
+    .finish();
+    let refused: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(matches!(refused[..], [1..100, 1..100]), "{refused:?}");
 }

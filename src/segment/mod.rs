@@ -217,10 +217,10 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     }
 }
 
-/// Makes the lock file of `name` and takes the presence lock alone. `None` when the session is in use. One
-/// that killed processes have left is not used again: their refresher may yet have to notice that it is
-/// alone, and would take those of this session for its own. Waits a short while for a refresher that is cleaning up, and for one who tries to
-/// attach to what is not there yet.
+/// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
+/// use. A file that killed processes have left is not used again: their refresher may yet have to notice
+/// that it is alone, and would take those of this session for its own. Waits a short while for a refresher
+/// that is cleaning up, and for one who tries to attach to what is not there yet.
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
     loop {
@@ -238,10 +238,15 @@ pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
         }
         let locks = locks.measured()?;
         if locks.bytes() == 0 {
-            return locks.reserved(layout::REQUESTS_BYTES).map(Some);
+            return Ok(Some(locks));
         }
         object::unlink(&name.lock());
     }
+}
+
+/// Gives the lock file of a new session its page of requests.
+pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
+    locks.reserved(layout::REQUESTS_BYTES)
 }
 
 /// A lock file without a name, for a sealed segment.

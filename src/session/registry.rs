@@ -123,18 +123,14 @@ pub(super) fn create(
         return Err(in_use(Some(process::id())));
     }
     let locks = segment::claim(&name)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
-    let made = header().and_then(|header| Segment::create(&name, header)).and_then(|segment| {
+    let inode = locks.inode();
+    let made = segment::with_requests(locks).and_then(Desk::new).and_then(|desk| {
+        let segment = Segment::create(&name, header()?)?;
         // From alone to together with others: the segment is finished.
-        locks.try_present().map(|_| Arc::new(segment))
+        desk.locks().try_present()?;
+        Ok((desk, Arc::new(segment)))
     });
-    let segment = match made {
-        Ok(segment) => segment,
-        Err(fault) => {
-            segment::remove_lock(&name, locks.inode());
-            return Err(fault);
-        }
-    };
-    let desk = Desk::new(locks)?;
+    let (desk, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
     Ok(enter(&mut sessions, name, desk, segment, settings, process::id()))
 }
 
@@ -197,7 +193,7 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
 
 /// The segment of the session whose lock file is open; `None` when the name is another's by now.
 fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segment>>, Fault> {
-    let segment = Segment::open(name);
+    let segment = Segment::open(name).map_err(named);
     if segment::lock_inode(name) != Some(locks.inode()) {
         return Ok(None);
     }

@@ -140,7 +140,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
     Object::inherited("the lock file", again)
 }
 
-/// Opens the object `name`, made empty if there is none. Says by `true` that it was made.
+/// Opens the object `name`, made empty if there is none.
 pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
@@ -160,10 +160,7 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
     // session decides that itself, by process.
     shmem.set_owner(false);
-    let made = open(name).and_then(|object| match reserve(object.fd.as_fd(), bytes) {
-        Ok(()) => Ok(object),
-        Err(fault) => Err(fault),
-    });
+    let made = open(name).and_then(|object| reserve(object.fd.as_fd(), bytes).map(|()| object));
     if made.is_err() {
         unlink(name);
     }
