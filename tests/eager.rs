@@ -6,7 +6,9 @@ mod support;
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     net::TcpListener,
+    os::fd::AsRawFd,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -22,7 +24,7 @@ use nix::{
     unistd::{Pid, getsid},
 };
 use shmcreds::{
-    AssumeRole, ErrorKind, Refresh, SharedSession, State,
+    AssumeRole, ErrorKind, Provider, Refresh, SharedSession, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
 };
 use support::{
@@ -38,6 +40,9 @@ fn main() {
         ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
         ("one_who_adopts_orphans_does_not_see_it_either", one_who_adopts_orphans),
         ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
+        ("a_runtime_entered_does_no_harm", a_runtime_entered_does_no_harm),
+        ("what_the_server_writes_to_goes_nowhere", what_the_server_writes_to_goes_nowhere),
+        ("a_closed_pipe_is_an_error_of_the_source", a_closed_pipe_is_an_error),
         ("signals_do_not_disturb_it", signals_do_not_disturb_it),
         ("it_ends_with_the_last_user", it_ends_with_the_last_user),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
@@ -176,6 +181,77 @@ fn the_process_is_a_good_citizen() {
     // A session of its own: no terminal sends it anything.
     assert_eq!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getpgid(Some(pid)).unwrap());
     assert_ne!(nix::unistd::getsid(Some(pid)).unwrap(), nix::unistd::getsid(None).unwrap());
+}
+
+fn a_runtime_entered_does_no_harm() {
+    child(|_| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let guard = runtime.enter();
+        runtime.block_on(async {
+            let sts = LocalSts::fork().unwrap();
+            let builder = SharedSession::builder(name("entered")).source(role(&sts));
+            let session = builder.refresh(Refresh::Eager).create().unwrap();
+            assert_eq!(session.status().unwrap().generation(), 1);
+            let session =
+                SharedSession::builder(name("within")).source(instant()).create().unwrap();
+            let stop = session.stop_handle();
+            let (watched, stopped) = (session.clone(), stop.clone());
+            let stopper = std::thread::spawn(move || {
+                until("it fetches", || watched.status().unwrap().generation() == 1);
+                stopped.stop();
+            });
+            session.run_refresher(&stop).unwrap();
+            stopper.join().unwrap();
+            assert_eq!(session.status().unwrap().failed(), 0);
+        });
+        drop(guard);
+    })
+    .finish();
+}
+
+/// A logger or a client of the server, of which the refresher has a copy, knows its descriptors by number.
+fn what_the_server_writes_to_goes_nowhere() {
+    let files: Vec<_> = (0..20).map(|_| tempfile::tempfile().unwrap()).collect();
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut numbers: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.push(ours.as_raw_fd());
+    let source = Provider::new("writes", move || {
+        let numbers = numbers.clone();
+        async move {
+            let noise = [b'x'; 1 << 16];
+            for number in numbers.iter().cycle().take(10 * numbers.len()) {
+                // SAFETY: the bytes are there, and a number that leads nowhere is an error.
+                unsafe { nix::libc::write(*number, noise.as_ptr().cast(), noise.len()) };
+            }
+            support::instant_set()
+        }
+    });
+    let builder = SharedSession::builder(name("noise")).source(source).refresh(Refresh::Eager);
+    let session = builder.create().unwrap();
+    for generation in 2..4 {
+        session.refresh().unwrap();
+        assert_eq!(session.status().unwrap().generation(), generation);
+    }
+    assert_eq!(session.status().unwrap().source_calls(), 3);
+    assert!(files.iter().all(|file| file.metadata().unwrap().len() == 0));
+    let requests = fs::read(lock(session.name())).unwrap();
+    assert!(requests.len() == 4096 && !requests.contains(&b'x'), "{} bytes", requests.len());
+}
+
+/// The process has the default dispositions; its source is spared what they would do.
+fn a_closed_pipe_is_an_error() {
+    let source = Provider::new("pipe", || async {
+        let (read, mut write) = std::io::pipe().unwrap();
+        drop(read);
+        let error = write.write_all(b"x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+        support::instant_set()
+    });
+    let builder = SharedSession::builder(name("pipe")).source(source).refresh(Refresh::Eager);
+    let session = builder.create().unwrap();
+    let first = refresher(&session);
+    session.refresh().unwrap();
+    assert_eq!((refresher(&session), session.status().unwrap().takeovers()), (first, 0));
 }
 
 /// The states of this process's children, those included that no ordinary `waitpid` sees.

@@ -126,7 +126,11 @@ impl Refresher {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
-            let ended = process::child(|| self.serve(report.take()).is_ok());
+            let ended = process::child(|| {
+                let report = report.take();
+                let served = process::apart(|| self.serve(report).is_ok());
+                matches!(served, Ok(Some(true)))
+            });
             drop(report.take());
             // By itself it ends when nobody uses the session any more.
             if ended.unwrap_or(false) {

@@ -11,6 +11,7 @@ use std::{
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use nix::{
@@ -18,7 +19,7 @@ use nix::{
     libc,
     sys::{
         prctl,
-        signal::SigSet,
+        signal::{SigSet, Signal},
         socket::{
             AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
             socketpair,
@@ -27,7 +28,8 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork},
 };
-use rustix::process::{Resource, Rlimit, setrlimit, setsid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+use tracing::subscriber::NoSubscriber;
 
 use super::watch;
 
@@ -167,6 +169,20 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Runs `work` on a thread of its own, where nothing is left of what surrounded the fork: no async runtime,
+/// and no subscriber to events, which may wait for threads that are not there. A closed connection is an
+/// error there and no SIGPIPE. `None` when it panicked.
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Option<T>> {
+    let work = || {
+        SigSet::from(Signal::SIGPIPE).thread_block()?;
+        Ok(tracing::subscriber::with_default(NoSubscriber::default(), work))
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work)?;
+        thread.join().ok().transpose()
+    })
+}
+
 /// Makes a forked process one of its own: a session without a terminal, default signals, no core
 /// dump, the name `title`, and no descriptor of its parent's but `keep`.
 pub(crate) fn settle(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -188,17 +204,19 @@ fn reset_signals() -> io::Result<()> {
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-/// Closes the parent's descriptors; the first three lead to `/dev/null`.
+/// Takes the parent's descriptors away. Each number leads to `/dev/null` from then on, since whoever still
+/// knows it, such as a logger, would write to what is opened under it next.
 ///
-/// A Unix socket is replaced by one that leads nowhere, under the same number: an async runtime that
-/// the parent has used keeps such a pair for the life of the process, and makes the next runtime from
-/// it.
+/// A Unix socket is replaced by one that leads nowhere: an async runtime that the parent has used keeps
+/// such a pair for the life of the process, and makes the next runtime from it.
 fn close_others(keep: &[RawFd]) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    // Nobody reads from the other end: a writer is not to wait for that.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let ours = [null.as_raw_fd(), pair.0.as_raw_fd(), pair.1.as_raw_fd()];
     for fd in open.into_iter().filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
         // SAFETY: nothing in this process uses the descriptors that it was forked with, apart from
@@ -207,13 +225,15 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
             match fd {
                 0..=2 => libc::dup2(ours[0], fd),
                 _ if is_unix_socket(fd) => libc::dup3(ours[1], fd, libc::O_CLOEXEC),
-                _ => libc::close(fd),
+                _ => libc::dup3(ours[0], fd, libc::O_CLOEXEC),
             };
         }
     }
     // The other end stays open, or the sockets would report its end for ever.
     std::mem::forget(pair);
-    Ok(())
+    // The numbers that are taken are not to be missing.
+    let most = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
 }
 
 fn is_unix_socket(fd: RawFd) -> bool {

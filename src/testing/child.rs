@@ -83,7 +83,7 @@ fn serve_and_exit(parent: Pid, listener: TcpListener) -> ! {
         // The parent may have died before the line above.
         if getppid() == parent {
             reset_signals()?;
-            server::run(listener, pending())?;
+            process::apart(|| server::run(listener, pending()))?.transpose()?;
         }
         io::Result::Ok(())
     }));

@@ -80,12 +80,14 @@ pub fn assumed(sts: &LocalSts) -> usize {
 
 /// A source that answers at once with a set whose fields belong together and that no other has.
 pub fn instant() -> Provider {
-    Provider::new("instant", || async {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let hour = SystemTime::now() + Duration::from_secs(3600);
-        Credentials::new(&id, secret_of(&id), Some(token_of(&id)), Some(hour), "instant")
-    })
+    Provider::new("instant", || async { instant_set() })
+}
+
+pub fn instant_set() -> Credentials {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let hour = SystemTime::now() + Duration::from_secs(3600);
+    Credentials::new(&id, secret_of(&id), Some(token_of(&id)), Some(hour), "instant")
 }
 
 pub fn secret_of(id: &str) -> String {
