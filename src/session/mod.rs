@@ -11,12 +11,13 @@ pub(crate) mod waiters;
 
 use std::{
     fmt,
+    panic::resume_unwind,
     process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use aws_credential_types::{
     Credentials,
     provider::{SharedCredentialsProvider, error::CredentialsError},
 };
+use tokio::runtime::Handle;
 
 pub use builder::{Refresh, SharedSessionBuilder};
 pub use reader::Reader;
@@ -469,7 +471,19 @@ impl Inner {
             let text = "this process has no source to ask, or may not write; attach with one";
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
-        self.duty(recipe, stop.clone()).run()
+        let duty = self.duty(recipe, stop.clone());
+        // Where an async runtime is entered, it lets nobody block or make another.
+        if Handle::try_current().is_err() {
+            return duty.run();
+        }
+        let events = tracing::dispatcher::get_default(Clone::clone);
+        let work = || tracing::dispatcher::with_default(&events, || duty.run());
+        thread::scope(|scope| {
+            let thread =
+                thread::Builder::new().name("shmcreds-duty".into()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     fn stop_handle(&self) -> Stop {
