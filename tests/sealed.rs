@@ -7,7 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     num::NonZeroUsize,
     os::{
-        fd::AsFd,
+        fd::{AsFd, AsRawFd},
         unix::{fs::FileExt, process::CommandExt},
     },
     path::PathBuf,
@@ -20,6 +20,7 @@ use nix::{
     errno::Errno,
     fcntl::{FallocateFlags, fallocate},
     sys::{
+        memfd::{MFdFlags, memfd_create},
         mman::{MapFlags, ProtFlags, mmap, mprotect},
         signal::{Signal, kill},
     },
@@ -43,6 +44,8 @@ fn main() {
         ("killed_users_leave_nothing", killed_users_leave_nothing),
         ("all_killed_at_once_leave_nothing", all_killed_at_once_leave_nothing),
         ("a_started_program_attaches", a_started_program_attaches),
+        ("another_session_of_the_name_is_not_taken_for_it", another_session_of_the_name),
+        ("what_is_passed_no_longer_is_not_looked_for", what_is_passed_no_longer),
         ("secret_memory_is_read_by_workers_alone", secret_memory_is_read_by_workers_alone),
         ("what_does_not_go_together_is_refused", what_does_not_go_together_is_refused),
     ]);
@@ -51,6 +54,46 @@ fn main() {
 fn sealed(name: &str) -> SharedSession {
     let builder = SharedSession::builder(name).source(instant()).refresh(Refresh::Eager);
     builder.sealed().create().unwrap()
+}
+
+/// By a process of the workers' user, which may be any of them.
+fn another_session_of_the_name() {
+    let name = name("another");
+    let mut other = child(|report| {
+        let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+        report.say(format!("{}\n", session.credentials().unwrap().access_key_id()));
+        until("it is killed", || false);
+    });
+    let theirs = other.hear_line();
+    let session = sealed(&name);
+    let ours = session.credentials().unwrap().access_key_id().to_owned();
+    assert_ne!(ours, theirs);
+    child(|_| {
+        let read = SharedSession::attach(&name).unwrap().credentials().unwrap();
+        assert_eq!(read.access_key_id(), ours);
+    })
+    .finish();
+    drop(session);
+    let read = SharedSession::attach(&name).unwrap().credentials().unwrap();
+    assert_eq!(read.access_key_id(), theirs);
+    drop(other);
+    SharedSession::remove(&name).unwrap();
+}
+
+/// The numbers lead to something else by now.
+fn what_is_passed_no_longer() {
+    let name = name("closed");
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    drop(session.credentials().unwrap());
+    for bytes in [0, 10, 1 << 20] {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        let other = memfd_create("other", MFdFlags::empty()).unwrap();
+        File::from(other.try_clone().unwrap()).set_len(bytes).unwrap();
+        let number = other.as_raw_fd();
+        let passed = format!("{name}=ff:{number}:{number}");
+        program.arg(&name).env("SHMCREDS_SESSIONS", passed).env(ROLE, "read");
+        assert_eq!(said(&program.output().unwrap()), "read 1");
+    }
 }
 
 fn refresher(session: &SharedSession) -> Pid {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    error::Fault,
+    error::{ErrorKind, Fault},
     name::SessionName,
     refresh::desk::Desk,
     segment::Segment,
@@ -68,10 +68,12 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
     let Some((instance, fds)) = entry.and_then(parse) else { return Ok(None) };
     let [segment, locks, payload] = fds.map(|fd| fd.and_then(object::copy_of));
     let (Some(segment), Some(locks)) = (segment, locks) else { return Ok(None) };
-    let segment = Segment::inherited(segment, payload)?;
-    if segment.header.instance != instance {
-        return Ok(None);
-    }
+    let segment = match Segment::inherited(segment, payload) {
+        Ok(segment) if segment.header.instance == instance => segment,
+        Err(fault) if fault.kind == ErrorKind::System => return Err(fault),
+        // The program has closed what it was passed, and opened other files.
+        _ => return Ok(None),
+    };
     let locks = LockFile::new(Object::inherited("the lock file", locks)?);
     Ok(Some((locks, segment)))
 }

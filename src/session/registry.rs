@@ -165,8 +165,12 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
         .iter()
         .filter(|entry| entry.name == name)
         .filter_map(|entry| Some((entry.desk.upgrade()?, entry.home.upgrade())))
-        // A name that is gone leads to the session that this process has inherited.
-        .find(|(desk, home)| inode.map_or(home.is_some(), |inode| desk.locks().inode() == inode));
+        // A sealed session is what was inherited, whoever has made another of that name; so is one whose
+        // name is gone.
+        .find(|(desk, home)| match inode {
+            Some(inode) => desk.locks().inode() == inode || home.as_ref().is_some_and(is_sealed),
+            None => home.is_some(),
+        });
     let mut enter =
         |desk, segment, settings| enter(&mut sessions, name.clone(), desk, segment, settings, 0);
     let Some((desk, home)) = known else {
@@ -189,6 +193,10 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
         Some(home) => enter(desk, segment, settings.or(&home)),
         None => enter(desk, segment, settings),
     }))
+}
+
+fn is_sealed(home: &Arc<Home>) -> bool {
+    home.segment.header.sealed
 }
 
 /// The segment of the session whose lock file is open; `None` when the name is another's by now.
