@@ -41,6 +41,7 @@ fn main() {
         ("a_worker_cannot_write", a_worker_cannot_write),
         ("a_worker_that_dropped_its_uid_reads_and_cannot_write", a_worker_that_dropped_its_uid),
         ("a_killed_refresher_comes_back", a_killed_refresher_comes_back),
+        ("a_refresher_that_hangs_is_replaced", a_refresher_that_hangs_is_replaced),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
         ("all_killed_at_once_leave_nothing", all_killed_at_once_leave_nothing),
         ("a_started_program_attaches", a_started_program_attaches),
@@ -261,6 +262,23 @@ fn a_killed_refresher_comes_back() {
     kill(keeper, Signal::SIGKILL).unwrap();
     until("the keeper is gone", || !lives(keeper));
     assert_whole(&session.refresh().unwrap());
+}
+
+fn a_refresher_that_hangs_is_replaced() {
+    let clock = ManualClock::new().unwrap();
+    let builder = SharedSession::builder(name("hangs")).source(instant()).refresh(Refresh::Eager);
+    let session = builder.sealed().clock(&clock).create().unwrap();
+    let pid = refresher(&session);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    // Its keeper looks again and again, and leaves it alone until its lease is over.
+    let left = session.status().unwrap().refresher().unwrap().lease_left();
+    clock.advance(left - Duration::from_secs(1));
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(lives(pid));
+    clock.advance(Duration::from_secs(1));
+    until("another is elected", || refresher(&session) != pid && !lives(pid));
+    assert_whole(&session.refresh().unwrap());
+    assert_eq!(session.status().unwrap().takeovers(), 1);
 }
 
 /// Creates a sealed session in a process that sleeps beside a worker. Tells the pids of the refresher, its

@@ -12,13 +12,17 @@ use std::{
 use super::{
     desk::Desk,
     duty::{Duty, Stop},
+    election,
     refresher::{self, Job},
 };
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     segment::{self, Segment, View},
-    sys::{lock::LockFile, process},
+    sys::{
+        lock::LockFile,
+        process::{self, Pid},
+    },
 };
 
 /// A refresher that dies sooner may do so again: it is started again later each time, at most after
@@ -126,11 +130,12 @@ impl Refresher {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
-            let ended = process::child(|| {
+            let refresher = process::child(|| {
                 let report = report.take();
                 let served = process::apart(|| self.serve(report).is_ok());
                 matches!(served, Ok(Some(true)))
             });
+            let ended = refresher.and_then(|pid| self.outlive(pid));
             drop(report.take());
             // By itself it ends when nobody uses the session any more.
             if ended.unwrap_or(false) {
@@ -146,6 +151,34 @@ impl Refresher {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits for the end of the refresher, which says by true that it came to it by itself. One that hangs
+    /// beyond its lease is killed where nobody else could take its place.
+    fn outlive(&self, pid: Pid) -> io::Result<bool> {
+        let sealed = self.duty.segment.header.sealed;
+        loop {
+            let left = sealed.then(|| self.lease_left(pid));
+            if left.is_some_and(|left| left.is_zero()) {
+                process::kill(pid);
+            }
+            let limit = left.filter(|left| !left.is_zero());
+            let limit = limit.map(|limit| self.duty.job.clock.longest_sleep(limit));
+            if let Some(ended) = process::wait(pid, limit)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// How long the refresher may be silent. One that is not elected yet has a whole lease before it.
+    fn lease_left(&self, pid: Pid) -> Duration {
+        let Duty { segment, desk, job, .. } = &self.duty;
+        match election::last(segment.view(), desk.locks()) {
+            Ok(Some(ballot)) if ballot.pid == pid.as_raw().unsigned_abs() => {
+                Duration::from_nanos(ballot.lease_end.saturating_sub(job.clock.boot()))
+            }
+            _ => job.recipe.lease(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -19,19 +20,24 @@ use nix::{
     libc,
     sys::{
         prctl,
-        signal::{SigSet, Signal},
+        signal::{self, SigSet, Signal},
         socket::{
             AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
             socketpair,
         },
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork},
+    unistd::{ForkResult, fork},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Resource, Rlimit, getrlimit, setrlimit, setsid},
+};
 use tracing::subscriber::NoSubscriber;
 
 use super::watch;
+
+pub(crate) use nix::unistd::Pid;
 
 /// How many threads this process has, without those that are about to end. One that has been joined
 /// may still be listed for a moment; it runs nothing of this program any more.
@@ -124,21 +130,40 @@ fn reap(pid: Pid) -> io::Result<()> {
     }
 }
 
-/// Runs `life` in a child and waits for its end: true if the child came to one, and said so. The
-/// caller has one thread.
-pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<bool> {
+/// Runs `life` in a child, which says by true that it came to its end. The caller has one thread.
+pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<Pid> {
     // SAFETY: one thread, as demanded.
     match unsafe { fork() }? {
         ForkResult::Child => {
             exit(i32::from(!catch_unwind(AssertUnwindSafe(life)).unwrap_or(false)))
         }
-        ForkResult::Parent { child } => loop {
-            match waitpid(child, None) {
-                Err(nix::errno::Errno::EINTR) => {}
-                status => return Ok(matches!(status?, WaitStatus::Exited(_, 0))),
-            }
-        },
+        ForkResult::Parent { child } => Ok(child),
     }
+}
+
+/// Waits for the end of a child, at most `limit`: true if its life came to one, and said so; `None` while
+/// it lives.
+pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<bool>> {
+    let fd = limit.and_then(|_| watch::open(child.as_raw().unsigned_abs()));
+    // Where the kernel gives no descriptor, the wait is for the end.
+    if let (Some(limit), Some(fd)) = (limit, fd) {
+        let limit = watch::timespec(limit);
+        if !matches!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)), Ok(1..)) {
+            return Ok(None);
+        }
+    }
+    loop {
+        match waitpid(child, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            status => return Ok(Some(matches!(status?, WaitStatus::Exited(_, 0)))),
+        }
+    }
+}
+
+/// Kills a child that has not been waited for yet.
+pub(crate) fn kill(child: Pid) {
+    // It fails for one that has ended.
+    let _ = signal::kill(child, Signal::SIGKILL);
 }
 
 /// Lets the program that `command` starts inherit `fds`, under the numbers that they have here. They

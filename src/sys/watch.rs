@@ -93,13 +93,7 @@ impl Alarm {
     fn ring_after(&self, time: Duration) {
         // A timer of zero would never ring.
         let time = time.max(Duration::from_nanos(1));
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value: Timespec {
-                tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: time.subsec_nanos().into(),
-            },
-        };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: timespec(time) };
         // It fails for what is no time or no timer only.
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
     }
@@ -178,7 +172,15 @@ pub(crate) fn join_ending() {
     Ending::list().join();
 }
 
-fn open(pid: u32) -> Option<OwnedFd> {
+pub(super) fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// A descriptor that tells of the end of process `pid`.
+pub(super) fn open(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
