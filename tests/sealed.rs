@@ -264,12 +264,24 @@ fn a_killed_refresher_comes_back() {
     assert_whole(&session.refresh().unwrap());
 }
 
+/// Stops all threads of a process.
+fn stop(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let has_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    until("all its threads stand still", || {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(has_stopped)
+    });
+}
+
 fn a_refresher_that_hangs_is_replaced() {
     let clock = ManualClock::new().unwrap();
     let builder = SharedSession::builder(name("hangs")).source(instant()).refresh(Refresh::Eager);
     let session = builder.sealed().clock(&clock).create().unwrap();
     let pid = refresher(&session);
-    kill(pid, Signal::SIGSTOP).unwrap();
+    stop(pid);
     // Its keeper looks again and again, and leaves it alone until its lease is over.
     let left = session.status().unwrap().refresher().unwrap().lease_left();
     clock.advance(left - Duration::from_secs(1));
