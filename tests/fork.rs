@@ -44,6 +44,7 @@ fn main() {
         ("each_cycle_is_one_call", each_cycle_is_one_call),
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),
         ("another_takes_over_a_call_whose_maker_is_killed", another_takes_over_a_call),
+        ("a_call_that_never_ends_keeps_nobody_waiting", a_call_that_never_ends),
         ("who_watches_nobody_is_not_forgotten", who_watches_nobody),
         ("a_refresh_that_outlives_its_handles_stays_elected", a_refresh_outlives),
         ("attach_beside_create_finds_a_session_or_none", attach_beside_create),
@@ -455,6 +456,32 @@ fn a_fork_beside_a_first_wait() {
         })
         .finish();
     }
+}
+
+/// Not even the one who made it, once somebody else has a set.
+fn a_call_that_never_ends() {
+    let clock = ManualClock::new().unwrap();
+    let name = name("blocks");
+    let builder = || SharedSession::builder(&name).clock(&clock);
+    let good = Provider::new("same", || async { support::instant_set() });
+    let session = builder().source(good).create().unwrap();
+    let blocked = child(|report| {
+        let blocks = Provider::new("same", || async {
+            loop {
+                std::thread::park();
+            }
+            #[allow(unreachable_code)]
+            support::instant_set()
+        });
+        let session = builder().source(blocks).attach().unwrap();
+        report.say(session.credentials().unwrap().access_key_id());
+    });
+    until("it asks its source", || session.status().unwrap().source_calls() == 1);
+    // Past the lease.
+    clock.advance(Duration::from_secs(600));
+    let set = session.credentials().unwrap();
+    assert_eq!(blocked.finish(), set.access_key_id());
+    assert_eq!(session.status().unwrap().takeovers(), 1);
 }
 
 /// Another program of the user locks what is none of its own.

@@ -4,7 +4,10 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -55,12 +58,31 @@ pub(crate) struct Job {
 /// # Errors
 /// `System` when the kernel gives no thread, or not what a runtime needs: a shortage of this process, of
 /// which the others are not told.
-pub(crate) fn start(elected: Elected, job: Job) -> Result<JoinHandle<()>, Fault> {
+pub(crate) fn start(elected: Elected, job: Job) -> Result<Underway, Fault> {
     let call = Call::new().map_err(|e| Fault::system("building the refresh's runtime", e))?;
-    Builder::new()
+    let answered = Arc::clone(&call.answered);
+    let thread = Builder::new()
         .name("shmcreds-fetch".into())
         .spawn(move || once(elected, &job, call))
-        .map_err(|error| Fault::system("starting the refresh thread", error))
+        .map_err(|error| Fault::system("starting the refresh thread", error))?;
+    Ok(Underway { thread, answered })
+}
+
+/// A refresh that has been started.
+#[derive(Debug)]
+pub(crate) struct Underway {
+    thread: JoinHandle<()>,
+    answered: Arc<AtomicBool>,
+}
+
+impl Underway {
+    /// Waits for the end of its thread, a matter of moments once the source has answered. A source that has
+    /// not may never do so: then the thread goes on alone.
+    pub(crate) fn join(self) {
+        if self.answered.load(Ordering::Acquire) {
+            let _ = self.thread.join();
+        }
+    }
 }
 
 fn once(elected: Elected, job: &Job, call: Call) {
@@ -99,12 +121,9 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
     reach(Stage::Elected);
-    // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
-    if !elected.holds() || job.clock.boot() >= elected.lease_end() {
+    let Some(answer) = ask(elected, job, call) else {
         return info!(session, "stopped for too long; another process refreshes");
-    }
-    elected.view().count(Counter::SourceCalls);
-    let answer = call.make(&*job.recipe.source);
+    };
     reach(Stage::Answered);
     let outcome = answer.and_then(|fetched| {
         publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
@@ -117,6 +136,19 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
     reach(Stage::Published);
 }
 
+/// The source's answer; `None` when it was not asked any more.
+fn ask(elected: &Elected, job: &Job, call: &Call) -> Option<Result<Fetched, Failure>> {
+    // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
+    let holds = elected.holds() && job.clock.boot() < elected.lease_end();
+    let answer = holds.then(|| {
+        elected.view().count(Counter::SourceCalls);
+        call.make(&*job.recipe.source)
+    });
+    // Before the outcome is published: who waits for that sees this, too. Pairs with the acquire in `join`.
+    call.answered.store(true, Ordering::Release);
+    answer
+}
+
 fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
     let session = job.session.as_str();
     warn!(session, class = %failure.class(), %failure, "the refresh failed");
@@ -126,7 +158,10 @@ fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
 }
 
 /// One call of the source, in a runtime of its own.
-struct Call(Option<Runtime>);
+struct Call {
+    runtime: Option<Runtime>,
+    answered: Arc<AtomicBool>,
+}
 
 impl Call {
     fn new() -> io::Result<Self> {
@@ -134,12 +169,14 @@ impl Call {
         // A process without descriptors makes it panic.
         let built = catch_unwind(AssertUnwindSafe(build));
         let runtime = built.unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
-        Ok(Call(Some(runtime)))
+        Ok(Call { runtime: Some(runtime), answered: Arc::default() })
     }
 
     /// The source's answer. A panic in the user's code is a failure.
     fn make(&self, source: &dyn Source) -> Result<Fetched, Failure> {
-        let Some(runtime) = &self.0 else { unreachable!("only the end of the call takes it") };
+        let Some(runtime) = &self.runtime else {
+            unreachable!("only the end of the call takes it")
+        };
         let limit = source.timeout();
         let called = catch_unwind(AssertUnwindSafe(|| {
             runtime.block_on(async { tokio::time::timeout(limit, source.fetch()).await })
@@ -154,7 +191,7 @@ impl Call {
 
     /// Ends the runtime. A name look-up that hangs is left behind.
     fn end(mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_millis(100));
         }
     }
@@ -163,7 +200,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // Where no thread was to be had: the caller may be in a runtime of its own, which must not wait.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

@@ -17,7 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -45,7 +45,7 @@ use crate::{
         duty::{Duty, Stop},
         election::{self, Elected, Outcome},
         publish,
-        refresher::{self, Job, Recipe},
+        refresher::{self, Job, Recipe, Underway},
         standing,
     },
     sdk,
@@ -444,7 +444,7 @@ impl Inner {
 
     /// Starts the work of the elected. In an eager session it goes on for good: what the dedicated
     /// process did, this one does from now on, on a thread. Not where the user may want to fork.
-    fn start(&self, elected: Elected, recipe: &Recipe) -> Result<Option<JoinHandle<()>>, Fault> {
+    fn start(&self, elected: Elected, recipe: &Recipe) -> Result<Option<Underway>, Fault> {
         let job = self.job(recipe);
         if !self.segment.header.eager || self.home.is_creator() {
             return refresher::start(elected, job).map(Some);

@@ -2,7 +2,6 @@
 
 use std::{
     sync::Arc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -16,6 +15,7 @@ use crate::{
         beside,
         desk::Seat,
         election::{self, Outcome},
+        refresher::Underway,
         standing::StandingFailure,
     },
     seqlock::Version,
@@ -44,7 +44,7 @@ struct Wait<'a> {
     /// The newest failure when the wait began: a later one is the one that was waited for.
     failed: Version,
     /// The refresh that this wait started.
-    refresh: Option<JoinHandle<()>>,
+    refresh: Option<Underway>,
 }
 
 impl Inner {
@@ -56,10 +56,7 @@ impl Inner {
         let failed = self.segment.view().failures().version();
         let mut wait = Wait { inner: self, need, end, failed, refresh: None };
         let outcome = wait.run();
-        // At the deadline the refresh goes on without its caller.
-        if !outcome.as_ref().is_err_and(|fault| fault.kind == ErrorKind::Timeout) {
-            wait.join();
-        }
+        wait.join();
         // Who may have its workers yet to fork has no thread more than before.
         if self.home.is_creator() {
             watch::join_ending();
@@ -157,10 +154,10 @@ impl Wait<'_> {
         }
     }
 
-    /// Leaves no thread behind: the refresh has announced its outcome and ends.
+    /// Leaves no thread behind, apart from one whose source does not answer: that goes on without its caller.
     fn join(&mut self) {
-        if let Some(thread) = self.refresh.take() {
-            let _ = thread.join();
+        if let Some(refresh) = self.refresh.take() {
+            refresh.join();
         }
     }
 }
