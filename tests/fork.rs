@@ -57,6 +57,7 @@ fn main() {
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("locked_bytes_are_an_error_that_names_the_process", locked_bytes_are_an_error),
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
+        ("a_child_inherits_what_it_does_not_set", a_child_inherits_what_it_does_not_set),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
         ("killed_processes_leave_a_name_that_can_be_reused", killed_processes_leave_a_name),
         ("a_live_session_names_its_user", a_live_session_names_its_user),
@@ -482,6 +483,24 @@ fn a_call_that_never_ends() {
     let set = session.credentials().unwrap();
     assert_eq!(blocked.finish(), set.access_key_id());
     assert_eq!(session.status().unwrap().takeovers(), 1);
+}
+
+fn a_child_inherits_what_it_does_not_set() {
+    let (advisory, minute) = (Duration::from_secs(1500), Duration::from_secs(60));
+    let builder = || SharedSession::builder(name("inherits")).source(instant());
+    let session = builder().windows(advisory, minute).create().unwrap();
+    let name = session.name();
+    for with_source in [true, false] {
+        child(|_| {
+            let builder = SharedSession::builder(name).deadline(minute);
+            let builder = if with_source { builder.source(instant()) } else { builder };
+            builder.attach().unwrap().refresh().unwrap();
+        })
+        .finish();
+        // Of an hour; the jitter takes at most a tenth of the window.
+        let due = session.status().unwrap().refresh_in();
+        assert!(due <= Duration::from_secs(3600) - advisory + advisory / 10, "{due:?}");
+    }
 }
 
 /// Another program of the user locks what is none of its own.

@@ -241,11 +241,11 @@ impl Settings {
 
     /// What is not set is inherited.
     fn or(self, home: &Home) -> Self {
+        let inherited = home.recipe.as_ref().map_or(Windows::default(), |recipe| recipe.windows);
+        let windows = self.windows.or(inherited);
+        let recipe = self.recipe.or_else(|| home.recipe.clone());
         Settings {
-            recipe: self.recipe.or_else(|| {
-                let recipe = home.recipe.clone()?;
-                Some(Recipe { windows: self.windows.or(recipe.windows), ..recipe })
-            }),
+            recipe: recipe.map(|recipe| Recipe { windows, ..recipe }),
             windows: Windows::default(),
             clock: self.clock.or_else(|| Some(home.clock.clone())),
             deadline: self.deadline.or(Some(home.deadline)),
