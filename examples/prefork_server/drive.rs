@@ -167,7 +167,7 @@ pub fn summary(
         "requests_per_second": (outcome.requests as f64 / outcome.seconds).round(),
     });
     if args.json {
-        println!("{summary}");
+        writeln!(std::io::stdout(), "{summary}")?;
     } else {
         say!(false, "{summary:#}");
     }

@@ -28,11 +28,17 @@ use args::Args;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// One live line for people; out of the way of the JSON where that is wanted.
+/// One live line for people; out of the way of the JSON where that is wanted. The server goes on when nobody
+/// reads it any more.
 macro_rules! say {
-    ($json:expr, $($text:tt)*) => {
-        if $json { eprintln!($($text)*) } else { println!($($text)*) }
-    };
+    ($json:expr, $($text:tt)*) => {{
+        use std::io::Write;
+        let line = format!($($text)*) + "\n";
+        let _ = match $json {
+            true => std::io::stderr().write_all(line.as_bytes()),
+            false => std::io::stdout().write_all(line.as_bytes()),
+        };
+    }};
 }
 pub(crate) use say;
 

@@ -66,7 +66,7 @@ pub fn serve(
             }
             // Without the workers it would wait for answers; it may have ended by itself already.
             if let Some(driver) = &driver {
-                let _ = kill(driver.pid, Signal::SIGKILL);
+                let _ = kill(driver.pid, Signal::SIGTERM);
             }
         }
         for (pid, how) in dead(&workers) {

@@ -38,6 +38,8 @@ use crate::{Fallible, say};
 
 /// How long open requests may take once the end has come.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the worker waits after it could not accept a connection.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How long a presigned URL is valid.
 const VALID: Duration = Duration::from_secs(300);
 
@@ -137,8 +139,11 @@ async fn accept(
             accepted = listener.accept() => accepted,
             _ = end.recv() => break,
         };
-        // A client that is gone already, or no descriptor left: the next one may fare better.
-        let Ok((stream, _)) = connection else { continue };
+        let Ok((stream, _)) = connection else {
+            // No descriptor left, most likely: some will be closed soon.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         let server = Server { s3: s3.clone(), session: session.clone(), waits: Arc::clone(&waits) };
         let service = service_fn(move |request| answer(request, server.clone()));
         let served = hyper::server::conn::http1::Builder::new()
