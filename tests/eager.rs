@@ -18,6 +18,7 @@ use aws_credential_types::Credentials;
 use nix::{
     errno::Errno,
     sys::{
+        resource::{Resource, setrlimit},
         signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction},
         wait::{WaitPidFlag, waitpid},
     },
@@ -37,6 +38,7 @@ fn main() {
         ("the_first_set_is_there_and_the_parent_as_before", the_first_set_is_there),
         ("the_first_error_is_that_of_create", the_first_error_is_that_of_create),
         ("several_threads_are_refused", several_threads_are_refused),
+        ("a_refresher_says_what_it_lacks", a_refresher_says_what_it_lacks),
         ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
         ("one_who_adopts_orphans_does_not_see_it_either", one_who_adopts_orphans),
         ("a_runtime_used_before_does_no_harm", a_runtime_used_before_does_no_harm),
@@ -140,6 +142,32 @@ fn several_threads_are_refused() {
         let _ = thread.join();
     })
     .finish();
+}
+
+/// A process that may have fewer descriptors each time, and so may its refresher: some call of either fails.
+fn a_refresher_says_what_it_lacks() {
+    let refused = child(|report| {
+        let used = fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        let mut refused = 0;
+        for limit in (used..=used + 40).rev() {
+            setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
+            let name = name("shortage");
+            let builder = SharedSession::builder(&name).source(instant());
+            match builder.refresh(Refresh::Eager).create() {
+                Ok(_) => assert_eq!(refused, 0, "{limit} are not enough, but less are"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains(Errno::EMFILE.desc()), "with {limit}: {text}");
+                    refused += 1;
+                }
+            }
+            let gone = || !Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists();
+            until("nothing is left", gone);
+        }
+        report.say(refused.to_string());
+    })
+    .finish();
+    assert!((1..=40).contains(&refused.parse::<u32>().unwrap()), "{refused}");
 }
 
 fn the_process_is_a_good_citizen() {

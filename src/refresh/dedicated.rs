@@ -65,12 +65,13 @@ pub(crate) fn spawn(
     let (mut ready, report) = pipe().map_err(failed)?;
     let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
     let life = || {
-        // Nobody hears an error of this process; its parent sees that it does not report.
-        if let Some(report) = report.take()
-            && let Ok(refresher) = settle(name, segment, locks, writer.take(), job, &report)
-        {
-            forget();
-            refresher.live(report);
+        let Some(report) = report.take() else { unreachable!("it is forked once") };
+        match settle(name, segment, locks, writer.take(), job, &report) {
+            Ok(refresher) => {
+                forget();
+                refresher.live(report);
+            }
+            Err(fault) => fail(Some(report), &fault),
         }
         process::exit(0);
     };
@@ -83,14 +84,31 @@ pub(crate) fn spawn(
     };
     process::detach(life, stand_in).map_err(failed)?;
     drop(report);
-    let mut byte = [0];
-    // `read_exact` goes on after a signal.
-    ready.read_exact(&mut byte).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => {
-            Fault::new(ErrorKind::System, "the refresher's process ended at once")
-        }
-        _ => failed(error),
-    })
+    hear(&mut ready).map_err(failed)
+}
+
+/// What a refresher reports once it is elected. Anything else is why it is not going to be.
+const ELECTED: &[u8] = b".";
+
+/// Waits for the report of the new process.
+fn hear(ready: &mut impl Read) -> io::Result<()> {
+    let mut text = Vec::new();
+    ready.by_ref().take(1).read_to_end(&mut text)?;
+    if text == ELECTED {
+        return Ok(());
+    }
+    ready.read_to_end(&mut text)?;
+    if text.is_empty() {
+        return Err(io::Error::other("its process was killed at once"));
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&text)))
+}
+
+/// Reports a failure to whoever still waits.
+fn fail(report: Option<PipeWriter>, fault: &Fault) {
+    if let Some(mut report) = report {
+        let _ = report.write_all(fault.message.as_bytes());
+    }
 }
 
 /// What `ps` shows.
@@ -131,14 +149,19 @@ impl Refresher {
         loop {
             let began = Instant::now();
             let refresher = process::child(|| {
-                let report = report.take();
-                let served = process::apart(|| self.serve(report).is_ok());
-                matches!(served, Ok(Some(true)))
+                let mut report = report.take();
+                let served = process::apart(|| self.serve(&mut report))
+                    .map_err(|error| Fault::system("starting its thread", error))
+                    .and_then(|served| served.unwrap_or_else(|| Err(panicked())));
+                served.inspect_err(|fault| fail(report, fault)).is_ok()
             });
-            let ended = refresher.and_then(|pid| self.outlive(pid));
+            let ended = refresher.and_then(|pid| self.outlive(pid)).unwrap_or_else(|error| {
+                fail(report.take(), &Fault::system("its process", error));
+                false
+            });
             drop(report.take());
             // By itself it ends when nobody uses the session any more.
-            if ended.unwrap_or(false) {
+            if ended {
                 return;
             }
             if !self.duty.segment.header.sealed {
@@ -182,11 +205,11 @@ impl Refresher {
         }
     }
 
-    fn serve(&self, report: Option<PipeWriter>) -> Result<(), Fault> {
+    fn serve(&self, report: &mut Option<PipeWriter>) -> Result<(), Fault> {
         let Some(elected) = self.duty.wait_for_election()? else { return Ok(()) };
         self.end_when_alone()?;
-        if let Some(mut report) = report {
-            let _ = report.write_all(b".");
+        if let Some(mut report) = report.take() {
+            let _ = report.write_all(ELECTED);
         }
         refresher::count_takeover(&elected, &self.duty.job.session);
         self.duty.serve(elected)?;
@@ -209,6 +232,10 @@ impl Refresher {
             .map(drop)
             .map_err(|error| Fault::system("starting the thread that waits for the end", error))
     }
+}
+
+fn panicked() -> Fault {
+    Fault::new(ErrorKind::System, "it panicked")
 }
 
 /// Sleeps until nobody else has the session: then the kernel grants the presence lock. What killed

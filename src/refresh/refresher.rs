@@ -2,6 +2,7 @@
 //! own that end with the call.
 
 use std::{
+    any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -166,9 +167,8 @@ struct Call {
 impl Call {
     fn new() -> io::Result<Self> {
         let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // A process without descriptors makes it panic.
         let built = catch_unwind(AssertUnwindSafe(build));
-        let runtime = built.unwrap_or_else(|_| Err(io::Error::other("it panicked")))?;
+        let runtime = built.unwrap_or_else(|payload| Err(lacking(&*payload)))?;
         Ok(Call { runtime: Some(runtime), answered: Arc::default() })
     }
 
@@ -204,6 +204,12 @@ impl Drop for Call {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What tokio says when it panics for want of descriptors.
+fn lacking(payload: &(dyn Any + Send)) -> io::Error {
+    let text = payload.downcast_ref::<String>().map_or("it panicked", String::as_str);
+    io::Error::other(text.to_owned())
 }
 
 fn transient(message: String) -> Failure {

@@ -43,17 +43,29 @@ pub(crate) use nix::unistd::Pid;
 /// may still be listed for a moment; it runs nothing of this program any more.
 pub(crate) fn threads() -> io::Result<usize> {
     watch::join_ending();
-    let tasks = std::fs::read_dir("/proc/self/task")?;
-    Ok(tasks.filter(|task| task.as_ref().is_ok_and(|task| !is_exiting(&task.path()))).count())
+    let mut running = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        running += usize::from(!is_exiting(&task?.path())?);
+    }
+    Ok(running)
 }
 
 /// Whether the kernel is taking the task down, or has done so.
-fn is_exiting(task: &Path) -> bool {
+fn is_exiting(task: &Path) -> io::Result<bool> {
     const PF_EXITING: u64 = 0x4;
-    let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+    let stat = match std::fs::read_to_string(task.join("stat")) {
+        // It ends between the look at the list and this one, or while this reads.
+        Err(error) if is_gone(&error) => return Ok(true),
+        stat => stat?,
+    };
     // After the name, which may hold anything: the state, five numbers, the flags.
     let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6));
-    flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0))
+    Ok(flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0)))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
 /// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever
