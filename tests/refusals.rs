@@ -73,7 +73,7 @@ fn attach_refuses_each_damage_with_its_own_error() {
             },
             "not a regular file",
         ),
-        (ErrorKind::Absent, |p| std::fs::remove_file(p).unwrap(), "opening"),
+        (ErrorKind::Absent, |p| std::fs::remove_file(p).unwrap(), "no session"),
     ];
     for (kind, damage, text) in table {
         let name = name("damage");

@@ -18,7 +18,7 @@
 //! millisecond is over before 2^21 random numbers are.
 //!
 //! An owner that was stopped and wakes after its lease may still believe itself elected. It can do
-//! no harm: publication is an exchange from the version that it saw when it was elected.
+//! no harm: publication is an exchange from the version that it saw before it asked the source.
 
 use std::{
     sync::{Arc, atomic::Ordering},

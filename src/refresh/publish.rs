@@ -109,8 +109,12 @@ fn lifetime(fetched: &Fetched, wall: SystemTime) -> Result<u64, Failure> {
     let issuer = fetched.server_time.filter(|time| distance(*time, wall) >= SKEW_FLOOR);
     let left = expiry.duration_since(issuer.unwrap_or(wall)).unwrap_or_default();
     if left.is_zero() {
-        // A cut answer looks like this, too: the SDK takes a missing expiry for 1970.
-        return Err(Failure::new(FailureClass::Transient, unusable("it has expired already")));
+        // The SDK takes an expiry that is missing in an answer for 1970.
+        let problem = match expiry > UNIX_EPOCH {
+            true => "it has expired already",
+            false => "its expiry is missing",
+        };
+        return Err(Failure::new(FailureClass::Transient, unusable(problem)));
     }
     Ok(as_nanos(left))
 }

@@ -223,9 +223,10 @@ impl SharedSessionBuilder {
         if let Some(recipe) = &recipe {
             recipe.source.validate().map_err(invalid)?;
             let timeout = recipe.source.timeout();
-            if timeout > source::LONGEST_CALL {
+            if timeout > source::LONGEST_FETCH {
+                let limit = source::LONGEST_FETCH;
                 return Err(invalid(format!(
-                    "source: its time-out is {timeout:?}; it must be a day at most"
+                    "source: its time-out is {timeout:?}; it must be {limit:?} at most"
                 )));
             }
         }

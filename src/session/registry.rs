@@ -268,15 +268,16 @@ pub(super) fn list() -> Vec<String> {
 /// Removes a session that nobody uses.
 pub(super) fn remove(name: &str) -> Result<(), Fault> {
     let name = SessionName::new(name)?;
+    let still = |pid| Fault::new(ErrorKind::InUse, format!("{}; end it first", used_by(pid)));
     if segment::lock_inode(&name).is_none() && !list().iter().any(|one| one == name.as_str()) {
         return Err(absent());
     }
     let sessions = sessions();
     if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
-        return Err(in_use(Some(process::id())));
+        return Err(still(Some(process::id())));
     }
     let Some(locks) = segment::claim(&name)? else {
-        return Err(in_use(segment::user_of(&name)));
+        return Err(still(segment::user_of(&name)));
     };
     segment::remove(&name, locks.inode());
     Ok(())
@@ -292,10 +293,14 @@ fn absent() -> Fault {
 }
 
 fn in_use(pid: Option<u32>) -> Fault {
+    let text = format!("{}; end it, or choose another name", used_by(pid));
+    Fault::new(ErrorKind::InUse, text)
+}
+
+fn used_by(pid: Option<u32>) -> String {
     let user = match pid {
         Some(pid) => format!("process {pid}"),
         None => "a process that this one cannot see".to_owned(),
     };
-    let text = format!("{user} uses a session of that name; end it, or choose another name");
-    Fault::new(ErrorKind::InUse, text)
+    format!("{user} uses a session of that name")
 }

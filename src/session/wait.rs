@@ -139,14 +139,15 @@ impl Wait<'_> {
     fn give_up(&self) -> Fault {
         self.inner.segment.announce();
         let limit = self.inner.home.deadline;
+        let what = match self.need {
+            Need::Valid => "no valid credentials",
+            Need::After(_) => "no newer credentials",
+        };
         match self.inner.recipe() {
-            Some(_) => {
-                let text = format!("no valid credentials within {limit:?}");
-                Fault::new(ErrorKind::Timeout, text)
-            }
+            Some(_) => Fault::new(ErrorKind::Timeout, format!("{what} within {limit:?}")),
             None => {
                 let text = format!(
-                    "no valid credentials within {limit:?}, and this process has no source to ask; \
+                    "{what} within {limit:?}, and this process has no source to ask; \
                      attach with a source, or keep the processes alive that have one"
                 );
                 Fault::new(ErrorKind::NoSource, text)

@@ -35,7 +35,7 @@ pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
 pub use process::Process;
 pub use provider::Provider;
-pub(crate) use validate::LONGEST_CALL;
+pub(crate) use validate::LONGEST_FETCH;
 
 /// The answer of a source, on its way.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send + 'a>>;

@@ -12,10 +12,11 @@ type Checked = Result<(), String>;
 
 const WORD: &str = "+=,.@-_";
 
-/// The longest that a call of a source may take: a lease, which lasts longer, has to fit its ticket.
-pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(86_400);
-/// Timers count milliseconds.
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_CALL;
+/// The longest that a fetch may take, with all that it is made of: a lease, which lasts longer, has to fit its
+/// ticket.
+pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(7 * 86_400);
+/// What each part of it may. Timers count milliseconds.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 
 /// Checks everything that STS, or the way to it, would refuse.
 pub(super) fn assume_role(recipe: &AssumeRole) -> Checked {
