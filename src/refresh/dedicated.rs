@@ -148,17 +148,14 @@ impl Refresher {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
-            let refresher = process::child(|| {
-                let mut report = report.take();
-                let served = process::apart(|| self.serve(&mut report))
-                    .map_err(|error| Fault::system("starting its thread", error))
-                    .and_then(|served| served.unwrap_or_else(|| Err(panicked())));
-                served.inspect_err(|fault| fail(report, fault)).is_ok()
-            });
-            let ended = refresher.and_then(|pid| self.outlive(pid)).unwrap_or_else(|error| {
-                fail(report.take(), &Fault::system("its process", error));
-                false
-            });
+            let refresher = process::child(|| self.serve_apart(report.take()));
+            let ended = match refresher.and_then(|pid| self.outlive(pid, began)) {
+                Ok(ended) => ended,
+                Err(error) => {
+                    fail(report.take(), &Fault::system("its process", error));
+                    false
+                }
+            };
             drop(report.take());
             // By itself it ends when nobody uses the session any more.
             if ended {
@@ -177,12 +174,20 @@ impl Refresher {
         }
     }
 
+    /// The life of the refresher; true if it came to its end.
+    fn serve_apart(&self, mut report: Option<PipeWriter>) -> bool {
+        let served = process::apart(|| self.serve(&mut report))
+            .map_err(|error| Fault::system("starting its thread", error))
+            .and_then(|served| served.unwrap_or_else(|| Err(panicked())));
+        served.inspect_err(|fault| fail(report, fault)).is_ok()
+    }
+
     /// Waits for the end of the refresher, which says by true that it came to it by itself. One that hangs
     /// beyond its lease is killed where nobody else could take its place.
-    fn outlive(&self, pid: Pid) -> io::Result<bool> {
+    fn outlive(&self, pid: Pid, began: Instant) -> io::Result<bool> {
         let sealed = self.duty.segment.header.sealed;
         loop {
-            let left = sealed.then(|| self.lease_left(pid));
+            let left = sealed.then(|| self.lease_left(pid, began));
             if left.is_some_and(|left| left.is_zero()) {
                 process::kill(pid);
             }
@@ -194,14 +199,14 @@ impl Refresher {
         }
     }
 
-    /// How long the refresher may be silent. One that is not elected yet has a whole lease before it.
-    fn lease_left(&self, pid: Pid) -> Duration {
+    /// How long the refresher may be silent. One that is not elected has as long to become so.
+    fn lease_left(&self, pid: Pid, began: Instant) -> Duration {
         let Duty { segment, desk, job, .. } = &self.duty;
         match election::last(segment.view(), desk.locks()) {
             Ok(Some(ballot)) if ballot.pid == pid.as_raw().unsigned_abs() => {
                 Duration::from_nanos(ballot.lease_end.saturating_sub(job.clock.boot()))
             }
-            _ => job.recipe.lease(),
+            _ => job.recipe.lease().saturating_sub(began.elapsed()),
         }
     }
 
