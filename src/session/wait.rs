@@ -143,16 +143,16 @@ impl Wait<'_> {
             Need::Valid => "no valid credentials",
             Need::After(_) => "no newer credentials",
         };
-        match self.inner.recipe() {
-            Some(_) => Fault::new(ErrorKind::Timeout, format!("{what} within {limit:?}")),
-            None => {
-                let text = format!(
-                    "{what} within {limit:?}, and this process has no source to ask; \
-                     attach with a source, or keep the processes alive that have one"
-                );
-                Fault::new(ErrorKind::NoSource, text)
-            }
-        }
+        let (kind, why) = if self.inner.recipe().is_some() {
+            (ErrorKind::Timeout, "")
+        } else if self.inner.segment.header.sealed {
+            (ErrorKind::NoSource, ", and of a sealed session only its refresher may ask the source")
+        } else {
+            let why = ", and this process has no source to ask; attach with a source, or keep the \
+                       processes alive that have one";
+            (ErrorKind::NoSource, why)
+        };
+        Fault::new(kind, format!("{what} within {limit:?}{why}"))
     }
 
     /// Leaves no thread behind, apart from one whose source does not answer: that goes on without its caller.
