@@ -22,6 +22,7 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         mman::{MapFlags, ProtFlags, mmap, mprotect},
+        resource::{Resource, setrlimit},
         signal::{Signal, kill},
     },
     unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
@@ -42,6 +43,7 @@ fn main() {
         ("a_worker_that_dropped_its_uid_reads_and_cannot_write", a_worker_that_dropped_its_uid),
         ("a_killed_refresher_comes_back", a_killed_refresher_comes_back),
         ("a_refresher_that_hangs_is_replaced", a_refresher_that_hangs_is_replaced),
+        ("one_that_cannot_start_is_not_tried_for_ever", one_that_cannot_start),
         ("killed_users_leave_nothing", killed_users_leave_nothing),
         ("all_killed_at_once_leave_nothing", all_killed_at_once_leave_nothing),
         ("a_started_program_attaches", a_started_program_attaches),
@@ -339,6 +341,29 @@ fn all_killed_at_once_leave_nothing() {
     let left: Vec<_> = left.filter(|file| file.to_string_lossy().contains(&name)).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_whole(&sealed(&name).credentials().unwrap());
+}
+
+/// For want of room for a stack, which each attempt lacks as the first did.
+fn one_that_cannot_start() {
+    let name = name("starved");
+    child(|_| {
+        let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        let room = pages * 4096 + (1 << 20);
+        setrlimit(Resource::RLIMIT_AS, room, room).unwrap();
+        let builder = SharedSession::builder(&name).source(instant()).refresh(Refresh::Eager);
+        let error = builder.sealed().create().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::System);
+        assert!(error.to_string().contains("starting its thread"), "{error}");
+    })
+    .finish();
+    let title = format!("shmcreds: {name}");
+    let is_keeper = |process: fs::DirEntry| {
+        fs::read_to_string(process.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(&title))
+    };
+    let processes = || fs::read_dir("/proc").unwrap();
+    until("its keeper ends", || !processes().any(|process| is_keeper(process.unwrap())));
 }
 
 /// Starts this program again as `nobody`, where this process may.

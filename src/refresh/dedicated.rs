@@ -161,8 +161,13 @@ impl Refresher {
             if ended {
                 return;
             }
+            let locks = self.duty.desk.locks();
             if !self.duty.segment.header.sealed {
-                let _ = remove_when_alone(&self.name, self.duty.desk.locks());
+                let _ = remove_when_alone(&self.name, locks);
+                return;
+            }
+            // It may have died too young to notice that, over and over.
+            if locks.try_alone().unwrap_or(false) {
                 return;
             }
             if began.elapsed() >= SHORT_LIFE {
