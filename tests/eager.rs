@@ -30,7 +30,7 @@ use shmcreds::{
 };
 use support::{
     Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, parent_of, role,
-    segment, standby, until,
+    segment, standby, stop, until,
 };
 
 fn main() {
@@ -429,7 +429,7 @@ fn killed_users_leave_nothing() {
 fn a_late_refresher_leaves_the_next_session_alone() {
     let name = name("late");
     let (mut server, refresher, worker) = server(&name);
-    kill(refresher, Signal::SIGSTOP).unwrap();
+    stop(refresher);
     for pid in [worker, server.pid] {
         kill(pid, Signal::SIGKILL).unwrap();
     }
@@ -454,7 +454,7 @@ fn a_stopped_keeper_holds_nothing() {
         let name = name("stopped");
         let (mut server, refresher, worker) = server(&name);
         let keeper = parent_of(refresher);
-        kill(keeper, Signal::SIGSTOP).unwrap();
+        stop(keeper);
         for pid in [worker, server.pid, refresher] {
             kill(pid, Signal::SIGKILL).unwrap();
         }
@@ -581,7 +581,7 @@ fn another_goes_on_when_it_is_stopped() {
         let status = session.status().unwrap();
         let (pid, generation) = (status.refresher().map(|r| r.pid()), status.generation());
         if pid == Some(first.as_raw() as u32) {
-            kill(first, Signal::SIGSTOP).unwrap();
+            stop(first);
         }
         // Past its lease, and past the refresh point.
         clock.advance(status.refresh_in() + Duration::from_secs(60));

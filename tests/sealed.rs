@@ -28,7 +28,7 @@ use nix::{
     unistd::{Gid, Pid, Uid, geteuid, setgid, setgroups, setuid},
 };
 use shmcreds::{ErrorKind, Refresh, SharedSession, testing::ManualClock};
-use support::{Child, assert_whole, child, instant, lives, name, parent_of, segment, until};
+use support::{Child, assert_whole, child, instant, lives, name, parent_of, segment, stop, until};
 
 /// Makes this program a worker that was started by `exec`: the value says what it does.
 const ROLE: &str = "SHMCREDS_TEST_ROLE";
@@ -264,18 +264,6 @@ fn a_killed_refresher_comes_back() {
     kill(keeper, Signal::SIGKILL).unwrap();
     until("the keeper is gone", || !lives(keeper));
     assert_whole(&session.refresh().unwrap());
-}
-
-/// Stops all threads of a process.
-fn stop(pid: Pid) {
-    kill(pid, Signal::SIGSTOP).unwrap();
-    let has_stopped = |task: fs::DirEntry| {
-        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-    };
-    until("all its threads stand still", || {
-        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(has_stopped)
-    });
 }
 
 fn a_refresher_that_hangs_is_replaced() {

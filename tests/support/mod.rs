@@ -2,7 +2,7 @@
 #![allow(dead_code, unsafe_code)]
 
 use std::{
-    fs::File,
+    fs::{DirEntry, File},
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -122,6 +122,19 @@ pub fn lives(pid: Pid) -> bool {
     // The first thread may end before the others, which hold all that the process has.
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     main_lives || threads > 1
+}
+
+/// Stops all threads of a process. The signal alone does so when each next looks at its signals, and until then
+/// they may run.
+pub fn stop(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let has_stopped = |task: DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    until("all its threads stand still", || {
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(has_stopped)
+    });
 }
 
 /// The process that `pid` is a child of.
