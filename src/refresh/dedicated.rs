@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    io::{self, PipeWriter, Read, Write, pipe},
+    io::{self, PipeReader, PipeWriter, Read, Write, pipe},
     os::fd::AsFd,
     sync::Arc,
     thread::Builder,
@@ -52,7 +52,8 @@ pub(crate) fn check_threads() -> Result<(), Fault> {
 /// process forget what it has inherited.
 ///
 /// # Errors
-/// `System` when the process could not be made, or did not come so far.
+/// `System` when the process could not be made, or did not come so far; `Timeout` when it has not within
+/// `limit`.
 pub(crate) fn spawn(
     name: &SessionName,
     segment: &Segment,
@@ -60,9 +61,9 @@ pub(crate) fn spawn(
     writer: Option<View>,
     job: Job,
     forget: fn(),
+    limit: Duration,
 ) -> Result<(), Fault> {
-    let failed = |error| Fault::system("starting the refresher", error);
-    let (mut ready, report) = pipe().map_err(failed)?;
+    let (ready, report) = pipe().map_err(failed)?;
     let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
     let life = || {
         let Some(report) = report.take() else { unreachable!("it is forked once") };
@@ -84,24 +85,29 @@ pub(crate) fn spawn(
     };
     process::detach(life, stand_in).map_err(failed)?;
     drop(report);
-    hear(&mut ready).map_err(failed)
+    hear(ready, limit)
+}
+
+fn failed(error: io::Error) -> Fault {
+    Fault::system("starting the refresher", error)
 }
 
 /// What a refresher reports once it is elected. Anything else is why it is not going to be.
 const ELECTED: &[u8] = b".";
 
-/// Waits for the report of the new process.
-fn hear(ready: &mut impl Read) -> io::Result<()> {
-    let mut text = Vec::new();
-    ready.by_ref().take(1).read_to_end(&mut text)?;
-    if text == ELECTED {
-        return Ok(());
+/// Waits for the report of the new process, which is written at once.
+fn hear(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
+    if !process::readable(&report, limit).map_err(failed)? {
+        let text = format!("the refresher has not started within {limit:?}");
+        return Err(Fault::new(ErrorKind::Timeout, text));
     }
-    ready.read_to_end(&mut text)?;
-    if text.is_empty() {
-        return Err(io::Error::other("its process was killed at once"));
+    let mut text = [0; 512];
+    let length = report.read(&mut text).map_err(failed)?;
+    match &text[..length] {
+        ELECTED => Ok(()),
+        [] => Err(failed(io::Error::other("its process was killed at once"))),
+        text => Err(failed(io::Error::other(String::from_utf8_lossy(text)))),
     }
-    Err(io::Error::other(String::from_utf8_lossy(&text)))
 }
 
 /// Reports a failure to whoever still waits.
@@ -254,4 +260,28 @@ fn remove_when_alone(name: &SessionName, locks: &LockFile) -> Result<(), Fault> 
     locks.wait_alone()?;
     segment::remove(name, locks.inode());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_a_refresher_is_heard() {
+        let heard = |text: &[u8]| {
+            let (ready, mut report) = pipe().unwrap();
+            report.write_all(text).unwrap();
+            drop(report);
+            hear(ready, Duration::from_secs(60)).map_err(|fault| (fault.kind, fault.message))
+        };
+        assert_eq!(heard(ELECTED), Ok(()));
+        let (kind, text) = heard(b"no room").unwrap_err();
+        assert_eq!((kind, &*text), (ErrorKind::System, "starting the refresher: no room"));
+        let (kind, text) = heard(b"").unwrap_err();
+        assert!(kind == ErrorKind::System && text.contains("killed"), "{text}");
+
+        let (ready, _report) = pipe().unwrap();
+        let fault = hear(ready, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::Timeout);
+    }
 }

@@ -499,9 +499,10 @@ impl Inner {
     /// sealed segment: this process has it no longer afterwards.
     fn start_dedicated(&self, writer: Option<View>) -> Result<(), Fault> {
         let Some(recipe) = &self.home.recipe else { return Ok(()) };
-        let (name, locks) = (&self.home.name, self.home.desk.locks());
-        dedicated::spawn(name, &self.segment, locks, writer, self.job(recipe), registry::forget)?;
-        self.wait(Need::Valid, self.home.deadline).map(drop)
+        let Home { name, desk, deadline, .. } = &*self.home;
+        let (locks, job, forget) = (desk.locks(), self.job(recipe), registry::forget);
+        dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)?;
+        self.wait(Need::Valid, *deadline).map(drop)
     }
 
     fn invalidate(&self, access_key_id: &str) -> Result<bool, Fault> {

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,7 +12,7 @@ use std::{
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -158,16 +158,27 @@ pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<Pid> {
 pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<bool>> {
     let fd = limit.and_then(|_| watch::open(child.as_raw().unsigned_abs()));
     // Where the kernel gives no descriptor, the wait is for the end.
-    if let (Some(limit), Some(fd)) = (limit, fd) {
-        let limit = watch::timespec(limit);
-        if !matches!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)), Ok(1..)) {
-            return Ok(None);
-        }
+    if let (Some(limit), Some(fd)) = (limit, fd)
+        && !readable(&fd, limit)?
+    {
+        return Ok(None);
     }
     loop {
         match waitpid(child, None) {
             Err(nix::errno::Errno::EINTR) => {}
             status => return Ok(Some(matches!(status?, WaitStatus::Exited(_, 0)))),
+        }
+    }
+}
+
+/// Waits until `fd` has something to read, or comes to its end: false when it has not within `limit`.
+pub(crate) fn readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
+    let end = Instant::now().checked_add(limit);
+    loop {
+        let left = end.map(|end| watch::timespec(end.saturating_duration_since(Instant::now())));
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return Ok(ready? > 0),
         }
     }
 }
