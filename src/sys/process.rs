@@ -100,13 +100,15 @@ fn adopts_orphans() -> bool {
 }
 
 fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
+    if stand_in.is_some() {
+        // What the new process has forked comes to this one, if that is killed. Not inherited by it.
+        let _ = prctl::set_child_subreaper(true);
+    }
     // SAFETY: one thread, as `detach` demands.
     let code = match unsafe { fork() } {
         Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(life)).is_err()),
         Ok(ForkResult::Parent { .. }) => {
             if let Some(stand_in) = stand_in {
-                // What the new process has forked comes to this one, if that is killed.
-                let _ = prctl::set_child_subreaper(true);
                 let _ = catch_unwind(AssertUnwindSafe(stand_in));
                 while !matches!(waitpid(None, None), Err(nix::errno::Errno::ECHILD)) {}
             }
