@@ -682,7 +682,7 @@ fn full_or_missing_shared_memory() {
     assert!(said == "refused" || said == "not allowed here", "{said}");
 }
 
-/// A process that may have few descriptors, or little memory: some call of `create` fails.
+/// A process that may have few descriptors, little memory, or short files: some call of `create` fails.
 fn whatever_a_process_lacks() {
     let name = name("shortage");
     let nothing_is_left =
@@ -711,8 +711,9 @@ fn whatever_a_process_lacks() {
         let status = fs::read_to_string("/proc/self/statm").unwrap();
         let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
         report.say(format!("{}\n", refusals(Resource::RLIMIT_AS, pages * 4096, 4096)));
+        report.say(format!("{}\n", refusals(Resource::RLIMIT_FSIZE, 0, 4096)));
     })
     .finish();
     let refused: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
-    assert!(matches!(refused[..], [1..100, 1..100]), "{refused:?}");
+    assert!(matches!(refused[..], [1..100, 1..100, 1..100]), "{refused:?}");
 }

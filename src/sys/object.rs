@@ -19,6 +19,7 @@ use nix::{
     },
     unistd::{ftruncate, geteuid},
 };
+use rustix::process::{Resource, getrlimit};
 use shared_memory::{ShmemConf, ShmemError};
 
 use crate::error::{ErrorKind, Fault};
@@ -103,6 +104,7 @@ pub(crate) fn create_secret(bytes: usize) -> Result<OwnedFd, Fault> {
     };
     // SAFETY: the descriptor is fresh, and nobody else's.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
     ftruncate(&fd, length).map_err(|e| Fault::system("sizing the secret memory", e))?;
     Ok(fd)
@@ -155,6 +157,7 @@ pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
 /// Creates the object `name` with `bytes` of memory that the kernel has really set aside, so that a
 /// full file system is an error here and never a SIGBUS later.
 pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
+    check_limit(bytes)?;
     let mut shmem =
         ShmemConf::new().os_id(name).size(bytes).create().map_err(|e| create_fault(name, e))?;
     // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
@@ -169,11 +172,26 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
 
 /// Sets aside `bytes` of memory for the file.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
+    check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
     posix_fallocate(fd, 0, length).map_err(|errno| {
         Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
             .kind(ErrorKind::NoSpace)
     })
+}
+
+/// Whether this process may have a file of `bytes`. To make one that is longer is no error for the kernel but a
+/// reason to kill it.
+fn check_limit(bytes: usize) -> Result<(), Fault> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if limit < bytes as u64 => {
+            let text = format!(
+                "{bytes} bytes of shared memory are needed, and a file may have {limit} (RLIMIT_FSIZE)"
+            );
+            Err(Fault::new(ErrorKind::NoSpace, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The names of all objects, of whomever.
