@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Timeout,
     /// Nothing valid is there, and this process has no source to ask.
     NoSource,
+    /// Other code of this process has closed a file descriptor of the session.
+    DescriptorClosed,
     /// The operating system refused something that should have worked.
     System,
 }

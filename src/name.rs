@@ -2,15 +2,20 @@
 
 use std::fmt;
 
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, geteuid};
 
 use crate::error::{ErrorKind, Fault};
 
 const MAX: usize = 64;
 
-/// A valid session name.
+/// A valid session name, among those of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SessionName(String);
+pub(crate) struct SessionName {
+    name: String,
+    /// The user whom the process was when the name was given. It may become another one later, and the session
+    /// stays where it is.
+    uid: Uid,
+}
 
 impl SessionName {
     /// 1 to 64 ASCII letters, digits, `.`, `_` or `-`, the first a letter or digit: what is safe in
@@ -28,7 +33,7 @@ impl SessionName {
                 .map(|c| format!("contains {c:?}"))
         };
         match problem {
-            None => Ok(SessionName(name.to_owned())),
+            None => Ok(SessionName { name: name.to_owned(), uid: geteuid() }),
             Some(problem) => Err(Fault::new(
                 ErrorKind::InvalidInput,
                 format!(
@@ -41,12 +46,12 @@ impl SessionName {
 
     /// The shared memory object that holds the segment.
     pub(crate) fn segment(&self) -> String {
-        format!("/{}{}", SessionName::segment_prefix(), self.0)
+        format!("/{}{}", prefix(self.uid), self.name)
     }
 
     /// What the objects of all this user's segments begin with, in the directory of shared memory.
     pub(crate) fn segment_prefix() -> String {
-        format!("shmcreds-{}-", geteuid())
+        prefix(geteuid())
     }
 
     /// The object whose bytes are locked. A file of its own: closing any descriptor of a file drops
@@ -57,12 +62,21 @@ impl SessionName {
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
+
+    /// Whether both are names of one user.
+    pub(crate) fn same_user(&self, other: &SessionName) -> bool {
+        self.uid == other.uid
+    }
+}
+
+fn prefix(uid: Uid) -> String {
+    format!("shmcreds-{uid}-")
 }
 
 impl fmt::Display for SessionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }

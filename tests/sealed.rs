@@ -8,7 +8,10 @@ use std::{
     num::NonZeroUsize,
     os::{
         fd::{AsFd, AsRawFd},
-        unix::{fs::FileExt, process::CommandExt},
+        unix::{
+            fs::{FileExt, MetadataExt},
+            process::CommandExt,
+        },
     },
     path::PathBuf,
     process::{Command, Output},
@@ -93,9 +96,13 @@ fn what_is_passed_no_longer() {
         let other = memfd_create("other", MFdFlags::empty()).unwrap();
         File::from(other.try_clone().unwrap()).set_len(bytes).unwrap();
         let number = other.as_raw_fd();
-        let passed = format!("{name}=ff:{number}:{number}");
-        program.arg(&name).env("SHMCREDS_SESSIONS", passed).env(ROLE, "read");
-        assert_eq!(said(&program.output().unwrap()), "read 1");
+        let meta = File::from(other.try_clone().unwrap()).metadata().unwrap();
+        let (device, inode) = (meta.dev(), meta.ino());
+        for passed in [format!("{number}@{device}.{inode}"), format!("{number}@{device}.1")] {
+            let passed = format!("{name}=ff:{passed}:{passed}");
+            program.arg(&name).env("SHMCREDS_SESSIONS", passed).env(ROLE, "read");
+            assert_eq!(said(&program.output().unwrap()), "read 1");
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     name::SessionName,
     segment::{self, Segment, View},
     sys::{
+        descriptor::ReservedStreams,
         lock::LockFile,
         process::{self, Pid},
     },
@@ -63,6 +64,7 @@ pub(crate) fn spawn(
     forget: fn(),
     limit: Duration,
 ) -> Result<(), Fault> {
+    let _reserved = ReservedStreams::new();
     let (ready, report) = pipe().map_err(failed)?;
     let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
     let life = || {
@@ -139,9 +141,12 @@ fn settle(
     report: &PipeWriter,
 ) -> Result<Refresher, Fault> {
     let (locks, segment) = (locks.reopened()?, segment.again()?.with_writer(writer));
-    let keep: Vec<_> = segment.fds().chain([locks.as_fd(), report.as_fd()]).collect();
+    let descriptor = locks.descriptor()?;
+    let mut keep = segment.fds()?;
+    keep.extend([descriptor.get()?, report.as_fd()]);
     process::settle(&title(name), &keep)
         .map_err(|e| Fault::system("settling the refresher's process", e))?;
+    drop(descriptor);
     let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
     let stop = Stop::new(Arc::clone(&segment), Arc::clone(&desk));
     Ok(Refresher { name: name.clone(), duty: Duty { segment, desk, job, stop } })

@@ -5,29 +5,26 @@
 //! forked child finds the desk as its parent's threads left it, which says nothing about the child:
 //! a seat that another process has taken is free.
 
-use std::{
-    process,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
     error::Fault,
     segment::{Requests, Segment, View},
-    sys::lock::LockFile,
+    sys::{lock::LockFile, process_token::ProcessToken},
 };
 
 /// Set when a thread waits for the seat to become free.
-const WANTED: u64 = 1 << 32;
+const WANTED: u64 = 1 << 63;
 
 /// The lock file of a session and the seat in front of it: one for all its handles in the process.
 #[derive(Debug)]
 pub(crate) struct Desk {
     locks: LockFile,
     requests: Requests,
-    /// The pid of the process in which the seat is taken, and `WANTED`; 0 when it is free.
+    /// The token of the process in which the seat is taken, and `WANTED`; 0 when it is free.
     seat: AtomicU64,
 }
 
@@ -49,7 +46,7 @@ impl Desk {
 
     /// Whether a thread of this process has the seat.
     pub(crate) fn is_taken(&self) -> bool {
-        self.seat.load(Ordering::Relaxed) & !WANTED == u64::from(process::id())
+        self.seat.load(Ordering::Relaxed) & !WANTED == ProcessToken::current().word()
     }
 
     /// The seat, if no other thread of this process has it.
@@ -63,7 +60,7 @@ impl Desk {
     }
 
     fn sit(self: &Arc<Self>, segment: &Arc<Segment>, mark: u64) -> Option<Seat> {
-        let us = u64::from(process::id());
+        let us = ProcessToken::current().word();
         loop {
             let seen = self.seat.load(Ordering::Relaxed);
             let taken = seen & !WANTED == us;
@@ -119,6 +116,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::process;
+
     use super::*;
     use crate::{name::SessionName, segment::Header, sys::object};
 
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn the_seat_of_another_process_is_free() {
         let (desk, segment) = desk(&format!("desk-of-parent-{}", process::id()));
-        desk.seat.store(u64::from(process::id()) + 1, Ordering::Relaxed);
+        desk.seat.store(ProcessToken::current().word() ^ 2, Ordering::Relaxed);
         assert!(desk.try_sit(&segment).is_some());
     }
 }

@@ -2,7 +2,6 @@
 //! own that end with the call.
 
 use std::{
-    any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -27,6 +26,7 @@ use crate::{
     segment::Counter,
     source::{Failure, FailureClass, Fetched, Source},
     stage::{Stage, reach},
+    sys::{descriptor::ReservedStreams, runtime},
 };
 
 /// What a lease allows beyond the call itself: building the client, publishing.
@@ -161,15 +161,16 @@ fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
 /// One call of the source, in a runtime of its own.
 struct Call {
     runtime: Option<Runtime>,
+    /// What a call opens is no standard stream: the program may print into it.
+    _reserved: ReservedStreams,
     answered: Arc<AtomicBool>,
 }
 
 impl Call {
     fn new() -> io::Result<Self> {
-        let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let built = catch_unwind(AssertUnwindSafe(build));
-        let runtime = built.unwrap_or_else(|payload| Err(lacking(&*payload)))?;
-        Ok(Call { runtime: Some(runtime), answered: Arc::default() })
+        let reserved = ReservedStreams::new();
+        let runtime = runtime::build()?;
+        Ok(Call { runtime: Some(runtime), _reserved: reserved, answered: Arc::default() })
     }
 
     /// The source's answer. A panic in the user's code is a failure.
@@ -204,12 +205,6 @@ impl Drop for Call {
             runtime.shutdown_background();
         }
     }
-}
-
-/// What tokio says when it panics for want of descriptors.
-fn lacking(payload: &(dyn Any + Send)) -> io::Error {
-    let text = payload.downcast_ref::<String>().map_or("it panicked", String::as_str);
-    io::Error::other(text.to_owned())
 }
 
 fn transient(message: String) -> Failure {

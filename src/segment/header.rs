@@ -9,6 +9,7 @@ use crate::{
 };
 
 const WORDS: usize = 16;
+const INSTANCE: usize = 8;
 const CHECKSUM: usize = 15;
 
 /// What tells one source from another: the SHA-256 of its description.
@@ -47,7 +48,7 @@ impl Header {
         values[5] = (layout::SET_SLOT_WORDS * 8) as u64;
         values[6] = layout::FAILURE_SLOTS as u64;
         values[7] = (layout::FAILURE_SLOT_WORDS * 8) as u64;
-        values[8] = self.instance;
+        values[INSTANCE] = self.instance;
         values[9] = u64::from(self.creator);
         let print: [u64; 4] = bytemuck::cast(self.fingerprint);
         values[10..14].copy_from_slice(&print);
@@ -95,7 +96,7 @@ impl Header {
         check_sizes(&values, bytes)?;
         let print: [u64; 4] = [values[10], values[11], values[12], values[13]];
         Ok(Header {
-            instance: values[8],
+            instance: values[INSTANCE],
             creator: u32::try_from(values[9]).unwrap_or(0),
             fingerprint: bytemuck::cast(print),
             description: String::from_utf8_lossy(&description).into_owned(),
@@ -104,6 +105,11 @@ impl Header {
             secret: values[14] & SECRET != 0,
         })
     }
+}
+
+/// The instance of a header that has been read before.
+pub(super) fn instance(mapping: &Mapping) -> u64 {
+    mapping.word(INSTANCE * 8).load(Ordering::Relaxed)
 }
 
 fn check_sizes(values: &[u64; WORDS], bytes: usize) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ mod requests;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::unix::fs::MetadataExt,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -24,10 +25,12 @@ use crate::{
     name::SessionName,
     seqlock::{Latch, Version},
     sys::{
+        descriptor::{Descriptor, Inode},
         futex,
         lock::LockFile,
         mapping::{Access, Mapping},
-        object::{self, Inode, Object, Seal},
+        object::{self, Object, Seal},
+        process_token::ProcessToken,
     },
 };
 
@@ -42,11 +45,13 @@ pub(crate) struct Segment {
     pub(crate) header: Header,
     locked_in_ram: bool,
     /// The process that mapped it: a forked child's inherited mapping is not locked in RAM.
-    process: u32,
+    process: ProcessToken,
     view: View,
-    fd: OwnedFd,
+    fd: Arc<Descriptor>,
     /// Of a secret segment: the memory apart that holds its sets.
-    payload: Option<OwnedFd>,
+    payload: Option<Arc<Descriptor>>,
+    /// The shared memory object, where it has a name.
+    name: Option<String>,
     /// Of a sealed segment, in its refresher's process: the mapping made before it was sealed.
     writer: Option<View>,
 }
@@ -63,14 +68,14 @@ impl Segment {
             Err(fault) => return Err(fault),
         }
         let object = object::create(&path, layout::TOTAL_BYTES)?;
-        let made = View::map(object.fd.as_fd(), None, Access::Write).and_then(|writable| {
+        let made = View::map(object.fd.get()?, None, Access::Write).and_then(|writable| {
             header.write(&writable.control);
             Segment::mapped(object.fd, None, header)
         });
         if made.is_err() {
             object::unlink(&path);
         }
-        made
+        Ok(made?.with_name(path))
     }
 
     /// Makes a segment without a name, and seals it: from then on nobody can map it for writing. The
@@ -79,7 +84,8 @@ impl Segment {
         let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
         let payload =
             header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
-        let writer = View::map(object.fd.as_fd(), payload.as_ref(), Access::Write)?;
+        let secret = payload.as_ref().map(Descriptor::get).transpose()?;
+        let writer = View::map(object.fd.get()?, secret, Access::Write)?;
         header.write(&writer.control);
         object::seal(&object, Seal::AgainstWriting)?;
         Ok((Segment::mapped(object.fd, payload, header)?, writer))
@@ -90,16 +96,22 @@ impl Segment {
         Segment { writer, ..self }
     }
 
+    fn with_name(self, name: String) -> Self {
+        Segment { name: Some(name), ..self }
+    }
+
     /// Copies of the descriptors that lead to the segment: its own, and that of its secret memory.
     pub(crate) fn descriptors(&self) -> Result<(OwnedFd, Option<OwnedFd>), Fault> {
-        let copy =
-            |fd: &OwnedFd| fd.try_clone().map_err(|e| Fault::system("duplicating a descriptor", e));
-        Ok((copy(&self.fd)?, self.payload.as_ref().map(copy).transpose()?))
+        let payload = self.payload.as_ref().map(|fd| fd.duplicate()).transpose()?;
+        Ok((self.fd.duplicate()?, payload))
     }
 
     /// The descriptors that the segment lives by.
-    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [&self.fd].into_iter().chain(&self.payload).map(AsFd::as_fd)
+    ///
+    /// # Errors
+    /// `DescriptorClosed` if other code of the process has closed one.
+    pub(crate) fn fds(&self) -> Result<Vec<BorrowedFd<'_>>, Fault> {
+        [&self.fd].into_iter().chain(&self.payload).map(|fd| fd.get()).collect()
     }
 
     /// Whether this process can write the segment, and so be elected.
@@ -109,29 +121,43 @@ impl Segment {
 
     /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
-        Segment::checked(object::open(&name.segment())?, None)
+        let name = name.segment();
+        Ok(Segment::checked(object::open(&name)?, None)?.with_name(name))
     }
 
-    /// The segment in this process: as it is mapped here already, or mapped once more in a forked child.
+    /// The segment in this process: as it is mapped here already, or mapped once more in a forked child. That
+    /// needs no descriptor: the child may have closed what it inherited.
     pub(crate) fn here(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
-        match self.process == std::process::id() {
-            true => Ok(Arc::clone(self)),
-            false => self.again().map(Arc::new),
+        if self.process == ProcessToken::current() {
+            return Ok(Arc::clone(self));
         }
+        let view = self.view.again()?;
+        Ok(Arc::new(Segment {
+            header: self.header.clone(),
+            locked_in_ram: view.control.lock_in_ram(),
+            process: ProcessToken::current(),
+            view,
+            fd: Arc::clone(&self.fd),
+            payload: self.payload.clone(),
+            name: self.name.clone(),
+            writer: None,
+        }))
     }
 
-    /// The same segment, checked and mapped once more.
+    /// The same segment, checked and mapped once more, with descriptors of its own.
     pub(crate) fn again(&self) -> Result<Self, Fault> {
         let (fd, payload) = self.descriptors()?;
-        Segment::inherited(fd, payload)
+        let again = Segment::inherited(fd, payload)?;
+        Ok(Segment { name: self.name.clone(), ..again })
     }
 
     /// The segment of descriptors that this process has inherited.
     pub(crate) fn inherited(fd: OwnedFd, payload: Option<OwnedFd>) -> Result<Self, Fault> {
+        let payload = payload.map(|fd| Descriptor::keep(fd, "the secret memory")).transpose()?;
         Segment::checked(Object::inherited("the segment", fd)?, payload)
     }
 
-    fn checked(object: Object, payload: Option<OwnedFd>) -> Result<Self, Fault> {
+    fn checked(object: Object, payload: Option<Descriptor>) -> Result<Self, Fault> {
         if object.bytes == 0 {
             let text = "the segment is empty; its creator may have been killed";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
@@ -139,21 +165,29 @@ impl Segment {
         if object.bytes < layout::CONTROL_BYTES {
             return Err(header::too_small(object.bytes));
         }
-        let control = Mapping::new(object.fd.as_fd(), layout::CONTROL_BYTES, Access::Read)
+        let control = Mapping::new(object.fd.get()?, layout::CONTROL_BYTES, Access::Read)
             .map_err(|e| Fault::system("mapping the segment's control page", e))?;
         let header = Header::read(&control, object.bytes)?;
         Segment::mapped(object.fd, payload, header)
     }
 
-    fn mapped(fd: OwnedFd, payload: Option<OwnedFd>, header: Header) -> Result<Self, Fault> {
+    fn mapped(fd: Descriptor, payload: Option<Descriptor>, header: Header) -> Result<Self, Fault> {
         if header.secret != payload.is_some() {
             let text = "the segment's secret memory did not come with it";
             return Err(Fault::new(ErrorKind::Absent, text));
         }
-        let view = View::map(fd.as_fd(), payload.as_ref(), Access::Read)?;
-        let locked_in_ram = view.control.lock_in_ram();
-        let process = std::process::id();
-        Ok(Segment { header, locked_in_ram, process, view, fd, payload, writer: None })
+        let secret = payload.as_ref().map(Descriptor::get).transpose()?;
+        let view = View::map(fd.get()?, secret, Access::Read)?;
+        Ok(Segment {
+            header,
+            locked_in_ram: view.control.lock_in_ram(),
+            process: ProcessToken::current(),
+            view,
+            fd: Arc::new(fd),
+            payload: payload.map(Arc::new),
+            name: None,
+            writer: None,
+        })
     }
 
     /// The segment as everyone sees it.
@@ -166,13 +200,32 @@ impl Segment {
     pub(crate) fn writable(&self) -> Result<View, Fault> {
         match &self.writer {
             Some(writer) => writer.again(),
-            None => View::map(self.fd.as_fd(), self.payload.as_ref(), Access::Write),
+            None => self.map_writable(),
+        }
+    }
+
+    /// Maps it through copies of the descriptors. Where other code of the process has closed them, a segment
+    /// with a name is opened by that, if the name still leads to it.
+    fn map_writable(&self) -> Result<View, Fault> {
+        let (fd, payload) = match (self.descriptors(), &self.name) {
+            (Err(fault), Some(name)) if fault.kind == ErrorKind::DescriptorClosed => {
+                let found = object::open(name).ok().filter(|o| o.inode() == self.fd.inode());
+                (found.ok_or(fault)?.fd.duplicate()?, None)
+            }
+            (descriptors, _) => descriptors?,
+        };
+        let view = View::map(fd.as_fd(), payload.as_ref().map(AsFd::as_fd), Access::Write)?;
+        match header::instance(&view.control) == self.header.instance {
+            true => Ok(view),
+            false => {
+                Err(Fault::new(ErrorKind::BadChecksum, "the segment's header was overwritten"))
+            }
         }
     }
 
     /// Whether this process has locked it in RAM: a forked child inherits the mapping and not the lock.
     pub(crate) fn is_locked_in_ram(&self) -> bool {
-        self.locked_in_ram && self.process == std::process::id()
+        self.locked_in_ram && self.process == ProcessToken::current()
     }
 
     /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
@@ -205,7 +258,7 @@ pub(crate) fn patiently<T>(
 /// Opens the lock file of `name` and shares the presence lock. `None` while a creator is at work.
 pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     loop {
-        let locks = LockFile::new(object::open(&name.lock())?);
+        let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
         if !locks.try_present()? {
             return Ok(None);
         }
@@ -224,7 +277,7 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
     loop {
-        let locks = LockFile::new(object::open_or_create(&name.lock())?);
+        let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
         if !locks.try_alone()? {
             let there = object::inode_by_name(&name.segment()).is_some();
             if Instant::now() >= patience || there && !locks.is_somebody_alone()? {
@@ -287,7 +340,7 @@ pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
         .ok()
         .filter(|object| object.bytes >= layout::CONTROL_BYTES)
         .and_then(|o| {
-            Some((Mapping::new(o.fd.as_fd(), layout::CONTROL_BYTES, Access::Read).ok()?, o))
+            Some((Mapping::new(o.fd.get().ok()?, layout::CONTROL_BYTES, Access::Read).ok()?, o))
         })
         .and_then(|(mapping, object)| Header::read(&mapping, object.bytes).ok())
         .map(|header| header.creator);
@@ -302,7 +355,9 @@ fn processes() -> impl Iterator<Item = u32> {
 
 fn has_open(pid: u32, inode: Inode) -> bool {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| std::fs::metadata(entry.path()).ok()).any(|meta| inode.is(&meta))
+    entries
+        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
+        .any(|meta| inode.parts() == (meta.dev(), meta.ino()))
 }
 
 /// The fields of a mapped segment.
@@ -314,11 +369,15 @@ pub(crate) struct View {
 }
 
 impl View {
-    fn map(fd: BorrowedFd<'_>, payload: Option<&OwnedFd>, access: Access) -> Result<Self, Fault> {
+    fn map(
+        fd: BorrowedFd<'_>,
+        payload: Option<BorrowedFd<'_>>,
+        access: Access,
+    ) -> Result<Self, Fault> {
         let failed = |error| Fault::system("mapping the segment", error);
         let control = Mapping::new(fd, layout::TOTAL_BYTES, access).map_err(failed)?;
         let payload = payload
-            .map(|fd| Mapping::new(fd.as_fd(), layout::SETS_BYTES, access))
+            .map(|fd| Mapping::new(fd, layout::SETS_BYTES, access))
             .transpose()
             .map_err(|error| Fault::system("mapping the secret memory", error))?;
         Ok(View { control, payload })

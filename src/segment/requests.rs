@@ -4,7 +4,6 @@
 //! nonsense in it counts as one wish.
 
 use std::{
-    os::fd::AsFd,
     sync::atomic::{AtomicU64, Ordering, fence},
     time::Duration,
 };
@@ -34,12 +33,19 @@ impl Requests {
             );
             return Err(Fault::new(ErrorKind::TooSmall, text));
         }
-        // Through a descriptor of its own: a mapping keeps the open file alive, and with it the
-        // presence lock, in every process that inherits it.
-        let own = locks.reopened()?;
-        Mapping::new(own.as_fd(), layout::REQUESTS_BYTES, Access::Write)
+        // The mapping keeps the open file alive, and with it the presence lock: a process that closes all its
+        // descriptors still uses the session.
+        Mapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES, Access::Write)
             .map(Requests)
             .map_err(|e| Fault::system("mapping the lock file", e))
+    }
+
+    /// Runs `fork`, whose child does not inherit the page: it is no user of the session.
+    pub(crate) fn without<T>(&self, fork: impl FnOnce() -> T) -> T {
+        self.0.inherit(false);
+        let forked = fork();
+        self.0.inherit(true);
+        forked
     }
 
     /// How often the bell has rung. Taken before looking at the wishes, it makes `sleep` return at

@@ -501,7 +501,9 @@ impl Inner {
         let Some(recipe) = &self.home.recipe else { return Ok(()) };
         let Home { name, desk, deadline, .. } = &*self.home;
         let (locks, job, forget) = (desk.locks(), self.job(recipe), registry::forget);
-        dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)?;
+        desk.requests().without(|| {
+            dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)
+        })?;
         self.wait(Need::Valid, *deadline).map(drop)
     }
 

@@ -1,12 +1,13 @@
 //! Sealed sessions across `exec`: the descriptors that lead to one, named in the environment.
 //!
-//! The variable holds `name=instance:segment:locks[:secret]` for each session, separated by `;`: the
-//! instance of the header in hexadecimal, the descriptors in decimal. A program that does not know of
-//! it passes it on; the instance tells whether the numbers still lead to what they led to.
+//! The variable holds `name=instance:segment:locks[:secret]` for each session, separated by `;`. The instance
+//! is that of the header, in hexadecimal. Each descriptor is `number@device.inode`, in decimal. A program that
+//! does not know of the variable passes it on. Device and inode tell whether the numbers still lead to what
+//! they led to.
 
 use std::{
     ffi::OsStr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     process::Command,
 };
 
@@ -16,6 +17,7 @@ use crate::{
     refresh::desk::Desk,
     segment::Segment,
     sys::{
+        descriptor::Inode,
         lock::LockFile,
         object::{self, Object},
         process,
@@ -33,11 +35,12 @@ pub(super) fn pass(
     command: &mut Command,
 ) -> Result<(), Fault> {
     let (own, payload) = segment.descriptors()?;
-    let locks = desk.locks().descriptor()?;
+    let locks = desk.locks().duplicate()?;
     let fds: Vec<OwnedFd> = [own, locks].into_iter().chain(payload).collect();
     let mut entry = format!("{}={:016x}", name.as_str(), segment.header.instance);
     for fd in &fds {
-        entry += &format!(":{}", fd.as_raw_fd());
+        let (device, inode) = Inode::of_descriptor(fd.as_fd())?.parts();
+        entry += &format!(":{}@{device}.{inode}", fd.as_raw_fd());
     }
     let others = before(command);
     let list = others.iter().filter(|other| name_of(other) != name.as_str()).map(String::as_str);
@@ -66,7 +69,8 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
     let Ok(list) = std::env::var(VARIABLE) else { return Ok(None) };
     let entry = list.split(';').find(|entry| name_of(entry) == name.as_str());
     let Some((instance, fds)) = entry.and_then(parse) else { return Ok(None) };
-    let [segment, locks, payload] = fds.map(|fd| fd.and_then(object::copy_of));
+    let copy = |(number, inode)| object::copy_of(number, inode);
+    let [segment, locks, payload] = fds.map(|fd| fd.and_then(copy));
     let (Some(segment), Some(locks)) = (segment, locks) else { return Ok(None) };
     let segment = match Segment::inherited(segment, payload) {
         Ok(segment) if segment.header.instance == instance => segment,
@@ -79,11 +83,18 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
 }
 
 /// The instance and the descriptors of an entry.
-fn parse(entry: &str) -> Option<(u64, [Option<RawFd>; 3])> {
+fn parse(entry: &str) -> Option<(u64, [Option<(RawFd, Inode)>; 3])> {
     let mut parts = entry.split_once('=')?.1.split(':');
     let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
-    let fds = [(); 3].map(|()| parts.next().and_then(|number| number.parse().ok()));
+    let fds = [(); 3].map(|()| parts.next().and_then(parse_descriptor));
     Some((instance, fds))
+}
+
+fn parse_descriptor(text: &str) -> Option<(RawFd, Inode)> {
+    let (number, inode) = text.split_once('@')?;
+    let (device, inode) = inode.split_once('.')?;
+    let number = number.parse().ok().filter(|number| *number >= 0)?;
+    Some((number, Inode::from_parts(device.parse().ok()?, inode.parse().ok()?)))
 }
 
 #[cfg(test)]
@@ -92,12 +103,15 @@ mod tests {
 
     #[test]
     fn entries_are_read() {
-        assert_eq!(parse("web=ff:5:6"), Some((255, [Some(5), Some(6), None])));
-        assert_eq!(parse("web=ff:5:6:7"), Some((255, [Some(5), Some(6), Some(7)])));
+        let [five, six] = [5, 6].map(|number| Some((number, Inode::from_parts(1, 2))));
+        assert_eq!(parse("web=ff:5@1.2:6@1.2"), Some((255, [five, six, None])));
+        assert_eq!(parse("web=ff:5@1.2:6@1.2:6@1.2"), Some((255, [five, six, six])));
         for nonsense in ["", "web", "web=", "web=x:1:2"] {
             assert_eq!(parse(nonsense), None, "{nonsense}");
         }
-        assert_eq!(parse("web=1:x"), Some((1, [None; 3])));
+        for nonsense in ["x", "5", "5@1", "5@1.x", "-1@1.2"] {
+            assert_eq!(parse(&format!("web=1:{nonsense}")), Some((1, [None; 3])), "{nonsense}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
+
 use super::passed;
 use crate::{
     clock::Clock,
@@ -16,7 +18,7 @@ use crate::{
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
     segment::{self, Header, Segment, View},
-    sys::{self, lock::LockFile, object},
+    sys::{self, descriptor::ReservedStreams, lock::LockFile, object, process_token::ProcessToken},
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -30,10 +32,11 @@ pub(super) struct Home {
     pub(super) clock: Clock,
     pub(super) deadline: Duration,
     segment: Arc<Segment>,
-    /// The process that made the session here; 0 when it was attached to.
-    creator: u32,
-    /// Ends the refresher that moved into this process when the dedicated one had died.
-    resident: Mutex<Option<Stop>>,
+    /// The process that made the session; `None` when it was attached to.
+    creator: Option<Creator>,
+    /// Ends the refresher that moved into this process when the dedicated one had died. No lock: a thread may
+    /// fork while another one sets it.
+    resident: ArcSwapOption<Stop>,
 }
 
 impl Home {
@@ -46,21 +49,35 @@ impl Home {
 
     /// Whether this process made the session: it is the one that may want to fork.
     pub(super) fn is_creator(&self) -> bool {
-        self.creator == process::id()
+        self.creator.is_some_and(|creator| creator.process == ProcessToken::current())
     }
 
     /// Notes the refresher that lives in this process, for as long as the session does.
     pub(super) fn accommodate(&self, resident: Stop) {
-        *self.resident.lock().unwrap_or_else(PoisonError::into_inner) = Some(resident);
+        self.resident.store(Some(Arc::new(resident)));
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Some(resident) = self.resident.get_mut().ok().and_then(Option::take) {
+        if let Some(resident) = self.resident.swap(None) {
             resident.stop();
         }
         self.unlink();
+    }
+}
+
+/// Who made a session.
+#[derive(Clone, Copy, Debug)]
+struct Creator {
+    process: ProcessToken,
+    /// For people.
+    pid: u32,
+}
+
+impl Creator {
+    fn this() -> Option<Self> {
+        Some(Creator { process: ProcessToken::current(), pid: process::id() })
     }
 }
 
@@ -79,12 +96,20 @@ pub(super) struct Settings {
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A lock file that this process has open, and the sessions that share it.
 #[derive(Debug)]
 struct Entry {
     name: SessionName,
     /// Outlives the handles while a refresh runs.
     desk: Weak<Desk>,
-    home: Weak<Home>,
+    /// One for each set of settings. The first is the one that others inherit from.
+    homes: Vec<Weak<Home>>,
+}
+
+impl Entry {
+    fn home(&self) -> Option<Arc<Home>> {
+        self.homes.iter().find_map(Weak::upgrade)
+    }
 }
 
 static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
@@ -92,7 +117,10 @@ static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 fn sessions() -> MutexGuard<'static, Vec<Entry>> {
     sys::fork::hold("sessions", || Box::new(entries()));
     let mut sessions = entries();
-    sessions.retain(|entry| entry.desk.strong_count() > 0);
+    sessions.retain_mut(|entry| {
+        entry.homes.retain(|home| home.strong_count() > 0);
+        entry.desk.strong_count() > 0
+    });
     sessions
 }
 
@@ -111,9 +139,10 @@ pub(super) fn create(
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
 ) -> Result<Joined, Fault> {
+    let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(|e| e.home.upgrade()) {
-        let user = if home.creator == 0 { process::id() } else { home.creator };
+    if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(Entry::home) {
+        let user = home.creator.map_or_else(process::id, |creator| creator.pid);
         return Err(in_use(Some(user)));
     }
     // A refresh outlives the handles: to open and close its lock file would free its locks.
@@ -131,7 +160,7 @@ pub(super) fn create(
         Ok((desk, Arc::new(segment)))
     });
     let (desk, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
-    Ok(enter(&mut sessions, name, desk, segment, settings, process::id()))
+    Ok(enter(&mut sessions, name, desk, segment, settings, Creator::this()))
 }
 
 /// Makes the session `name` without a name that others could find. The mapping is the one that can
@@ -141,14 +170,15 @@ pub(super) fn create_sealed(
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
 ) -> Result<(Arc<Home>, Arc<Segment>, View), Fault> {
+    let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.home.strong_count() > 0) {
+    if sessions.iter().any(|entry| entry.name == name && entry.home().is_some()) {
         return Err(in_use(Some(process::id())));
     }
     let desk = Desk::new(segment::anonymous_locks(&name)?)?;
     let (segment, writer) = Segment::create_sealed(&name, header()?)?;
     let (home, segment) =
-        enter(&mut sessions, name, desk, Arc::new(segment), settings, process::id());
+        enter(&mut sessions, name, desk, Arc::new(segment), settings, Creator::this());
     Ok((home, segment, writer))
 }
 
@@ -159,20 +189,11 @@ pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, 
 
 /// `None` while a creator is at work, or when another session took the name meanwhile.
 fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, Fault> {
+    let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    let inode = segment::lock_inode(&name);
-    let known = sessions
-        .iter()
-        .filter(|entry| entry.name == name)
-        .filter_map(|entry| Some((entry.desk.upgrade()?, entry.home.upgrade())))
-        // A sealed session is what was inherited, whoever has made another of that name; so is one whose
-        // name is gone.
-        .find(|(desk, home)| match inode {
-            Some(inode) => desk.locks().inode() == inode || home.as_ref().is_some_and(is_sealed),
-            None => home.is_some(),
-        });
+    let known = known(&sessions, &name);
     let mut enter =
-        |desk, segment, settings| enter(&mut sessions, name.clone(), desk, segment, settings, 0);
+        |desk, segment, settings| enter(&mut sessions, name.clone(), desk, segment, settings, None);
     let Some((desk, home)) = known else {
         if let Some((locks, segment)) = passed::take(&name)? {
             return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment), settings)));
@@ -195,6 +216,30 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
     }))
 }
 
+/// The session of that name that this process has, or has inherited.
+fn known(sessions: &[Entry], name: &SessionName) -> Option<(Arc<Desk>, Option<Arc<Home>>)> {
+    let inode = segment::lock_inode(name);
+    let called = || sessions.iter().filter(|entry| entry.name.as_str() == name.as_str());
+    // Those of the user whom this process is now, then those that it has inherited from when it was another.
+    let (ours, inherited): (Vec<_>, Vec<_>) = called().partition(|e| e.name.same_user(name));
+    ours.into_iter()
+        .chain(inherited)
+        .filter_map(|entry| Some((entry, entry.desk.upgrade()?, entry.home())))
+        .find(|(entry, desk, home)| {
+            let held = desk.locks().inode();
+            match inode {
+                Some(found) if found == held => true,
+                // Another session has the name by now. A process that has become another user, or sees
+                // another file system, finds there what was never its own.
+                Some(found) if entry.name.same_user(name) && found.same_device(held) => {
+                    home.as_ref().is_some_and(is_sealed)
+                }
+                _ => home.is_some(),
+            }
+        })
+        .map(|(_, desk, home)| (desk, home))
+}
+
 fn is_sealed(home: &Arc<Home>) -> bool {
     home.segment.header.sealed
 }
@@ -214,7 +259,7 @@ fn enter(
     desk: Arc<Desk>,
     segment: Arc<Segment>,
     settings: Settings,
-    creator: u32,
+    creator: Option<Creator>,
 ) -> Joined {
     let home = Arc::new(Home {
         name: name.clone(),
@@ -224,10 +269,13 @@ fn enter(
         deadline: settings.deadline.unwrap_or(DEFAULT_DEADLINE),
         segment: Arc::clone(&segment),
         creator,
-        resident: Mutex::new(None),
+        resident: ArcSwapOption::empty(),
     });
-    let (desk, weak) = (Arc::downgrade(&desk), Arc::downgrade(&home));
-    sessions.push(Entry { name, desk, home: weak });
+    let shared = Arc::downgrade(&desk);
+    match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.desk, &shared)) {
+        Some(entry) => entry.homes.push(Arc::downgrade(&home)),
+        None => sessions.push(Entry { name, desk: shared, homes: vec![Arc::downgrade(&home)] }),
+    }
     (home, segment)
 }
 

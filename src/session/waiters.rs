@@ -3,7 +3,6 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +11,7 @@ use aws_credential_types::Credentials;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::Inner;
-use crate::error::Error;
+use crate::{error::Error, sys::process_token::ProcessToken};
 
 type Answer = Result<Credentials, Arc<Error>>;
 
@@ -24,7 +23,8 @@ pub(crate) struct Waiters(ArcSwap<Waiting>);
 /// the child does not have. It leaves both alone.
 #[derive(Debug, Default)]
 struct Waiting {
-    process: u32,
+    /// `None` before anybody has waited.
+    process: Option<ProcessToken>,
     callers: Mutex<Vec<Sender<Answer>>>,
 }
 
@@ -47,7 +47,7 @@ impl Waiters {
 
     /// Those of this process.
     fn here(&self) -> Arc<Waiting> {
-        let process = process::id();
+        let process = Some(ProcessToken::current());
         self.0.rcu(|known| match known.process == process {
             true => Arc::clone(known),
             false => Arc::new(Waiting { process, ..Waiting::default() }),

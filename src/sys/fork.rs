@@ -8,6 +8,8 @@ use std::{
 
 use nix::libc;
 
+use super::process_token;
+
 /// Takes a lock; what comes back holds it.
 type Take = fn() -> Box<dyn Any>;
 
@@ -39,9 +41,10 @@ fn locks() -> MutexGuard<'static, Vec<(&'static str, Take)>> {
 static REGISTER: extern "C" fn() = register;
 
 extern "C" fn register() {
+    process_token::prepare();
     // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any thread.
     // They do not panic.
-    let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+    let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after_in_child)) };
 }
 
 extern "C" fn before() {
@@ -54,4 +57,9 @@ extern "C" fn before() {
 
 extern "C" fn after() {
     let _ = HELD.try_with(Cell::take);
+}
+
+extern "C" fn after_in_child() {
+    process_token::count_fork();
+    after();
 }

@@ -69,6 +69,14 @@ impl Mapping {
         Ok(Mapping { base, bytes, access: Access::Write })
     }
 
+    /// Says whether children that are forked from now on have the mapping.
+    pub(crate) fn inherit(&self, inherit: bool) {
+        let advice = if inherit { MmapAdvise::MADV_DOFORK } else { MmapAdvise::MADV_DONTFORK };
+        // SAFETY: the range is ours and mapped. This process keeps its contents either way; a child without the
+        // mapping has no reference into it, since it leaves what it has inherited alone.
+        let _ = unsafe { mman::madvise(self.base, self.bytes, advice) };
+    }
+
     /// Locks the pages in RAM, so that they never reach swap. False where the limit forbids it.
     /// Not inherited by fork: each process asks for itself.
     pub(crate) fn lock_in_ram(&self) -> bool {

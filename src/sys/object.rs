@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use nix::{
@@ -22,31 +19,13 @@ use nix::{
 use rustix::process::{Resource, getrlimit};
 use shared_memory::{ShmemConf, ShmemError};
 
+use super::descriptor::{Descriptor, Inode};
 use crate::error::{ErrorKind, Fault};
-
-/// The identity of an open object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inode {
-    device: u64,
-    number: u64,
-}
-
-impl Inode {
-    fn of(stat: &FileStat) -> Self {
-        Inode { device: stat.st_dev, number: stat.st_ino }
-    }
-
-    /// Whether `meta` describes the same object.
-    pub(crate) fn is(&self, meta: &std::fs::Metadata) -> bool {
-        self.device == meta.dev() && self.number == meta.ino()
-    }
-}
 
 /// An open object and what the kernel says of it.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub(crate) fd: OwnedFd,
-    pub(crate) inode: Inode,
+    pub(crate) fd: Descriptor,
     pub(crate) bytes: usize,
 }
 
@@ -75,20 +54,20 @@ pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault
     // It is made for everyone; whoever may use it inherits it.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     let object = Object::inherited(name, fd)?;
-    reserve(object.fd.as_fd(), bytes)?;
+    reserve(object.fd.get()?, bytes)?;
     Ok(Object { bytes, ..object })
 }
 
 /// Lets every process that has inherited the memory file open it once more, whoever it has become.
 /// The file has no name: nobody else finds it but through the `/proc` of a process that has it.
 pub(crate) fn open_to_inheritors(object: &Object) -> Result<(), Fault> {
-    fchmod(&object.fd, Mode::from_bits_truncate(0o666))
+    fchmod(object.fd.get()?, Mode::from_bits_truncate(0o666))
         .map_err(|errno| Fault::system("opening a memory file to its inheritors", errno))
 }
 
 /// Creates `bytes` of memory that the kernel takes out of its own address space: not even its debug
 /// interfaces read it. It cannot be sealed, and so be written by whoever has the descriptor.
-pub(crate) fn create_secret(bytes: usize) -> Result<OwnedFd, Fault> {
+pub(crate) fn create_secret(bytes: usize) -> Result<Descriptor, Fault> {
     // SAFETY: a call without pointers.
     let number = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     let Ok(number @ 0..) = RawFd::try_from(number) else {
@@ -107,19 +86,15 @@ pub(crate) fn create_secret(bytes: usize) -> Result<OwnedFd, Fault> {
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
     ftruncate(&fd, length).map_err(|e| Fault::system("sizing the secret memory", e))?;
-    Ok(fd)
+    Descriptor::keep(fd, "the secret memory")
 }
 
-/// A copy of the inherited descriptor `number`, if it is open and leads to an unnamed memory file.
-pub(crate) fn copy_of(number: RawFd) -> Option<OwnedFd> {
-    let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
-    let target = target.to_str()?;
-    if !target.starts_with("/memfd:") && !target.contains("secretmem") {
-        return None;
-    }
-    // SAFETY: it is open, as the kernel has just said, and only copied. Should another thread close it
-    // meanwhile, the copy fails or is one of what came in its place, which the caller checks.
-    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().ok()
+/// A copy of the inherited descriptor `number`, if it is open and leads to `inode`.
+pub(crate) fn copy_of(number: RawFd, inode: Inode) -> Option<OwnedFd> {
+    // SAFETY: the number need not be open, and is only copied. What the copy leads to is checked below, and no
+    // other code knows its number.
+    let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().ok()?;
+    (Inode::of(&fstat(&copy).ok()?) == inode).then_some(copy)
 }
 
 /// Seals a memory file.
@@ -129,7 +104,7 @@ pub(crate) fn seal(object: &Object, seal: Seal) -> Result<(), Fault> {
         Seal::Size => size,
         Seal::AgainstWriting => size | SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE),
     };
-    fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))
+    fcntl(object.fd.get()?, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))
         .map(drop)
         .map_err(|errno| Fault::system("sealing a memory file", errno))
 }
@@ -163,7 +138,7 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
     // session decides that itself, by process.
     shmem.set_owner(false);
-    let made = open(name).and_then(|object| reserve(object.fd.as_fd(), bytes).map(|()| object));
+    let made = open(name).and_then(|object| reserve(object.fd.get()?, bytes).map(|()| object));
     if made.is_err() {
         unlink(name);
     }
@@ -228,13 +203,16 @@ fn size(stat: &FileStat) -> usize {
 impl Object {
     /// An object that this process has inherited, whoever it has become since.
     pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
-        let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
-        Ok(Object { inode: Inode::of(&stat), bytes: size(&stat), fd })
+        let fd = Descriptor::keep(fd, name)?;
+        let bytes = bytes(fd.get()?)?;
+        Ok(Object { fd, bytes })
     }
 
     /// Checks that the open object is a regular file of this user, for this user alone.
     pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
-        let stat = fstat(&fd).map_err(|e| Fault::system(&format!("looking at {name}"), e))?;
+        let fd = Descriptor::keep(fd, name)?;
+        let looked = fstat(fd.get()?).map_err(|e| Fault::system(&format!("looking at {name}"), e));
+        let stat = looked?;
         if let Some(fault) = misfit(name, &stat) {
             return Err(fault);
         }
@@ -243,7 +221,11 @@ impl Object {
             let text = format!("{name} has mode {mode:04o}; group and others must have no access");
             return Err(Fault::new(ErrorKind::InsecureMode, text));
         }
-        Ok(Object { inode: Inode::of(&stat), bytes: size(&stat), fd })
+        Ok(Object { bytes: size(&stat), fd })
+    }
+
+    pub(crate) fn inode(&self) -> Inode {
+        self.fd.inode()
     }
 }
 

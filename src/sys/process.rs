@@ -35,7 +35,7 @@ use rustix::{
 };
 use tracing::subscriber::NoSubscriber;
 
-use super::watch;
+use super::{descriptor::ReservedStreams, runtime, watch};
 
 pub(crate) use nix::unistd::Pid;
 
@@ -263,12 +263,15 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
+    let reserved = ReservedStreams::new();
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     // Nobody reads from the other end: a writer is not to wait for that.
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let ours = [null.as_raw_fd(), pair.0.as_raw_fd(), pair.1.as_raw_fd()];
-    for fd in open.into_iter().filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
+    // The standard streams are open from here on: nothing that is opened later takes their place.
+    let open = open.into_iter().chain(0..=2);
+    for fd in open.filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
         // SAFETY: nothing in this process uses the descriptors that it was forked with, apart from
         // those to keep: no value that owns one is dropped, since the process ends by `exit`.
         unsafe {
@@ -279,6 +282,8 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
             };
         }
     }
+    drop(reserved);
+    runtime::forget();
     // The other end stays open, or the sockets would report its end for ever.
     std::mem::forget(pair);
     // The numbers that are taken are not to be missing.

@@ -18,7 +18,7 @@ use rustix::{
     },
 };
 
-use super::fork;
+use super::{descriptor::ReservedStreams, fork, process_token::ProcessToken};
 
 /// How often a process is looked at that has no visible pid (another pid namespace).
 const UNSEEN: Duration = Duration::from_millis(50);
@@ -44,6 +44,7 @@ impl Watch {
         still: impl FnOnce() -> bool,
         then: impl FnOnce() + Send + 'static,
     ) -> io::Result<Option<Self>> {
+        let _reserved = ReservedStreams::new();
         let target = open(pid);
         if !still() {
             return Ok(None);
@@ -120,12 +121,13 @@ impl fmt::Debug for Alarm {
 
 /// The threads of dropped watches. A fork ends them and waits for that, since no thread survives it.
 struct Ending {
-    process: u32,
+    /// `None` before there are any.
+    process: Option<ProcessToken>,
     /// An alarm ends with its thread.
     threads: Vec<(Weak<Alarm>, JoinHandle<()>)>,
 }
 
-static ENDING: Mutex<Ending> = Mutex::new(Ending { process: 0, threads: Vec::new() });
+static ENDING: Mutex<Ending> = Mutex::new(Ending { process: None, threads: Vec::new() });
 
 impl Ending {
     /// The list of this process. A fork joins the threads, and holds the list meanwhile.
@@ -141,7 +143,7 @@ impl Ending {
     /// What a child finds there that was forked past the handlers are threads that it does not have.
     fn locked() -> MutexGuard<'static, Self> {
         let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let us = std::process::id();
+        let us = Some(ProcessToken::current());
         if ending.process != us {
             ending.process = us;
             // Neither joined, which would last for ever, nor detached, which would write to what they were.

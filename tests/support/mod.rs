@@ -4,7 +4,7 @@
 use std::{
     fs::{DirEntry, File},
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -174,6 +174,11 @@ pub struct Report(File);
 impl Report {
     pub fn say(&mut self, text: impl AsRef<str>) {
         self.0.write_all(text.as_ref().as_bytes()).unwrap();
+    }
+
+    /// The number of its descriptor.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 }
 

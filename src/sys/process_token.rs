@@ -1,0 +1,116 @@
+//! A number that tells this process from the one that it was forked from.
+//!
+//! A pid is no identity: the kernel gives it to another process later, and a new pid namespace counts from 1
+//! again. The token lies on a page that the kernel wipes in each forked child, however the child was
+//! forked. A child that finds 0 there draws a token of its own.
+
+use std::{
+    num::NonZeroUsize,
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+};
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// Tells processes apart that have copied memory from one another. Never 0, and the highest bit is clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessToken(u64);
+
+impl ProcessToken {
+    /// The token of this process.
+    pub(crate) fn current() -> Self {
+        ProcessToken(page().map_or_else(by_generation, |word| drawn(word)))
+    }
+
+    /// The token as a word; see [`ProcessToken`].
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+}
+
+/// The page that forked children find wiped; null where the kernel cannot do that.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
+
+/// Counts the forks between the first process and this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the page. Runs when the program, or the library that this is part of, is loaded.
+pub(super) fn prepare() {
+    const BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<AtomicU64>()).unwrap();
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a fresh mapping at an address that the kernel chooses aliases nothing.
+    let Ok(page) = (unsafe { mmap_anonymous(None, BYTES, prot, MapFlags::MAP_PRIVATE) }) else {
+        return;
+    };
+    // SAFETY: the range is the mapping just made, which nothing else uses yet.
+    if unsafe { madvise(page, BYTES.get(), MmapAdvise::MADV_WIPEONFORK) }.is_ok() {
+        PAGE.store(page.as_ptr().cast(), Ordering::Release);
+    } else {
+        // SAFETY: the range is the mapping just made, and nothing refers to it.
+        let _ = unsafe { munmap(page, BYTES.get()) };
+    }
+}
+
+/// Notes that this process was forked. Called in each child by the fork handlers.
+pub(super) fn count_fork() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+fn page() -> Option<&'static AtomicU64> {
+    // Acquire pairs with the release in `prepare`.
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: it is null, or a page-aligned mapping that is never unmapped and that is accessed by
+    // atomics only.
+    unsafe { page.as_ref() }
+}
+
+/// The token on the page. The first thread that asks draws it.
+fn drawn(word: &AtomicU64) -> u64 {
+    // Relaxed: the token stands for itself and orders nothing.
+    match word.load(Ordering::Relaxed) {
+        0 => {
+            let drawn = draw();
+            match word.compare_exchange(0, drawn, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => drawn,
+                Err(other) => other,
+            }
+        }
+        token => token,
+    }
+}
+
+fn draw() -> u64 {
+    let mut bytes = [0; 8];
+    let random = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    match random {
+        Ok(8) => u64::from_ne_bytes(bytes) >> 1 | 1,
+        _ => by_generation(),
+    }
+}
+
+/// For kernels before 4.14: no two processes of one line of descent have the same.
+fn by_generation() -> u64 {
+    let generation = u64::from(GENERATION.load(Ordering::Relaxed) & (u32::MAX >> 1));
+    generation << 32 | u64::from(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_keeps_its_token() {
+        let token = ProcessToken::current();
+        assert_eq!(token, ProcessToken::current());
+        let elsewhere = std::thread::spawn(ProcessToken::current).join().unwrap();
+        assert_eq!(token, elsewhere);
+        assert!(token.word() != 0 && token.word() >> 63 == 0);
+        assert!(page().is_some(), "this kernel wipes pages on fork");
+    }
+
+    #[test]
+    fn the_fallback_is_a_token_too() {
+        let token = by_generation();
+        assert!(token != 0 && token >> 63 == 0);
+    }
+}
