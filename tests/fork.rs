@@ -48,6 +48,7 @@ fn main() {
         ("who_watches_nobody_is_not_forgotten", who_watches_nobody),
         ("a_refresh_that_outlives_its_handles_stays_elected", a_refresh_outlives),
         ("attach_beside_create_finds_a_session_or_none", attach_beside_create),
+        ("create_beside_those_who_attach_is_patient", create_beside_those_who_attach),
         ("a_child_has_not_locked_what_it_inherited", a_child_has_not_locked),
         ("a_stopped_refresher_neither_blocks_nor_overwrites", a_stopped_refresher),
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
@@ -299,6 +300,32 @@ fn attach_beside_create() {
     });
     stop.end(vec![creator]);
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+}
+
+/// What a killed process has left is looked at by others all the time.
+fn create_beside_those_who_attach() {
+    let name = name("beside");
+    let stop = StopFile::new(&name);
+    let attach = || {
+        child(|_| {
+            while !stop.is_there() {
+                drop(SharedSession::attach(&name));
+            }
+        })
+    };
+    let attaching = vec![attach(), attach()];
+    for _ in 0..40 {
+        let mut creator = child(|report| {
+            let _session = SharedSession::builder(&name).source(instant()).create().unwrap();
+            report.say("c");
+            until("it is killed", || false);
+        });
+        assert_eq!(creator.hear(), b'c');
+        drop(creator);
+        let created = SharedSession::builder(&name).source(instant()).create();
+        created.expect("nobody uses the session");
+    }
+    stop.end(attaching);
 }
 
 fn a_child_has_not_locked() {

@@ -1,4 +1,5 @@
 //! What a process's memory gives away: the parts of it that a core dump would hold.
+#![allow(unsafe_code)]
 
 mod support;
 
@@ -28,7 +29,36 @@ fn main() {
             "a_dump_of_a_sealed_sessions_worker_holds_none",
             a_dump_of_a_sealed_sessions_worker_holds_none,
         ),
+        ("handles_that_come_and_go_leave_nothing", handles_that_come_and_go),
     ]);
+}
+
+/// In a process that keeps one handle and attaches with settings of its own again and again.
+fn handles_that_come_and_go() {
+    let name = name("cycles");
+    child(|_| {
+        let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+        let attach = |cycles: u32| {
+            for _ in 0..cycles {
+                let builder = SharedSession::builder(&name).deadline(Duration::from_secs(1));
+                drop(builder.attach().unwrap());
+            }
+        };
+        attach(1000);
+        let before = heap_bytes();
+        attach(50_000);
+        let grown = heap_bytes().saturating_sub(before);
+        // An entry of a list has 50 bytes at least; the allocator's own ups and downs are far below.
+        assert!(grown < 256 << 10, "{grown} bytes are left of 50,000 handles");
+        drop(session);
+    })
+    .finish();
+}
+
+/// What the program has taken from its allocator and not given back.
+fn heap_bytes() -> usize {
+    // SAFETY: it reads the allocator's statistics.
+    unsafe { nix::libc::mallinfo2() }.uordblks
 }
 
 /// Hides a secret from a search for it.

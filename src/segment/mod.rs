@@ -273,14 +273,13 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 /// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
 /// use. A file that killed processes have left is not used again: their refresher may yet have to notice
 /// that it is alone, and would take those of this session for its own. Waits a short while for a refresher
-/// that is cleaning up, and for one who tries to attach to what is not there yet.
+/// that is cleaning up, and for processes that look at what killed ones have left.
 pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;
     loop {
         let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
         if !locks.try_alone()? {
-            let there = object::inode_by_name(&name.segment()).is_some();
-            if Instant::now() >= patience || there && !locks.is_somebody_alone()? {
+            if Instant::now() >= patience {
                 return Ok(None);
             }
             std::thread::sleep(CREATION_LOOK);

@@ -352,3 +352,13 @@ fn used_by(pid: Option<u32>) -> String {
     };
     format!("{user} uses a session of that name")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_does_not_catch_the_list() {
+        sys::fork::tests::a_child_can_take(|| Box::new(sessions()));
+    }
+}

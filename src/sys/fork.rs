@@ -63,3 +63,51 @@ extern "C" fn after_in_child() {
     process_token::count_fork();
     after();
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{sync::mpsc::channel, thread, time::Duration};
+
+    use super::*;
+    use crate::sys::process;
+
+    /// Forks while a thread holds what `take` gives, and has the child take it.
+    pub(crate) fn a_child_can_take(take: fn() -> Box<dyn Any>) {
+        drop(take());
+        let (held, holds) = channel();
+        let holder = thread::spawn(move || {
+            let lock = take();
+            held.send(()).unwrap();
+            // Long enough for the fork to meet it; the outcome does not depend on it.
+            thread::sleep(Duration::from_millis(20));
+            drop(lock);
+        });
+        holds.recv().unwrap();
+        // The child does nothing but take the lock, so the other threads' locks do not matter.
+        let child = process::child(|| {
+            drop(take());
+            true
+        });
+        let child = child.unwrap();
+        let ended = process::wait(child, Some(Duration::from_secs(60))).unwrap();
+        if ended.is_none() {
+            process::kill(child);
+        }
+        assert_eq!(ended, Some(true), "a forked child waits for a lock that nobody frees");
+        holder.join().unwrap();
+    }
+
+    #[test]
+    fn a_registered_lock_is_free_in_a_child() {
+        static LOCK: Mutex<()> = Mutex::new(());
+        fn take() -> Box<dyn Any> {
+            hold("test", take_alone);
+            take_alone()
+        }
+        fn take_alone() -> Box<dyn Any> {
+            Box::new(LOCK.lock().unwrap())
+        }
+        a_child_can_take(take);
+        a_child_can_take(|| Box::new(locks()));
+    }
+}

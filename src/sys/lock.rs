@@ -178,14 +178,6 @@ impl LockFile {
         }
     }
 
-    /// Whether somebody has the presence lock alone: a creator at work, or a refresher that cleans up.
-    pub(crate) fn is_somebody_alone(&self) -> Result<bool, Fault> {
-        let mut lock = range(libc::F_RDLCK, PRESENCE);
-        fcntl(self.descriptor()?.get()?, FcntlArg::F_OFD_GETLK(&mut lock))
-            .map_err(|errno| Fault::system("asking for the presence lock's holder", errno))?;
-        Ok(lock.l_type != libc::F_UNLCK as i16)
-    }
-
     fn set(&self, arg: FcntlArg<'_>, doing: &str) -> Result<bool, Fault> {
         match fcntl(self.descriptor()?.get()?, arg) {
             Ok(_) => Ok(true),
@@ -211,5 +203,15 @@ fn range(kind: i32, byte: i64) -> flock {
         l_len: 1,
         // The kernel insists on 0 for open-file-description locks.
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_does_not_catch_a_file_that_is_opened_again() {
+        fork::tests::a_child_can_take(|| Box::new(reopening()));
     }
 }

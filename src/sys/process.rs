@@ -119,7 +119,8 @@ fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
     exit(code)
 }
 
-/// The processes that stand between this one and those that it must not see.
+/// The processes that stand between this one and those that it must not see. Locked by processes of one thread
+/// only, so that no fork catches it.
 static STAND_INS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn stand_ins() -> MutexGuard<'static, Vec<Pid>> {

@@ -130,3 +130,13 @@ fn inode_of(number: RawFd) -> Option<Inode> {
     // SAFETY: the number is only asked about; it need not be open.
     Inode::of_descriptor(unsafe { BorrowedFd::borrow_raw(number) }).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_does_not_catch_a_runtime_that_is_made() {
+        fork::tests::a_child_can_take(|| Box::new(kept()));
+    }
+}

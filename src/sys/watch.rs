@@ -186,3 +186,13 @@ pub(super) fn open(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_does_not_catch_the_list() {
+        fork::tests::a_child_can_take(|| Box::new(Ending::list()));
+    }
+}
