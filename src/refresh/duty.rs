@@ -117,6 +117,7 @@ impl Duty {
     /// See [`run`](Self::run).
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
         let clock = &self.job.clock;
+        elected.mark_thread();
         loop {
             // Before the look at the state: a ring after it ends the sleep.
             let rings = self.desk.requests().rings();

@@ -4,12 +4,17 @@
 //! byte of the lock file, which its owner keeps locked. So the word says who is elected, and the
 //! kernel says whether that process still lives:
 //!
-//! | word | its byte | lease | meaning |
-//! | --- | --- | --- | --- |
-//! | 0 | - | - | vacant |
-//! | ticket | locked by another | running | held |
-//! | ticket | locked by another | over | its owner hangs: vacant |
-//! | ticket | free | - | its owner died: vacant |
+//! | word | its byte | marked thread | lease | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | - | - | - | vacant |
+//! | ticket | locked by another | - | running | held |
+//! | ticket | free | alive | running | its owner has lost its lock: held |
+//! | ticket | free | gone, not seen, or no mark | - | its owner died: vacant |
+//! | ticket | locked, or marked thread alive | | over | its owner hangs: vacant |
+//!
+//! The kernel drops a process's locks on a file when anything in it closes that file: another copy of this library,
+//! an agent that looks through `/dev/shm`. So the winner puts the mark of its thread beside the word, made for its
+//! ticket. A loss between the exchange and the mark, a matter of microseconds, costs one call.
 //!
 //! A candidate locks the byte of a fresh ticket first and then exchanges the word for it, from what
 //! it saw to be vacant. The exchange decides: of many candidates one wins, and a word that changed
@@ -29,8 +34,11 @@ use super::desk::Seat;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
-    segment::View,
-    sys::lock::LockFile,
+    segment::{View, notes::ElectedNote},
+    sys::{
+        lock::LockFile,
+        task::{Presence, TaskMark},
+    },
 };
 
 const RANDOM_BITS: u32 = 21;
@@ -73,7 +81,7 @@ pub(crate) struct Holder {
 pub(crate) fn holder(view: &View, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
     // Relaxed: the word alone decides nothing, the lock table and the exchange do.
     let word = view.election().load(Ordering::Relaxed);
-    holder_of(Ticket(word), locks, now)
+    holder_of(Ticket(word), view, locks, now)
 }
 
 /// The last election, for the status.
@@ -95,7 +103,7 @@ pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Faul
         if ticket.0 == 0 || ticket.byte() < 0 {
             return Ok(None);
         }
-        let holder = locks.holder(ticket.byte())?;
+        let holder = owner(ticket, view, locks)?;
         // A free byte is that of a dead process only if the word still names it: an owner that renews its
         // lease frees the old one.
         let now = word();
@@ -104,18 +112,33 @@ pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Faul
         }
         ticket = now;
     };
-    let (since, noted) = view.last_elected();
+    let ElectedNote { since, pid: noted, .. } = view.last_elected();
     // The note follows the election, and its writer may have been killed before it.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
     Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
 }
 
-fn holder_of(ticket: Ticket, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
+fn holder_of(
+    ticket: Ticket,
+    view: &View,
+    locks: &LockFile,
+    now: u64,
+) -> Result<Option<Holder>, Fault> {
     if ticket.0 == 0 || now >= ticket.lease_end() || ticket.byte() < 0 {
         return Ok(None);
     }
     let lease_end = ticket.lease_end();
-    Ok(locks.holder(ticket.byte())?.map(|pid| Holder { pid, lease_end, ticket }))
+    Ok(owner(ticket, view, locks)?.map(|pid| Holder { pid, lease_end, ticket }))
+}
+
+/// The process that locks the ticket's byte, or that has lost that lock and lives. Its pid is 0 when it is in a pid
+/// namespace that this process cannot see.
+fn owner(ticket: Ticket, view: &View, locks: &LockFile) -> Result<Option<u32>, Fault> {
+    if let Some(pid) = locks.holder(ticket.byte())? {
+        return Ok(Some(pid));
+    }
+    let note = view.last_elected();
+    Ok((note.mark.presence(ticket.0) == Presence::Alive).then_some(note.pid))
 }
 
 /// The outcome of a candidacy.
@@ -152,6 +175,12 @@ impl Elected {
         self.ticket.lease_end()
     }
 
+    /// Notes the calling thread as the one that does the work of the elected.
+    pub(crate) fn mark_thread(&self) {
+        let mark = TaskMark::of_this_thread(self.ticket.0);
+        self.view.note_elected(ElectedNote { mark, ..self.view.last_elected() });
+    }
+
     /// Extends the lease: from `now` for `lease`. False when the election was lost meanwhile.
     ///
     /// The new ticket's byte is locked before the word names it and the old one's freed after, so
@@ -165,6 +194,9 @@ impl Elected {
             .compare_exchange(self.ticket.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok();
         let old = if renewed { std::mem::replace(&mut self.ticket, next) } else { next };
+        if renewed {
+            self.mark_thread();
+        }
         self.locks().unlock(old.byte());
         Ok(renewed)
     }
@@ -209,7 +241,8 @@ pub(crate) fn stand(
     let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
-            view.note_elected(now, std::process::id());
+            let mark = TaskMark::of_this_thread(ticket.0);
+            view.note_elected(ElectedNote { since: now, pid: std::process::id(), mark });
             let view = Arc::new(view);
             seat.win(&view);
             Ok(Outcome::Won(Elected { ticket, view, seat, takeover }))
@@ -250,7 +283,7 @@ fn exchange(
 ) -> Result<Result<bool, Holder>, Fault> {
     loop {
         let seen = view.election().load(Ordering::Relaxed);
-        if let Some(holder) = holder_of(Ticket(seen), locks, now)? {
+        if let Some(holder) = holder_of(Ticket(seen), view, locks, now)? {
             return Ok(Err(holder));
         }
         // Acquire pairs with the release of the one who resigned: its set or failure is visible,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use std::sync::atomic::Ordering;
+
 use tracing::info;
 
 use super::{
@@ -18,6 +20,7 @@ use crate::{
     seqlock::{Latch, Version},
     source::{Failure, FailureClass, Fetched},
     stage::{Stage, reach},
+    sys::task::{Presence, TaskMark},
 };
 
 /// Below this a difference between the clocks is the second that `Date` rounds to, or the network.
@@ -188,20 +191,25 @@ fn expiry(sets: Latch<'_>) -> u64 {
     found.map_or(0, |record| record.expires_boot)
 }
 
-/// The slots of one latch and the bytes that guard them.
+/// The slots of one latch, and what guards them: bytes and claims.
 struct Guarded {
     slots: usize,
     first_byte: i64,
+    first_claim: usize,
 }
 
-const SETS: Guarded = Guarded { slots: layout::SET_SLOTS, first_byte: layout::SET_SLOT_LOCKS };
-const FAILURES: Guarded =
-    Guarded { slots: layout::FAILURE_SLOTS, first_byte: layout::FAILURE_SLOT_LOCKS };
+const SETS: Guarded =
+    Guarded { slots: layout::SET_SLOTS, first_byte: layout::SET_SLOT_LOCKS, first_claim: 0 };
+const FAILURES: Guarded = Guarded {
+    slots: layout::FAILURE_SLOTS,
+    first_byte: layout::FAILURE_SLOT_LOCKS,
+    first_claim: layout::SET_SLOTS,
+};
 
 /// Writes `words` into a free slot and publishes it, if `from` is still the newest.
 ///
-/// A slot is written only under its byte lock: a process that was stopped in the middle of writing
-/// keeps its slot, and whoever comes after takes another. The kernel frees the byte when it dies.
+/// A slot has one writer: a process that was stopped in the middle of writing keeps its slot, and the next one
+/// takes another.
 fn store(
     elected: &Elected,
     latch: Latch<'_>,
@@ -209,20 +217,71 @@ fn store(
     from: Version,
     words: &[u64],
 ) -> Result<Option<Version>, Fault> {
-    for step in 1..=guarded.slots {
-        let slot = (from.slot() + step) % guarded.slots;
-        let byte = guarded.first_byte + slot as i64;
-        if !elected.locks().try_lock(byte)? {
-            continue;
-        }
-        let published = write(latch, slot, from, words);
-        elected.locks().unlock(byte);
-        if let Some(outcome) = published {
-            return Ok(outcome);
+    // A slot whose last writer cannot be seen is taken when there is no other.
+    for unseen in [false, true] {
+        for step in 1..=guarded.slots {
+            let slot = (from.slot() + step) % guarded.slots;
+            let Some(_claim) = Claim::take(elected, guarded, slot, unseen)? else { continue };
+            if let Some(outcome) = write(latch, slot, from, words) {
+                return Ok(outcome);
+            }
         }
     }
     let text = "every slot is held by a process that was stopped while writing";
     Err(Fault::new(ErrorKind::System, text))
+}
+
+/// The right to write a slot, for one thread.
+///
+/// Two things guard it. The lock of the slot's byte is freed by the kernel when its process dies, but also when
+/// anything in that process closes the lock file. The mark in the segment stays then, and counts as long as its
+/// thread lives.
+struct Claim<'a> {
+    elected: &'a Elected,
+    byte: i64,
+    place: usize,
+    mark: u64,
+}
+
+impl<'a> Claim<'a> {
+    /// `None` when another thread has the slot. `unseen` takes it from one that this process cannot see, of
+    /// which the free byte alone says that it is dead.
+    fn take(
+        elected: &'a Elected,
+        guarded: &Guarded,
+        slot: usize,
+        unseen: bool,
+    ) -> Result<Option<Self>, Fault> {
+        let (byte, place) = (guarded.first_byte + slot as i64, guarded.first_claim + slot);
+        if !elected.locks().try_lock(byte)? {
+            return Ok(None);
+        }
+        let word = elected.view().claim(place);
+        let seen = word.load(Ordering::Relaxed);
+        let is_free = match TaskMark::from_word(seen).presence(place as u64) {
+            Presence::Gone => true,
+            Presence::Unseen => unseen,
+            Presence::Alive => false,
+        };
+        let mark = TaskMark::of_this_thread(place as u64).word();
+        // Acquire pairs with the release of the claim before: its words in the slot come before ours. After a
+        // death the kernel's lock table has ordered the two.
+        let taken = is_free
+            && word.compare_exchange(seen, mark, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if !taken {
+            elected.locks().unlock(byte);
+        }
+        Ok(taken.then_some(Claim { elected, byte, place, mark }))
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let word = self.elected.view().claim(self.place);
+        // Release pairs with the acquire in `take`. Another mark is there only if this thread looked dead.
+        let _ = word.compare_exchange(self.mark, 0, Ordering::Release, Ordering::Relaxed);
+        self.elected.locks().unlock(self.byte);
+    }
 }
 
 /// `None` when the slot is the published one; `Some(None)` when somebody else published first.

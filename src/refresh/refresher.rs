@@ -87,6 +87,7 @@ impl Underway {
 }
 
 fn once(elected: Elected, job: &Job, call: Call) {
+    elected.mark_thread();
     count_takeover(&elected, &job.session);
     attempt(&elected, job, &call);
     elected.resign();

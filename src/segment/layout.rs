@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 /// The first word of every finished segment: `SHMCREDS` in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMCREDS");
 /// The version of this layout. Any change of an offset, a width or a meaning is a new one.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// The control page. Never built: it gives the fields their offsets, and `CachePadded` keeps what
 /// different parties touch on lines of their own.
@@ -19,12 +19,17 @@ struct Control {
     published: CachePadded<u64>,
     /// Counts events; the futex that waiters sleep on. Its upper half is unused.
     event: CachePadded<u64>,
-    /// The ticket of the elected process, 0 when there is none; since when, and its pid.
-    election: CachePadded<[u64; 3]>,
+    /// The ticket of the elected process, 0 when there is none; since when, its pid, and the mark of its thread. Then
+    /// the ticket of the process that asks the source, and the generation that was newest when it did.
+    election: CachePadded<[u64; 6]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
     /// Source calls, publications, takeovers, invalidations, and failures by class.
     counters: CachePadded<[u64; 8]>,
+    /// Whether the session was ended on purpose; the pid and the mark of the process that it belongs to.
+    ended: CachePadded<[u64; 3]>,
+    /// For each slot, sets first, the mark of the thread that writes it; 0 when there is none.
+    claims: CachePadded<[u64; SLOTS]>,
 }
 
 pub(crate) const PUBLISHED: usize = offset_of!(Control, published);
@@ -32,6 +37,10 @@ pub(crate) const EVENT: usize = offset_of!(Control, event);
 pub(crate) const ELECTION: usize = offset_of!(Control, election);
 pub(crate) const FAILED: usize = offset_of!(Control, failed);
 pub(crate) const COUNTERS: usize = offset_of!(Control, counters);
+pub(crate) const ENDED: usize = offset_of!(Control, ended);
+pub(crate) const CLAIMS: usize = offset_of!(Control, claims);
+/// Slots of both kinds.
+pub(crate) const SLOTS: usize = SET_SLOTS + FAILURE_SLOTS;
 pub(crate) const COUNTERS_LEN: usize = 8;
 /// The first of the counters of failures.
 pub(crate) const FAILURE_COUNTERS: usize = 4;
@@ -64,7 +73,8 @@ pub(crate) const TOTAL_BYTES: usize =
 const _: () = {
     // The padding is part of the layout: it must be 128 bytes wherever this compiles.
     assert!(PUBLISHED == 128 && EVENT == 256 && ELECTION == 384 && FAILED == 512);
-    assert!(COUNTERS == 640 && size_of::<Control>() <= DESCRIPTION);
+    assert!(COUNTERS == 640 && ENDED == 768 && CLAIMS == 896);
+    assert!(size_of::<Control>() <= DESCRIPTION);
     assert!(TOTAL_BYTES <= 64 * 1024);
 };
 
@@ -99,6 +109,13 @@ mod tests {
             format!("| {ELECTION} | 8 | *election*"),
             format!("| {} | 8 | since when", ELECTION + 8),
             format!("| {} | 8 | its pid", ELECTION + 16),
+            format!("| {} | 8 | the mark of its thread", ELECTION + 24),
+            format!("| {} | 8 | *attempt*", ELECTION + 32),
+            format!("| {} | 8 | the generation that was newest", ELECTION + 40),
+            format!("| {ENDED} | 8 | *ended*"),
+            format!("| {} | 8 | the pid of the owner", ENDED + 8),
+            format!("| {} | 8 | the mark of the owner", ENDED + 16),
+            format!("| {CLAIMS} | {SLOTS} × 8 | *claims*"),
             format!("| {FAILED} | 8 | *failed*"),
             format!("| {COUNTERS} | {COUNTERS_LEN} × 8 | counters"),
             format!("| {DESCRIPTION} | 8 | length of the description"),

@@ -4,6 +4,7 @@
 
 mod header;
 pub(crate) mod layout;
+pub(crate) mod notes;
 pub(crate) mod record;
 mod requests;
 
@@ -415,20 +416,6 @@ impl View {
     /// The word that says who is elected.
     pub(crate) fn election(&self) -> &AtomicU64 {
         self.control.word(layout::ELECTION)
-    }
-
-    /// Notes who was elected last, and when: for the status, which decides nothing.
-    pub(crate) fn note_elected(&self, since: u64, pid: u32) {
-        let words = self.control.words(layout::ELECTION, 3);
-        words[1].store(since, Ordering::Relaxed);
-        words[2].store(pid.into(), Ordering::Relaxed);
-    }
-
-    /// When the last elected process was elected, and its pid.
-    pub(crate) fn last_elected(&self) -> (u64, u32) {
-        let words = self.control.words(layout::ELECTION, 3);
-        let [since, pid] = [1, 2].map(|i| words[i].load(Ordering::Relaxed));
-        (since, u32::try_from(pid).unwrap_or(0))
     }
 
     /// How often the source was called, and what came of it.

@@ -11,4 +11,5 @@ pub(crate) mod object;
 pub(crate) mod process;
 pub(crate) mod process_token;
 pub(crate) mod runtime;
+pub(crate) mod task;
 pub(crate) mod watch;

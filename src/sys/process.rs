@@ -51,7 +51,7 @@ pub(crate) fn threads() -> io::Result<usize> {
 }
 
 /// Whether the kernel is taking the task down, or has done so.
-fn is_exiting(task: &Path) -> io::Result<bool> {
+pub(super) fn is_exiting(task: &Path) -> io::Result<bool> {
     const PF_EXITING: u64 = 0x4;
     let stat = match std::fs::read_to_string(task.join("stat")) {
         // It ends between the look at the list and this one, or while this reads.

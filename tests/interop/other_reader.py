@@ -45,7 +45,7 @@ class Session:
     def header(self):
         assert self.bytes[:8] == b"SHMCREDS"
         assert [self.word(offset) for offset in range(8, 64, 8)] == [
-            1, len(self.bytes), PAGE, 4, 8832, 3, 1024,
+            2, len(self.bytes), PAGE, 4, 8832, 3, 1024,
         ]
         description = self.bytes[1032:1032 + self.word(1024)]
         assert self.word(120) == zlib.crc32(self.bytes[8:120] + description)
@@ -69,6 +69,11 @@ class Session:
         lock = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, ticket, 1, 0)
         kind, _, _, _, holder = struct.unpack(FLOCK, fcntl.fcntl(self.locks, fcntl.F_GETLK, lock))
         assert kind == fcntl.F_WRLCK and holder == self.word(400)
+        number, start, namespace = thread_of(self.word(408))
+        mark = struct.pack("<4Q", number, namespace, start, ticket)
+        assert self.word(408) >> 32 == zlib.crc32(mark), "the mark of the elected thread"
+        assert os.path.exists(f"/proc/{holder}/task/{number}")
+        assert self.word(768) == 0 and os.path.exists(f"/proc/{self.word(776)}")
         return holder, (ticket >> 21) / 1e3 - boot() / 1e9
 
     def want_successor_of(self, generation):
@@ -77,6 +82,14 @@ class Session:
         wanted.value = max(wanted.value, generation)
         bell.value += 1
         ctypes.CDLL(None).syscall(SYS_FUTEX, ctypes.byref(bell), FUTEX_WAKE, 1 << 30, None, None, 0)
+
+
+def thread_of(mark):
+    """The number of a marked thread that lives, its start time, and the pid namespace of this process."""
+    number, namespace = mark & 0x3FFFFF, os.stat("/proc/self/ns/pid").st_ino
+    assert mark >> 22 & 0x3FF == namespace & 0x3FF
+    with open(f"/proc/{number}/stat") as stat:
+        return number, int(stat.read().rsplit(")", 1)[1].split()[19]), namespace
 
 
 def checked(path, flags):

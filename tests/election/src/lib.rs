@@ -8,17 +8,19 @@
 //! | here | `src/` |
 //! | --- | --- |
 //! | `Standing`, `Saw`, `Vacant` | `refresh/election.rs`: `stand`, `exchange`, `holder_of` |
-//! | `Elected` | the look after the election: `session/wait.rs` `act`, `session/mod.rs` `start_in_background` |
+//! | `Elected`, `Renewed` | `segment/notes.rs` `note_elected`, by `stand` and `renew` |
+//! | `Noted` | the look after the election: `session/wait.rs` `act`, `session/mod.rs` `start_in_background` |
 //! | `Serving` | `refresh/duty.rs` `serve`; a caller that refreshes once resigns there |
-//! | `Renewing`, `Renewed`, `Lost` | `refresh/election.rs` `Elected::renew` |
+//! | `Renewing`, `Marked`, `Lost` | `refresh/election.rs` `Elected::renew` |
 //! | `Refreshing`, `Based`, `Calling` | `refresh/refresher.rs` `refresh`: `Basis::of`, `holds`, `call` |
-//! | `Choosing`, `Releasing` | `refresh/publish.rs` `store` |
+//! | `Choosing`, `Claiming`, `Releasing` | `refresh/publish.rs` `store`, `Claim` |
 //! | `Locked`, `Beginning`, `Writing`, `Written` | `seqlock/mod.rs` `begin`, `word`, `publish` |
 //! | `Resigning`, `Freeing` | `refresh/election.rs`, the drop of `Elected` |
 //! | `Marking` | `seqlock/mod.rs` `mark_stale` |
 //!
 //! Bounds: three processes, four slots as in the layout, two generations, two kills and two stops in any
-//! order, one mark in each generation. A lease lasts two ticks of a clock that all share; who stands may
+//! order, one rejection in each generation, one loss of all the locks that a process has (something in it closes the
+//! lock file). A look at a mark and the exchange of a claim are one step: who is gone stays so. A lease lasts two ticks of a clock that all share; who stands may
 //! have looked at it a tick ago. A process that is not stopped is never slower than its lease: that is what
 //! the length of a lease promises. Not here: failures of the source, which go through the same steps with
 //! slots of their own; the words of a record and the memory model, which `tests/model` has; processes with

@@ -28,8 +28,12 @@ pub(crate) enum Mutation {
     PublishedUncompared,
     /// The version is exchanged from the newest instead.
     BasedOnTheNewest,
-    /// Slots are written without their locks.
-    NoSlotLock,
+    /// Slots are written without their locks, and without claims.
+    NoSlotGuard,
+    /// Slots are written under their locks, and without claims.
+    NoClaim,
+    /// The elected leaves no mark.
+    NoMark,
     /// A slot is written although it is published.
     PublishedSlotTaken,
     /// The mark is stored whatever is published by now.
@@ -43,6 +47,10 @@ pub(crate) struct Protocol {
     pub(crate) generations: usize,
     pub(crate) kills: usize,
     pub(crate) stops: usize,
+    /// How often something in a process closes the lock file.
+    pub(crate) closes: usize,
+    /// Whether processes see each other's marks: all are in one pid namespace.
+    pub(crate) marks: bool,
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -58,12 +66,14 @@ pub(crate) enum Action {
     Kill(Process),
     Stop(Process),
     Continue(Process),
+    /// The process loses its locks.
+    Close(Process),
     Tick,
 }
 
 impl Action {
     pub(crate) fn is_fault(self) -> bool {
-        matches!(self, Action::Kill(_) | Action::Stop(_) | Action::Continue(_))
+        matches!(self, Action::Kill(_) | Action::Stop(_) | Action::Continue(_) | Action::Close(_))
     }
 }
 
@@ -87,6 +97,9 @@ impl Model for Protocol {
                 if state.stops < self.stops {
                     actions.push(Action::Stop(process));
                 }
+                if state.closes < self.closes && state.has_locks(process) {
+                    actions.push(Action::Close(process));
+                }
                 self.steps(state, process, actions);
             }
         }
@@ -104,6 +117,10 @@ impl Model for Protocol {
                 state.stops += 1;
             }
             Action::Continue(process) => state.stopped[process] = false,
+            Action::Close(process) => {
+                state.free_locks(process);
+                state.closes += 1;
+            }
             Action::Tick => state.tick(),
             Action::Reject(process) => state.at[process] = At::Marking { seen: state.version },
             Action::Renew(process) => {
@@ -188,10 +205,15 @@ impl Protocol {
                     return At::Standing { looked, ticket, ago };
                 }
                 let vacancy = vacancy(state, state.word);
+                state.flaws.unmarked |= vacancy == Vacancy::Unmarked;
                 state.word = Some(ticket);
                 At::Elected { looked, ticket, vacancy }
             }
             At::Elected { looked, ticket, .. } => {
+                self.note(state, process, ticket);
+                At::Noted { looked, ticket }
+            }
+            At::Noted { looked, ticket } => {
                 if state.version.generation != looked && !self.has(Mutation::NoSecondLook) {
                     return self.resign(state, ticket);
                 }
@@ -206,6 +228,10 @@ impl Protocol {
                 At::Renewed { ticket: next, old: ticket }
             }
             At::Renewed { ticket, old } => {
+                self.note(state, process, ticket);
+                At::Marked { ticket, old }
+            }
+            At::Marked { ticket, old } => {
                 state.unlock(old);
                 At::Serving { ticket }
             }
@@ -224,6 +250,7 @@ impl Protocol {
             }
             At::Calling { ticket, basis } => At::Choosing { ticket, basis, step: 1 },
             At::Choosing { .. }
+            | At::Claiming { .. }
             | At::Locked { .. }
             | At::Published { .. }
             | At::Beginning { .. }
@@ -251,12 +278,23 @@ impl Protocol {
             At::Choosing { ticket, step, .. } if step > SLOTS => At::Serving { ticket },
             At::Choosing { ticket, basis, step } => {
                 let lock = &mut state.slot_locks[slot(basis, step)];
-                if !self.has(Mutation::NoSlotLock) {
-                    if lock.is_some() {
+                if !self.has(Mutation::NoSlotGuard) {
+                    if lock.is_some_and(|holder| holder != process) {
                         return At::Choosing { ticket, basis, step: step + 1 };
                     }
                     *lock = Some(process);
                 }
+                match self.has_claims() {
+                    true => At::Claiming { ticket, basis, step },
+                    false => At::Locked { ticket, basis, step },
+                }
+            }
+            At::Claiming { ticket, basis, step } => {
+                let slot = slot(basis, step);
+                if state.claims[slot].is_some_and(|holder| state.at[holder] != At::Dead) {
+                    return At::Published { ticket, basis, step };
+                }
+                state.claims[slot] = Some(process);
                 At::Locked { ticket, basis, step }
             }
             At::Locked { ticket, basis, step } => {
@@ -267,7 +305,7 @@ impl Protocol {
                 At::Beginning { ticket, basis, slot }
             }
             At::Published { ticket, basis, step } => {
-                self.unlock_slot(state, slot(basis, step));
+                self.leave_slot(state, process, slot(basis, step));
                 At::Choosing { ticket, basis, step: step + 1 }
             }
             At::Beginning { ticket, basis, slot } => {
@@ -283,7 +321,7 @@ impl Protocol {
                 At::Releasing { ticket, slot, outcome: self.publish(state, basis, slot) }
             }
             At::Releasing { ticket, slot, .. } => {
-                self.unlock_slot(state, slot);
+                self.leave_slot(state, process, slot);
                 At::Serving { ticket }
             }
             at => at,
@@ -307,17 +345,35 @@ impl Protocol {
         if found == basis { Outcome::Published } else { Outcome::PublishedOverMark }
     }
 
-    fn unlock_slot(&self, state: &mut State, slot: Slot) {
-        if !self.has(Mutation::NoSlotLock) {
-            state.slot_locks[slot] = None;
+    /// Ends the claim, and frees the lock after that: one step, since who sees the first alone finds the slot in use
+    /// as before.
+    fn leave_slot(&self, state: &mut State, us: Process, slot: Slot) {
+        for guard in [&mut state.claims[slot], &mut state.slot_locks[slot]] {
+            if *guard == Some(us) {
+                *guard = None;
+            }
         }
     }
 
-    /// `holder_of`: a lease that runs, by the clock as it was `ago`, and a byte that another process has.
+    fn has_claims(&self) -> bool {
+        self.marks && !self.has(Mutation::NoSlotGuard) && !self.has(Mutation::NoClaim)
+    }
+
+    /// `note_elected`: the mark of the elected, made for its ticket.
+    fn note(&self, state: &mut State, process: Process, ticket: usize) {
+        if self.marks && !self.has(Mutation::NoMark) {
+            state.noted = Some((ticket, process));
+        }
+    }
+
+    /// `holder_of`: a lease that runs, by the clock as it was `ago`, and a byte that another process has, or a mark
+    /// of one that lives.
     fn is_held(&self, state: &State, us: Process, seen: usize, ago: i8) -> bool {
         let lease = state.tickets[seen];
         let runs = lease.left + ago > 0 && !self.has(Mutation::RunningLeaseIsVacant);
-        let lives = lease.holder.is_some_and(|holder| holder != us);
+        let marked = |(ticket, holder)| ticket == seen && state.at[holder] != At::Dead;
+        let lives =
+            lease.holder.is_some_and(|holder| holder != us) || state.noted.is_some_and(marked);
         (runs || self.has(Mutation::ExpiredLeaseHolds)) && lives
     }
 
@@ -347,6 +403,9 @@ fn vacancy(state: &State, word: Option<usize>) -> Vacancy {
     match owner {
         _ if state.tickets[ticket].left <= 0 => Vacancy::Hung,
         None => Vacancy::Died,
+        Some(owner) if state.closes > 0 && state.noted != Some((ticket, owner)) => {
+            Vacancy::Unmarked
+        }
         Some(_) => Vacancy::None,
     }
 }

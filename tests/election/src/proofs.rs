@@ -10,11 +10,23 @@ use crate::{
 };
 
 /// Nobody dies or hangs.
-const QUIET: Protocol = Protocol { generations: GENERATIONS, kills: 0, stops: 0, mutation: None };
+const QUIET: Protocol = Protocol {
+    generations: GENERATIONS,
+    kills: 0,
+    stops: 0,
+    closes: 0,
+    marks: false,
+    mutation: None,
+};
 /// Two of three die, and one is stopped for as long as it likes, in any order.
 const FAULTY: Protocol = Protocol { kills: 2, stops: 1, ..QUIET };
 /// Two of three are stopped, in the middle of writing, too.
 const HANGING: Protocol = Protocol { generations: 1, stops: 2, ..QUIET };
+/// One loses its locks, one dies and one is stopped. All see each other's marks.
+const CLOSING: Protocol =
+    Protocol { generations: 1, kills: 1, stops: 1, closes: 1, marks: true, ..QUIET };
+/// One loses its locks, and one is stopped meanwhile, over two generations.
+const WRITING: Protocol = Protocol { kills: 0, generations: GENERATIONS, ..CLOSING };
 
 pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let mut properties = vec![
@@ -33,13 +45,14 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
             !state.flaws.wrote_published
         }),
         Property::always("one process calls while its lease holds", |_, state: &State| {
-            state.at.iter().filter(|at| calls_within_its_lease(state, at)).count() <= 1
+            let calling = state.at.iter().filter(|at| calls_within_its_lease(state, at)).count();
+            calling <= 1 || state.flaws.unmarked
         }),
         Property::always("nobody alive within its lease is replaced", |_, state: &State| {
             !took_over(state, Vacancy::None)
         }),
-        Property::always("a kill and a stop cost one call each", |_, state: &State| {
-            let faults = state.deaths() + state.stops;
+        Property::always("a fault costs one call", |_, state: &State| {
+            let faults = state.deaths() + state.stops + state.closes;
             // One more is under way.
             state.calls.iter().sum::<usize>() <= state.version.generation + faults + 1
         }),
@@ -50,7 +63,7 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
             protocol.generations == 1 || outcome(state, Outcome::PublishedOverMark)
         }),
     ];
-    if protocol.kills + protocol.stops == 0 {
+    if protocol.kills + protocol.stops + protocol.closes == 0 {
         properties.extend([
             Property::always("one call for each generation", |_, state: &State| {
                 state.calls.iter().all(|calls| *calls <= 1)
@@ -66,6 +79,12 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     if protocol.kills > 0 {
         properties.push(Property::sometimes("one takes over from the dead", |_, state: &State| {
             took_over(state, Vacancy::Died)
+        }));
+    }
+    if protocol.closes > 0 {
+        properties.push(Property::sometimes("a mark holds the election", |_, state: &State| {
+            let noted = state.noted.map(|(ticket, _)| ticket);
+            noted.is_some_and(|ticket| state.tickets[ticket].holder.is_none())
         }));
     }
     if protocol.stops > 0 {
@@ -122,6 +141,12 @@ fn it_holds_with_two_stops() {
     check(HANGING);
 }
 
+#[test]
+fn it_holds_where_one_loses_its_locks() {
+    check(CLOSING);
+    check(WRITING);
+}
+
 /// The states, each with those that steps alone, without any more kill or stop, lead to; `None` if a
 /// state was found from which those that still run have no way to a newer set.
 ///
@@ -176,14 +201,14 @@ fn progresses(protocol: Protocol) -> bool {
 
 #[test]
 fn a_set_is_published_whoever_died_or_hangs() {
-    for protocol in [QUIET, FAULTY, HANGING] {
+    for protocol in [QUIET, FAULTY, HANGING, CLOSING] {
         assert!(progresses(protocol), "{protocol:?}");
     }
 }
 
 /// Whether a state in which `property` fails is found when one thing is done wrong.
 fn breaks(mutation: Mutation, property: &'static str) -> bool {
-    [QUIET, Protocol { kills: 1, ..FAULTY }].into_iter().any(|protocol| {
+    [QUIET, Protocol { kills: 1, ..FAULTY }, WRITING].into_iter().any(|protocol| {
         let checker = Protocol { mutation: Some(mutation), ..protocol }
             .checker()
             .threads(2)
@@ -206,7 +231,9 @@ fn every_part_is_needed() {
         (NoSecondLook, "nobody fetches what is there"),
         (PublishedUncompared, "a version is succeeded once"),
         (BasedOnTheNewest, "the newest set was asked for last, and is whole"),
-        (NoSlotLock, "a published slot is not written"),
+        (NoSlotGuard, "a published slot is not written"),
+        (NoClaim, "a published slot is not written"),
+        (NoMark, "one process calls while its lease holds"),
         (PublishedSlotTaken, "a published slot is not written"),
         (MarkedUncompared, "the generation does not go back"),
     ] {

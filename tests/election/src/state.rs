@@ -47,6 +47,8 @@ pub(crate) enum Vacancy {
     Resigned,
     Died,
     Hung,
+    /// The predecessor has lost its lock before it left its mark, or another has overwritten that.
+    Unmarked,
     /// The predecessor is alive and its lease running: this must not be.
     None,
 }
@@ -71,14 +73,17 @@ pub(crate) enum At {
     Saw { looked: Generation, ticket: Ticket, ago: i8, seen: Option<Ticket> },
     Vacant { looked: Generation, ticket: Ticket, ago: i8, seen: Option<Ticket> },
     Elected { looked: Generation, ticket: Ticket, vacancy: Vacancy },
+    Noted { looked: Generation, ticket: Ticket },
     Serving { ticket: Ticket },
     Renewing { ticket: Ticket, next: Ticket },
     Renewed { ticket: Ticket, old: Ticket },
+    Marked { ticket: Ticket, old: Ticket },
     Lost { ticket: Ticket, next: Ticket },
     Refreshing { looked: Generation, ticket: Ticket },
     Based { looked: Generation, ticket: Ticket, basis: Version },
     Calling { ticket: Ticket, basis: Version },
     Choosing { ticket: Ticket, basis: Version, step: usize },
+    Claiming { ticket: Ticket, basis: Version, step: usize },
     Locked { ticket: Ticket, basis: Version, step: usize },
     Published { ticket: Ticket, basis: Version, step: usize },
     Beginning { ticket: Ticket, basis: Version, slot: Slot },
@@ -98,14 +103,16 @@ impl At {
             Idle | Marking { .. } | Dead => [None, None],
             Saw { ticket, seen, .. } | Vacant { ticket, seen, .. } => [Some(ticket), seen.as_mut()],
             Renewing { ticket, next } | Lost { ticket, next } => [Some(ticket), Some(next)],
-            Renewed { ticket, old } => [Some(ticket), Some(old)],
+            Renewed { ticket, old } | Marked { ticket, old } => [Some(ticket), Some(old)],
             Standing { ticket, .. }
             | Elected { ticket, .. }
+            | Noted { ticket, .. }
             | Serving { ticket }
             | Refreshing { ticket, .. }
             | Based { ticket, .. }
             | Calling { ticket, .. }
             | Choosing { ticket, .. }
+            | Claiming { ticket, .. }
             | Locked { ticket, .. }
             | Published { ticket, .. }
             | Beginning { ticket, .. }
@@ -148,13 +155,18 @@ pub(crate) struct State {
     pub(crate) version: Version,
     pub(crate) slots: [Record; SLOTS],
     pub(crate) slot_locks: [Option<Process>; SLOTS],
+    pub(crate) claims: [Option<Process>; SLOTS],
     /// The election word.
     pub(crate) word: Option<Ticket>,
+    /// The mark beside it: for which ticket, and of which process.
+    pub(crate) noted: Option<(Ticket, Process)>,
     pub(crate) tickets: Vec<Lease>,
     pub(crate) at: [At; PROCESSES],
     pub(crate) stopped: [bool; PROCESSES],
     /// How many stops there were.
     pub(crate) stops: usize,
+    /// How often a process has lost its locks.
+    pub(crate) closes: usize,
     /// How often the source was called, by the generation that was newest then.
     pub(crate) calls: [usize; GENERATIONS],
     /// The highest generation so far.
@@ -171,6 +183,8 @@ pub(crate) struct Flaws {
     pub(crate) wrote_published: bool,
     /// The source was called for a set that was there already.
     pub(crate) needless_call: bool,
+    /// A process was replaced that had lost its lock and left no mark. No flaw, but two may call then.
+    pub(crate) unmarked: bool,
 }
 
 impl State {
@@ -179,11 +193,14 @@ impl State {
             version: Version { generation: 0, slot: 0, stale: false },
             slots: [Record::Nothing; SLOTS],
             slot_locks: [None; SLOTS],
+            claims: [None; SLOTS],
             word: None,
+            noted: None,
             tickets: Vec::new(),
             at: [At::Idle; PROCESSES],
             stopped: [false; PROCESSES],
             stops: 0,
+            closes: 0,
             calls: [0; GENERATIONS],
             highest: 0,
             flaws: Flaws::default(),
@@ -213,10 +230,19 @@ impl State {
         self.tickets[ticket].holder = None;
     }
 
-    /// The kernel frees what the process has locked.
+    pub(crate) fn has_locks(&self, process: Process) -> bool {
+        let theirs = |holder: &Option<Process>| *holder == Some(process);
+        self.tickets.iter().any(|lease| theirs(&lease.holder)) || self.slot_locks.iter().any(theirs)
+    }
+
     pub(crate) fn kill(&mut self, process: Process) {
         self.at[process] = At::Dead;
         self.stopped[process] = false;
+        self.free_locks(process);
+    }
+
+    /// The kernel frees what the process has locked.
+    pub(crate) fn free_locks(&mut self, process: Process) {
         let theirs = |holder: &mut Option<Process>| {
             if *holder == Some(process) {
                 *holder = None;
@@ -259,6 +285,13 @@ impl State {
             at: order.map(|old| self.at[old]),
             stopped: order.map(|old| self.stopped[old]),
             slot_locks: self.slot_locks.map(|holder| holder.map(renamed)),
+            // The mark of a dead process counts as none.
+            claims: self
+                .claims
+                .map(|holder| holder.filter(|p| self.at[*p] != At::Dead).map(renamed)),
+            noted: self.noted.filter(|(ticket, process)| {
+                self.word == Some(*ticket) && self.at[*process] != At::Dead
+            }),
             tickets: Vec::new(),
             ..self.clone()
         };
@@ -286,6 +319,8 @@ impl State {
             });
             *ticket = place;
         }
+        // It is that of the word, or there is none.
+        state.noted = state.word.and_then(|word| Some((word, renamed(state.noted?.1))));
         state.tickets = met
             .into_iter()
             .map(|old| self.tickets[old])
