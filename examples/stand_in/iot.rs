@@ -78,8 +78,8 @@ impl Authority {
         let key = KeyPair::generate_for(algorithm).expect("a key");
         let inner = |label| {
             let der = key.serialize_der();
-            let info = pkcs8::PrivateKeyInfo::try_from(&*der).expect("PKCS#8");
-            pem::encode(&pem::Pem::new(label, info.private_key))
+            let info = pkcs8::PrivateKeyInfoRef::try_from(&*der).expect("PKCS#8");
+            pem::encode(&pem::Pem::new(label, info.private_key.as_bytes()))
         };
         let written = match kind {
             Key::Ec | Key::Rsa => key.serialize_pem(),

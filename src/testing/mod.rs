@@ -95,6 +95,7 @@ mod clock;
 mod control;
 mod credentials;
 mod fault;
+mod http;
 mod local_sts;
 mod log;
 mod query;

@@ -16,7 +16,7 @@ use aws_sdk_sts::{
 };
 use aws_smithy_types::date_time::{DateTime, Format};
 
-use super::{Fault, LocalSts, Settings, Times};
+use super::{Fault, LocalSts, Settings, Times, http};
 
 const ROLE: &str = "arn:aws:iam::210987654321:role/some/path/app";
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -55,16 +55,18 @@ fn answered<E: ProvideErrorMetadata + Debug, T: Debug>(
 
 /// What a bare client gets: status, `Date` and body.
 fn post(sts: &LocalSts, form: &[(&str, &str)]) -> (u16, String, String) {
-    let agent =
-        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
-    let request = agent.post(sts.url()).header("Authorization", SIGNED);
-    let mut response = request.send_form(form.iter().copied()).unwrap();
-    let header = |name| response.headers()[name].to_str().unwrap().to_owned();
+    let answer = post_with(sts, &[("Authorization", SIGNED)], form);
+    let header = |name| answer.header(name).unwrap().to_owned();
     let (date, id) = (header("Date"), header("x-amzn-RequestId"));
-    let body = response.body_mut().read_to_string().unwrap();
+    let body = String::from_utf8(answer.body).unwrap();
     assert!(body.contains("xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\""), "{body}");
     assert!(body.contains(&id) || !body.contains("</RequestId>"), "{body}");
-    (response.status().as_u16(), date, body)
+    (answer.status, date, body)
+}
+
+fn post_with(sts: &LocalSts, headers: &[(&str, &str)], form: &[(&str, &str)]) -> http::Answer {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    http::post(sts.addr(), "/", headers, body.as_bytes()).unwrap()
 }
 
 /// Sends a call by hand, and leaves the answer to be read.
@@ -334,8 +336,8 @@ fn serves_many_connections_at_once() {
 #[test]
 fn wants_a_signature() {
     let sts = LocalSts::start().unwrap();
-    let outcome = ureq::post(sts.url()).send_form([("Action", "GetCallerIdentity")]);
-    assert!(matches!(outcome, Err(ureq::Error::StatusCode(403))), "{outcome:?}");
+    let answer = post_with(&sts, &[], &[("Action", "GetCallerIdentity")]);
+    assert_eq!(answer.status, 403, "{answer:?}");
     assert_eq!(sts.calls().unwrap()[0].access_key_id, None);
 }
 

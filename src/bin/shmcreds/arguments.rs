@@ -60,6 +60,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
         /// Shows it on the whole screen, until q is pressed.
+        #[cfg(feature = "watch")]
         #[arg(long, conflicts_with = "json")]
         watch: bool,
     },

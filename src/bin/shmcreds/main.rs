@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod sources;
 mod status;
+#[cfg(feature = "watch")]
 mod watch;
 
 use std::{
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let credentials = SharedSession::attach(&name)?.credentials()?;
             print(&protocol::process_answer(&credentials)?)
         }
+        #[cfg(feature = "watch")]
         Command::Status { name, watch: true, .. } => watch::run(name.as_deref()),
         Command::Status { name, json, .. } => status::run(name.as_deref(), json),
         Command::Refresh { name } => {

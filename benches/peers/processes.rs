@@ -1,5 +1,6 @@
 //! Several processes: readers side by side, beside a writer, asleep, and cold.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

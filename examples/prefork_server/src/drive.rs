@@ -8,6 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_body_util::{BodyExt, Empty};
+use hyper::{Uri, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use nix::{
     sys::{
         signal::{SigHandler, SigSet, Signal, signal},
@@ -18,13 +24,14 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shmcreds::{SharedSession, testing::LocalSts};
+use tokio::task::JoinSet;
 
 use crate::{Fallible, args::Args, parent::child, say};
 
 /// A request without an answer for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The process that drives. One of its own, because it has threads, and the parent must not.
+/// The process that drives. One of its own, because it has a runtime, and the parent must not.
 pub struct Driver {
     pub pid: Pid,
     outcome: PipeReader,
@@ -57,7 +64,7 @@ pub fn start(args: &Args, listener: &TcpListener) -> Fallible<Option<Driver>> {
 }
 
 /// Undoes what the parent did in order to wait for signals: here each of them is the end, and so is
-/// the one that tells of the parent's death. Before there are threads, which inherit it.
+/// the one that tells of the parent's death.
 fn end_on_signals() -> nix::Result<()> {
     for one in [Signal::SIGTERM, Signal::SIGINT] {
         // SAFETY: no handler of ours runs.
@@ -68,37 +75,45 @@ fn end_on_signals() -> nix::Result<()> {
 
 /// As many connections as workers, each with its share of the requests.
 fn drive(server: SocketAddr, workers: u32, requests: u32) -> Fallible<Outcome> {
-    let url = format!("http://{server}/presign?bucket=bucket&key=some/key");
+    let url: Uri = format!("http://{server}/presign?bucket=bucket&key=some/key").parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = Instant::now();
-    let threads: Vec<_> = (0..workers)
-        .map(|_| url.clone())
-        .map(|url| std::thread::spawn(move || connection(&url, requests)))
-        .collect();
-    let mut total = Outcome::default();
-    for thread in threads {
-        let part = thread.join().map_err(|_| "a connection's thread panicked")?;
-        total.requests += part.requests;
-        total.failed += part.failed;
-        total.access_keys.extend(part.access_keys);
-    }
+    let mut total = runtime.block_on(async {
+        let mut connections = JoinSet::new();
+        (0..workers).for_each(|_| drop(connections.spawn(connection(url.clone(), requests))));
+        let mut total = Outcome::default();
+        while let Some(part) = connections.join_next().await {
+            let part = part?;
+            total.requests += part.requests;
+            total.failed += part.failed;
+            total.access_keys.extend(part.access_keys);
+        }
+        Fallible::Ok(total)
+    })?;
     total.seconds = start.elapsed().as_secs_f64();
     Ok(total)
 }
 
-fn connection(url: &str, requests: u32) -> Outcome {
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-    let agent = ureq::Agent::new_with_config(config);
+async fn connection(url: Uri, requests: u32) -> Outcome {
+    // A client of its own, so that each connection is kept and none is shared.
+    let client = Client::builder(TokioExecutor::new()).build_http();
     let mut outcome = Outcome::default();
     for _ in 0..requests {
         outcome.requests += 1;
-        let signed =
-            agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
-        match signed.ok().and_then(|signed| access_key(&signed).map(str::to_owned)) {
-            Some(key) => drop(outcome.access_keys.insert(key)),
+        let signed = tokio::time::timeout(PATIENCE, get(&client, url.clone())).await;
+        match signed.ok().flatten().as_deref().and_then(access_key) {
+            Some(key) => drop(outcome.access_keys.insert(key.to_owned())),
             None => outcome.failed += 1,
         }
     }
     outcome
+}
+
+/// The body of a good answer.
+async fn get(client: &Client<HttpConnector, Empty<Bytes>>, url: Uri) -> Option<String> {
+    let answer = client.get(url).await.ok().filter(|answer| answer.status().is_success())?;
+    let body = answer.into_body().collect().await.ok()?.to_bytes();
+    String::from_utf8(body.into()).ok()
 }
 
 /// The access key that signed the URL.

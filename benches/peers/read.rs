@@ -1,6 +1,7 @@
 //! Reading, beside its peers: the SDK's own cache, mmap-sync, a JSON file, and the limits of the
 //! machine.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
