@@ -1,0 +1,97 @@
+//! What the tests of sources share: their environment, and a stand-in for a server that gives sets.
+#![allow(dead_code, unsafe_code)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_smithy_types::{DateTime, date_time::Format};
+
+use crate::support::{Child, child};
+
+/// Clears what this machine says of AWS, and says `variables` instead, but for the empty ones. For a process that only this
+/// test has.
+pub fn environment(variables: &[(&str, &str)]) {
+    let old: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
+    let nowhere = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].map(|key| (key, "/dev/null"));
+    // SAFETY: the process has one thread.
+    unsafe {
+        old.iter().filter(|key| key.starts_with("AWS_")).for_each(|key| std::env::remove_var(key));
+        std::env::set_var("AWS_EC2_METADATA_DISABLED", "true");
+        std::env::set_var("AWS_REGION", "us-east-1");
+        for (key, value) in nowhere.iter().chain(variables) {
+            match *value {
+                "" => std::env::remove_var(key),
+                value => std::env::set_var(key, value),
+            }
+        }
+    }
+}
+
+/// A request that a stand-in has been asked.
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<String>,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+/// A server in a process of its own, which answers one request per connection. Gives its address.
+pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = child(|_| {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let Some(Ok(first)) = lines.next() else { continue };
+            let mut words = first.split(' ').map(str::to_owned);
+            let (method, path) = (words.next().unwrap(), words.next().unwrap());
+            let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let (status, body) = answer(&Asked { method, path, headers });
+            let head = format!(
+                "HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\
+                 x-aws-ec2-metadata-token-ttl-seconds: 600\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+        }
+    });
+    (server, url)
+}
+
+/// A set that lives an hour, in the forms of the container's endpoint, the instance's and `credential_process`.
+pub fn set_json(number: u32) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
+    let expiration = DateTime::from_secs(since.as_secs() as i64).fmt(Format::DateTime).unwrap();
+    format!(
+        r#"{{"Code":"Success","Type":"AWS-HMAC","LastUpdated":"2026-01-01T00:00:00Z","Version":1,
+        "AccessKeyId":"ASIA{number}","SecretAccessKey":"secret","Token":"token","SessionToken":"token",
+        "Expiration":"{expiration}"}}"#
+    )
+}
+
+pub const START_URL: &str = "https://example.awsapps.com/start";
+
+/// A home in which somebody has signed in.
+pub fn signed_in(token: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join(".aws/sso/cache");
+    fs::create_dir_all(&cache).unwrap();
+    // The SHA-1 of the start URL.
+    let file = cache.join("e8be5486177c5b5392bd9aa76563515b29358e6e.json");
+    let text = format!(r#"{{"accessToken":"{token}","expiresAt":"2999-01-01T00:00:00Z"}}"#);
+    fs::write(file, text).unwrap();
+    home
+}
