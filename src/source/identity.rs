@@ -6,7 +6,7 @@ use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
 use aws_sdk_sts::{Client, config::IdentityCache};
 
-use super::{Failure, FailureClass};
+use super::{Failure, FailureClass, http};
 
 /// The answer of `sts:GetCallerIdentity`, on its way.
 pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, Failure>> + Send + 'a>>;
@@ -26,6 +26,7 @@ pub struct Identity {
 /// Asks the STS that the environment names.
 pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity, Failure> {
     let sdk = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::client())
         .identity_cache(IdentityCache::no_cache())
         .credentials_provider(credentials)
         .load()

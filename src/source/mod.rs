@@ -7,6 +7,7 @@
 mod assume_role;
 mod class;
 mod failure;
+mod http;
 mod identity;
 mod iot;
 mod mfa;

@@ -4,20 +4,19 @@
 use aws_config::{
     default_provider::credentials::DefaultCredentialsChain, ecs::EcsCredentialsProvider,
     imds::credentials::ImdsCredentialsProvider, profile::ProfileFileCredentialsProvider,
-    provider_config::ProviderConfig, sso::SsoCredentialsProvider,
-    web_identity_token::WebIdentityTokenCredentialsProvider,
+    sso::SsoCredentialsProvider, web_identity_token::WebIdentityTokenCredentialsProvider,
 };
 
 use aws_types::region::Region;
 
-use super::{Provider, validate};
+use super::{Provider, http, validate};
 
 impl Provider {
     /// Whatever an SDK program would find here by itself: the environment, the profile, web identity,
     /// the container's endpoint, the instance's. Keys without an expiry are refused.
     pub fn default_chain() -> Self {
         Provider::new("default chain", || async {
-            DefaultCredentialsChain::builder().build().await
+            DefaultCredentialsChain::builder().configure(http::provider_config()).build().await
         })
     }
 
@@ -27,7 +26,7 @@ impl Provider {
     pub fn web_identity() -> Self {
         let role = std::env::var("AWS_ROLE_ARN").unwrap_or_default();
         Provider::new(short(format!("web identity {role}")), || async {
-            let config = ProviderConfig::with_default_region().await;
+            let config = http::provider_config().load_default_region().await;
             WebIdentityTokenCredentialsProvider::builder().configure(&config).build()
         })
         .of_a_role()
@@ -37,13 +36,17 @@ impl Provider {
     /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN`
     /// or the file that `…_TOKEN_FILE` names, anew for each set.
     pub fn container() -> Self {
-        Provider::new("container endpoint", || async { EcsCredentialsProvider::builder().build() })
+        Provider::new("container endpoint", || async {
+            EcsCredentialsProvider::builder().configure(&http::provider_config()).build()
+        })
     }
 
     /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
     pub fn imds() -> Self {
-        Provider::new("instance metadata", || async { ImdsCredentialsProvider::builder().build() })
+        Provider::new("instance metadata", || async {
+            ImdsCredentialsProvider::builder().configure(&http::provider_config()).build()
+        })
     }
 
     /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.
@@ -64,7 +67,7 @@ impl Provider {
                 .account_id(&account_id)
                 .role_name(&role_name);
             async move {
-                let config = ProviderConfig::with_default_region().await;
+                let config = http::provider_config().load_default_region().await;
                 builder.configure(&config).build()
             }
         })
@@ -81,7 +84,7 @@ impl Provider {
         Provider::new(short(format!("profile {name}")), move || {
             let name = name.clone();
             async move {
-                let config = ProviderConfig::with_default_region().await;
+                let config = http::provider_config().load_default_region().await;
                 ProfileFileCredentialsProvider::builder()
                     .configure(&config)
                     .profile_name(name)

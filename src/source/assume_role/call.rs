@@ -9,6 +9,7 @@ use std::{
 use aws_config::{
     BehaviorVersion, ConfigLoader, SdkConfig,
     environment::EnvironmentVariableRegionProvider,
+    imds::region::ImdsRegionProvider,
     meta::region::{ProvideRegion, RegionProviderChain},
     profile::ProfileFileRegionProvider,
     timeout::TimeoutConfig,
@@ -35,7 +36,7 @@ use aws_smithy_types::{
 };
 
 use super::{AssumeRole, Base};
-use crate::source::{Failure, FailureClass, Fetched, Identity, failure::chain, identity};
+use crate::source::{Failure, FailureClass, Fetched, Identity, failure::chain, http, identity};
 
 /// Loads the configuration, asks STS, and takes the answer apart.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
@@ -70,6 +71,7 @@ pub(super) async fn identify(
 
 fn loader(recipe: &AssumeRole) -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::client())
         .identity_cache(IdentityCache::no_cache())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard().with_max_attempts(recipe.max_attempts))
@@ -92,10 +94,14 @@ fn region(recipe: &AssumeRole) -> Box<dyn ProvideRegion> {
     if let Some(region) = &recipe.region {
         return Box::new(Region::new(region.clone()));
     }
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new());
     let chain = match recipe.endpoint_url {
-        Some(_) => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new()),
-        None => RegionProviderChain::default_provider(),
+        Some(_) => chain,
+        None => {
+            let instance = ImdsRegionProvider::builder().configure(&http::provider_config());
+            chain.or_else(instance.build())
+        }
     };
     Box::new(chain.or_else("us-east-1"))
 }

@@ -1,0 +1,229 @@
+//! No request to this machine or to its host goes to a proxy: the proxy would get the token, and its answer
+//! would be taken for credentials.
+
+#[path = "support/sources.rs"]
+mod sources;
+mod support;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::PathBuf,
+};
+
+use shmcreds::{AssumeRole, Provider, SharedSession, Source, testing::LocalSts};
+use sources::{environment, set_json, stand_in};
+use support::{Child, child, name, role};
+
+fn main() {
+    support::run_forking(&[
+        ("the_containers_endpoint", the_containers_endpoint),
+        ("the_instances_metadata", the_instances_metadata),
+        ("the_region_of_the_instance", the_region_of_the_instance),
+        ("an_sts_on_this_machine", an_sts_on_this_machine),
+        ("a_sign_on_on_this_machine", a_sign_on_on_this_machine),
+        ("what_is_elsewhere_takes_the_proxy", what_is_elsewhere_takes_the_proxy),
+    ]);
+}
+
+/// A proxy that notes what it is asked, and answers everything with a set of its own.
+struct Proxy {
+    _server: Child,
+    url: String,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("asked");
+        fs::write(&log, "").unwrap();
+        let path = log.clone();
+        let (_server, url) = stand_in(move |asked| {
+            let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+            writeln!(log, "{} {}", asked.method, asked.path).unwrap();
+            (200, set_json(666))
+        });
+        Proxy { _server, url, log, _folder: folder }
+    }
+
+    /// All ways to name it.
+    fn variables(&self) -> Vec<(&str, &str)> {
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+            .map(|variable| (variable, self.url.as_str()))
+            .to_vec()
+    }
+
+    fn seen(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+/// The key that the source gives with that environment and the proxy, which must see nothing.
+fn key(variables: &[(&str, &str)], source: impl FnOnce() -> Box<dyn Source>) -> String {
+    let proxy = Proxy::new();
+    let mut all = proxy.variables();
+    all.extend(variables);
+    let said = child(|report| {
+        environment(&all);
+        let source: std::sync::Arc<dyn Source> = source().into();
+        let session = SharedSession::builder(name("proxy")).source(source).create().unwrap();
+        let key = session.credentials().map(|set| set.access_key_id().to_owned());
+        report.say(key.unwrap_or_else(|error| error.to_string()));
+    })
+    .finish();
+    assert_eq!(proxy.seen(), "", "the proxy was asked; the source gave {said:?}");
+    said
+}
+
+fn the_containers_endpoint() {
+    let (_server, url) = stand_in(|asked| match asked.header("authorization") {
+        Some("token") => (200, set_json(1)),
+        _ => (403, r#"{"code":"Denied","message":"no"}"#.into()),
+    });
+    let by_name = url.replace("127.0.0.1", "localhost");
+    for place in [url, by_name] {
+        for source in [Provider::container, Provider::default_chain] {
+            let uri = format!("{place}/creds");
+            let variables = [
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str()),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token"),
+            ];
+            assert_eq!(key(&variables, || Box::new(source())), "ASIA1", "{uri}");
+        }
+    }
+}
+
+/// A metadata service with a role and a Region.
+fn metadata() -> (Child, String) {
+    stand_in(|asked| {
+        let role = "/latest/meta-data/iam/security-credentials/";
+        match asked.path.as_str() {
+            "/latest/api/token" => (200, "session".into()),
+            "/latest/meta-data/placement/region" => (200, "eu-central-1".into()),
+            path if path == role => (200, "web".into()),
+            path if path == format!("{role}web") => (200, set_json(1)),
+            _ => (404, String::new()),
+        }
+    })
+}
+
+fn the_instances_metadata() {
+    let (_server, url) = metadata();
+    let variables = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+    ];
+    for source in [Provider::imds, Provider::default_chain] {
+        assert_eq!(key(&variables, || Box::new(source())), "ASIA1");
+    }
+}
+
+fn the_region_of_the_instance() {
+    let (_server, url) = metadata();
+    let sts = LocalSts::fork().unwrap();
+    let sts_url = sts.url();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "token").unwrap();
+    let variables = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_REGION", ""),
+        ("AWS_ENDPOINT_URL_STS", &sts_url),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
+    ];
+    let web = key(&variables, || Box::new(Provider::web_identity()));
+    assert!(web.starts_with("ASIA"), "{web}");
+    let role = key(&variables, || {
+        let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
+        Box::new(role.credentials_provider("base", || async {
+            aws_credential_types::Credentials::new(
+                "AKIAIOSFODNN7EXAMPLE",
+                "any",
+                None,
+                None,
+                "base",
+            )
+        }))
+    });
+    assert!(role.starts_with("ASIA"), "{role}");
+}
+
+fn an_sts_on_this_machine() {
+    let sts = LocalSts::fork().unwrap();
+    let url = sts.url();
+    let given = key(&[], || Box::new(role(&sts)));
+    assert!(given.starts_with("ASIA"), "{given}");
+    let variables = [
+        ("AWS_ENDPOINT_URL_STS", url.as_str()),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "any"),
+    ];
+    let by_environment = key(&variables, || {
+        Box::new(AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web"))
+    });
+    assert!(by_environment.starts_with("ASIA"), "{by_environment}");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    let text = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
+                [profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n\
+                aws_secret_access_key = any\n";
+    fs::write(&config, text).unwrap();
+    let variables =
+        [("AWS_ENDPOINT_URL_STS", url.as_str()), ("AWS_CONFIG_FILE", config.to_str().unwrap())];
+    let by_profile = key(&variables, || Box::new(Provider::profile("app")));
+    assert!(by_profile.starts_with("ASIA"), "{by_profile}");
+    // Whose they are is asked there, too.
+    let proxy = Proxy::new();
+    let mut all = proxy.variables();
+    all.push(("AWS_ENDPOINT_URL_STS", &url));
+    child(|_| {
+        environment(&all);
+        let source = shmcreds::Process::new(["/bin/echo", &set_json(1)]);
+        let session = SharedSession::builder(name("proxy")).source(source).create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(session.identity()).unwrap();
+    })
+    .finish();
+    assert_eq!(proxy.seen(), "");
+}
+
+fn a_sign_on_on_this_machine() {
+    let (_server, url) = stand_in(|_| {
+        let set = r#"{"roleCredentials":{"accessKeyId":"ASIA1","secretAccessKey":"secret",
+            "sessionToken":"token","expiration":32503680000000}}"#;
+        (200, set.into())
+    });
+    let home = sources::signed_in("signed-in");
+    let variables =
+        [("HOME", home.path().to_str().unwrap()), ("AWS_ENDPOINT_URL_SSO", url.as_str())];
+    let given = key(&variables, || {
+        Box::new(Provider::sso(sources::START_URL, "us-east-1", "123456789012", "reader"))
+    });
+    assert_eq!(given, "ASIA1");
+}
+
+fn what_is_elsewhere_takes_the_proxy() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "token").unwrap();
+    let proxy = Proxy::new();
+    let mut all = proxy.variables();
+    all.extend([
+        ("AWS_ENDPOINT_URL_STS", "http://sts.example.invalid"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
+    ]);
+    child(|_| {
+        environment(&all);
+        let source = Provider::web_identity();
+        let session = SharedSession::builder(name("proxy")).source(source).create().unwrap();
+        // What the proxy answers is no answer of STS.
+        session.credentials().unwrap_err();
+    })
+    .finish();
+    assert!(proxy.seen().contains("POST http://sts.example.invalid/"), "{}", proxy.seen());
+}
