@@ -60,6 +60,31 @@ impl Clock {
     }
 }
 
+/// A moment, by the clock that showed it.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    clock: Clock,
+    boot: u64,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &Clock) -> Self {
+        // In this order: to a process that is stopped in between more seems to have passed, and not less.
+        let boot = clock.boot();
+        Moment { clock: clock.clone(), boot, wall: clock.wall() }
+    }
+
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.wall
+    }
+
+    /// How long ago it was. No step of the wall clock changes it, and time asleep counts.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.clock.boot().saturating_sub(self.boot))
+    }
+}
+
 #[inline]
 fn nanos(time: Timespec) -> u64 {
     // Neither clock is ever negative.

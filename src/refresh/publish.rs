@@ -18,13 +18,16 @@ use crate::{
         record::{FailureRecord, SetRecord, Words},
     },
     seqlock::{Latch, Version},
-    source::{Failure, FailureClass, Fetched},
+    source::{Exchange, Failure, FailureClass, Fetched},
     stage::{Stage, reach},
     sys::task::{Presence, TaskMark},
 };
 
 /// Below this a difference between the clocks is the second that `Date` rounds to, or the network.
 const SKEW_FLOOR: Duration = Duration::from_secs(3);
+
+/// The longest life of a set that STS gives: 36 hours.
+const LONGEST_LIFE: Duration = Duration::from_secs(36 * 3600);
 
 /// What was newest when the source was asked. Only who still finds it there may publish.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +61,9 @@ pub(crate) fn set(
     clock: &Clock,
 ) -> Result<Option<u64>, Failure> {
     let credentials = &fetched.credentials;
-    let (now, wall) = (clock.boot(), clock.wall());
-    let lifetime = lifetime(fetched, wall)?;
+    // Before the lifetime, which ends the earlier for what passes from here on.
+    let now = clock.boot();
+    let lifetime = lifetime(fetched, clock)?;
     let points = Points::new(windows, now, lifetime, election::chance().map_err(unwritten)?);
     let account = credentials.account_id().map_or("", |id| id.as_str());
     let record = SetRecord {
@@ -67,7 +71,7 @@ pub(crate) fn set(
         advisory_boot: points.advisory,
         mandatory_boot: points.mandatory,
         expires_boot: points.expires,
-        expires_unix: unix(wall).saturating_add(lifetime),
+        expires_unix: unix(clock.wall()).saturating_add(lifetime),
         access_key_id: present("AccessKeyId", credentials.access_key_id())?,
         secret_access_key: present("SecretAccessKey", credentials.secret_access_key())?,
         session_token: credentials.session_token().unwrap_or_default(),
@@ -103,14 +107,29 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, Failure> {
     Ok(value)
 }
 
-/// How long the set lives, in nanoseconds, by the clock of the one who issued it.
-fn lifetime(fetched: &Fetched, wall: SystemTime) -> Result<u64, Failure> {
+/// How long the set lives from now on, in nanoseconds.
+///
+/// Where the server's time and ours agree, ours is believed, because it is exact; where they do not, the
+/// server's. That is as old as the request may be: an answer that nobody has read yet does not age its date.
+/// What has passed since then is told by the boot clock, which goes on while this process or the machine is
+/// stopped, and which nobody sets.
+fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, Failure> {
     let Some(expiry) = fetched.credentials.expiry() else {
         let problem = "it has no expiry; only temporary credentials can be shared";
         return Err(Failure::new(FailureClass::Misconfigured, unusable(problem)));
     };
-    let issuer = fetched.server_time.filter(|time| distance(*time, wall) >= SKEW_FLOOR);
-    let left = expiry.duration_since(issuer.unwrap_or(wall)).unwrap_or_default();
+    let exchange = fetched.exchange.clone().unwrap_or_else(|| Exchange::now(clock));
+    let left = |from: SystemTime, passed| {
+        expiry.duration_since(from).unwrap_or_default().saturating_sub(passed)
+    };
+    let by_wall = left(exchange.answered.wall(), exchange.answered.elapsed());
+    let left = match fetched.server_time.map(|date| left(date, exchange.asked.elapsed())) {
+        Some(by_server) if by_server.abs_diff(by_wall) < SKEW_FLOOR => by_wall,
+        // No such set is given by a server of AWS: its time is not to be believed.
+        Some(by_server) if by_server > LONGEST_LIFE => by_server.min(by_wall),
+        Some(by_server) => by_server,
+        None => by_wall,
+    };
     if left.is_zero() {
         // The SDK takes an expiry that is missing in an answer for 1970.
         let problem = match expiry > UNIX_EPOCH {
@@ -120,10 +139,6 @@ fn lifetime(fetched: &Fetched, wall: SystemTime) -> Result<u64, Failure> {
         return Err(Failure::new(FailureClass::Transient, unusable(problem)));
     }
     Ok(as_nanos(left))
-}
-
-fn distance(a: SystemTime, b: SystemTime) -> Duration {
-    a.duration_since(b).unwrap_or_else(|error| error.duration())
 }
 
 /// Publishes a failure, and with it the time of the next attempt for every process.

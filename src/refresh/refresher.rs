@@ -21,10 +21,10 @@ use super::{
     publish::{self, Basis},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     error::Fault,
     segment::Counter,
-    source::{Failure, FailureClass, Fetched, Source},
+    source::{self, Exchange, Failure, FailureClass, Fetched, Source},
     stage::{Stage, reach},
     sys::{descriptor::ReservedStreams, runtime},
 };
@@ -144,7 +144,7 @@ fn ask(elected: &Elected, job: &Job, call: &Call) -> Option<Result<Fetched, Fail
     let holds = elected.holds() && job.clock.boot() < elected.lease_end();
     let answer = holds.then(|| {
         elected.view().count(Counter::SourceCalls);
-        call.make(&*job.recipe.source)
+        call.make(&*job.recipe.source, &job.clock)
     });
     // Before the outcome is published: who waits for that sees this, too. Pairs with the acquire in `join`.
     call.answered.store(true, Ordering::Release);
@@ -175,16 +175,21 @@ impl Call {
     }
 
     /// The source's answer. A panic in the user's code is a failure.
-    fn make(&self, source: &dyn Source) -> Result<Fetched, Failure> {
+    fn make(&self, source: &dyn Source, clock: &Clock) -> Result<Fetched, Failure> {
         let Some(runtime) = &self.runtime else {
             unreachable!("only the end of the call takes it")
         };
         let limit = source.timeout();
+        let asked = Moment::now(clock);
+        let fetch = async { tokio::time::timeout(limit, source.fetch()).await };
         let called = catch_unwind(AssertUnwindSafe(|| {
-            runtime.block_on(async { tokio::time::timeout(limit, source.fetch()).await })
+            runtime.block_on(source::by_clock(clock.clone(), fetch))
         }));
         match called {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                let answered = Moment::now(clock);
+                answer.map(|fetched| fetched.within(Exchange { asked, answered }))
+            }
             Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
             // The payload is not shown: it could hold anything.
             Err(_) => Err(Failure::new(FailureClass::Terminal, "the source panicked")),

@@ -12,7 +12,7 @@ use std::{
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{HeaderMap, Request, body::Bytes, header::DATE, http::response::Parts};
+use hyper::{Request, body::Bytes, header::DATE, http::response::Parts};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{
@@ -25,7 +25,12 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Failure, FailureClass, Fetched, Fetching, Source, failure::chain, validate};
+use super::{
+    Failure, FailureClass, Fetched, Fetching, Source,
+    failure::chain,
+    server_time::{self, Asked},
+    validate,
+};
 
 /// More than any answer has.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -211,8 +216,11 @@ impl IotCore {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
+        let asked = Asked::now();
         let answer = client.request(self.request()?).await.map_err(|error| unanswered(&error))?;
         let (head, body) = answer.into_parts();
+        let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let seen = asked.answered(date.and_then(server_time::parse));
         let body = Limited::new(body, LONGEST_ANSWER).collect().await;
         let body = body.map_err(|error| unanswered(&*error))?.to_bytes();
         let body = Zeroizing::new(Vec::from(body));
@@ -223,7 +231,7 @@ impl IotCore {
             let text = format!("IoT Core's answer cannot be used: {problem}");
             Failure::new(FailureClass::Transient, text)
         })?;
-        Ok(Fetched::new(set).server_time(server_time(&head.headers)))
+        Ok(Fetched::new(set).seen(seen))
     }
 }
 
@@ -296,11 +304,6 @@ fn refusal(head: &Parts, body: &[u8]) -> Failure {
         Some(id) => failure.with_request_id(id),
         None => failure,
     }
-}
-
-fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
-    let date = headers.get(DATE)?.to_str().ok()?;
-    DateTime::from_str(date, Format::HttpDate).ok()?.try_into().ok()
 }
 
 #[derive(Deserialize)]

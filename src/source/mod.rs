@@ -15,6 +15,7 @@ mod process;
 mod program;
 mod provider;
 mod redact;
+mod server_time;
 mod standard;
 mod validate;
 
@@ -36,6 +37,7 @@ pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
 pub use process::Process;
 pub use provider::Provider;
+pub(crate) use server_time::{Exchange, by_clock};
 pub(crate) use validate::LONGEST_FETCH;
 
 /// The answer of a source, on its way.
@@ -117,17 +119,32 @@ pub struct Fetched {
     pub credentials: Credentials,
     /// The server's own time when it answered, from its `Date` header, if it showed one.
     pub server_time: Option<SystemTime>,
+    /// When the server was asked and had answered, where the source knows it better than its caller.
+    pub(crate) exchange: Option<Exchange>,
 }
 
 impl Fetched {
     /// A set from a source that does not show its time.
     pub fn new(credentials: Credentials) -> Self {
-        Fetched { credentials, server_time: None }
+        Fetched { credentials, server_time: None, exchange: None }
     }
 
-    /// Adds the server's time.
+    /// Adds the server's time: the `Date` of an answer to what was asked during this fetch. It may be as old
+    /// as the fetch, and what has passed since that began is taken off the life of the set where the clocks
+    /// differ; so it does not matter how late it is given, or how long the answer's body took.
     pub fn server_time(mut self, time: Option<SystemTime>) -> Self {
         self.server_time = time;
+        self
+    }
+
+    /// Adds the server's time, with when exactly it was seen.
+    fn seen(self, seen: server_time::Seen) -> Self {
+        Fetched { server_time: seen.date, exchange: Some(seen.exchange), ..self }
+    }
+
+    /// Adds when the source was asked and had answered, unless it said so itself.
+    pub(crate) fn within(mut self, exchange: Exchange) -> Self {
+        self.exchange.get_or_insert(exchange);
         self
     }
 }

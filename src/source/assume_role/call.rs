@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -27,16 +27,24 @@ use aws_sdk_sts::{
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        interceptors::{Intercept, context::BeforeDeserializationInterceptorContextRef},
+        interceptors::{
+            Intercept,
+            context::{
+                BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+            },
+        },
         runtime_components::RuntimeComponents,
     },
 };
-use aws_smithy_types::{
-    DateTime, config_bag::ConfigBag, date_time::Format, error::operation::BuildError,
-};
+use aws_smithy_types::{config_bag::ConfigBag, error::operation::BuildError};
 
 use super::{AssumeRole, Base};
-use crate::source::{Failure, FailureClass, Fetched, Identity, failure::chain, http, identity};
+use crate::source::{
+    Failure, FailureClass, Fetched, Identity,
+    failure::chain,
+    http, identity,
+    server_time::{self, Asked, Seen},
+};
 
 /// Loads the configuration, asks STS, and takes the answer apart.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
@@ -52,7 +60,10 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure>
     }
     let server_time = ServerTime::default();
     match request.customize().interceptor(server_time.clone()).send().await {
-        Ok(answer) => Ok(Fetched::new(credentials(&answer)?).server_time(server_time.get())),
+        Ok(answer) => {
+            let fetched = Fetched::new(credentials(&answer)?);
+            Ok(server_time.get().into_iter().fold(fetched, Fetched::seen))
+        }
         Err(error) => Err(refusal(recipe, &sdk, &error).without(&code)),
     }
 }
@@ -210,13 +221,23 @@ fn place(recipe: &AssumeRole, sdk: &SdkConfig) -> String {
     }
 }
 
-/// Keeps the `Date` header of the last answer.
+/// Keeps the `Date` header of the last answer, and when that was asked for and seen.
 #[derive(Clone, Debug, Default)]
-struct ServerTime(Arc<Mutex<Option<SystemTime>>>);
+struct ServerTime(Arc<Mutex<Times>>);
+
+#[derive(Debug, Default)]
+struct Times {
+    asked: Option<Asked>,
+    seen: Option<Seen>,
+}
 
 impl ServerTime {
-    fn get(&self) -> Option<SystemTime> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn get(&self) -> Option<Seen> {
+        self.times().seen.take()
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,16 +247,27 @@ impl Intercept for ServerTime {
         "shmcreds::ServerTime"
     }
 
-    fn read_before_deserialization(
+    /// Once for each attempt.
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        *self.times() = Times { asked: Some(Asked::now()), seen: None };
+        Ok(())
+    }
+
+    /// The headers have come, and maybe nothing of the body.
+    fn read_after_transmit(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        let time = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            time.and_then(|time| SystemTime::try_from(time).ok());
+        let date = context.response().headers().get("date").and_then(server_time::parse);
+        let mut times = self.times();
+        times.seen = times.asked.take().map(|asked| asked.answered(date));
         Ok(())
     }
 }

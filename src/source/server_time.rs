@@ -1,0 +1,64 @@
+//! When a server showed its time.
+
+use std::{future::Future, time::SystemTime};
+
+use aws_smithy_types::{DateTime, date_time::Format};
+
+use crate::clock::{Clock, Moment};
+
+tokio::task_local! {
+    /// The clock of the session that the fetch under way is for.
+    static CLOCK: Clock;
+}
+
+/// Runs a fetch by the session's clock.
+pub(crate) async fn by_clock<T>(clock: Clock, fetch: impl Future<Output = T>) -> T {
+    CLOCK.scope(clock, fetch).await
+}
+
+fn now() -> Moment {
+    // A source may be asked without any session.
+    CLOCK.try_with(Moment::now).unwrap_or_else(|_| Moment::now(&Clock::default()))
+}
+
+/// When a server was asked and when its answer had come: in between it showed its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) asked: Moment,
+    pub(crate) answered: Moment,
+}
+
+impl Exchange {
+    /// One that took no time.
+    pub(crate) fn now(clock: &Clock) -> Self {
+        let now = Moment::now(clock);
+        Exchange { asked: now.clone(), answered: now }
+    }
+}
+
+/// A request that is about to be sent.
+#[derive(Debug)]
+pub(super) struct Asked(Moment);
+
+impl Asked {
+    pub(super) fn now() -> Self {
+        Asked(now())
+    }
+
+    /// The answer's headers have come, and with them its date, if it has one.
+    pub(super) fn answered(self, date: Option<SystemTime>) -> Seen {
+        Seen { date, exchange: Exchange { asked: self.0, answered: now() } }
+    }
+}
+
+/// A server's time, and when it was seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) date: Option<SystemTime>,
+    pub(super) exchange: Exchange,
+}
+
+/// The time in a `Date` header.
+pub(super) fn parse(date: &str) -> Option<SystemTime> {
+    DateTime::from_str(date, Format::HttpDate).ok()?.try_into().ok()
+}
