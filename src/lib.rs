@@ -60,8 +60,8 @@ pub use session::{
     LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
 };
 pub use source::{
-    AssumeRole, Failure, FailureClass, Fetched, Fetching, Identifying, Identity, IotCore, Pem,
-    Process, Provider, Source,
+    AssumeRole, Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder,
+    Identifying, Identity, IotCore, Pem, Process, Provider, Source,
 };
 
 /// The README's program compiles.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use header::{Fingerprint, Header};
+pub(crate) use header::Header;
 pub(crate) use requests::Requests;
 
 use crate::{

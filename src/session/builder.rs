@@ -2,8 +2,6 @@
 
 use std::{fmt, process, sync::Arc, time::Duration};
 
-use sha2::{Digest, Sha256};
-
 use super::{
     SharedSession,
     registry::{self, Settings},
@@ -13,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
     refresh::{dedicated, election, policy::Windows, refresher::Recipe},
-    segment::{Fingerprint, Header},
+    segment::Header,
     source::{self, Source},
 };
 
@@ -170,7 +168,7 @@ impl SharedSessionBuilder {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
         };
         let description = recipe.source.describe();
-        let fingerprint = fingerprint(&*recipe.source);
+        let fingerprint = recipe.source.fingerprint();
         if eager {
             dedicated::check_threads()?;
         }
@@ -202,11 +200,12 @@ impl SharedSessionBuilder {
 
     fn open(self) -> Result<SharedSession, Fault> {
         let (name, settings) = self.check()?;
-        let expected = settings.recipe.as_ref().map(|recipe| fingerprint(&*recipe.source));
+        let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let (home, segment) = registry::attach(&name, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
-            let text = "the session has another source than the one given here; \
-                        give both the same one, or choose another name";
+            let text = "the session's credentials are those of another source, or of another \
+                        environment (profile, keys, files, Region, addresses); give both processes \
+                        the same, or choose another name";
             return Err(Fault::new(ErrorKind::WrongSource, text));
         }
         Ok(SharedSession::new(home, segment))
@@ -250,8 +249,4 @@ impl fmt::Debug for SharedSessionBuilder {
 
 fn invalid(text: impl Into<String>) -> Fault {
     Fault::new(ErrorKind::InvalidInput, text)
-}
-
-fn fingerprint(source: &dyn Source) -> Fingerprint {
-    Sha256::digest(source.describe()).into()
 }

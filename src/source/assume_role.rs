@@ -1,13 +1,14 @@
 //! `sts:AssumeRole` as a source: the recipe. [`call`] cooks it.
 
 mod call;
+mod fingerprint;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use sha2::{Digest, Sha256};
 
-use super::{Fetching, Identifying, Provider, Source, mfa::Mfa, validate};
+use super::{Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, validate};
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -328,6 +329,10 @@ impl Source for AssumeRole {
             self.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
             self.digest(),
         )
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of(self)
     }
 
     fn validate(&self) -> Result<(), String> {

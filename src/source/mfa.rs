@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Failure, FailureClass, failure::Cause, program::Program};
+use super::{Failure, FailureClass, FingerprintEncoder, failure::Cause, program::Program};
 
 type Asking = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
 
@@ -56,6 +56,16 @@ impl Mfa {
         match &mut self.asked {
             Asked::Closure(_, own) => *own = timeout,
             Asked::Program(program) => program.timeout = timeout,
+        }
+    }
+
+    /// Adds the device, and the program that knows its codes. A closure has no identity.
+    pub(super) fn encode(&self, encoder: FingerprintEncoder) -> FingerprintEncoder {
+        let Mfa { serial_number, asked } = self;
+        let encoder = encoder.text("mfa-serial-number", serial_number);
+        match asked {
+            Asked::Closure(_, _) => encoder.text("mfa-by", "closure"),
+            Asked::Program(program) => program.encode("mfa-by", encoder),
         }
     }
 

@@ -6,7 +6,9 @@
 
 mod assume_role;
 mod class;
+mod environment;
 mod failure;
+mod fingerprint;
 mod http;
 mod identity;
 mod iot;
@@ -32,6 +34,7 @@ use aws_credential_types::Credentials;
 pub use assume_role::AssumeRole;
 pub use class::FailureClass;
 pub use failure::Failure;
+pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
@@ -48,9 +51,18 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + 
 /// [`AssumeRole`], [`IotCore`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
 /// `ProvideCredentials` of the SDK.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
-    /// Says what the source is, in one line and without any secret: the same text for the same
-    /// identity in every process. Two sessions that differ here cannot meet under one name.
+    /// Says what the source is, in one line and without any secret, for people.
     fn describe(&self) -> String;
+
+    /// Stands for whose credentials these are: the same in every process for one identity, and another one
+    /// for another. Two sessions that differ here cannot meet under one name. It is taken when a session is
+    /// created or attached to, by the process that does so.
+    ///
+    /// By default it is that of the [description](Self::describe). A source that reads more than that says
+    /// (variables, files, secrets) encodes it with a [`FingerprintEncoder`].
+    fn fingerprint(&self) -> Fingerprint {
+        FingerprintEncoder::new("described").text("description", &self.describe()).finish()
+    }
 
     /// Checks the inputs, once, when the session is built.
     ///
@@ -88,6 +100,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 impl<S: Source + ?Sized> Source for Arc<S> {
     fn describe(&self) -> String {
         (**self).describe()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        (**self).fingerprint()
     }
 
     fn validate(&self) -> Result<(), String> {

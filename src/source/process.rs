@@ -6,7 +6,11 @@ use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use serde::Deserialize;
 
-use super::{Failure, FailureClass, Fetched, Fetching, Source, program::Program};
+use super::{
+    Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder, Source,
+    environment::{self, Part},
+    program::Program,
+};
 
 /// A source that runs a program, as `credential_process` in the AWS config file does: it writes
 /// `{"Version": 1, "AccessKeyId": …, "SecretAccessKey": …, "SessionToken": …, "Expiration": …}` to its
@@ -56,6 +60,13 @@ impl fmt::Debug for Process {
 impl Source for Process {
     fn describe(&self) -> String {
         format!("process {}", self.0.describe())
+    }
+
+    /// The program inherits the whole environment. Of that, all counts that AWS's own tools read.
+    fn fingerprint(&self) -> Fingerprint {
+        let Process(program) = self;
+        let encoder = program.encode("program", FingerprintEncoder::new("process"));
+        environment::encode(Part::ALL, encoder).finish()
     }
 
     fn validate(&self) -> Result<(), String> {

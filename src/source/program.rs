@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::{Failure, FailureClass, redact::redact};
+use super::{Failure, FailureClass, FingerprintEncoder, environment, redact::redact};
 use crate::sys::process::lead_session;
 
 /// More than any answer has.
@@ -53,6 +53,12 @@ impl Program {
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
         format!("{:?} arguments={digest}", self.path())
+    }
+
+    /// Adds which program it is, and with which arguments.
+    pub(super) fn encode(&self, tag: &str, encoder: FingerprintEncoder) -> FingerprintEncoder {
+        let Program { argv, timeout: _ } = self;
+        encoder.bytes(tag, Some(&environment::program(self.path()))).list(tag, argv)
     }
 
     fn path(&self) -> &str {

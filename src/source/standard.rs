@@ -9,7 +9,7 @@ use aws_config::{
 
 use aws_types::region::Region;
 
-use super::{Provider, http, validate};
+use super::{Provider, environment::Part, http, provider::Inputs, validate};
 
 impl Provider {
     /// Whatever an SDK program would find here by itself: the environment, the profile, web identity,
@@ -18,6 +18,7 @@ impl Provider {
         Provider::new("default chain", || async {
             DefaultCredentialsChain::builder().configure(http::provider_config()).build().await
         })
+        .made_of(inputs("default-chain", [], Part::ALL))
     }
 
     /// A role by a web identity token, as EKS gives its service accounts (IRSA): reads
@@ -29,6 +30,7 @@ impl Provider {
             let config = http::provider_config().load_default_region().await;
             WebIdentityTokenCredentialsProvider::builder().configure(&config).build()
         })
+        .made_of(inputs("web-identity", [], &[Part::WebIdentity, Part::Profile, Part::Place]))
         .of_a_role()
     }
 
@@ -39,6 +41,7 @@ impl Provider {
         Provider::new("container endpoint", || async {
             EcsCredentialsProvider::builder().configure(&http::provider_config()).build()
         })
+        .made_of(inputs("container", [], &[Part::Container]))
     }
 
     /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
@@ -47,6 +50,7 @@ impl Provider {
         Provider::new("instance metadata", || async {
             ImdsCredentialsProvider::builder().configure(&http::provider_config()).build()
         })
+        .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
     }
 
     /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.
@@ -59,7 +63,13 @@ impl Provider {
     ) -> Self {
         let (start_url, region) = (start_url.into(), region.into());
         let (account_id, role_name) = (account_id.into(), role_name.into());
-        let inputs = validate::sso(&start_url, &region, &account_id, &role_name);
+        let checked = validate::sso(&start_url, &region, &account_id, &role_name);
+        let values = [
+            ("start-url", start_url.clone()),
+            ("region", region.clone()),
+            ("account-id", account_id.clone()),
+            ("role-name", role_name.clone()),
+        ];
         Provider::new(short(format!("sso {start_url} {account_id} {role_name}")), move || {
             let builder = SsoCredentialsProvider::builder()
                 .start_url(&start_url)
@@ -71,8 +81,9 @@ impl Provider {
                 builder.configure(&config).build()
             }
         })
+        .made_of(inputs("sso", values, &[Part::SignOn, Part::Profile, Part::Place]))
         .of_a_role()
-        .checked(inputs)
+        .checked(checked)
     }
 
     /// A profile of the AWS config and credentials files (`AWS_CONFIG_FILE`,
@@ -80,7 +91,8 @@ impl Provider {
     /// `credential_source`, web identity, SSO, `credential_process`.
     pub fn profile(name: impl Into<String>) -> Self {
         let name = name.into();
-        let inputs = validate::profile(&name);
+        let checked = validate::profile(&name);
+        let values = [("name", name.clone())];
         Provider::new(short(format!("profile {name}")), move || {
             let name = name.clone();
             async move {
@@ -91,8 +103,17 @@ impl Provider {
                     .build()
             }
         })
-        .checked(inputs)
+        .made_of(inputs("profile", values, Part::ALL))
+        .checked(checked)
     }
+}
+
+fn inputs<const N: usize>(
+    source: &'static str,
+    values: [(&'static str, String); N],
+    environment: &'static [Part],
+) -> Inputs {
+    Inputs { source, values: values.into(), environment }
 }
 
 /// The environment may say more than a description holds.

@@ -1,0 +1,213 @@
+//! Whose credentials an `AssumeRole` gives.
+
+use super::{AssumeRole, Base};
+use crate::source::{
+    Fingerprint, FingerprintEncoder, Provider, Source,
+    environment::{self, Part},
+};
+
+pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
+    // A new field does not compile until it is decided whether it counts. How often and how long STS is asked
+    // does not: it changes nobody's identity.
+    let AssumeRole {
+        role_arn,
+        session_name,
+        duration,
+        external_id,
+        policy,
+        policy_arns,
+        tags,
+        transitive_tag_keys,
+        source_identity,
+        provided_contexts,
+        region,
+        endpoint_url,
+        connect_timeout: _,
+        read_timeout: _,
+        operation_timeout: _,
+        max_attempts: _,
+        mfa,
+        base,
+    } = recipe;
+    let nanos = duration.map(|duration| duration.as_nanos().to_le_bytes());
+    let encoder = FingerprintEncoder::new("assume-role")
+        .text("role-arn", role_arn)
+        .text("session-name", session_name)
+        .bytes("duration", nanos.as_ref().map(|nanos| &nanos[..]))
+        .optional("external-id", external_id.as_deref())
+        .optional("policy", policy.as_deref())
+        .set("policy-arns", policy_arns)
+        .pairs("tags", bytes(tags))
+        .set("transitive-tag-keys", transitive_tag_keys)
+        .optional("source-identity", source_identity.as_deref())
+        .pairs("provided-contexts", bytes(provided_contexts))
+        .optional("region", region.as_deref())
+        .optional("endpoint-url", endpoint_url.as_deref());
+    let encoder = match (region, endpoint_url) {
+        (Some(_), Some(_)) => encoder,
+        // What is not said here is in the environment, or in the profile that it names.
+        _ => environment::encode(&[Part::Place, Part::Profile], encoder),
+    };
+    let encoder = match mfa {
+        Some(mfa) => mfa.encode(encoder),
+        None => encoder.optional("mfa-serial-number", None),
+    };
+    let base = match base {
+        Base::DefaultChain => Provider::default_chain().fingerprint(),
+        Base::Provider(provider) => provider.fingerprint(),
+        Base::Source(source) => source.fingerprint(),
+    };
+    encoder.bytes("base", Some(&base)).finish()
+}
+
+fn bytes(pairs: &[(String, String)]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pairs.iter().map(|(left, right)| (left.as_bytes(), right.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use aws_credential_types::Credentials;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ARN: &str = "arn:aws:iam::123456789012:role/app";
+
+    /// One that the environment does not change.
+    fn role() -> AssumeRole {
+        AssumeRole::new(ARN)
+            .session_name("web")
+            .region("eu-central-1")
+            .endpoint_url("https://sts.example")
+            .credentials_provider("base", std::future::pending::<Credentials>)
+    }
+
+    #[test]
+    fn each_input_alone_changes_it() {
+        let long = "p/".repeat(150);
+        let mfa = |serial: &str, program: &str| role().mfa_command(serial, ["/bin/echo", program]);
+        let all = [
+            ("nothing", role()),
+            ("role", AssumeRole { role_arn: format!("{ARN}2"), ..role() }),
+            ("long role", AssumeRole { role_arn: format!("{ARN}/{long}a"), ..role() }),
+            ("long role too", AssumeRole { role_arn: format!("{ARN}/{long}b"), ..role() }),
+            ("session name", role().session_name("api")),
+            ("duration", role().duration(Duration::from_secs(900))),
+            ("another duration", role().duration(Duration::from_secs(901))),
+            ("external id", role().external_id("one")),
+            ("another external id", role().external_id("two")),
+            ("an empty external id", role().external_id("")),
+            ("policy", role().policy("{}")),
+            ("an empty policy", role().policy("")),
+            ("policy arn", role().policy_arn("arn:aws:iam::aws:policy/A")),
+            ("two policy arns", role().policy_arn("arn:aws:iam::aws:policy/A").policy_arn("x")),
+            ("transitive", role().transitive_tag_key("arn:aws:iam::aws:policy/A")),
+            ("tag", role().tag("ab", "c")),
+            ("the same letters", role().tag("a", "bc")),
+            ("two tags", role().tag("ab", "c").tag("d", "e")),
+            ("context", role().provided_context("ab", "c")),
+            ("source identity", role().source_identity("default")),
+            ("another source identity", role().source_identity("none")),
+            ("region", role().region("us-east-1")),
+            ("no region", AssumeRole { region: None, ..role() }),
+            ("the default region", role().region("default")),
+            ("endpoint", role().endpoint_url("http://localhost")),
+            ("no endpoint", AssumeRole { endpoint_url: None, ..role() }),
+            ("base", role().credentials_provider("mine", std::future::pending::<Credentials>)),
+            ("the default chain", AssumeRole { base: Base::DefaultChain, ..role() }),
+            ("a role's role", role().base_source(role())),
+            ("another role's role", role().base_source(role().session_name("hub"))),
+            ("mfa", mfa("123456789", "1")),
+            ("another device", mfa("987654321", "1")),
+            ("another program", mfa("123456789", "2")),
+            ("a closure", role().mfa("123456789", || async { Err::<String, _>("never") })),
+        ];
+        let mut seen = HashMap::new();
+        for (what, role) in all {
+            if let Some(other) = seen.insert(role.fingerprint(), what) {
+                panic!("{what} is taken for {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_sts_is_reached_in_time_changes_nothing() {
+        let minute = Duration::from_secs(60);
+        let mfa = || role().mfa_command("123456789", ["/bin/true"]);
+        let patient = mfa().mfa_timeout(minute).connect_timeout(minute).read_timeout(minute);
+        let patient = patient.operation_timeout(minute).max_attempts(9);
+        assert_eq!(patient.fingerprint(), mfa().fingerprint());
+    }
+
+    /// Another encoding would part the processes of two versions, and give one name to two identities.
+    #[test]
+    fn it_is_the_same_in_every_version() {
+        let hex = |print: Fingerprint| -> String {
+            print.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let expected = "9f7f5b92f4181c72b0906059a8d81c5b9a8770da31bc51d12feac781661f2d47";
+        assert_eq!(hex(role().fingerprint()), expected);
+        let full = role()
+            .duration(Duration::from_secs(900))
+            .external_id("tenant-42")
+            .policy("{}")
+            .policy_arn("arn:aws:iam::aws:policy/A")
+            .tag("team", "storage")
+            .tag("stage", "test")
+            .transitive_tag_key("team")
+            .source_identity("alice")
+            .provided_context("arn:aws:iam::aws:contextProvider/IdentityCenter", "assertion")
+            .mfa_command("123456789", ["/no/such/program", "123456"]);
+        let expected = "7d56a5fa7284e2c4ec44c2afc089907bf6c72438799378b6e58d3e66a4d14242";
+        assert_eq!(hex(full.fingerprint()), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_tags_does_not_count(
+            mut tags in prop::collection::vec(("[a-c]{0,3}", "[a-c]{0,3}"), 0..6),
+            seed in any::<u64>(),
+        ) {
+            let with = |tags: &[(String, String)]| {
+                let tagged = |role: AssumeRole, (key, value): &(String, String)| {
+                    role.tag(key, value).transitive_tag_key(key).policy_arn(value)
+                };
+                tags.iter().fold(role(), tagged).fingerprint()
+            };
+            let before = with(&tags);
+            let length = tags.len().max(1);
+            tags.rotate_left(seed as usize % length);
+            tags.reverse();
+            prop_assert_eq!(with(&tags), before);
+        }
+
+        /// Whatever the texts hold, what differs is told apart.
+        #[test]
+        fn two_recipes_are_equal_only_if_all_of_them_is(
+            one in any_recipe(),
+            other in any_recipe(),
+        ) {
+            let sorted = |(id, policy, mut tags): Texts| {
+                tags.sort();
+                (id, policy, tags)
+            };
+            let with = |(id, policy, tags): Texts| {
+                let mut recipe = AssumeRole { external_id: id, policy, ..role() };
+                recipe.tags = tags;
+                recipe.fingerprint()
+            };
+            let same = sorted(one.clone()) == sorted(other.clone());
+            prop_assert_eq!(with(one) == with(other), same);
+        }
+    }
+
+    type Texts = (Option<String>, Option<String>, Vec<(String, String)>);
+
+    /// Few letters, so that many are nearly equal.
+    fn any_recipe() -> impl Strategy<Value = Texts> {
+        let text = || prop::option::of("[a\\x00]{0,2}");
+        (text(), text(), prop::collection::vec(("[a\\x00]{0,1}", "[a]{0,1}"), 0..3))
+    }
+}

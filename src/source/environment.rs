@@ -1,0 +1,160 @@
+//! What the environment of this process says of whose credentials a source gives.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf, absolute},
+};
+
+use super::fingerprint::FingerprintEncoder;
+
+/// Something that sources read in the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The config and the credentials file, and which profile of theirs counts.
+    Profile,
+    /// The Region, and the addresses of services.
+    Place,
+    /// Keys in variables.
+    Keys,
+    /// A role by a web identity token.
+    WebIdentity,
+    /// The endpoint of the container.
+    Container,
+    /// The metadata service of the instance.
+    Metadata,
+    /// Tokens that `aws sso login` and `aws login` have left.
+    SignOn,
+}
+
+impl Part {
+    pub(super) const ALL: &[Part] = &[
+        Part::Profile,
+        Part::Place,
+        Part::Keys,
+        Part::WebIdentity,
+        Part::Container,
+        Part::Metadata,
+        Part::SignOn,
+    ];
+
+    /// The variables; one that ends in `*` stands for all that begin so.
+    fn variables(self) -> &'static [&'static str] {
+        match self {
+            Part::Profile => &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"],
+            Part::Place => &[
+                "AWS_REGION",
+                "AWS_DEFAULT_REGION",
+                "AWS_ENDPOINT_URL*",
+                "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+                "AWS_STS_REGIONAL_ENDPOINTS",
+                "AWS_USE_DUALSTACK_ENDPOINT",
+                "AWS_USE_FIPS_ENDPOINT",
+            ],
+            Part::Keys => &[
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "AWS_ACCOUNT_ID",
+            ],
+            Part::WebIdentity => &["AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"],
+            Part::Container => &[
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            ],
+            Part::Metadata => &["AWS_EC2_METADATA_*"],
+            Part::SignOn => &[],
+        }
+    }
+
+    /// The variables that name a file, and the file of the home directory that it is without them.
+    fn files(self) -> &'static [(&'static str, Option<&'static str>)] {
+        match self {
+            Part::Profile => &[
+                ("AWS_CONFIG_FILE", Some(".aws/config")),
+                ("AWS_SHARED_CREDENTIALS_FILE", Some(".aws/credentials")),
+            ],
+            Part::WebIdentity => &[("AWS_WEB_IDENTITY_TOKEN_FILE", None)],
+            Part::Container => &[("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", None)],
+            Part::SignOn => &[
+                ("AWS_LOGIN_CACHE_DIRECTORY", Some(".aws/login/cache")),
+                // There is no such variable: it is always that of the home directory.
+                ("", Some(".aws/sso/cache")),
+            ],
+            Part::Place | Part::Keys | Part::Metadata => &[],
+        }
+    }
+
+    fn reads(self, variable: &str) -> bool {
+        self.variables().iter().any(|name| match name.strip_suffix('*') {
+            Some(beginning) => variable.starts_with(beginning),
+            None => variable == *name,
+        })
+    }
+}
+
+/// Adds what the environment says there. A variable that is empty counts as absent. Of files their place
+/// counts, and not what is in them: that is renewed.
+pub(super) fn encode(parts: &[Part], encoder: FingerprintEncoder) -> FingerprintEncoder {
+    let found: BTreeMap<Vec<u8>, Vec<u8>> = env::vars_os()
+        .filter(|(name, value)| {
+            let name = name.to_str();
+            !value.is_empty() && name.is_some_and(|name| parts.iter().any(|part| part.reads(name)))
+        })
+        .map(|(name, value)| (name.into_vec(), value.into_vec()))
+        .collect();
+    let pairs = found.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let encoder = encoder.pairs("variables", pairs);
+    let files = parts.iter().flat_map(|part| part.files());
+    files.fold(encoder, |encoder, (variable, default)| {
+        let place = named(variable).or_else(|| Some(home()?.join((*default)?)));
+        let tag = if variable.is_empty() { default.unwrap_or_default() } else { variable };
+        encoder.bytes(tag, place.map(|path| place_of(&path)).as_deref())
+    })
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    // No variable has an empty name.
+    let value = if name.is_empty() { None } else { env::var_os(name) };
+    value.filter(|value| !value.is_empty())
+}
+
+fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
+}
+
+/// The path in a variable, where `~` is the home directory.
+fn named(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(variable(name)?);
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(home().map_or_else(|| path.clone(), |home| home.join(rest))),
+        Err(_) => Some(path),
+    }
+}
+
+/// Where a file is: in which directory, whatever links lead there, and under which name. Its own name is not
+/// followed: Kubernetes renews a file by having its name lead to another one.
+pub(super) fn place_of(path: &Path) -> Vec<u8> {
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.ancestors().skip(1).find_map(|directory| {
+        let rest = path.strip_prefix(directory).ok()?;
+        Some(directory.canonicalize().ok()?.join(rest))
+    });
+    real.unwrap_or(path).into_os_string().into_vec()
+}
+
+/// Where the program is that `command` starts: a path, or a name that is looked for in `PATH`.
+pub(super) fn program(command: &str) -> Vec<u8> {
+    let found = variable("PATH").filter(|_| !command.contains('/')).and_then(|path| {
+        env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
+    });
+    match found {
+        Some(file) => place_of(&file),
+        None if command.contains('/') => place_of(Path::new(command)),
+        None => command.as_bytes().to_owned(),
+    }
+}

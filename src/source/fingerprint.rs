@@ -1,0 +1,158 @@
+//! Whose credentials a source gives, as 32 bytes.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// What a source's [`fingerprint`](super::Source::fingerprint) is: equal for sources whose credentials are
+/// those of one identity.
+pub type Fingerprint = [u8; 32];
+
+/// Encodes everything that can change whose credentials a source gives, and hashes it.
+///
+/// Each value stands after its tag, says whether it is there, and how long it is: no two lists of values have
+/// one encoding, and nothing is cut. The bytes are the same on every machine and in every version, as
+/// `docs/PROTOCOL.md` has them.
+///
+/// ```
+/// use shmcreds::FingerprintEncoder;
+///
+/// let fingerprint = |namespace: Option<&str>| {
+///     FingerprintEncoder::new("vault").text("role", "web").optional("namespace", namespace).finish()
+/// };
+/// assert_ne!(fingerprint(None), fingerprint(Some("")));
+/// ```
+#[derive(Clone)]
+pub struct FingerprintEncoder(Sha256);
+
+impl FingerprintEncoder {
+    /// Begins with the kind of the source, so that no two kinds have a fingerprint in common.
+    pub fn new(source: &str) -> Self {
+        FingerprintEncoder(Sha256::new()).text("source", source)
+    }
+
+    /// Adds a text.
+    pub fn text(self, tag: &str, text: &str) -> Self {
+        self.bytes(tag, Some(text.as_bytes()))
+    }
+
+    /// Adds a text that may be absent, which is not the same as empty.
+    pub fn optional(self, tag: &str, text: Option<&str>) -> Self {
+        self.bytes(tag, text.map(str::as_bytes))
+    }
+
+    /// Adds bytes that may be absent.
+    pub fn bytes(mut self, tag: &str, bytes: Option<&[u8]>) -> Self {
+        self.sized(tag.as_bytes());
+        match bytes {
+            Some(bytes) => {
+                self.0.update([1]);
+                self.sized(bytes);
+            }
+            None => self.0.update([0]),
+        }
+        self
+    }
+
+    /// Adds a number.
+    pub fn number(self, tag: &str, number: u64) -> Self {
+        self.bytes(tag, Some(&number.to_le_bytes()))
+    }
+
+    /// Adds a list whose order counts.
+    pub fn list(self, tag: &str, items: impl IntoIterator<Item: AsRef<[u8]>>) -> Self {
+        let items: Vec<_> = items.into_iter().collect();
+        let counted = self.number(tag, items.len() as u64);
+        items.iter().fold(counted, |encoder, item| encoder.bytes(tag, Some(item.as_ref())))
+    }
+
+    /// Adds a list whose order does not count.
+    pub fn set(self, tag: &str, items: impl IntoIterator<Item: AsRef<[u8]> + Ord>) -> Self {
+        let mut items: Vec<_> = items.into_iter().collect();
+        items.sort_unstable();
+        self.list(tag, items)
+    }
+
+    /// Adds pairs whose order does not count.
+    pub fn pairs<'a>(
+        self,
+        tag: &str,
+        pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_unstable();
+        let counted = self.number(tag, pairs.len() as u64);
+        pairs.into_iter().fold(counted, |encoder, (left, right)| {
+            encoder.bytes(tag, Some(left)).bytes(tag, Some(right))
+        })
+    }
+
+    /// The fingerprint of all that was added.
+    pub fn finish(self) -> Fingerprint {
+        self.0.finalize().into()
+    }
+
+    fn sized(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+}
+
+/// Nothing of what was added: the state of a hash can be continued.
+impl fmt::Debug for FingerprintEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FingerprintEncoder").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn begun() -> FingerprintEncoder {
+        FingerprintEncoder::new("test")
+    }
+
+    #[test]
+    fn no_two_inputs_have_one_encoding() {
+        let all = [
+            begun(),
+            FingerprintEncoder::new("tes"),
+            begun().text("a", ""),
+            begun().optional("a", None),
+            begun().text("", "a"),
+            begun().text("ab", "c"),
+            begun().text("a", "bc"),
+            begun().text("a", "b").text("c", ""),
+            begun().text("a", "").text("c", "b"),
+            begun().list("a", [""; 0]),
+            begun().list("a", [""]),
+            begun().list("a", ["", ""]),
+            begun().list("a", ["b", "c"]),
+            begun().list("a", ["c", "b"]),
+            begun().list("a", ["bc"]),
+            begun().pairs("a", [(&b"b"[..], &b"c"[..])]),
+            begun().pairs("a", [(&b"bc"[..], &b""[..])]),
+            begun().number("a", 1),
+            begun().number("a", 256),
+            begun().text("a", &"x".repeat(300)),
+            begun().text("a", &("x".repeat(299) + "y")),
+        ];
+        let count = all.len();
+        let different: HashSet<Fingerprint> = all.into_iter().map(|one| one.finish()).collect();
+        assert_eq!(different.len(), count);
+    }
+
+    #[test]
+    fn the_order_of_sets_and_pairs_does_not_count() {
+        let set = |items: [&str; 2]| begun().set("a", items).finish();
+        assert_eq!(set(["b", "c"]), set(["c", "b"]));
+        let pairs = |items: [(&str, &str); 2]| {
+            begun().pairs("a", items.map(|(l, r)| (l.as_bytes(), r.as_bytes()))).finish()
+        };
+        assert_eq!(pairs([("b", "1"), ("c", "2")]), pairs([("c", "2"), ("b", "1")]));
+        assert_ne!(pairs([("b", "1"), ("c", "2")]), pairs([("b", "2"), ("c", "1")]));
+    }
+}
