@@ -1,6 +1,12 @@
 //! `exec` as a supervisor: whatever dies, nothing is left.
 
-use std::{process::Command, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -156,7 +162,8 @@ fn when_both_are_killed_the_program_is_and_the_next_one_clears_up() {
     };
     let mut running = Running::start(unnamed("echo $SHMCREDS_SESSION; exec sleep 1000"));
     let name = running.line();
-    assert_eq!(name, format!("exec-{}", running.pid()));
+    let random = name.strip_prefix("exec-").unwrap();
+    assert!(random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
     let supervisor = child_of(running.pid()).unwrap();
     // Stopped, neither can do anything before the other is killed.
     for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
@@ -166,6 +173,45 @@ fn when_both_are_killed_the_program_is_and_the_next_one_clears_up() {
     assert_eq!(running.silence(), "");
     assert_eq!(code(&unnamed("true").output().unwrap()), 0);
     assert_gone(&name);
+}
+
+/// Containers of one pod: a pid namespace for each, and one `/dev/shm`.
+#[test]
+fn pid_namespaces_that_share_dev_shm_have_a_session_each() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sts = LocalSts::start().unwrap();
+    let container = || {
+        let script = "echo $SHMCREDS_SESSION; while read line; do \
+                      $SHMCREDS credentials $SHMCREDS_SESSION >/dev/null; echo $?; done";
+        let mut command = shmcreds(&sts);
+        command.arg("exec").args(ROLE).args(["--", "/bin/sh", "-c", script]);
+        let mut command = wrapped("exec unshare --pid --fork --kill-child -- \"$@\"", &command);
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(command);
+        let name = running.line();
+        assert!(name.starts_with("exec-"), "{name}");
+        (running, name)
+    };
+    let mut containers: Vec<_> = (0..3).map(|_| container()).collect();
+    let names: BTreeSet<String> = containers.iter().map(|(_, name)| name.clone()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    // Each start has looked for what killed processes have left, and has left alone what lives.
+    for (running, _) in &mut containers {
+        running.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(running.line(), "0");
+    }
+    // What a killed container has left is cleared up from another one.
+    let (mut killed, left) = containers.remove(0);
+    killed.signal(Signal::SIGKILL);
+    killed.wait_for_end();
+    let (_another, _) = container();
+    assert_gone(&left);
+    for (running, _) in &mut containers {
+        running.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(running.line(), "0");
+    }
 }
 
 /// A source that runs programs has children in the supervisor, too: it alone waits for them.

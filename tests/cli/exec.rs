@@ -1,12 +1,15 @@
 //! `exec`: programs under it, and their ends.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shmcreds::testing::{Fault, LocalSts, Times};
 
 use crate::harness::*;
+
+/// What a `credential_process` prints.
+const SET: &str = r#"{"Version":1,"AccessKeyId":"ASIAEXAMPLE00001","SecretAccessKey":"s","SessionToken":"t","Expiration":"2100-01-01T00:00:00Z"}"#;
 
 #[test]
 fn a_program_and_its_children_get_one_set() {
@@ -36,25 +39,101 @@ fn a_program_and_its_children_get_one_set() {
     assert_gone(&name);
 }
 
+/// Variables that win over the endpoint in one program or another.
+const WINNERS: [&str; 26] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CREDENTIAL_FILE",
+    "AWS_CREDENTIAL_PROFILES_FILE",
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "AWS_TOKEN",
+    "AMAZON_ACCESS_KEY_ID",
+    "AMAZON_SECRET_ACCESS_KEY",
+    "AMAZON_SESSION_TOKEN",
+    "ACCESS_KEY_ID",
+    "SECRET_ACCESS_KEY",
+    "EC2_ACCESS_KEY",
+    "EC2_SECRET_KEY",
+    "EC2_SECURITY_TOKEN",
+    "AWSACCESSKEYID",
+    "AWSSECRETACCESSKEY",
+    "AWSSESSIONTOKEN",
+    "BOTO_PATH",
+    "BOTO_CONFIG",
+];
+
 #[test]
 fn the_environment_leads_to_the_endpoint_alone() {
     let sts = LocalSts::start().unwrap();
     let name = name("environment");
     let mut command = exec(&sts, &name, "env");
-    command
-        .env("AWS_PROFILE", "x")
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", "x")
-        .env_remove("AWS_PROFILE");
-    let said = text(&command.output().unwrap().stdout);
-    for gone in ["AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_WEB_IDENTITY_TOKEN_FILE="] {
-        assert!(!said.contains(gone), "{gone}");
+    command.envs(WINNERS[2..].iter().map(|key| (key, "hush-value")));
+    let output = command.output().unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI="), "{}", text(&output.stderr));
+    assert!(!said.contains("hush-value"), "{said}");
+    for gone in &WINNERS[..WINNERS.len() - 1] {
+        assert!(!said.lines().any(|line| line.starts_with(&format!("{gone}="))), "{gone}");
     }
-    for there in
-        ["AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_CONFIG_FILE=/dev/null"]
-    {
+    for there in ["AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "BOTO_CONFIG=/dev/null"] {
         assert!(said.contains(there), "{there}");
     }
     assert!(said.contains(&format!("SHMCREDS_SESSION={name}")));
+}
+
+#[test]
+fn a_proxy_is_never_asked_for_the_endpoint() {
+    let sts = LocalSts::start().unwrap();
+    // An HTTP client that takes the proxy of the environment for every address.
+    let script = "import os, urllib.request as http\n\
+                  request = http.Request(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'])\n\
+                  request.add_header('Authorization', os.environ['AWS_CONTAINER_AUTHORIZATION_TOKEN'])\n\
+                  print(http.urlopen(request).status)\n\
+                  print(os.environ['NO_PROXY'])\nprint(os.environ['no_proxy'])";
+    let own = "127.0.0.1,localhost,::1";
+    for (given, upper, lower) in [
+        (&[][..], own, own),
+        (&[("NO_PROXY", "")], own, own),
+        (&[("NO_PROXY", "*")], "*", "*"),
+        (&[("NO_PROXY", "x,.y")], "x,.y,127.0.0.1,localhost,::1", "x,.y,127.0.0.1,localhost,::1"),
+        (&[("NO_PROXY", "*"), ("no_proxy", "x")], "*", "x,127.0.0.1,localhost,::1"),
+        (&[("no_proxy", "localhost")], "localhost,127.0.0.1,::1", "localhost,127.0.0.1,::1"),
+    ] {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        proxy.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let mut command = shmcreds(&sts);
+        command.args(["exec", "--process", "/bin/echo", "--process-arg", SET]);
+        command.args(["--", "python3", "-c", script]);
+        for key in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env(key, &url);
+        }
+        command.env_remove("NO_PROXY").env_remove("no_proxy").envs(given.iter().copied());
+        // Without an answer of the proxy, the client would wait for one.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let asked = loop {
+            if proxy.accept().is_ok() {
+                child.kill().unwrap();
+                break true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                break proxy.accept().is_ok();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        let output = child.wait_with_output().unwrap();
+        assert!(!asked, "the proxy got the request, with the token: {given:?}");
+        let said = text(&output.stdout);
+        assert_eq!(said, format!("200\n{upper}\n{lower}\n"), "{}", text(&output.stderr));
+    }
 }
 
 #[test]

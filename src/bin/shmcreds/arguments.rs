@@ -96,7 +96,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true, after_help = EXEC_EXAMPLE)]
 pub(crate) struct Exec {
-    /// The session's name; `exec-` and the pid without one.
+    /// The session's name; `exec-` and a random number without one.
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Keeps the session in memory without a name, which CMD cannot write.

@@ -31,6 +31,7 @@ use crate::{
     arguments::Exec,
     children::{self, GRACE},
     endpoint::Endpoint,
+    environment,
     failure::Failure,
     guard::{self, Role},
     session::{self, Event},
@@ -42,29 +43,13 @@ const PREFIX: &str = "exec-";
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// What would win over the endpoint, in one SDK or another.
-const CLEARED: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AWS_CREDENTIAL_EXPIRATION",
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-];
-
 type Signals = SignalsInfo<WithOrigin>;
 /// CMD, once it runs: by a descriptor, so that no signal goes to whoever gets its number next.
 type Cmd = Arc<Mutex<Option<OwnedFd>>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     options.check()?;
-    let name = options.name.clone().unwrap_or_else(own_name);
+    let name = options.name.clone().map_or_else(own_name, Ok)?;
     match guard::split(&name)? {
         Role::Guard(code) => Ok(code),
         Role::Supervisor(guard) => supervise(&options, &name, guard),
@@ -105,13 +90,16 @@ fn serve(
     }
 }
 
-/// A name that no other process has. What killed ones have left under such names goes.
-fn own_name() -> String {
+/// A name that no other process has: pid namespaces may share one `/dev/shm`, so that a pid is no name.
+/// What killed processes have left under such names is removed.
+fn own_name() -> io::Result<String> {
     for name in SharedSession::list().iter().filter(|name| name.starts_with(PREFIX)) {
         // A live one refuses.
         let _ = SharedSession::remove(name);
     }
-    format!("{PREFIX}{}", getpid())
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 /// Waits for the first set; gives the signal that came sooner.
@@ -136,9 +124,8 @@ fn command(
 ) -> Result<Command, Failure> {
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
-    for key in CLEARED {
-        command.env_remove(key);
-    }
+    environment::clear(&mut command);
+    environment::bypass_proxies(&mut command);
     if !options.keep_aws_files {
         for key in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
             if let (None, Some(region)) = (std::env::var_os(key), region()) {

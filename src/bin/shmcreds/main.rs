@@ -5,6 +5,7 @@ mod arguments;
 mod children;
 mod config;
 mod endpoint;
+mod environment;
 mod exec;
 mod failure;
 mod guard;
