@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -214,33 +215,185 @@ fn ten_thousand_clients_at_once_are_served() {
     assert_eq!(credentials(&url, &token), set);
 }
 
-#[test]
-fn more_clients_than_there_is_room_for_are_told() {
-    let sts = LocalSts::start().unwrap();
-    let (name, script) = (name("full"), "ulimit -n 84; exec \"$@\"");
-    let mut running = Running::start(wrapped(script, &serve(&sts, &name)));
+/// A sidecar with room for twenty connections.
+fn small(sts: &LocalSts, name: &str) -> (Running, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let mut command = serve(sts, name);
+    command.arg("--token-file").arg(&file);
+    let mut running = Running::start(wrapped("ulimit -n 84; exec \"$@\"", &command));
     let url = running.line();
     until("it is ready", || get(&url, "/ready", "").0 == 200);
-    // Twenty find room; who leaves makes room.
-    let mut crowd: Vec<TcpStream> = Vec::new();
-    until("there is no more room", || {
-        assert!(crowd.len() <= 20, "more than there is room for");
-        let mut stream = TcpStream::connect(address(&url)).unwrap();
-        let ask = format!("GET /live HTTP/1.1\r\nHost: {}\r\n\r\n", address(&url));
-        stream.write_all(ask.as_bytes()).unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        match line.as_str() {
-            "HTTP/1.1 200 OK\r\n" => crowd.push(stream),
-            line => assert_eq!(line, "HTTP/1.1 429 Too Many Requests\r\n"),
+    (running, url, std::fs::read_to_string(&file).unwrap())
+}
+
+fn keep_alive(
+    url: &str,
+    path: &str,
+    headers: &str,
+) -> std::io::Result<(BufReader<TcpStream>, u16)> {
+    let mut stream = TcpStream::connect(address(url))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", address(url));
+    stream.write_all(request.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    Ok((reader, status))
+}
+
+#[test]
+fn more_clients_than_there_is_room_for_are_served_one_answer_each() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = small(&sts, &name("full"));
+    let own = format!("Authorization: {token}\r\n");
+    // Fifteen keep their connections; all others are served, and closed.
+    let (mut kept, mut closed) = (Vec::new(), 0);
+    for _ in 0..40 {
+        let (mut reader, status) = keep_alive(&url, "/credentials", &own).unwrap();
+        assert_eq!(status, 200);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0);
         }
-        line.contains("429")
+        match head.contains("connection: close") {
+            true => closed += 1,
+            false => kept.push(reader),
+        }
+    }
+    assert_eq!((kept.len(), closed), (15, 25));
+    drop(kept);
+    until("there is room again", || {
+        let (mut reader, _) = keep_alive(&url, "/credentials", &own).unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0);
+        }
+        !head.contains("connection: close")
     });
-    assert_eq!(crowd.len(), 20);
-    assert_eq!(get(&url, "/live", "").0, 429);
-    drop(crowd);
-    until("there is room again", || get(&url, "/live", "").0 == 200);
+}
+
+/// Takes connections and keeps them, as long as it can: those that say nothing, and those that ask without
+/// the token.
+fn hold_connections(url: &str, silent: bool, over: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !over.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect(address(url)) else { continue };
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        count += 1;
+        let ask = match silent {
+            true => String::new(),
+            false => format!("GET /live HTTP/1.1\r\nHost: {}\r\n\r\n", address(url)),
+        };
+        let mut bytes = [0; 512];
+        while !over.load(Ordering::Relaxed) && stream.write_all(ask.as_bytes()).is_ok() {
+            let is_closed = |kind| !matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            match stream.read(&mut bytes) {
+                Ok(0) => break,
+                Err(error) if is_closed(error.kind()) => break,
+                _ => {}
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn clients_without_the_token_keep_out_nobody_who_has_it() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = small(&sts, &name("flood"));
+    let over = AtomicBool::new(false);
+    let held = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for number in 0..60 {
+            let (url, over, held) = (&url, &over, &held);
+            scope.spawn(move || {
+                let count = hold_connections(url, number % 2 == 0, over);
+                held.fetch_add(count, Ordering::Relaxed);
+            });
+        }
+        let outcome = std::panic::catch_unwind(|| honest(&url, &token));
+        over.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    assert!(held.load(Ordering::Relaxed) > 60, "the others were closed, and came again");
+}
+
+/// A client that keeps one connection, and others that make one for each request: all are served.
+fn honest(url: &str, token: &str) {
+    let own = format!("Authorization: {token}\r\n");
+    let request = format!("GET /credentials HTTP/1.1\r\nHost: {}\r\n{own}\r\n", address(url));
+    let mut kept = BufReader::new(TcpStream::connect(address(url)).unwrap());
+    for _ in 0..100 {
+        kept.get_mut().write_all(request.as_bytes()).unwrap();
+        assert_eq!(answer(&mut kept).0, 200);
+        let (status, said) = get(url, "/credentials", &own);
+        assert_eq!(status, 200, "{said}");
+    }
+}
+
+#[test]
+fn every_name_of_this_address_is_accepted_and_no_other() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = kept(&sts, &name("names"));
+    let host = address(&url);
+    let port = host.split(':').nth(1).unwrap();
+    let own = format!("Authorization: {token}\r\nConnection: close\r\n");
+    let full = format!("http://{host}/credentials");
+    for (target, headers, expected) in [
+        ("/credentials", format!("Host: {host}\r\n"), 200),
+        ("/credentials", "Host: 127.0.0.1\r\n".to_owned(), 200),
+        ("/credentials", "Host: 127.0.0.1:\r\n".to_owned(), 200),
+        ("/credentials", "Host: localhost\r\n".to_owned(), 200),
+        ("/credentials", format!("Host: LocalHost:{port}\r\n"), 200),
+        ("/credentials?x=1", format!("Host: {host}\r\n"), 200),
+        (&full, format!("Host: {host}\r\n"), 200),
+        ("/credentials", "Host: 127.0.0.1:1\r\n".to_owned(), 400),
+        ("/credentials", "Host: 127.0.0.1:x\r\n".to_owned(), 400),
+        ("/credentials", "Host: 127.0.0.10\r\n".to_owned(), 400),
+        ("/credentials", "Host: 127.0.0.1.example.com\r\n".to_owned(), 400),
+        ("/credentials", format!("Host: localhost.example.com:{port}\r\n"), 400),
+        ("/credentials", format!("Host: user@127.0.0.1:{port}\r\n"), 400),
+        ("/credentials", format!("Host: {host}\r\nHost: evil.example\r\n"), 400),
+        ("/credentials", String::new(), 400),
+        ("http://evil.example/credentials", format!("Host: {host}\r\n"), 400),
+        (&full, "Host: evil.example\r\n".to_owned(), 400),
+    ] {
+        let (status, said) = raw(&url, &format!("GET {target} HTTP/1.1\r\n{headers}{own}\r\n"));
+        assert_eq!(status, expected, "{target} {headers}: {said}");
+    }
+    for (headers, expected) in [(String::new(), 200), (format!("Host: {host}\r\n"), 200)] {
+        let (status, said) = raw(&url, &format!("GET /credentials HTTP/1.0\r\n{headers}{own}\r\n"));
+        assert_eq!(status, expected, "{headers}: {said}");
+    }
+}
+
+#[test]
+fn what_a_proxy_has_passed_on_is_refused() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url, token) = kept(&sts, &name("proxied"));
+    let own = format!("Authorization: {token}\r\n");
+    for header in [
+        "X-Forwarded-For: 10.0.0.1",
+        "X-Forwarded-Host: example.com",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Port: 443",
+        "X-FORWARDED-SERVER: proxy",
+        "Forwarded: for=1",
+        "Via: 1.1 proxy",
+        "X-Real-IP: 10.0.0.1",
+        "X-Client-IP: 10.0.0.1",
+        "X-Cluster-Client-IP: 10.0.0.1",
+        "True-Client-IP: 10.0.0.1",
+        "CF-Connecting-IP: 10.0.0.1",
+        "Proxy-Authorization: Basic eDp5",
+    ] {
+        let (status, said) = get(&url, "/credentials", &format!("{own}{header}\r\n"));
+        assert_eq!(status, 400, "{header}: {said}");
+        assert!(said.contains("Forwarded"), "{said}");
+    }
+    assert_eq!(get(&url, "/credentials", &format!("{own}X-Request-Id: 1\r\n")).0, 200);
 }
 
 /// The code and the message, in the spelling of both halves of the SDKs.

@@ -11,7 +11,7 @@ use std::{
 
 use aws_credential_types::provider::ProvideCredentials;
 use hyper::{
-    HeaderMap, Method, Request,
+    HeaderMap, Method, Request, Version,
     body::Incoming,
     header::{AUTHORIZATION, HOST},
 };
@@ -63,7 +63,6 @@ impl Endpoint {
         let service = Arc::new(Service {
             session,
             token: self.token,
-            host: self.address.to_string(),
             port: self.address.port(),
             latency: Histogram::new(exponential_buckets(0.000_01, 4.0, 8)),
         });
@@ -94,7 +93,6 @@ fn draw_token() -> io::Result<String> {
 struct Service {
     session: SharedSession,
     token: String,
-    host: String,
     port: u16,
     latency: Histogram,
 }
@@ -103,8 +101,36 @@ fn refusal(status: u16, code: &str, message: &str) -> Answer {
     Answer::new(status, JSON, protocol::refusal(code, message))
 }
 
+/// What proxies add to requests that they pass on, besides all that begins with `x-forwarded`.
+const OF_PROXIES: [&str; 8] = [
+    "cf-connecting-ip",
+    "forwarded",
+    "proxy-authorization",
+    "true-client-ip",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-real-ip",
+];
+
+fn is_of_a_proxy(name: &str) -> bool {
+    name.starts_with("x-forwarded") || OF_PROXIES.contains(&name)
+}
+
+/// Whether `host` names the endpoint. Some clients leave out the port although it is not 80.
+fn is_own(host: &[u8], port: u16) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let (name, given) = host.split_once(':').unwrap_or((host, ""));
+    let is_port = given.is_empty() || given.parse() == Ok(port);
+    is_port && (name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost"))
+}
+
 impl http::Service for Service {
     const STAYS_HERE: bool = true;
+
+    fn knows(&self, request: &Request<Incoming>) -> bool {
+        self.refuse(request).is_none() && self.has_token(request.headers())
+    }
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let began = Instant::now();
@@ -124,15 +150,13 @@ impl http::Service for Service {
 }
 
 impl Service {
-    /// A request that came by way of another host, or of a web page, is nobody's who may ask.
+    /// Refuses requests that came by way of another host, of a proxy, or of a web page.
     fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
-        let headers = request.headers();
-        if ["x-forwarded-for", "forwarded"].iter().any(|name| headers.contains_key(*name)) {
+        if request.headers().keys().any(|name| is_of_a_proxy(name.as_str())) {
             return Some(refusal(400, "Forwarded", "forwarded requests are refused"));
         }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-        if host != self.host && host != format!("localhost:{}", self.port) {
-            return Some(refusal(400, "WrongHost", "the Host header names another host"));
+        if !self.is_addressed(request) {
+            return Some(refusal(400, "WrongHost", "the request names another host"));
         }
         if request.method() != Method::GET {
             return Some(refusal(405, "MethodNotAllowed", "must be GET"));
@@ -140,10 +164,24 @@ impl Service {
         None
     }
 
-    async fn credentials(&self, headers: &HeaderMap) -> Answer {
+    /// Whether each name of a host in the request is this endpoint's. HTTP/1.0 needs none.
+    fn is_addressed(&self, request: &Request<Incoming>) -> bool {
+        let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let hosts: Vec<&[u8]> =
+            request.headers().get_all(HOST).iter().map(|host| host.as_bytes()).collect();
+        let enough =
+            hosts.len() == 1 || (hosts.is_empty() && request.version() == Version::HTTP_10);
+        enough && hosts.into_iter().chain(target).all(|host| is_own(host, self.port))
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
         // The time tells whether the length is right, which everybody may know, and nothing else.
-        if !bool::from(given.ct_eq(self.token.as_bytes())) {
+        given.ct_eq(self.token.as_bytes()).into()
+    }
+
+    async fn credentials(&self, headers: &HeaderMap) -> Answer {
+        if !self.has_token(headers) {
             return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
         }
         let asked = tokio::time::timeout(LONGEST_ANSWER, self.session.provide_credentials()).await;

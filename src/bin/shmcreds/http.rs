@@ -2,6 +2,7 @@
 //! neither keep a connection for nothing nor keep others waiting.
 
 use std::{
+    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -12,7 +13,7 @@ use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -24,9 +25,11 @@ use nix::sys::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
+
+use crate::places::{Place, Places};
 
 /// Connections at once; each needs a descriptor.
 const MOST_CONNECTIONS: usize = 16 * 1024;
@@ -63,6 +66,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Whether no answer may leave this host, whatever forwards it.
     const STAYS_HERE: bool;
 
+    /// Whether the request shows that its client may ask. Others get one answer for a connection.
+    fn knows(&self, request: &Request<Incoming>) -> bool;
+
     fn answer(&self, request: &Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
 
@@ -92,9 +98,9 @@ pub(crate) async fn serve<S: Service>(
     service: Arc<S>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(connections));
+    let places = Places::new(connections);
     let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
-    loop {
+    for number in 0.. {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -103,37 +109,55 @@ pub(crate) async fn serve<S: Service>(
                 continue;
             }
         };
-        if let Ok(place) = places.clone().try_acquire_owned() {
-            let service = service.clone();
-            tokio::spawn(async move {
-                converse(stream, service).await;
-                drop(place);
-            });
-        } else if let Ok(place) = refusals.clone().try_acquire_owned() {
-            tokio::spawn(async move {
+        places.wait().await;
+        let (place, told_to_leave) = places.enter(number);
+        let (service, refusals) = (Arc::clone(&service), Arc::clone(&refusals));
+        tokio::spawn(async move {
+            let refused = converse(stream, service, &place, told_to_leave).await;
+            drop(place);
+            if let (Some(stream), Ok(_slot)) = (refused, refusals.try_acquire()) {
                 let _ = timeout(REFUSAL_PATIENCE, refuse(stream)).await;
-                drop(place);
-            });
-        }
+            }
+        });
     }
+    Ok(())
 }
 
-async fn converse<S: Service>(stream: TcpStream, service: Arc<S>) {
+/// Answers the requests of one connection; gives that back if it has to leave before.
+async fn converse<S: Service>(
+    stream: TcpStream,
+    service: Arc<S>,
+    place: &Place,
+    told_to_leave: oneshot::Receiver<()>,
+) -> Option<TcpStream> {
     if S::STAYS_HERE {
         let _ = stream.set_ttl(1);
     }
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| {
-        let service = service.clone();
-        async move { Ok::<_, std::convert::Infallible>(response(service.answer(&request).await)) }
+        let service = Arc::clone(&service);
+        async move {
+            if !place.is_known() && service.knows(&request) {
+                place.keep();
+            }
+            let mut response = response(service.answer(&request).await);
+            if !place.is_known() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    // A client that breaks the protocol or goes away has had its answer, or needs none.
-    let _ = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(LARGEST_REQUEST)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
+        .serve_connection(TokioIo::new(stream), answer);
+    tokio::select! {
+        biased;
+        // A client that breaks the protocol or goes away has had its answer, or needs none.
+        _ = &mut connection => None,
+        Ok(()) = told_to_leave => Some(connection.into_parts().io.into_inner()),
+    }
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {

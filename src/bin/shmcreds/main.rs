@@ -11,6 +11,7 @@ mod failure;
 mod guard;
 mod http;
 mod metrics;
+mod places;
 mod protocol;
 mod serve;
 mod session;

@@ -98,6 +98,10 @@ struct Scraped {
 impl http::Service for Scraped {
     const STAYS_HERE: bool = false;
 
+    fn knows(&self, _: &Request<Incoming>) -> bool {
+        false
+    }
+
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => self.metrics(),
