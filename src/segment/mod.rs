@@ -178,6 +178,9 @@ impl Segment {
             return Err(Fault::new(ErrorKind::Absent, text));
         }
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
+        if let Some(secret) = secret {
+            check_secret_size(object::bytes(secret)?)?;
+        }
         let view = View::map(fd.get()?, secret, Access::Read)?;
         Ok(Segment {
             header,
@@ -237,6 +240,17 @@ impl Segment {
             _ => futex::wake_all(self.view.event()),
         }
     }
+}
+
+/// The descriptor of the secret memory is inherited by number. By now the number may lead to another memory file;
+/// to read beyond the end of a shorter one would be a SIGBUS.
+fn check_secret_size(bytes: usize) -> Result<(), Fault> {
+    if bytes >= layout::SETS_BYTES {
+        return Ok(());
+    }
+    let needed = layout::SETS_BYTES;
+    let text = format!("the secret memory has {bytes} bytes; the layout needs {needed}");
+    Err(Fault::new(ErrorKind::TooSmall, text))
 }
 
 /// Tries to attach, again and again for a short while, as long as a creator is at work.
