@@ -218,7 +218,9 @@ impl Status {
 
     /// How often the source failed.
     pub fn failed(&self) -> u64 {
-        self.counters[layout::FAILURE_COUNTERS..].iter().sum()
+        // Another program may have written any number there.
+        let counts = self.counters[layout::FAILURE_COUNTERS..].iter();
+        counts.fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// The failures by their class.
