@@ -94,7 +94,8 @@ impl Authority {
         params.signed_by(key, &self.issuer).expect("a certificate").pem()
     }
 
-    fn server(&self) -> ServerConfig {
+    /// How its servers speak TLS: to devices with a certificate of its.
+    pub fn server(&self) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let parse = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
         let certificate = parse(&self.sign("127.0.0.1", &key));

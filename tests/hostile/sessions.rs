@@ -1,0 +1,108 @@
+//! The variable `SHMCREDS_SESSIONS`, and the descriptors that it names.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use shmcreds::{ErrorKind, SharedSession};
+
+use crate::{choices::Choices, files};
+
+const VARIABLE: &str = "SHMCREDS_SESSIONS";
+
+/// A memory file with those bytes.
+fn memory_file(bytes: &[u8]) -> OwnedFd {
+    let fd = memfd_create("hostile", MFdFlags::MFD_CLOEXEC).unwrap();
+    let mut file = File::from(fd);
+    file.write_all(bytes).unwrap();
+    file.into()
+}
+
+/// Sets the variable as `data` says, and attaches to the session that it names. The process has one thread.
+pub fn attack(data: &[u8]) {
+    let choices = &mut Choices::new(data);
+    let template = files::template(false);
+    let (mut segment, mut locks) = (template.segment.clone(), template.locks.clone());
+    // A sealed session, with or without secret memory.
+    segment[112] = choices.one(&[0, 3, 7]);
+    files::seal_header(&mut segment);
+    let sums = files::damage_segment(&mut segment, choices);
+    if choices.yes() {
+        files::damage_locks(&mut locks, choices);
+    }
+    // Secret memory is not checked against the segment: another session's sets are whole.
+    let mut payload = template.segment[4096..4096 + 4 * 8832].to_vec();
+    if choices.yes() {
+        payload = choices.mutated(&payload);
+        payload.truncate(1 << 20);
+    }
+    let instance =
+        segment.get(64..72).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let open = [segment, locks, payload].map(|bytes| memory_file(&bytes));
+    let name = files::unique("sessions");
+    let list = variable(&name, instance, &open, choices);
+    // SAFETY: the process has one thread.
+    unsafe { std::env::set_var(VARIABLE, list) };
+    let builder = SharedSession::builder(&name).deadline(Duration::from_millis(50));
+    let builder = if choices.yes() { builder.source(files::source(|| true)) } else { builder };
+    match builder.attach() {
+        Ok(session) => files::use_it(&session, sums),
+        Err(error) => drop(format!("{error} {error:?}")),
+    }
+    // SAFETY: as above; a refresh that was started has ended with its call.
+    unsafe { std::env::remove_var(VARIABLE) };
+}
+
+/// The number of the secret memory leads to a memory file that has no room for the sets.
+pub fn secret_memory_is_too_short() {
+    let template = files::template(false);
+    let mut segment = template.segment.clone();
+    segment[112] = 7;
+    files::seal_header(&mut segment);
+    let instance = u64::from_le_bytes(segment[64..72].try_into().unwrap());
+    for (bytes, refused) in [(0, true), (4096, true), (4 * 8832 - 1, true), (4 * 8832, false)] {
+        let payload = &template.segment[4096..4096 + bytes];
+        let open = [&segment[..], &template.locks, payload].map(memory_file);
+        let [first, locks, payload] = open.each_ref().map(AsRawFd::as_raw_fd);
+        let name = files::unique("short");
+        let list = format!("{name}={instance:016x}:{first}:{locks}:{payload}");
+        // SAFETY: the process has one thread.
+        unsafe { std::env::set_var(VARIABLE, list) };
+        match SharedSession::attach(&name) {
+            Err(error) => assert!(refused && error.kind() == ErrorKind::Absent, "{bytes}: {error}"),
+            Ok(session) => assert!(!refused && session.credentials().is_ok(), "{bytes}"),
+        }
+    }
+}
+
+/// The variable: a list of entries, one of which most often leads to the descriptors.
+fn variable(name: &str, instance: u64, open: &[OwnedFd; 3], choices: &mut Choices) -> String {
+    let [segment, locks, payload] = open.each_ref().map(AsRawFd::as_raw_fd);
+    let mut list = String::new();
+    for _ in 0..=choices.byte() % 3 {
+        let name = choices.one(&[name, name, "other", "", name]);
+        let instance = if choices.byte().is_multiple_of(4) { choices.word() } else { instance };
+        let number = |honest: i32, choices: &mut Choices| match choices.byte() % 8 {
+            0 => choices.word().to_string(),
+            1 => (-i64::from(choices.byte())).to_string(),
+            2 => choices.one(&[segment, locks, payload, 0, 1, 2]).to_string(),
+            _ => honest.to_string(),
+        };
+        list += &format!("{name}={instance:016x}:{}", number(segment, choices));
+        list += &format!(":{}", number(locks, choices));
+        if !choices.byte().is_multiple_of(4) {
+            list += &format!(":{}", number(payload, choices));
+        }
+        list.push(choices.one(&[';', ';', ':', '=']));
+    }
+    if choices.byte().is_multiple_of(4) {
+        let mutated = choices.mutated(list.as_bytes());
+        list = String::from_utf8_lossy(&mutated).replace('\0', ";");
+    }
+    list
+}
