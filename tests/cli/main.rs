@@ -1,7 +1,11 @@
 //! The command line, used as a user would: started, asked, killed.
 
+#[allow(dead_code)]
+#[path = "../hostile/choices.rs"]
+mod choices;
 mod endings;
 mod endpoint;
+mod endpoint_bytes;
 mod exec;
 mod harness;
 mod metrics;

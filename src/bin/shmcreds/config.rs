@@ -49,7 +49,69 @@ fn option(key: &str, value: &Value, options: &mut Vec<OsString>) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const PIECES: [&str; 24] = [
+        "=",
+        "\n",
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        ",",
+        "\"",
+        "\"\"\"",
+        "'''",
+        "#",
+        "\\u",
+        "1",
+        "-0x",
+        "1e9999",
+        "99999999999999999999",
+        "inf",
+        "nan",
+        "true",
+        "2030-01-01T00:00:00Z",
+        "\r",
+        "\0",
+    ];
+
+    /// Pieces of TOML, in any order: most texts of any characters are refused at the first one.
+    fn pieces() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(&PIECES[..]).prop_map(str::to_owned);
+        let piece = prop_oneof!["[a-z\"'.-]{0,8}", known];
+        prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_options_or_a_problem(text in prop_oneof![pieces(), any::<String>()]) {
+            match options(&text) {
+                Ok(found) => for option in found {
+                    prop_assert!(option.to_str().is_some_and(|option| option.starts_with("--")));
+                },
+                Err(problem) => prop_assert!(problem.len() < 200 + text.len()),
+            }
+        }
+
+        #[test]
+        fn no_problem_quotes_a_value(before in pieces(), after in pieces()) {
+            let text = format!("{before}\nkey = \"hush-7-hush\" {after}");
+            if let Err(problem) = options(&text) {
+                prop_assert!(!problem.contains("hush-7-hush"), "{problem}");
+            }
+        }
+
+        #[test]
+        fn lists_without_end_are_refused(depth in 1..20_000usize, open in "[\\[{]") {
+            let text = format!("key = {}", open.repeat(depth));
+            prop_assert!(options(&text).is_err());
+        }
+    }
 
     #[test]
     fn options_are_written_as_on_the_command_line() {
