@@ -8,7 +8,6 @@ use std::{
     io::Write,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,

@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// The number of a descriptor, and what it led to.
+type Passed = (RawFd, Inode);
+
 /// The environment variable.
 const VARIABLE: &str = "SHMCREDS_SESSIONS";
 
@@ -83,14 +86,14 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
 }
 
 /// The instance and the descriptors of an entry.
-fn parse(entry: &str) -> Option<(u64, [Option<(RawFd, Inode)>; 3])> {
+fn parse(entry: &str) -> Option<(u64, [Option<Passed>; 3])> {
     let mut parts = entry.split_once('=')?.1.split(':');
     let instance = u64::from_str_radix(parts.next()?, 16).ok()?;
     let fds = [(); 3].map(|()| parts.next().and_then(parse_descriptor));
     Some((instance, fds))
 }
 
-fn parse_descriptor(text: &str) -> Option<(RawFd, Inode)> {
+fn parse_descriptor(text: &str) -> Option<Passed> {
     let (number, inode) = text.split_once('@')?;
     let (device, inode) = inode.split_once('.')?;
     let number = number.parse().ok().filter(|number| *number >= 0)?;

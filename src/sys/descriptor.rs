@@ -85,7 +85,7 @@ impl Descriptor {
     /// # Errors
     /// `DescriptorClosed` if other code of the process has closed it.
     pub(crate) fn get(&self) -> Result<BorrowedFd<'_>, Fault> {
-        match is(&*self.fd, self.inode) {
+        match is(&self.fd, self.inode) {
             true => Ok(self.fd.as_fd()),
             false => Err(self.closed()),
         }
@@ -129,7 +129,7 @@ impl Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         // By now the number may be another file's, which is not ours to close.
-        if is(&*self.fd, self.inode) {
+        if is(&self.fd, self.inode) {
             // SAFETY: it is dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }

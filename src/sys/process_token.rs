@@ -19,7 +19,7 @@ pub(crate) struct ProcessToken(u64);
 impl ProcessToken {
     /// The token of this process.
     pub(crate) fn current() -> Self {
-        ProcessToken(page().map_or_else(by_generation, |word| drawn(word)))
+        ProcessToken(page().map_or_else(by_generation, drawn))
     }
 
     /// The token as a word; see [`ProcessToken`].
