@@ -48,6 +48,7 @@ mod sdk;
 mod segment;
 mod seqlock;
 mod session;
+mod shared_words;
 mod source;
 mod stage;
 mod sys;

@@ -19,14 +19,14 @@ fn file(path: &str) -> File {
 
 /// Writes the checksum of the header and the description anew.
 fn seal(file: &File) {
-    let mut words = [0; 112];
+    let mut words = [0; 136];
     file.read_exact_at(&mut words, 8).unwrap();
     let mut length = [0; 8];
-    file.read_exact_at(&mut length, 1024).unwrap();
+    file.read_exact_at(&mut length, 512).unwrap();
     let mut description = vec![0; u64::from_le_bytes(length) as usize];
-    file.read_exact_at(&mut description, 1032).unwrap();
+    file.read_exact_at(&mut description, 520).unwrap();
     let sum = crc32fast::hash(&[&words[..], &description].concat());
-    file.write_all_at(&u64::from(sum).to_le_bytes(), 120).unwrap();
+    file.write_all_at(&u64::from(sum).to_le_bytes(), 144).unwrap();
 }
 
 /// Changes a byte that may be any.
@@ -125,6 +125,22 @@ fn attach_refuses_each_damage_of_the_lock_file() {
         let _ = (std::fs::remove_file(lock(&copy)), std::fs::remove_file(segment(&copy)));
         drop(session);
     }
+}
+
+/// As a process leaves it that uses an older version of the library, and was killed.
+#[test]
+fn a_segment_of_another_version_is_refused_and_replaced() {
+    let name = name("version");
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    let (_, copy) = as_a_stranger_sees_it(&name);
+    drop(session);
+    file(&segment(&copy)).write_all_at(&[1], 8).unwrap();
+    let error = SharedSession::attach(&copy).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongVersion, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("version 1") && text.contains("version 2"), "{text}");
+    let session = SharedSession::builder(&copy).source(instant()).create().unwrap();
+    session.credentials().unwrap();
 }
 
 /// Copies the session to a name that this process has not created.

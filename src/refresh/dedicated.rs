@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    segment::{self, Segment, View},
+    segment::{self, EntryWriter, Segment},
     sys::{
         descriptor::ReservedStreams,
         lock::LockFile,
@@ -59,7 +59,7 @@ pub(crate) fn spawn(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
-    writer: Option<View>,
+    writer: Option<EntryWriter>,
     job: Job,
     forget: fn(),
     limit: Duration,
@@ -136,7 +136,7 @@ fn settle(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
-    writer: Option<View>,
+    writer: Option<EntryWriter>,
     job: Job,
     report: &PipeWriter,
 ) -> Result<Refresher, Fault> {

@@ -12,7 +12,7 @@ use std::sync::{
 
 use crate::{
     error::Fault,
-    segment::{Requests, Segment, View},
+    segment::{EntryWriter, Requests, Segment},
     sys::{lock::LockFile, process_token::ProcessToken},
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(locks: LockFile) -> Result<Arc<Self>, Fault> {
-        let requests = Requests::open(&locks)?;
+        let requests = Requests::open(&locks, 0)?;
         Ok(Arc::new(Desk { locks, requests, seat: AtomicU64::new(0) }))
     }
 
@@ -88,7 +88,7 @@ pub(crate) struct Seat {
     desk: Arc<Desk>,
     segment: Arc<Segment>,
     /// The segment as the elected one writes it.
-    elected: Option<Arc<View>>,
+    elected: Option<Arc<EntryWriter>>,
 }
 
 impl Seat {
@@ -97,7 +97,7 @@ impl Seat {
     }
 
     /// Notes that this thread is elected, and writes by `view`.
-    pub(crate) fn win(&mut self, view: &Arc<View>) {
+    pub(crate) fn win(&mut self, view: &Arc<EntryWriter>) {
         self.elected = Some(Arc::clone(view));
     }
 }
@@ -128,6 +128,7 @@ mod tests {
         let header = Header {
             instance: 1,
             creator: process::id(),
+            time_namespace: 0,
             fingerprint: [0; 32],
             description: "test".into(),
             eager: false,

@@ -28,7 +28,7 @@ use crate::{
     clock::as_nanos,
     error::Fault,
     segment::{
-        Segment, View,
+        EntryWriter, Segment,
         record::{SetRecord, Words},
     },
 };
@@ -163,16 +163,17 @@ impl Duty {
     }
 
     /// When the source is to be asked next; in the past when it is time.
-    fn due(&self, view: &View) -> u64 {
+    fn due(&self, view: &EntryWriter) -> u64 {
         let wish = self.wish(view);
-        StandingFailure::read(view).map_or(wish, |standing| wish.max(standing.next_attempt))
+        StandingFailure::read(view.reader())
+            .map_or(wish, |standing| wish.max(standing.next_attempt))
     }
 
     /// When its users and its age want a successor of the set. Notes a rejection that others could not.
-    fn wish(&self, view: &View) -> u64 {
+    fn wish(&self, view: &EntryWriter) -> u64 {
         let requests = self.desk.requests();
         let mut words = Words::default();
-        let Some(version) = view.sets().read(&mut words) else { return 0 };
+        let Some(version) = view.reader().sets().read(&mut words) else { return 0 };
         let generation = version.generation();
         match SetRecord::decode(&words) {
             Some(_) if requests.wants(generation) => 0,

@@ -1,7 +1,7 @@
 //! The election: which process may call the source now.
 //!
-//! The election word of the segment names a *ticket*, or is 0. A ticket is also the number of a
-//! byte of the lock file, which its owner keeps locked. So the word says who is elected, and the
+//! The election word of the entry names a *ticket*, or is 0. A ticket stands for a byte of the lock file, which its
+//! owner keeps locked. So the word says who is elected, and the
 //! kernel says whether that process still lives:
 //!
 //! | word | its byte | marked thread | lease | meaning |
@@ -34,7 +34,7 @@ use super::desk::Seat;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
-    segment::{View, notes::ElectedNote},
+    segment::{Entry, EntryWriter, notes::ElectedNote},
     sys::{
         lock::LockFile,
         task::{Presence, TaskMark},
@@ -53,13 +53,9 @@ struct Ticket(u64);
 
 impl Ticket {
     fn new(lease_end: u64, random: u64) -> Self {
-        // The highest bit stays clear: file offsets are signed. That is enough for 139 years.
+        // The highest bit stays clear. That is enough for 139 years.
         let millisecond = (lease_end / MILLISECOND) & ((1 << (63 - RANDOM_BITS)) - 1);
         Ticket(millisecond << RANDOM_BITS | random >> (64 - RANDOM_BITS))
-    }
-
-    fn byte(self) -> i64 {
-        self.0 as i64
     }
 
     fn lease_end(self) -> u64 {
@@ -78,10 +74,13 @@ pub(crate) struct Holder {
 }
 
 /// Who holds the election at `now`, this process aside: its own locks are invisible to it.
-pub(crate) fn holder(view: &View, locks: &LockFile, now: u64) -> Result<Option<Holder>, Fault> {
-    // Relaxed: the word alone decides nothing, the lock table and the exchange do.
-    let word = view.election().load(Ordering::Relaxed);
-    holder_of(Ticket(word), view, locks, now)
+pub(crate) fn holder(
+    entry: Entry<'_>,
+    locks: &LockFile,
+    now: u64,
+) -> Result<Option<Holder>, Fault> {
+    // The word alone decides nothing, the lock table and the exchange do.
+    holder_of(Ticket(entry.election()), entry, locks, now)
 }
 
 /// The last election, for the status.
@@ -96,14 +95,14 @@ pub(crate) struct Ballot {
 }
 
 /// Who was elected and has not resigned, dead or alive.
-pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Fault> {
-    let word = || Ticket(view.election().load(Ordering::Relaxed));
+pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<Ballot>, Fault> {
+    let word = || Ticket(entry.election());
     let mut ticket = word();
     let holder = loop {
-        if ticket.0 == 0 || ticket.byte() < 0 {
+        if ticket.0 == 0 {
             return Ok(None);
         }
-        let holder = owner(ticket, view, locks)?;
+        let holder = owner(ticket, entry, locks)?;
         // A free byte is that of a dead process only if the word still names it: an owner that renews its
         // lease frees the old one.
         let now = word();
@@ -112,7 +111,7 @@ pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Faul
         }
         ticket = now;
     };
-    let ElectedNote { since, pid: noted, .. } = view.last_elected();
+    let ElectedNote { since, pid: noted, .. } = entry.last_elected();
     // The note follows the election, and its writer may have been killed before it.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
     Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
@@ -120,24 +119,24 @@ pub(crate) fn last(view: &View, locks: &LockFile) -> Result<Option<Ballot>, Faul
 
 fn holder_of(
     ticket: Ticket,
-    view: &View,
+    entry: Entry<'_>,
     locks: &LockFile,
     now: u64,
 ) -> Result<Option<Holder>, Fault> {
-    if ticket.0 == 0 || now >= ticket.lease_end() || ticket.byte() < 0 {
+    if ticket.0 == 0 || now >= ticket.lease_end() {
         return Ok(None);
     }
     let lease_end = ticket.lease_end();
-    Ok(owner(ticket, view, locks)?.map(|pid| Holder { pid, lease_end, ticket }))
+    Ok(owner(ticket, entry, locks)?.map(|pid| Holder { pid, lease_end, ticket }))
 }
 
 /// The process that locks the ticket's byte, or that has lost that lock and lives. Its pid is 0 when it is in a pid
 /// namespace that this process cannot see.
-fn owner(ticket: Ticket, view: &View, locks: &LockFile) -> Result<Option<u32>, Fault> {
-    if let Some(pid) = locks.holder(ticket.byte())? {
+fn owner(ticket: Ticket, entry: Entry<'_>, locks: &LockFile) -> Result<Option<u32>, Fault> {
+    if let Some(pid) = locks.holder(entry.locks().ticket(ticket.0))? {
         return Ok(Some(pid));
     }
-    let note = view.last_elected();
+    let note = entry.last_elected();
     Ok((note.mark.presence(ticket.0) == Presence::Alive).then_some(note.pid))
 }
 
@@ -154,7 +153,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Elected {
     ticket: Ticket,
-    view: Arc<View>,
+    view: Arc<EntryWriter>,
     seat: Seat,
     /// The predecessor died or hung instead of resigning.
     pub(crate) takeover: bool,
@@ -162,7 +161,7 @@ pub(crate) struct Elected {
 
 impl Elected {
     /// The segment, writable.
-    pub(crate) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &EntryWriter {
         &self.view
     }
 
@@ -178,7 +177,7 @@ impl Elected {
     /// Notes the calling thread as the one that does the work of the elected.
     pub(crate) fn mark_thread(&self) {
         let mark = TaskMark::of_this_thread(self.ticket.0);
-        self.view.note_elected(ElectedNote { mark, ..self.view.last_elected() });
+        self.view.note_elected(ElectedNote { mark, ..self.view.reader().last_elected() });
     }
 
     /// Extends the lease: from `now` for `lease`. False when the election was lost meanwhile.
@@ -186,7 +185,7 @@ impl Elected {
     /// The new ticket's byte is locked before the word names it and the old one's freed after, so
     /// that at no moment the word names a free byte.
     pub(crate) fn renew(&mut self, now: u64, lease: Duration) -> Result<bool, Fault> {
-        let next = lock_ticket(self.locks(), now.saturating_add(as_nanos(lease)))?;
+        let next = lock_ticket(&self.view, self.locks(), now.saturating_add(as_nanos(lease)))?;
         // AcqRel as in `exchange`: the word keeps what the election before it has released.
         let renewed = self
             .view
@@ -197,7 +196,7 @@ impl Elected {
         if renewed {
             self.mark_thread();
         }
-        self.locks().unlock(old.byte());
+        self.locks().unlock(self.byte(old));
         Ok(renewed)
     }
 
@@ -207,6 +206,10 @@ impl Elected {
         // Relaxed: this only saves a needless call. Whether a set may be published is decided by
         // the exchange of its version.
         self.view.election().load(Ordering::Relaxed) == self.ticket.0
+    }
+
+    fn byte(&self, ticket: Ticket) -> i64 {
+        self.view.reader().locks().ticket(ticket.0)
     }
 
     /// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
@@ -226,18 +229,18 @@ impl Drop for Elected {
         );
         // The seat is freed after this: no other thread of this process can stand while its own lock
         // makes the word look vacant.
-        self.locks().unlock(self.ticket.byte());
+        self.locks().unlock(self.byte(self.ticket));
     }
 }
 
 /// Stands for election. The lease runs from `now` for `lease`.
 pub(crate) fn stand(
     mut seat: Seat,
-    view: View,
+    view: EntryWriter,
     now: u64,
     lease: Duration,
 ) -> Result<Outcome, Fault> {
-    let ticket = lock_ticket(seat.locks(), now.saturating_add(as_nanos(lease)))?;
+    let ticket = lock_ticket(&view, seat.locks(), now.saturating_add(as_nanos(lease)))?;
     let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
@@ -248,24 +251,25 @@ pub(crate) fn stand(
             Ok(Outcome::Won(Elected { ticket, view, seat, takeover }))
         }
         Ok(Err(holder)) => {
-            seat.locks().unlock(ticket.byte());
+            seat.locks().unlock(view.reader().locks().ticket(ticket.0));
             Ok(Outcome::Held(seat, holder))
         }
         Err(fault) => {
-            seat.locks().unlock(ticket.byte());
+            seat.locks().unlock(view.reader().locks().ticket(ticket.0));
             Err(fault)
         }
     }
 }
 
-fn lock_ticket(locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
+fn lock_ticket(view: &EntryWriter, locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
     let mut last = 0;
     for _ in 0..TICKETS {
         let ticket = Ticket::new(lease_end, random()?);
-        if locks.try_lock(ticket.byte())? {
+        let byte = view.reader().locks().ticket(ticket.0);
+        if locks.try_lock(byte)? {
             return Ok(ticket);
         }
-        last = ticket.byte();
+        last = byte;
     }
     let holder = locks.holder(last)?.unwrap_or(0);
     let text = format!(
@@ -276,14 +280,14 @@ fn lock_ticket(locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
 
 /// Exchanges the word for `ticket` if it is vacant; says then whether it was left by a dead process.
 fn exchange(
-    view: &View,
+    view: &EntryWriter,
     locks: &LockFile,
     now: u64,
     ticket: Ticket,
 ) -> Result<Result<bool, Holder>, Fault> {
     loop {
         let seen = view.election().load(Ordering::Relaxed);
-        if let Some(holder) = holder_of(Ticket(seen), view, locks, now)? {
+        if let Some(holder) = holder_of(Ticket(seen), view.reader(), locks, now)? {
             return Ok(Err(holder));
         }
         // Acquire pairs with the release of the one who resigned: its set or failure is visible,
@@ -318,11 +322,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_carries_its_lease_and_is_a_file_offset() {
+    fn a_ticket_carries_its_lease() {
         for end in [0, 1_000_000, 987_654_321_000_000, 3 << 60] {
             for random in [0, u64::MAX] {
                 let ticket = Ticket::new(end, random);
-                assert!(ticket.byte() >= 0);
                 assert_eq!(ticket.lease_end(), end / MILLISECOND * MILLISECOND);
             }
         }

@@ -14,10 +14,10 @@ use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
     segment::{
-        Counter, View, layout,
+        Counter, EntryLocks, EntryWriter, layout,
         record::{FailureRecord, SetRecord, Words},
     },
-    seqlock::{Latch, Version},
+    seqlock::{Latch, LatchReader, Version},
     source::{Exchange, Failure, FailureClass, Fetched},
     stage::{Stage, reach},
     sys::task::{Presence, TaskMark},
@@ -38,8 +38,8 @@ pub(crate) struct Basis {
 
 impl Basis {
     pub(crate) fn of(elected: &Elected) -> Self {
-        let view = elected.view();
-        Basis { set: view.sets().version(), failure: view.failures().version() }
+        let entry = elected.view().reader();
+        Basis { set: entry.sets().version(), failure: entry.failures().version() }
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -151,13 +151,13 @@ pub(crate) fn failure(
     let view = elected.view();
     let now = clock.boot();
     let mut words = Words::default();
-    let in_a_row = match view.failures().read(&mut words) {
+    let in_a_row = match view.reader().failures().read(&mut words) {
         Some(_) => FailureRecord::decode(&words)
             .filter(|last| last.generation == basis.generation())
             .map_or(1, |last| last.in_a_row + 1),
         None => 1,
     };
-    let expires = expiry(view.sets());
+    let expires = expiry(view.reader().sets());
     let next = policy::next_attempt(failure.class(), in_a_row, now, expires, election::chance()?);
     let record = FailureRecord {
         generation: basis.generation(),
@@ -179,7 +179,7 @@ pub(crate) fn failure(
 }
 
 /// Marks the set of `version` as rejected; true for the first who does so while it is the newest.
-pub(crate) fn rejection(view: &View, version: Version, session: &str) -> bool {
+pub(crate) fn rejection(view: &EntryWriter, version: Version, session: &str) -> bool {
     let marked = view.sets().mark_stale(version);
     if marked {
         info!(session, generation = version.generation(), "invalidated");
@@ -200,7 +200,7 @@ pub(crate) fn class_of(word: u64) -> FailureClass {
 }
 
 /// When the newest set expires; 0 when there is none.
-fn expiry(sets: Latch<'_>) -> u64 {
+fn expiry(sets: LatchReader<'_>) -> u64 {
     let mut words = Words::default();
     let found = sets.read(&mut words).and_then(|_| SetRecord::decode(&words));
     found.map_or(0, |record| record.expires_boot)
@@ -209,15 +209,15 @@ fn expiry(sets: Latch<'_>) -> u64 {
 /// The slots of one latch, and what guards them: bytes and claims.
 struct Guarded {
     slots: usize,
-    first_byte: i64,
+    byte: fn(EntryLocks, usize) -> i64,
     first_claim: usize,
 }
 
 const SETS: Guarded =
-    Guarded { slots: layout::SET_SLOTS, first_byte: layout::SET_SLOT_LOCKS, first_claim: 0 };
+    Guarded { slots: layout::SET_SLOTS, byte: EntryLocks::set_slot, first_claim: 0 };
 const FAILURES: Guarded = Guarded {
     slots: layout::FAILURE_SLOTS,
-    first_byte: layout::FAILURE_SLOT_LOCKS,
+    byte: EntryLocks::failure_slot,
     first_claim: layout::SET_SLOTS,
 };
 
@@ -267,7 +267,8 @@ impl<'a> Claim<'a> {
         slot: usize,
         unseen: bool,
     ) -> Result<Option<Self>, Fault> {
-        let (byte, place) = (guarded.first_byte + slot as i64, guarded.first_claim + slot);
+        let byte = (guarded.byte)(elected.view().reader().locks(), slot);
+        let place = guarded.first_claim + slot;
         if !elected.locks().try_lock(byte)? {
             return Ok(None);
         }

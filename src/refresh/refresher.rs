@@ -153,6 +153,10 @@ fn ask(elected: &Elected, job: &Job, call: &Call) -> Option<Result<Fetched, Fail
 
 fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
     let session = job.session.as_str();
+    // What it got is of no use any more, and says nothing of the source.
+    if !elected.holds() {
+        return info!(session, "stopped for too long; another process refreshes");
+    }
     warn!(session, class = %failure.class(), %failure, "the refresh failed");
     if let Err(fault) = publish::failure(elected, basis, failure, &job.clock) {
         warn!(session, "could not publish the failure: {}", fault.message);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{
     refresh::publish,
     segment::{
-        View,
+        Entry,
         record::{FailureRecord, Words},
     },
     seqlock::Version,
@@ -24,7 +24,7 @@ pub(crate) struct StandingFailure {
 
 impl StandingFailure {
     /// `None` when there is none, or a set came after it.
-    pub(crate) fn read(view: &View) -> Option<Self> {
+    pub(crate) fn read(view: Entry<'_>) -> Option<Self> {
         let mut words = Words::default();
         let version = view.failures().read(&mut words)?;
         let record = FailureRecord::decode(&words)?;
@@ -61,6 +61,6 @@ fn failure_of(record: &FailureRecord<'_>) -> Failure {
 }
 
 /// Whether nobody may ask the source at `now`.
-pub(crate) fn backs_off(view: &View, now: u64) -> bool {
+pub(crate) fn backs_off(view: Entry<'_>, now: u64) -> bool {
     StandingFailure::read(view).is_some_and(|standing| standing.forbids(now))
 }

@@ -2,43 +2,42 @@
 //!
 //! Everyone maps it read-only. Only the elected process maps it writable, for as long as it works.
 
+mod entry;
 mod header;
 pub(crate) mod layout;
+mod locks;
+mod names;
 pub(crate) mod notes;
 pub(crate) mod record;
 mod requests;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    os::unix::fs::MetadataExt,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
-pub(crate) use header::Header;
+pub(crate) use entry::{Counter, Entry, EntryWriter};
+pub(crate) use header::{Header, time_namespace};
+pub(crate) use locks::EntryLocks;
+pub(crate) use names::{
+    anonymous_locks, claim, join, lock_inode, patiently, remove, remove_lock, user_of,
+    with_requests,
+};
 pub(crate) use requests::Requests;
+
+use entry::ReadMemory;
 
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    seqlock::{Latch, Version},
+    seqlock::Version,
     sys::{
-        descriptor::{Descriptor, Inode},
-        futex,
-        lock::LockFile,
-        mapping::{Access, Mapping},
+        descriptor::Descriptor,
+        mapping::ReadMapping,
         object::{self, Object, Seal},
         process_token::ProcessToken,
     },
 };
-
-/// How long `attach` waits for a creator that is still at work.
-const CREATION_LIMIT: Duration = Duration::from_millis(500);
-/// How often it looks: a half-made segment has no word yet on which it could sleep.
-const CREATION_LOOK: Duration = Duration::from_millis(1);
 
 /// An open segment, mapped read-only.
 #[derive(Debug)]
@@ -47,14 +46,14 @@ pub(crate) struct Segment {
     locked_in_ram: bool,
     /// The process that mapped it: a forked child's inherited mapping is not locked in RAM.
     process: ProcessToken,
-    view: View,
+    memory: ReadMemory,
     fd: Arc<Descriptor>,
     /// Of a secret segment: the memory apart that holds its sets.
     payload: Option<Arc<Descriptor>>,
     /// The shared memory object, where it has a name.
     name: Option<String>,
     /// Of a sealed segment, in its refresher's process: the mapping made before it was sealed.
-    writer: Option<View>,
+    writer: Option<EntryWriter>,
 }
 
 impl Segment {
@@ -69,8 +68,8 @@ impl Segment {
             Err(fault) => return Err(fault),
         }
         let object = object::create(&path, layout::TOTAL_BYTES)?;
-        let made = View::map(object.fd.get()?, None, Access::Write).and_then(|writable| {
-            header.write(&writable.control);
+        let made = EntryWriter::map(0, object.fd.get()?, None).and_then(|writable| {
+            header.write(&writable.file);
             Segment::mapped(object.fd, None, header)
         });
         if made.is_err() {
@@ -81,19 +80,22 @@ impl Segment {
 
     /// Makes a segment without a name, and seals it: from then on nobody can map it for writing. The
     /// mapping that comes beside it is the only one that can write, with those that are made from it.
-    pub(crate) fn create_sealed(name: &SessionName, header: Header) -> Result<(Self, View), Fault> {
+    pub(crate) fn create_sealed(
+        name: &SessionName,
+        header: Header,
+    ) -> Result<(Self, EntryWriter), Fault> {
         let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
         let payload =
             header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
-        let writer = View::map(object.fd.get()?, secret, Access::Write)?;
-        header.write(&writer.control);
+        let writer = EntryWriter::map(0, object.fd.get()?, secret)?;
+        header.write(&writer.file);
         object::seal(&object, Seal::AgainstWriting)?;
         Ok((Segment::mapped(object.fd, payload, header)?, writer))
     }
 
     /// Of a sealed segment: with the mapping that can write it.
-    pub(crate) fn with_writer(self, writer: Option<View>) -> Self {
+    pub(crate) fn with_writer(self, writer: Option<EntryWriter>) -> Self {
         Segment { writer, ..self }
     }
 
@@ -132,12 +134,12 @@ impl Segment {
         if self.process == ProcessToken::current() {
             return Ok(Arc::clone(self));
         }
-        let view = self.view.again()?;
+        let memory = self.memory.again()?;
         Ok(Arc::new(Segment {
             header: self.header.clone(),
-            locked_in_ram: view.control.lock_in_ram(),
+            locked_in_ram: memory.file.lock_in_ram(),
             process: ProcessToken::current(),
-            view,
+            memory,
             fd: Arc::clone(&self.fd),
             payload: self.payload.clone(),
             name: self.name.clone(),
@@ -163,12 +165,13 @@ impl Segment {
             let text = "the segment is empty; its creator may have been killed";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
         }
-        if object.bytes < layout::CONTROL_BYTES {
+        if object.bytes < layout::HEADER_BYTES {
             return Err(header::too_small(object.bytes));
         }
-        let control = Mapping::new(object.fd.get()?, layout::CONTROL_BYTES, Access::Read)
-            .map_err(|e| Fault::system("mapping the segment's control page", e))?;
-        let header = Header::read(&control, object.bytes)?;
+        let page = ReadMapping::new(object.fd.get()?, layout::HEADER_BYTES)
+            .map_err(|e| Fault::system("mapping the segment's header page", e))?;
+        let header = Header::read(&page, object.bytes)?;
+        header.check_clock()?;
         Segment::mapped(object.fd, payload, header)
     }
 
@@ -181,12 +184,12 @@ impl Segment {
         if let Some(secret) = secret {
             check_secret_size(object::bytes(secret)?)?;
         }
-        let view = View::map(fd.get()?, secret, Access::Read)?;
+        let memory = ReadMemory::map(fd.get()?, secret)?;
         Ok(Segment {
             header,
-            locked_in_ram: view.control.lock_in_ram(),
+            locked_in_ram: memory.file.lock_in_ram(),
             process: ProcessToken::current(),
-            view,
+            memory,
             fd: Arc::new(fd),
             payload: payload.map(Arc::new),
             name: None,
@@ -196,12 +199,18 @@ impl Segment {
 
     /// The segment as everyone sees it.
     #[inline]
-    pub(crate) fn view(&self) -> &View {
-        &self.view
+    pub(crate) fn view(&self) -> Entry<'_> {
+        self.memory.entry(0)
+    }
+
+    /// The version of the newest set: all that most reads look at.
+    #[inline]
+    pub(crate) fn published(&self) -> Version {
+        self.memory.published()
     }
 
     /// A mapping of its own that may be written: for the elected process, while it works.
-    pub(crate) fn writable(&self) -> Result<View, Fault> {
+    pub(crate) fn writable(&self) -> Result<EntryWriter, Fault> {
         match &self.writer {
             Some(writer) => writer.again(),
             None => self.map_writable(),
@@ -210,7 +219,7 @@ impl Segment {
 
     /// Maps it through copies of the descriptors. Where other code of the process has closed them, a segment
     /// with a name is opened by that, if the name still leads to it.
-    fn map_writable(&self) -> Result<View, Fault> {
+    fn map_writable(&self) -> Result<EntryWriter, Fault> {
         let (fd, payload) = match (self.descriptors(), &self.name) {
             (Err(fault), Some(name)) if fault.kind == ErrorKind::DescriptorClosed => {
                 let found = object::open(name).ok().filter(|o| o.inode() == self.fd.inode());
@@ -218,9 +227,9 @@ impl Segment {
             }
             (descriptors, _) => descriptors?,
         };
-        let view = View::map(fd.as_fd(), payload.as_ref().map(AsFd::as_fd), Access::Write)?;
-        match header::instance(&view.control) == self.header.instance {
-            true => Ok(view),
+        let writable = EntryWriter::map(0, fd.as_fd(), payload.as_ref().map(AsFd::as_fd))?;
+        match header::instance(&writable.file) == self.header.instance {
+            true => Ok(writable),
             false => {
                 Err(Fault::new(ErrorKind::BadChecksum, "the segment's header was overwritten"))
             }
@@ -237,7 +246,7 @@ impl Segment {
         match self.is_writable().then(|| self.writable()) {
             Some(Ok(writable)) => writable.announce(),
             // Those who sleep look, and sleep again.
-            _ => futex::wake_all(self.view.event()),
+            _ => self.view().wake(),
         }
     }
 }
@@ -251,248 +260,4 @@ fn check_secret_size(bytes: usize) -> Result<(), Fault> {
     let needed = layout::SETS_BYTES;
     let text = format!("the secret memory has {bytes} bytes; the layout needs {needed}");
     Err(Fault::new(ErrorKind::TooSmall, text))
-}
-
-/// Tries to attach, again and again for a short while, as long as a creator is at work.
-pub(crate) fn patiently<T>(
-    mut attach: impl FnMut() -> Result<Option<T>, Fault>,
-) -> Result<T, Fault> {
-    let patience = Instant::now() + CREATION_LIMIT;
-    loop {
-        if let Some(attached) = attach()? {
-            return Ok(attached);
-        }
-        if Instant::now() >= patience {
-            let text = format!("its creator has not finished within {CREATION_LIMIT:?}");
-            return Err(Fault::new(ErrorKind::Uninitialized, text));
-        }
-        std::thread::sleep(CREATION_LOOK);
-    }
-}
-
-/// Opens the lock file of `name` and shares the presence lock. `None` while a creator is at work.
-pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
-    loop {
-        let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
-        if !locks.try_present()? {
-            return Ok(None);
-        }
-        // The name may have been removed and made anew between opening and locking.
-        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-            // By now the creator has given it its size.
-            return locks.measured().map(Some);
-        }
-    }
-}
-
-/// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
-/// use. A file that killed processes have left is not used again: their refresher may yet have to notice
-/// that it is alone, and would take those of this session for its own. Waits a short while for a refresher
-/// that is cleaning up, and for processes that look at what killed ones have left.
-pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
-    let patience = Instant::now() + CREATION_LIMIT;
-    loop {
-        let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
-        if !locks.try_alone()? {
-            if Instant::now() >= patience {
-                return Ok(None);
-            }
-            std::thread::sleep(CREATION_LOOK);
-            continue;
-        }
-        if object::inode_by_name(&name.lock()) != Some(locks.inode()) {
-            continue;
-        }
-        let locks = locks.measured()?;
-        if locks.bytes() == 0 {
-            return Ok(Some(locks));
-        }
-        object::unlink(&name.lock());
-    }
-}
-
-/// Gives the lock file of a new session its page of requests.
-pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
-    locks.reserved(layout::REQUESTS_BYTES)
-}
-
-/// A lock file without a name, for a sealed segment.
-pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
-    let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
-    object::seal(&object, Seal::Size)?;
-    object::open_to_inheritors(&object)?;
-    let locks = LockFile::new(object);
-    locks.try_present()?;
-    Ok(locks)
-}
-
-/// Removes both names, if they are still those of the session with that lock file.
-pub(crate) fn remove(name: &SessionName, lock: Inode) {
-    if lock_inode(name) == Some(lock) {
-        object::unlink(&name.segment());
-        object::unlink(&name.lock());
-    }
-}
-
-/// Removes the lock file alone, where no segment came of it.
-pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
-    if lock_inode(name) == Some(lock) {
-        object::unlink(&name.lock());
-    }
-}
-
-/// What the name of the lock file leads to now.
-pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
-    object::inode_by_name(&name.lock())
-}
-
-/// A live process that uses the session `name`: its creator if that lives, or any that has the
-/// lock file open.
-pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
-    let inode = object::inode_by_name(&name.lock())?;
-    let creator = object::open(&name.segment())
-        .ok()
-        .filter(|object| object.bytes >= layout::CONTROL_BYTES)
-        .and_then(|o| {
-            Some((Mapping::new(o.fd.get().ok()?, layout::CONTROL_BYTES, Access::Read).ok()?, o))
-        })
-        .and_then(|(mapping, object)| Header::read(&mapping, object.bytes).ok())
-        .map(|header| header.creator);
-    let pids = creator.into_iter().chain(processes());
-    pids.into_iter().find(|pid| has_open(*pid, inode))
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-fn has_open(pid: u32, inode: Inode) -> bool {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
-        .any(|meta| inode.parts() == (meta.dev(), meta.ino()))
-}
-
-/// The fields of a mapped segment.
-#[derive(Debug)]
-pub(crate) struct View {
-    control: Mapping,
-    /// The sets of a secret segment; those of any other follow the control page.
-    payload: Option<Mapping>,
-}
-
-impl View {
-    fn map(
-        fd: BorrowedFd<'_>,
-        payload: Option<BorrowedFd<'_>>,
-        access: Access,
-    ) -> Result<Self, Fault> {
-        let failed = |error| Fault::system("mapping the segment", error);
-        let control = Mapping::new(fd, layout::TOTAL_BYTES, access).map_err(failed)?;
-        let payload = payload
-            .map(|fd| Mapping::new(fd, layout::SETS_BYTES, access))
-            .transpose()
-            .map_err(|error| Fault::system("mapping the secret memory", error))?;
-        Ok(View { control, payload })
-    }
-
-    fn again(&self) -> Result<Self, Fault> {
-        let failed = |error| Fault::system("mapping the segment once more", error);
-        let control = self.control.again().map_err(failed)?;
-        let payload = self.payload.as_ref().map(Mapping::again).transpose().map_err(failed)?;
-        Ok(View { control, payload })
-    }
-
-    /// The version of the newest set: all that most reads look at.
-    #[inline]
-    pub(crate) fn published(&self) -> Version {
-        Version::load(self.control.word(layout::PUBLISHED))
-    }
-
-    /// The sets.
-    pub(crate) fn sets(&self) -> Latch<'_> {
-        let count = layout::SET_SLOTS * layout::SET_SLOT_WORDS;
-        let slots = match &self.payload {
-            Some(payload) => payload.words(0, count),
-            None => self.control.words(layout::SETS, count),
-        };
-        Latch::new(self.control.word(layout::PUBLISHED), slots, layout::SET_SLOT_WORDS)
-    }
-
-    /// The failures.
-    pub(crate) fn failures(&self) -> Latch<'_> {
-        let count = layout::FAILURE_SLOTS * layout::FAILURE_SLOT_WORDS;
-        let slots = self.control.words(layout::FAILURES, count);
-        Latch::new(self.control.word(layout::FAILED), slots, layout::FAILURE_SLOT_WORDS)
-    }
-
-    /// The word that says who is elected.
-    pub(crate) fn election(&self) -> &AtomicU64 {
-        self.control.word(layout::ELECTION)
-    }
-
-    /// How often the source was called, and what came of it.
-    pub(crate) fn counters(&self) -> [u64; layout::COUNTERS_LEN] {
-        let words = self.control.words(layout::COUNTERS, layout::COUNTERS_LEN);
-        // Relaxed: statistics order nothing.
-        std::array::from_fn(|i| words[i].load(Ordering::Relaxed))
-    }
-
-    /// Counts one event. Needs a writable view.
-    pub(crate) fn count(&self, counter: Counter) {
-        self.increment(counter as usize);
-    }
-
-    /// Counts a failure of that class, a word of the layout. Needs a writable view.
-    pub(crate) fn count_failure(&self, class: u64) {
-        self.increment(layout::FAILURE_COUNTERS + class as usize);
-    }
-
-    fn increment(&self, place: usize) {
-        debug_assert_eq!(self.control.access(), Access::Write);
-        let counters = self.control.words(layout::COUNTERS, layout::COUNTERS_LEN);
-        counters[place].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn event(&self) -> &AtomicU32 {
-        self.control.futex_word(layout::EVENT)
-    }
-
-    /// The number of the latest event. Taken before looking at the state, it makes `sleep` return
-    /// at once when something happened in between.
-    pub(crate) fn latest_event(&self) -> u32 {
-        let seen = self.event().load(Ordering::Relaxed);
-        // Pairs with the release increment in `announce`: what the event announces is visible.
-        std::sync::atomic::fence(Ordering::Acquire);
-        seen
-    }
-
-    /// Sleeps until an event later than `seen`, at most `limit`.
-    pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
-        futex::wait(self.event(), seen, limit);
-    }
-
-    /// The same beside a refresh of this process: the wake-up comes after that of other processes,
-    /// which have a longer way. Should the one who wakes die in between, the end of the refresh wakes, or
-    /// that of whoever has the seat by then.
-    pub(crate) fn sleep_at_home(&self, seen: u32, limit: Duration) {
-        futex::wait_last(self.event(), seen, limit);
-    }
-
-    /// Wakes all who sleep. Needs a writable view.
-    pub(crate) fn announce(&self) {
-        self.event().fetch_add(1, Ordering::Release);
-        futex::wake_in_turn(self.event());
-    }
-}
-
-/// The counters, in the order of the layout.
-#[derive(Clone, Copy, Debug)]
-#[repr(usize)]
-pub(crate) enum Counter {
-    SourceCalls,
-    Publications,
-    Takeovers,
-    Invalidations,
 }

@@ -5,7 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{View, layout};
+use super::{
+    entry::{Entry, EntryWriter},
+    layout::{self, entry as field},
+};
 use crate::sys::task::TaskMark;
 
 /// What the last elected process has noted.
@@ -27,8 +30,17 @@ pub(crate) struct Attempt {
     pub(crate) generation: u64,
 }
 
-impl View {
-    /// Notes who was elected last, and since when. Needs a writable view.
+impl Entry<'_> {
+    /// Which process was elected last, and since when.
+    pub(crate) fn last_elected(self) -> ElectedNote {
+        let mut values = self.part(field::ELECTION, 4).values().skip(1);
+        let [since, pid, mark] = std::array::from_fn(|_| values.next().unwrap_or(0));
+        ElectedNote { since, pid: u32::try_from(pid).unwrap_or(0), mark: TaskMark::from_word(mark) }
+    }
+}
+
+impl EntryWriter {
+    /// Notes which process was elected last, and since when.
     pub(crate) fn note_elected(&self, note: ElectedNote) {
         // Relaxed: the mark says by its checksum whose it is, and misleads nobody when another word is older.
         let words = self.election_words();
@@ -37,14 +49,7 @@ impl View {
         words[3].store(note.mark.word(), Ordering::Relaxed);
     }
 
-    /// Who was elected last, and since when.
-    pub(crate) fn last_elected(&self) -> ElectedNote {
-        let words = self.election_words();
-        let [since, pid, mark] = [1, 2, 3].map(|i| words[i].load(Ordering::Relaxed));
-        ElectedNote { since, pid: u32::try_from(pid).unwrap_or(0), mark: TaskMark::from_word(mark) }
-    }
-
-    /// Notes that the elected process is about to ask the source. Needs a writable view.
+    /// Notes that the elected process is about to ask the source.
     pub(crate) fn begin_attempt(&self, attempt: Attempt) {
         let words = self.election_words();
         words[5].store(attempt.generation, Ordering::Relaxed);
@@ -59,7 +64,7 @@ impl View {
         let _ = word.compare_exchange(ticket, 0, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// The attempt without an outcome. Needs a writable view.
+    /// The attempt without an outcome.
     pub(crate) fn attempt(&self) -> Option<Attempt> {
         let words = self.election_words();
         // Pairs with the release in `begin_attempt`.
@@ -70,10 +75,10 @@ impl View {
 
     /// The word in which the writer of a slot has put its mark; the slots of sets come first.
     pub(crate) fn claim(&self, place: usize) -> &AtomicU64 {
-        &self.control.words(layout::CLAIMS, layout::SLOTS)[place]
+        &self.words(field::CLAIMS, layout::SLOTS)[place]
     }
 
     fn election_words(&self) -> &[AtomicU64] {
-        self.control.words(layout::ELECTION, 6)
+        self.words(field::ELECTION, 6)
     }
 }

@@ -4,27 +4,26 @@
 //! nonsense in it counts as one wish.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use super::layout;
 use crate::{
     error::{ErrorKind, Fault},
-    sys::{
-        futex,
-        lock::LockFile,
-        mapping::{Access, Mapping},
-    },
+    sys::{futex::Futex, lock::LockFile, mapping::WriteMapping},
 };
 
-/// The mapped page.
+/// The mapped page, and the place of one entry in it.
 #[derive(Debug)]
-pub(crate) struct Requests(Mapping);
+pub(crate) struct Requests {
+    page: WriteMapping,
+    base: usize,
+}
 
 impl Requests {
-    /// Maps the page of `locks`, of which no byte is locked yet.
-    pub(crate) fn open(locks: &LockFile) -> Result<Self, Fault> {
+    /// Maps the page of `locks`, of which no byte is locked yet, for the entry at `index`.
+    pub(crate) fn open(locks: &LockFile, index: usize) -> Result<Self, Fault> {
         if locks.bytes() < layout::REQUESTS_BYTES {
             let text = format!(
                 "the lock file has {} bytes; the requests need {}",
@@ -35,37 +34,37 @@ impl Requests {
         }
         // The mapping keeps the open file alive, and with it the presence lock: a process that closes all its
         // descriptors still uses the session.
-        Mapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES, Access::Write)
-            .map(Requests)
-            .map_err(|e| Fault::system("mapping the lock file", e))
+        let page = WriteMapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES);
+        let page = page.map_err(|e| Fault::system("mapping the lock file", e))?;
+        Ok(Requests { page, base: index * layout::REQUEST_BYTES })
     }
 
     /// Runs `fork`, whose child does not inherit the page: it is no user of the session.
     pub(crate) fn without<T>(&self, fork: impl FnOnce() -> T) -> T {
-        self.0.inherit(false);
+        self.page.inherit(false);
         let forked = fork();
-        self.0.inherit(true);
+        self.page.inherit(true);
         forked
     }
 
     /// How often the bell has rung. Taken before looking at the wishes, it makes `sleep` return at
     /// once when it rang in between.
     pub(crate) fn rings(&self) -> u32 {
-        let seen = self.0.futex_word(layout::BELL).load(Ordering::Relaxed);
-        // Pairs with the release increment in `ring`: the wish that it rang for is visible.
-        fence(Ordering::Acquire);
-        seen
+        self.bell().reader().load()
     }
 
     /// Wakes whoever is on duty.
     pub(crate) fn ring(&self) {
-        self.0.futex_word(layout::BELL).fetch_add(1, Ordering::Release);
-        futex::wake_all(self.0.futex_word(layout::BELL));
+        self.bell().notify();
     }
 
     /// Sleeps until the bell has rung more often than `seen`, at most `limit`.
     pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
-        futex::wait(self.0.futex_word(layout::BELL), seen, limit);
+        self.bell().reader().wait(seen, limit);
+    }
+
+    fn bell(&self) -> Futex<'_> {
+        self.page.futex(self.base + layout::BELL)
     }
 
     /// Wishes for a successor of `generation`, whatever its age.
@@ -95,11 +94,11 @@ impl Requests {
     }
 
     fn wanted(&self) -> &AtomicU64 {
-        self.0.word(layout::WANTED)
+        self.page.word(self.base + layout::WANTED)
     }
 
     fn rejected(&self) -> &AtomicU64 {
-        self.0.word(layout::REJECTED)
+        self.page.word(self.base + layout::REJECTED)
     }
 }
 

@@ -32,7 +32,10 @@
 //! version that the writer based its work on: a writer that was stopped for long finds another one
 //! there and has published nothing.
 
-use crate::atomic::{AtomicU64, Ordering, fence};
+use crate::{
+    atomic::{AtomicU64, Ordering, fence},
+    shared_words::{ReadWord, ReadWords},
+};
 
 #[cfg(all(test, loom))]
 mod model;
@@ -48,8 +51,10 @@ impl Room for Vec<u64> {
     }
 }
 
-/// Words of a slot before the record: sequence and length.
+/// Words of a slot before the record.
 const HEAD: usize = 2;
+const SEQUENCE: usize = 0;
+const LENGTH: usize = 1;
 /// A reader gives up after so many tries; each lost one means that the slot was published, left and
 /// written again while it was being read.
 const TRIES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -69,8 +74,8 @@ impl Version {
 
     /// What is newest now. Relaxed, it orders nothing: for comparing only.
     #[inline]
-    pub(crate) fn load(word: &AtomicU64) -> Self {
-        Version(word.load(Ordering::Relaxed))
+    pub(crate) fn load(word: ReadWord<'_>) -> Self {
+        Version(word.load())
     }
 
     /// How many records have been published; 0 is none.
@@ -103,18 +108,18 @@ pub(crate) trait Room {
     fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool;
 }
 
-/// A latch over shared words.
+/// A latch that is read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Latch<'a> {
-    version: &'a AtomicU64,
-    slots: &'a [AtomicU64],
+pub(crate) struct LatchReader<'a> {
+    version: ReadWord<'a>,
+    slots: ReadWords<'a>,
     slot_words: usize,
 }
 
-impl<'a> Latch<'a> {
+impl<'a> LatchReader<'a> {
     /// The latch of `version` and as many slots of `slot_words` words as `slots` holds.
-    pub(crate) fn new(version: &'a AtomicU64, slots: &'a [AtomicU64], slot_words: usize) -> Self {
-        Latch { version, slots, slot_words }
+    pub(crate) fn new(version: ReadWord<'a>, slots: ReadWords<'a>, slot_words: usize) -> Self {
+        LatchReader { version, slots, slot_words }
     }
 
     /// What is newest now. Orders nothing: for comparing only.
@@ -137,20 +142,43 @@ impl<'a> Latch<'a> {
         if version.generation() == 0 {
             return None;
         }
-        let (head, words) = self.slot(version.slot())?.split_at_checked(HEAD)?;
-        let sequence = head[0].load(Ordering::Relaxed);
+        let slot =
+            self.slots.part(version.slot().checked_mul(self.slot_words)?, self.slot_words)?;
+        let (head, length) = (slot.word(SEQUENCE)?, slot.word(LENGTH)?);
+        let sequence = head.load();
         if sequence != version.generation() {
             return None;
         }
         // The length may be torn, or forged: it never leads outside of the slot.
-        let length = usize::try_from(head[1].load(Ordering::Relaxed)).ok()?;
-        let words = words.get(..length)?;
-        if !out.hold(words.iter().map(|word| word.load(Ordering::Relaxed))) {
+        let words = slot.part(HEAD, usize::try_from(length.load()).ok()?)?;
+        if !out.hold(words.values()) {
             return None;
         }
         // Pairs with the release fence in `begin`.
         fence(Ordering::Acquire);
-        (head[0].load(Ordering::Relaxed) == sequence).then_some(version)
+        (head.load() == sequence).then_some(version)
+    }
+}
+
+/// A latch that is read and written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latch<'a> {
+    version: &'a AtomicU64,
+    slots: &'a [AtomicU64],
+    slot_words: usize,
+}
+
+impl<'a> Latch<'a> {
+    /// See [`LatchReader::new`].
+    pub(crate) fn new(version: &'a AtomicU64, slots: &'a [AtomicU64], slot_words: usize) -> Self {
+        Latch { version, slots, slot_words }
+    }
+
+    /// The same latch, for reading alone.
+    #[cfg(test)]
+    pub(crate) fn reader(&self) -> LatchReader<'a> {
+        let (version, slots) = (ReadWord::new(self.version), ReadWords::new(self.slots));
+        LatchReader::new(version, slots, self.slot_words)
     }
 
     fn slot(&self, index: usize) -> Option<&'a [AtomicU64]> {
@@ -169,7 +197,7 @@ impl<'a> Latch<'a> {
             return None;
         }
         let (head, words) = self.slot(slot)?.split_at_checked(HEAD)?;
-        head[0].store(0, Ordering::Relaxed);
+        head[SEQUENCE].store(0, Ordering::Relaxed);
         // Pairs with the second acquire fence in `try_read`: who sees a word of ours sees the 0.
         fence(Ordering::Release);
         Some(Writing { version: self.version, slot, head, words, length: 0 })
@@ -215,8 +243,8 @@ impl Writing<'_> {
     /// [`Superseded`] when another record succeeded `from` meanwhile.
     pub(crate) fn publish(self, from: Version) -> Result<Version, Superseded> {
         let next = Version::new(from.generation() + 1, self.slot);
-        self.head[1].store(self.length as u64, Ordering::Relaxed);
-        self.head[0].store(next.generation(), Ordering::Relaxed);
+        self.head[LENGTH].store(self.length as u64, Ordering::Relaxed);
+        self.head[SEQUENCE].store(next.generation(), Ordering::Relaxed);
         let mut seen = from;
         loop {
             // Release pairs with the first acquire fence in `try_read` and with `begin`.

@@ -35,7 +35,7 @@ impl Memory {
     /// The newest value, if the tries suffice; panics if it is torn.
     fn read(&self) -> Option<(u64, u64)> {
         let mut out = Vec::new();
-        let version = self.latch().read(&mut out)?;
+        let version = self.latch().reader().read(&mut out)?;
         assert!(out.len() == 2 && out[0] == out[1], "torn: {out:?}");
         Some((version.generation(), out[0]))
     }
@@ -61,7 +61,7 @@ fn two_readers_beside_a_writer() {
     builder.check(|| {
         let memory = Memory::new(2);
         let readers = [reader(&memory, 1), reader(&memory, 1)];
-        let second = memory.publish(1, memory.latch().version(), 2).unwrap();
+        let second = memory.publish(1, memory.latch().reader().version(), 2).unwrap();
         memory.publish(0, second, 3).unwrap();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
         assert_eq!(memory.read(), Some((3, 3)));
@@ -73,7 +73,7 @@ fn a_reader_beside_a_writer_in_all_interleavings() {
     loom::model(|| {
         let memory = Memory::new(2);
         let reader = reader(&memory, 2);
-        let second = memory.publish(1, memory.latch().version(), 2).unwrap();
+        let second = memory.publish(1, memory.latch().reader().version(), 2).unwrap();
         memory.publish(0, second, 3).unwrap();
         reader.join().unwrap();
     });
@@ -92,7 +92,7 @@ fn a_writer_dies_at_any_store() {
                 (0..stores).for_each(|_| writing.word(666));
             });
             death.join().unwrap();
-            memory.publish(2, memory.latch().version(), 2).unwrap();
+            memory.publish(2, memory.latch().reader().version(), 2).unwrap();
             reader.join().unwrap();
             assert_eq!(memory.read(), Some((2, 2)));
         });
@@ -107,7 +107,7 @@ fn a_stopped_writer_wakes_up() {
     builder.preemption_bound = Some(3);
     builder.check(|| {
         let memory = Memory::new(3);
-        let start = memory.latch().version();
+        let start = memory.latch().reader().version();
         let reader = reader(&memory, 1);
         let sleeper = Arc::clone(&memory);
         let stopped = thread::spawn(move || {

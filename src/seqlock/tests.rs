@@ -28,7 +28,7 @@ impl Memory {
 
     fn read(&self) -> Option<(u64, Vec<u64>)> {
         let mut out = Vec::new();
-        self.latch().read(&mut out).map(|version| (version.generation(), out))
+        self.latch().reader().read(&mut out).map(|version| (version.generation(), out))
     }
 }
 
@@ -36,7 +36,7 @@ impl Memory {
 fn the_newest_record_is_read() {
     let memory = Memory::new();
     assert_eq!(memory.read(), None);
-    let first = memory.publish(0, memory.latch().version(), &[1, 2, 3]).unwrap();
+    let first = memory.publish(0, memory.latch().reader().version(), &[1, 2, 3]).unwrap();
     assert_eq!(memory.read(), Some((1, vec![1, 2, 3])));
     memory.publish(2, first, &[4]).unwrap();
     assert_eq!(memory.read(), Some((2, vec![4])));
@@ -45,14 +45,14 @@ fn the_newest_record_is_read() {
 #[test]
 fn the_published_slot_is_not_written() {
     let memory = Memory::new();
-    memory.publish(1, memory.latch().version(), &[1]).unwrap();
+    memory.publish(1, memory.latch().reader().version(), &[1]).unwrap();
     assert!(memory.latch().begin(1).is_none());
 }
 
 #[test]
 fn a_writer_that_was_overtaken_publishes_nothing() {
     let memory = Memory::new();
-    let start = memory.latch().version();
+    let start = memory.latch().reader().version();
     let mut late = memory.latch().begin(1).unwrap();
     late.word(9);
     memory.publish(2, start, &[7]).unwrap();
@@ -64,7 +64,7 @@ fn a_writer_that_was_overtaken_publishes_nothing() {
 fn a_writer_that_dies_at_any_word_harms_nobody() {
     for died_after in 0..8 {
         let memory = Memory::new();
-        let first = memory.publish(0, memory.latch().version(), &[1, 1]).unwrap();
+        let first = memory.publish(0, memory.latch().reader().version(), &[1, 1]).unwrap();
         let mut dead = memory.latch().begin(1).unwrap();
         (0..died_after).for_each(|_| dead.word(666));
         assert_eq!(memory.read(), Some((1, vec![1, 1])));
@@ -76,10 +76,10 @@ fn a_writer_that_dies_at_any_word_harms_nobody() {
 #[test]
 fn a_rejected_record_can_be_read_and_succeeded() {
     let memory = Memory::new();
-    let first = memory.publish(0, memory.latch().version(), &[1]).unwrap();
+    let first = memory.publish(0, memory.latch().reader().version(), &[1]).unwrap();
     assert!(memory.latch().mark_stale(first));
     assert!(!memory.latch().mark_stale(first), "marked once");
-    assert!(memory.latch().version().is_stale());
+    assert!(memory.latch().reader().version().is_stale());
     assert_eq!(memory.read(), Some((1, vec![1])));
     let second = memory.publish(1, first, &[2]).unwrap();
     assert!(!second.is_stale());
@@ -90,7 +90,7 @@ fn a_rejected_record_can_be_read_and_succeeded() {
 fn words_that_make_no_sense_are_refused() {
     for (word, value) in [(0, 99), (1, 9), (1, u64::MAX)] {
         let memory = Memory::new();
-        memory.publish(0, memory.latch().version(), &[1]).unwrap();
+        memory.publish(0, memory.latch().reader().version(), &[1]).unwrap();
         memory.words[word].store(value, Ordering::Relaxed);
         assert_eq!(memory.read(), None);
     }
@@ -118,7 +118,7 @@ fn readers_beside_a_busy_writer_see_whole_records_in_order() {
                 }
             });
         }
-        let mut version = memory.latch().version();
+        let mut version = memory.latch().reader().version();
         for round in 1..=rounds {
             let slot = (version.slot() + 1) % SLOTS;
             version = memory.publish(slot, version, &[round; 8]).unwrap();

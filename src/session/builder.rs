@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
     refresh::{dedicated, election, policy::Windows, refresher::Recipe},
-    segment::Header,
+    segment::{self, Header},
     source::{self, Source},
 };
 
@@ -177,6 +177,7 @@ impl SharedSessionBuilder {
             Ok(Header {
                 instance: election::random()?,
                 creator,
+                time_namespace: segment::time_namespace(),
                 fingerprint,
                 description: description.clone(),
                 eager,

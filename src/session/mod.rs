@@ -49,7 +49,7 @@ use crate::{
         standing,
     },
     sdk,
-    segment::{Segment, View},
+    segment::{EntryWriter, Segment},
     source::{self, Identity},
 };
 
@@ -309,7 +309,7 @@ impl Inner {
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
     #[inline]
     fn is_current(&self, snapshot: &Snapshot) -> bool {
-        self.segment.view().published() == snapshot.life.version
+        self.segment.published() == snapshot.life.version
     }
 
     /// The credentials, after whatever it takes.
@@ -497,7 +497,7 @@ impl Inner {
 
     /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
     /// sealed segment: this process has it no longer afterwards.
-    fn start_dedicated(&self, writer: Option<View>) -> Result<(), Fault> {
+    fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
         let Some(recipe) = &self.home.recipe else { return Ok(()) };
         let Home { name, desk, deadline, .. } = &*self.home;
         let (locks, job, forget) = (desk.locks(), self.job(recipe), registry::forget);

@@ -17,7 +17,7 @@ use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
-    segment::{self, Header, Segment, View},
+    segment::{self, EntryWriter, Header, Segment},
     sys::{self, descriptor::ReservedStreams, lock::LockFile, object, process_token::ProcessToken},
 };
 
@@ -169,7 +169,7 @@ pub(super) fn create_sealed(
     name: SessionName,
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
-) -> Result<(Arc<Home>, Arc<Segment>, View), Fault> {
+) -> Result<(Arc<Home>, Arc<Segment>, EntryWriter), Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
     if sessions.iter().any(|entry| entry.name == name && entry.home().is_some()) {

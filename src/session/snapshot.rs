@@ -16,7 +16,7 @@ use crate::{
     error::Fault,
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
-        View,
+        Entry,
         record::{SetRecord, Words},
     },
     seqlock::Version,
@@ -63,7 +63,7 @@ impl Current {
 
 /// What the newest set is told to `tell`; `None` when there is none yet.
 pub(super) fn newest<T>(
-    view: &View,
+    view: Entry<'_>,
     tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
 ) -> Result<Option<T>, Fault> {
     // Looked at first: what is published after this look is whole.
@@ -119,7 +119,7 @@ impl Life {
 
 impl Snapshot {
     /// The newest set; `None` when there is none yet.
-    pub(super) fn read(view: &View) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(view: Entry<'_>) -> Result<Option<Self>, Fault> {
         newest(view, Snapshot::new)
     }
 

@@ -16,7 +16,7 @@ use crate::{
     source::{Failure, FailureClass},
 };
 
-type Counters = [u64; layout::COUNTERS_LEN];
+type Counters = [u64; layout::COUNTERS];
 
 /// The state of the newest set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,7 +80,7 @@ impl Wait<'_> {
             }
             match self.seat() {
                 Some(seat) => self.act(seat, event, left)?,
-                None if self.refresh.is_some() => view.sleep_at_home(event, left),
+                None if self.refresh.is_some() => view.sleep_last(event, left),
                 None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
                 None => view.sleep(event, left),
             }

@@ -1,29 +1,94 @@
 //! Sleep and wake across processes. A shared futex works on a read-only mapping too.
 
-use std::{num::NonZeroU32, sync::atomic::AtomicU32, thread::yield_now, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering, fence},
+    thread::yield_now,
+    time::Duration,
+};
 
 use rustix::{
     thread::futex::{self, Flags, Timespec},
     time::{ClockId, Nsecs, clock_gettime},
 };
 
-/// Those who are woken first, and those who are woken last.
+/// Threads that are woken first, and threads that are woken last.
 const FIRST: NonZeroU32 = NonZeroU32::new(1).unwrap();
 const LAST: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
-/// Sleeps while `word` is `seen`, at most `limit`. May return early: callers look again.
-pub(crate) fn wait(word: &AtomicU32, seen: u32, limit: Duration) {
-    // A changed word, a signal and the limit all mean the same to the caller: look again.
-    let _ = futex::wait(word, Flags::empty(), seen, Some(&timespec(limit)));
+/// A futex word that can be loaded and slept on, which needs no right to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadFutex<'a>(&'a AtomicU32);
+
+impl<'a> ReadFutex<'a> {
+    pub(super) fn new(word: &'a AtomicU32) -> Self {
+        ReadFutex(word)
+    }
+
+    /// The value. What was stored before the [`Futex::notify`] that made it is visible.
+    pub(crate) fn load(self) -> u32 {
+        let value = self.0.load(Ordering::Relaxed);
+        // Pairs with the release increment in `Futex::notify`. A fence, because a read-only mapping allows no
+        // acquire load.
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// Sleeps while the value is `seen`, at most `limit`. May return early: callers look again.
+    pub(crate) fn wait(self, seen: u32, limit: Duration) {
+        // A changed word, a signal and the limit all mean the same to the caller: look again.
+        let _ = futex::wait(self.0, Flags::empty(), seen, Some(&timespec(limit)));
+    }
+
+    /// The same, to be woken by [`Futex::notify_in_turn`] after all others.
+    pub(crate) fn wait_last(self, seen: u32, limit: Duration) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32);
+        // Unlike the other's, this time-out is a point in time.
+        let end = timespec(now.saturating_add(limit));
+        let _ = futex::wait_bitset(self.0, Flags::empty(), seen, Some(&end), LAST);
+    }
+
+    /// Wakes everyone who sleeps.
+    pub(crate) fn wake(self) {
+        let _ = futex::wake(self.0, Flags::empty(), i32::MAX as u32);
+    }
 }
 
-/// The same, to be woken by [`wake_in_turn`] after all others.
-pub(crate) fn wait_last(word: &AtomicU32, seen: u32, limit: Duration) {
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32);
-    // Unlike the other's, this time-out is a point in time.
-    let end = timespec(now.saturating_add(limit));
-    let _ = futex::wait_bitset(word, Flags::empty(), seen, Some(&end), LAST);
+/// A futex word in memory that may be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Futex<'a>(&'a AtomicU32);
+
+impl<'a> Futex<'a> {
+    pub(super) fn new(word: &'a AtomicU32) -> Self {
+        Futex(word)
+    }
+
+    /// The same word, to sleep on.
+    pub(crate) fn reader(self) -> ReadFutex<'a> {
+        ReadFutex(self.0)
+    }
+
+    /// Counts an event and wakes everyone who sleeps.
+    pub(crate) fn notify(self) {
+        // Release pairs with the fence in `ReadFutex::load`.
+        self.0.fetch_add(1, Ordering::Release);
+        self.reader().wake();
+    }
+
+    /// Counts an event and wakes everyone who sleeps. Those run first who do not sleep by
+    /// [`ReadFutex::wait_last`]: the kernel likes to put a woken thread on the waker's CPU, to wait there until
+    /// the waker sleeps.
+    pub(crate) fn notify_in_turn(self) {
+        // Release pairs with the fence in `ReadFutex::load`.
+        self.0.fetch_add(1, Ordering::Release);
+        // A thread that sleeps in `wait` is of either kind.
+        let woken = futex::wake_bitset(self.0, Flags::empty(), i32::MAX as u32, FIRST);
+        if woken.is_ok_and(|count| count > 0) {
+            yield_now();
+        }
+        self.reader().wake();
+    }
 }
 
 fn timespec(time: Duration) -> Timespec {
@@ -31,20 +96,4 @@ fn timespec(time: Duration) -> Timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: Nsecs::from(time.subsec_nanos()),
     }
-}
-
-/// Wakes everyone who sleeps on `word`.
-pub(crate) fn wake_all(word: &AtomicU32) {
-    let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
-}
-
-/// Wakes everyone who sleeps on `word`, and lets those run who are not to be last: the kernel likes to
-/// put who is woken on the waker's CPU, to wait there until the waker sleeps.
-pub(crate) fn wake_in_turn(word: &AtomicU32) {
-    // Who sleeps in `wait` is of either kind.
-    let woken = futex::wake_bitset(word, Flags::empty(), i32::MAX as u32, FIRST);
-    if woken.is_ok_and(|count| count > 0) {
-        yield_now();
-    }
-    wake_all(word);
 }

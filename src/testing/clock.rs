@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::sys::mapping::Mapping;
+use crate::sys::mapping::WriteMapping;
 
 /// A clock that a test moves by hand, shared with every process forked afterwards.
 ///
@@ -16,7 +16,7 @@ use crate::sys::mapping::Mapping;
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     /// Nanoseconds since boot, and at byte 8 the seconds that the wall clock was stepped by.
-    words: Arc<Mapping>,
+    words: Arc<WriteMapping>,
     wall_at_zero: SystemTime,
 }
 
@@ -28,7 +28,7 @@ impl ManualClock {
     pub fn new() -> io::Result<Self> {
         const START: Duration = Duration::from_secs(3600);
         let clock = ManualClock {
-            words: Arc::new(Mapping::anonymous(4096)?),
+            words: Arc::new(WriteMapping::anonymous(4096)?),
             wall_at_zero: SystemTime::now() - START,
         };
         clock.advance(START);

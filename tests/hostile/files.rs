@@ -22,14 +22,53 @@ const DEADLINE: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the fields are that decide something.
-const PLACES: [usize; 22] = [
-    0, 8, 16, 24, 32, 64, 72, 112, 120, 128, 256, 384, 392, 400, 512, 640, 672, 680, 688, 1024,
-    4096, 4104,
+const PLACES: [usize; 32] = [
+    // The header.
+    0,
+    8,
+    16,
+    24,
+    32,
+    40,
+    80,
+    88,
+    96,
+    FLAGS,
+    CHECKSUM,
+    256,
+    264,
+    272,
+    DESCRIPTION,
+    // The entry: published, event, election and its notes, failed, counters, claims.
+    ENTRY,
+    ENTRY + 128,
+    ENTRY + 256,
+    ENTRY + 264,
+    ENTRY + 272,
+    ENTRY + 280,
+    ENTRY + 288,
+    ENTRY + 296,
+    ENTRY + 384,
+    COUNTERS,
+    COUNTERS + 32,
+    COUNTERS + 40,
+    ENTRY + 640,
+    ENTRY + 648,
+    ENTRY + 680,
+    // The first words of its slots.
+    FAILURES,
+    SETS,
 ];
-const CONTROL: usize = 4096;
-const SET_SLOT: usize = 8832;
-const FAILURES: usize = CONTROL + 4 * SET_SLOT;
+pub const INSTANCE: usize = 80;
+pub const FLAGS: usize = 136;
+const CHECKSUM: usize = 144;
+const DESCRIPTION: usize = 512;
+const ENTRY: usize = 4096;
+const COUNTERS: usize = ENTRY + 512;
+const FAILURES: usize = ENTRY + 768;
 const FAILURE_SLOT: usize = 1024;
+pub const SETS: usize = ENTRY + 3840;
+pub const SET_SLOT: usize = 8832;
 
 /// The files of a healthy session.
 pub struct Template {
@@ -106,7 +145,7 @@ pub fn damage_segment(bytes: &mut Vec<u8>, choices: &mut Choices) -> Sums {
     for _ in 0..choices.byte() % 6 {
         let slot = match choices.byte() % 3 {
             0 => 0,
-            1 => CONTROL + choices.below(4) * SET_SLOT,
+            1 => SETS + choices.below(4) * SET_SLOT,
             _ => FAILURES + choices.below(3) * FAILURE_SLOT,
         };
         let at = match (slot, choices.byte() % 3) {
@@ -125,7 +164,7 @@ pub fn damage_segment(bytes: &mut Vec<u8>, choices: &mut Choices) -> Sums {
         seal_header(bytes);
     }
     if sums == Sums::OfAll {
-        (0..4).for_each(|slot| seal_record(bytes, CONTROL + slot * SET_SLOT, SET_SLOT));
+        (0..4).for_each(|slot| seal_record(bytes, SETS + slot * SET_SLOT, SET_SLOT));
         (0..3).for_each(|slot| seal_record(bytes, FAILURES + slot * FAILURE_SLOT, FAILURE_SLOT));
     }
     match choices.byte() {
@@ -142,9 +181,10 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 /// Makes the checksum of the header right again.
 pub fn seal_header(bytes: &mut [u8]) {
-    let length = usize::try_from(word(bytes, 1024)).map_or(0, |n| n.min(CONTROL - 1032));
-    let sum = crc32fast::hash(&[&bytes[8..120], &bytes[1032..1032 + length]].concat());
-    bytes[120..128].copy_from_slice(&u64::from(sum).to_le_bytes());
+    let text = DESCRIPTION + 8;
+    let length = usize::try_from(word(bytes, DESCRIPTION)).map_or(0, |n| n.min(ENTRY - text));
+    let sum = crc32fast::hash(&[&bytes[8..CHECKSUM], &bytes[text..text + length]].concat());
+    bytes[CHECKSUM..CHECKSUM + 8].copy_from_slice(&u64::from(sum).to_le_bytes());
 }
 
 fn seal_record(bytes: &mut [u8], slot: usize, size: usize) {
@@ -204,7 +244,7 @@ pub fn attack(data: &[u8]) {
 pub fn counters_are_huge() {
     let template = template(false);
     let mut segment = template.segment.clone();
-    segment[640..704].fill(0xff);
+    segment[COUNTERS..COUNTERS + 64].fill(0xff);
     let name = unique("counters");
     let [segment_path, locks_path] = paths(&name);
     write(&segment_path, &segment);
@@ -249,7 +289,7 @@ fn look(session: &SharedSession) {
     let refresher = status.refresher().map(|one| (one.elected_for(), one.lease_left()));
     let life = (status.expires_in(), status.refresh_in(), status.age());
     drop(format!("{status:?} {failure:?} {refresher:?} {session:?} {life:?} {}", status.failed()));
-    assert!(status.source().len() <= 3 * CONTROL, "a description without bound");
+    assert!(status.source().len() <= 3 * ENTRY, "a description without bound");
 }
 
 /// A name that no other case has.

@@ -4,7 +4,10 @@
 use std::{
     fs::File,
     io::Write,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     time::Duration,
 };
 
@@ -14,6 +17,13 @@ use shmcreds::{ErrorKind, SharedSession};
 use crate::{choices::Choices, files};
 
 const VARIABLE: &str = "SHMCREDS_SESSIONS";
+const SETS_BYTES: usize = 4 * files::SET_SLOT;
+
+/// A descriptor as the variable names it.
+fn honest(fd: &OwnedFd) -> String {
+    let meta = File::from(fd.try_clone().unwrap()).metadata().unwrap();
+    format!("{}@{}.{}", fd.as_raw_fd(), meta.dev(), meta.ino())
+}
 
 /// A memory file with those bytes.
 fn memory_file(bytes: &[u8]) -> OwnedFd {
@@ -29,20 +39,21 @@ pub fn attack(data: &[u8]) {
     let template = files::template(false);
     let (mut segment, mut locks) = (template.segment.clone(), template.locks.clone());
     // A sealed session, with or without secret memory.
-    segment[112] = choices.one(&[0, 3, 7]);
+    segment[files::FLAGS] = choices.one(&[0, 3, 7]);
     files::seal_header(&mut segment);
     let sums = files::damage_segment(&mut segment, choices);
     if choices.yes() {
         files::damage_locks(&mut locks, choices);
     }
     // Secret memory is not checked against the segment: another session's sets are whole.
-    let mut payload = template.segment[4096..4096 + 4 * 8832].to_vec();
+    let mut payload = template.segment[files::SETS..][..SETS_BYTES].to_vec();
     if choices.yes() {
         payload = choices.mutated(&payload);
         payload.truncate(1 << 20);
     }
+    let instance = files::INSTANCE..files::INSTANCE + 8;
     let instance =
-        segment.get(64..72).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+        segment.get(instance).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
     let open = [segment, locks, payload].map(|bytes| memory_file(&bytes));
     let name = files::unique("sessions");
     let list = variable(&name, instance, &open, choices);
@@ -62,13 +73,13 @@ pub fn attack(data: &[u8]) {
 pub fn secret_memory_is_too_short() {
     let template = files::template(false);
     let mut segment = template.segment.clone();
-    segment[112] = 7;
+    segment[files::FLAGS] = 7;
     files::seal_header(&mut segment);
-    let instance = u64::from_le_bytes(segment[64..72].try_into().unwrap());
-    for (bytes, refused) in [(0, true), (4096, true), (4 * 8832 - 1, true), (4 * 8832, false)] {
-        let payload = &template.segment[4096..4096 + bytes];
+    let instance = u64::from_le_bytes(segment[files::INSTANCE..][..8].try_into().unwrap());
+    for (bytes, refused) in [(0, true), (4096, true), (SETS_BYTES - 1, true), (SETS_BYTES, false)] {
+        let payload = &template.segment[files::SETS..][..bytes];
         let open = [&segment[..], &template.locks, payload].map(memory_file);
-        let [first, locks, payload] = open.each_ref().map(AsRawFd::as_raw_fd);
+        let [first, locks, payload] = open.each_ref().map(honest);
         let name = files::unique("short");
         let list = format!("{name}={instance:016x}:{first}:{locks}:{payload}");
         // SAFETY: the process has one thread.
@@ -82,21 +93,22 @@ pub fn secret_memory_is_too_short() {
 
 /// The variable: a list of entries, one of which most often leads to the descriptors.
 fn variable(name: &str, instance: u64, open: &[OwnedFd; 3], choices: &mut Choices) -> String {
-    let [segment, locks, payload] = open.each_ref().map(AsRawFd::as_raw_fd);
+    let [segment, locks, payload] = open.each_ref().map(honest);
+    let streams = [0, 1, 2].map(|number| format!("{number}@1.1"));
     let mut list = String::new();
     for _ in 0..=choices.byte() % 3 {
         let name = choices.one(&[name, name, "other", "", name]);
         let instance = if choices.byte().is_multiple_of(4) { choices.word() } else { instance };
-        let number = |honest: i32, choices: &mut Choices| match choices.byte() % 8 {
+        let number = |honest: &str, choices: &mut Choices| match choices.byte() % 8 {
             0 => choices.word().to_string(),
-            1 => (-i64::from(choices.byte())).to_string(),
-            2 => choices.one(&[segment, locks, payload, 0, 1, 2]).to_string(),
-            _ => honest.to_string(),
+            1 => format!("{}@1.{}", -i64::from(choices.byte()), choices.word()),
+            2 => choices.one(&[&segment, &locks, &payload, &streams[0], &streams[2]]).clone(),
+            _ => honest.to_owned(),
         };
-        list += &format!("{name}={instance:016x}:{}", number(segment, choices));
-        list += &format!(":{}", number(locks, choices));
+        list += &format!("{name}={instance:016x}:{}", number(&segment, choices));
+        list += &format!(":{}", number(&locks, choices));
         if !choices.byte().is_multiple_of(4) {
-            list += &format!(":{}", number(payload, choices));
+            list += &format!(":{}", number(&payload, choices));
         }
         list.push(choices.one(&[';', ';', ':', '=']));
     }

@@ -20,6 +20,9 @@ import time
 import zlib
 
 PAGE = 4096
+# The first entry, the bytes from one to the next, and the fields of the first.
+ENTRY, STRIDE = PAGE, 40960
+PUBLISHED, ELECTION, COUNTERS, SETS = ENTRY, ENTRY + 256, ENTRY + 512, ENTRY + 3840
 F_OFD_SETLK = 37
 # 98 on all the newer architectures.
 SYS_FUTEX = {"x86_64": 202}.get(platform.machine(), 98)
@@ -44,19 +47,20 @@ class Session:
 
     def header(self):
         assert self.bytes[:8] == b"SHMCREDS"
-        assert [self.word(offset) for offset in range(8, 64, 8)] == [
-            2, len(self.bytes), PAGE, 4, 8832, 3, 1024,
+        assert [self.word(offset) for offset in range(8, 80, 8)] == [
+            2, len(self.bytes), PAGE, 1, STRIDE, 4, 8832, 3, 1024,
         ]
-        description = self.bytes[1032:1032 + self.word(1024)]
-        assert self.word(120) == zlib.crc32(self.bytes[8:120] + description)
+        assert self.word(96) == os.stat("/proc/self/ns/time").st_ino
+        description = self.bytes[520:520 + self.word(512)]
+        assert self.word(144) == zlib.crc32(self.bytes[8:144] + description)
         return description.decode()
 
     def newest(self):
         """Generation and record of the newest set. The order of its loads is that of a strongly ordered machine;
         on another the checksum would find what was torn."""
         for _ in range(1000):
-            version = self.word(128)
-            generation, slot = version >> 9, PAGE + (version & 0xFF) * 8832
+            version = self.word(PUBLISHED)
+            generation, slot = version >> 9, SETS + (version & 0xFF) * 8832
             if self.word(slot) == generation:
                 record = self.bytes[slot + 16:slot + 16 + 8 * self.word(slot + 8)]
                 if self.word(slot) == generation:
@@ -65,15 +69,16 @@ class Session:
 
     def refresher(self):
         """The pid of the elected process, and how long its lease still lasts, in seconds."""
-        ticket = self.word(384)
-        lock = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, ticket, 1, 0)
+        ticket = self.word(ELECTION)
+        byte = (1 << 48) + ticket % (1 << 48)
+        lock = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
         kind, _, _, _, holder = struct.unpack(FLOCK, fcntl.fcntl(self.locks, fcntl.F_GETLK, lock))
-        assert kind == fcntl.F_WRLCK and holder == self.word(400)
-        number, start, namespace = thread_of(self.word(408))
+        assert kind == fcntl.F_WRLCK and holder == self.word(ELECTION + 16)
+        number, start, namespace = thread_of(self.word(ELECTION + 24))
         mark = struct.pack("<4Q", number, namespace, start, ticket)
-        assert self.word(408) >> 32 == zlib.crc32(mark), "the mark of the elected thread"
+        assert self.word(ELECTION + 24) >> 32 == zlib.crc32(mark), "the mark of the elected thread"
         assert os.path.exists(f"/proc/{holder}/task/{number}")
-        assert self.word(768) == 0 and os.path.exists(f"/proc/{self.word(776)}")
+        assert self.word(256) == 0
         return holder, (ticket >> 21) / 1e3 - boot() / 1e9
 
     def want_successor_of(self, generation):
@@ -132,7 +137,7 @@ def compare(session, program, name):
     fetched, advisory, mandatory, expiry = record["times"]
     assert fetched <= boot() < advisory <= mandatory < expiry
     assert abs(expiry - boot() - (record["unix"] - time.time_ns())) < 2e9, "two clocks, one expiry"
-    assert (generation, session.word(640)) == (status["generation"], status["source_calls"]), status
+    assert (generation, session.word(COUNTERS)) == (status["generation"], status["source_calls"]), status
     return generation
 
 
@@ -145,7 +150,7 @@ def read(program, name):
     assert os.path.exists(f"/proc/{holder}") and 0 < lease < 3600, (holder, lease)
     session.want_successor_of(generation)
     end = time.monotonic() + LIMIT
-    while session.word(128) >> 9 == generation:
+    while session.word(PUBLISHED) >> 9 == generation:
         assert time.monotonic() < end, "nobody answered the bell"
         time.sleep(0.01)
     assert compare(session, program, name) == generation + 1

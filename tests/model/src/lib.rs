@@ -3,5 +3,7 @@
 
 #[path = "../../../src/atomic.rs"]
 mod atomic;
+#[path = "../../../src/shared_words.rs"]
+mod shared_words;
 #[path = "../../../src/seqlock/mod.rs"]
 mod seqlock;

@@ -1,0 +1,66 @@
+//! The bytes of the lock file that an entry has for its locks. Those of two entries never meet.
+
+/// Bytes of one entry: so many fit into the offsets of a file for 16,384 entries.
+const SPAN: i64 = 1 << 49;
+/// The first byte of a ticket, counted from the entry's first byte, and how many bytes tickets have.
+const TICKETS: i64 = 1 << 48;
+
+/// The lock bytes of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryLocks {
+    first: i64,
+}
+
+impl EntryLocks {
+    /// Those of the entry at `index`.
+    pub(super) fn of(index: usize) -> Self {
+        EntryLocks { first: SPAN * index as i64 }
+    }
+
+    /// The byte that the writer of a slot for sets locks. Byte 0 of the first entry is the presence lock.
+    pub(crate) fn set_slot(self, slot: usize) -> i64 {
+        self.first + super::layout::SET_SLOT_LOCKS + slot as i64
+    }
+
+    /// The byte that the writer of a slot for failures locks.
+    pub(crate) fn failure_slot(self, slot: usize) -> i64 {
+        self.first + super::layout::FAILURE_SLOT_LOCKS + slot as i64
+    }
+
+    /// The byte that the owner of a ticket locks: the lowest 48 bits of the ticket, of which 21 are random and
+    /// 27 count the milliseconds of 37 hours.
+    pub(crate) fn ticket(self, ticket: u64) -> i64 {
+        self.first + TICKETS + (ticket & (TICKETS as u64 - 1)) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::layout, *};
+
+    proptest! {
+        #[test]
+        fn the_bytes_of_two_entries_never_meet(
+            index in 0usize..16_384, ticket in any::<u64>(), set in 0..layout::SET_SLOTS,
+            failure in 0..layout::FAILURE_SLOTS,
+        ) {
+            let locks = EntryLocks::of(index);
+            let bytes = [locks.set_slot(set), locks.failure_slot(failure), locks.ticket(ticket)];
+            for byte in bytes {
+                prop_assert!(byte > 0 && byte / SPAN == index as i64, "{byte}");
+            }
+            prop_assert!(bytes[0] != bytes[1] && bytes[1] != bytes[2] && bytes[0] != bytes[2]);
+        }
+    }
+
+    #[test]
+    fn slots_have_bytes_of_their_own() {
+        let locks = EntryLocks::of(3);
+        let sets = (0..layout::SET_SLOTS).map(|slot| locks.set_slot(slot));
+        let failures = (0..layout::FAILURE_SLOTS).map(|slot| locks.failure_slot(slot));
+        let all: std::collections::BTreeSet<i64> = sets.chain(failures).collect();
+        assert_eq!(all.len(), layout::SLOTS);
+    }
+}

@@ -1,0 +1,142 @@
+//! The names of a session in `/dev/shm`: which file they lead to, who uses it, and when they go.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
+
+use super::{Header, layout};
+use crate::{
+    error::{ErrorKind, Fault},
+    name::SessionName,
+    sys::{
+        descriptor::Inode,
+        lock::LockFile,
+        mapping::ReadMapping,
+        object::{self, Seal},
+    },
+};
+
+/// How long `attach` waits for a creator that is still at work.
+const CREATION_LIMIT: Duration = Duration::from_millis(500);
+/// How often it looks: a half-made segment has no word yet on which it could sleep.
+const CREATION_LOOK: Duration = Duration::from_millis(1);
+
+/// Tries to attach, again and again for a short while, as long as a creator is at work.
+pub(crate) fn patiently<T>(
+    mut attach: impl FnMut() -> Result<Option<T>, Fault>,
+) -> Result<T, Fault> {
+    let patience = Instant::now() + CREATION_LIMIT;
+    loop {
+        if let Some(attached) = attach()? {
+            return Ok(attached);
+        }
+        if Instant::now() >= patience {
+            let text = format!("its creator has not finished within {CREATION_LIMIT:?}");
+            return Err(Fault::new(ErrorKind::Uninitialized, text));
+        }
+        std::thread::sleep(CREATION_LOOK);
+    }
+}
+
+/// Opens the lock file of `name` and shares the presence lock. `None` while a creator is at work.
+pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
+    loop {
+        let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
+        if !locks.try_present()? {
+            return Ok(None);
+        }
+        // The name may have been removed and made anew between opening and locking.
+        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
+            // By now the creator has given it its size.
+            return locks.measured().map(Some);
+        }
+    }
+}
+
+/// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
+/// use. A file that killed processes have left is not used again: their refresher may yet have to notice
+/// that it is alone, and would take those of this session for its own. Waits a short while for a refresher
+/// that is cleaning up, and for processes that look at what killed ones have left.
+pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
+    let patience = Instant::now() + CREATION_LIMIT;
+    loop {
+        let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
+        if !locks.try_alone()? {
+            if Instant::now() >= patience {
+                return Ok(None);
+            }
+            std::thread::sleep(CREATION_LOOK);
+            continue;
+        }
+        if object::inode_by_name(&name.lock()) != Some(locks.inode()) {
+            continue;
+        }
+        let locks = locks.measured()?;
+        if locks.bytes() == 0 {
+            return Ok(Some(locks));
+        }
+        object::unlink(&name.lock());
+    }
+}
+
+/// Gives the lock file of a new session its page of requests.
+pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
+    locks.reserved(layout::REQUESTS_BYTES)
+}
+
+/// A lock file without a name, for a sealed segment.
+pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
+    let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
+    object::seal(&object, Seal::Size)?;
+    object::open_to_inheritors(&object)?;
+    let locks = LockFile::new(object);
+    locks.try_present()?;
+    Ok(locks)
+}
+
+/// Removes both names, if they are still those of the session with that lock file.
+pub(crate) fn remove(name: &SessionName, lock: Inode) {
+    if lock_inode(name) == Some(lock) {
+        object::unlink(&name.segment());
+        object::unlink(&name.lock());
+    }
+}
+
+/// Removes the lock file alone, where no segment came of it.
+pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
+    if lock_inode(name) == Some(lock) {
+        object::unlink(&name.lock());
+    }
+}
+
+/// What the name of the lock file leads to now.
+pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
+    object::inode_by_name(&name.lock())
+}
+
+/// A live process that uses the session `name`: its creator if that lives, or any that has the
+/// lock file open.
+pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
+    let inode = object::inode_by_name(&name.lock())?;
+    let creator = object::open(&name.segment())
+        .ok()
+        .filter(|object| object.bytes >= layout::HEADER_BYTES)
+        .and_then(|o| Some((ReadMapping::new(o.fd.get().ok()?, layout::HEADER_BYTES).ok()?, o)))
+        .and_then(|(mapping, object)| Header::read(&mapping, object.bytes).ok())
+        .map(|header| header.creator);
+    let pids = creator.into_iter().chain(processes());
+    pids.into_iter().find(|pid| has_open(*pid, inode))
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn has_open(pid: u32, inode: Inode) -> bool {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
+        .any(|meta| inode.parts() == (meta.dev(), meta.ino()))
+}
