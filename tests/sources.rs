@@ -1,4 +1,5 @@
 //! The SDK's own sources, each against a local stand-in: created in one process, read in its children.
+#![allow(unsafe_code)]
 
 #[path = "../examples/stand_in/iot.rs"]
 mod iot;
@@ -15,6 +16,7 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use shmcreds::{
     AssumeRole, ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source,
     testing::{Fault, LocalSts, Times},
@@ -31,6 +33,8 @@ fn main() {
         ("a_profile_with_a_role", a_profile_with_a_role),
         ("a_single_sign_on", a_single_sign_on),
         ("a_program", a_program),
+        ("a_program_that_leaves_something_running", a_program_that_leaves_something_running),
+        ("a_program_whose_end_nobody_sees", a_program_whose_end_nobody_sees),
         ("no_error_shows_a_secret", no_error_shows_a_secret),
         ("a_device_with_a_certificate", a_device_with_a_certificate),
         ("a_role_by_a_role_with_a_device", a_role_by_a_role_with_a_device),
@@ -316,6 +320,37 @@ fn a_program() {
     assert_eq!(keys, ["ASIA0", "ASIA1", "ASIA2"]);
 }
 
+/// As one does that starts a daemon: it answers and ends, and the daemon has its standard output.
+fn a_program_that_leaves_something_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set_json(1);
+    let script = "while test -e \"$0\"; do sleep 0.05; done & echo \"$1\"";
+    let folder = folder.path().to_str().unwrap();
+    let source = || of(Process::new(["/bin/sh", "-c", script, folder, &set]));
+    assert_eq!(three_cycles(&[], source, |_| {}), ["ASIA1"; 3]);
+}
+
+/// The kernel keeps no exit status for a process that ignores SIGCHLD, as some servers do.
+fn a_program_whose_end_nobody_sees() {
+    let set = set_json(1);
+    let ask = |script: &str| {
+        child(|report| {
+            // SAFETY: the process has one thread, and no handler is installed.
+            unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+            let source = Process::new(["/bin/sh", "-c", script, &set]);
+            let session = SharedSession::builder(name("unseen")).source(source).create().unwrap();
+            report.say(match session.credentials() {
+                Ok(set) => set.access_key_id().to_owned(),
+                Err(error) => error.to_string(),
+            });
+        })
+        .finish()
+    };
+    assert_eq!(ask("echo \"$0\""), "ASIA1");
+    let said = ask("exit 3");
+    assert!(said.contains("gave no set that can be used"), "{said}");
+}
+
 fn a_device_with_a_certificate() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
@@ -441,8 +476,9 @@ fn a_device_in_every_mood() {
     let wrong = Fault::error(403, "AccessDenied", wrong);
     use ErrorKind::{SourceTerminal, SourceTransient};
     type Row<'a> = (&'a str, Option<&'a Fault>, Option<(ErrorKind, &'a str)>, usize);
-    let rows: [Row<'_>; 9] = [
+    let rows: [Row<'_>; 10] = [
         ("echo 271828", None, None, 1),
+        ("while test -e \"$0\"; do sleep 0.05; done & echo 271828", None, None, 1),
         ("echo old 111111, new 271828.", None, None, 1),
         ("echo 271828 >&2", None, Some((SourceTransient, "no six-digit number")), 0),
         ("true", None, Some((SourceTransient, "no six-digit number")), 0),

@@ -80,7 +80,7 @@ impl Mfa {
     pub(super) async fn code(&self) -> Result<String, Failure> {
         let written = match &self.asked {
             Asked::Program(program) => {
-                let written = program.run("the MFA command").await?;
+                let written = program.run("the MFA command", has_code).await?;
                 String::from_utf8_lossy(&written).into_owned()
             }
             Asked::Closure(ask, limit) => {
@@ -101,6 +101,10 @@ impl fmt::Debug for Mfa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Mfa").field(&self.serial_number).finish()
     }
+}
+
+fn has_code(written: &[u8]) -> bool {
+    last_code(&String::from_utf8_lossy(written)).is_some()
 }
 
 /// The last number of six digits that stands alone.

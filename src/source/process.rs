@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder, Source,
@@ -36,14 +36,14 @@ impl Process {
     }
 
     /// How long the program may take, 1 ms to a day; then it is killed with all that it has started. 30 s by
-    /// default.
+    /// default. One that has ended with a whole answer is done, whatever it leaves running.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.timeout = timeout;
         self
     }
 
     async fn ask(&self) -> Result<Fetched, Failure> {
-        let written = self.0.run("the credential process").await?;
+        let written = self.0.run("the credential process", is_complete).await?;
         credentials(&written).map(Fetched::new).map_err(|problem| {
             let text = format!("the credential process gave no set that can be used: {problem}");
             Failure::new(FailureClass::Misconfigured, text)
@@ -92,6 +92,11 @@ struct Answer {
     session_token: Option<String>,
     expiration: Option<String>,
     account_id: Option<String>,
+}
+
+/// JSON is complete, or is none, unless it breaks off.
+fn is_complete(written: &[u8]) -> bool {
+    !matches!(serde_json::from_slice::<IgnoredAny>(written), Err(error) if error.is_eof())
 }
 
 fn credentials(written: &[u8]) -> Result<Credentials, String> {

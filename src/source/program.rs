@@ -1,9 +1,8 @@
 //! A program of the user's that answers on its standard output.
 
-use std::{
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+mod answer;
+
+use std::{process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -16,13 +15,15 @@ use tokio::{
     time::timeout,
 };
 use tracing::info;
-use zeroize::Zeroizing;
 
 use super::{Failure, FailureClass, FingerprintEncoder, environment, redact::redact};
 use crate::sys::process::lead_session;
 
-/// More than any answer has.
-const LONGEST_ANSWER: usize = 64 * 1024;
+use answer::{End, LONGEST_ANSWER};
+pub(super) use answer::{IsComplete, Written};
+
+/// More than anybody reads.
+const LONGEST_LOG: u64 = 64 * 1024;
 /// How long the log waits for the rest of what an ended program has written.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -32,9 +33,6 @@ pub(super) struct Program {
     argv: Vec<String>,
     pub(super) timeout: Duration,
 }
-
-/// What the program wrote: wiped when dropped.
-pub(super) type Written = Zeroizing<Vec<u8>>;
 
 impl Program {
     pub(super) fn new<S: Into<String>>(
@@ -77,37 +75,41 @@ impl Program {
         super::validate::timeout(&format!("{field} timeout"), Some(self.timeout))
     }
 
-    /// Runs the program to its end. It has no standard input; what it writes to its standard error
-    /// goes to the log. One that takes too long is killed with all that it has started.
-    pub(super) async fn run(&self, what: &str) -> Result<Written, Failure> {
+    /// Runs the program to its end, and reads until its answer is complete. It has no standard input; what it
+    /// writes to its standard error goes to the log. One that takes too long is killed with all that it has
+    /// started. What it leaves running when it ends in time stays.
+    pub(super) async fn run(
+        &self,
+        what: &str,
+        is_complete: IsComplete,
+    ) -> Result<Written, Failure> {
         let mut child = self.start(what)?;
         let group = Group(child.id());
-        let stderr = child.stderr.take();
-        let log = tokio::spawn(log(what.to_owned(), stderr));
-        let Ok(ended) = timeout(self.timeout, answer(&mut child)).await else {
+        let log = tokio::spawn(log(what.to_owned(), child.stderr.take()));
+        let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
             let text = format!("{what} gave no answer within {:?}, and was killed", self.timeout);
             return Err(Failure::new(FailureClass::Transient, text));
         };
         let failed = |class, text| Err(Failure::new(class, format!("{what} {text}")));
-        let (written, status) = match ended {
-            Ok((_, None)) => {
-                let text = format!("wrote more than {LONGEST_ANSWER} bytes, and was killed");
-                return failed(FailureClass::Terminal, text);
-            }
-            Ok((written, Some(status))) => (written, status),
+        let (written, end) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
-                return failed(
-                    FailureClass::Transient,
-                    format!("could not be waited for: {error}"),
-                );
+                let text = format!("could not be waited for: {error}");
+                return failed(FailureClass::Transient, text);
             }
         };
+        if let End::Flood = end {
+            let text = format!("wrote more than {LONGEST_ANSWER} bytes, and was killed");
+            return failed(FailureClass::Terminal, text);
+        }
         group.ended();
         let _ = timeout(LAST_WORDS, log).await;
-        if !status.success() {
-            return failed(FailureClass::Transient, format!("failed: {status}"));
+        match end {
+            End::Status(status) if !status.success() => {
+                failed(FailureClass::Transient, format!("failed: {status}"))
+            }
+            _ => Ok(written),
         }
-        Ok(written)
     }
 
     fn start(&self, what: &str) -> Result<Child, Failure> {
@@ -128,25 +130,17 @@ impl Program {
     }
 }
 
-/// What the program wrote, and how it ended; no end when it wrote too much.
-async fn answer(child: &mut Child) -> std::io::Result<(Written, Option<ExitStatus>)> {
-    // All the room at once, so that no smaller one with secrets in it is given back.
-    let mut written = Zeroizing::new(Vec::with_capacity(2 * LONGEST_ANSWER));
-    if let Some(stdout) = &mut child.stdout {
-        stdout.take(LONGEST_ANSWER as u64 + 1).read_to_end(&mut written).await?;
-    }
-    let status = match written.len() {
-        0..=LONGEST_ANSWER => Some(child.wait().await?),
-        _ => None,
-    };
-    Ok((written, status))
-}
-
+/// Logs what the program writes to its standard error, up to a limit, and reads on: a program must not find it
+/// closed or full.
 async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>) {
     let Some(stderr) = stderr else { return };
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        info!("{what} says: {}", redact(&line));
+    let mut stderr = BufReader::new(stderr);
+    let mut lines = (&mut stderr).take(LONGEST_LOG).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        info!("{what} says: {}", redact(&String::from_utf8_lossy(&line)));
+    }
+    if tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.is_ok_and(|rest| rest > 0) {
+        info!("{what} said more than {LONGEST_LOG} bytes, of which the rest is not shown");
     }
 }
 
@@ -181,11 +175,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_what_it_wrote() {
-        let written = shell("cat; echo noise >&2; echo 'a b'").run("test").await.unwrap();
+        let written = shell("cat; echo noise >&2; echo 'a b'").run("test", has_code).await.unwrap();
         assert_eq!(&**written, b"a b\n");
         let awkward = "$HOME `id` 'x y'";
         let echo = Program::new(["/bin/echo", awkward], Duration::from_secs(60));
-        assert_eq!(*echo.run("test").await.unwrap(), format!("{awkward}\n").into_bytes());
+        assert_eq!(*echo.run("test", has_code).await.unwrap(), format!("{awkward}\n").into_bytes());
     }
 
     #[tokio::test]
@@ -197,7 +191,7 @@ mod tests {
         let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         let script = format!("echo answer; echo touch the key >&2; echo {secret} >&2");
         let program = Program::new(["/bin/sh", "-c", &script], Duration::from_secs(60));
-        program.run("the helper").await.unwrap();
+        program.run("the helper", has_code).await.unwrap();
         let said = || std::fs::read_to_string(log.path()).unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         while !said().contains("[redacted]") && Instant::now() < end {
@@ -212,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn it_has_no_terminal_and_leads_its_group() {
         let cat = Program::new(["/bin/cat", "/proc/self/stat"], Duration::from_secs(60));
-        let stat = String::from_utf8(cat.run("test").await.unwrap().to_vec()).unwrap();
+        let stat = String::from_utf8(cat.run("test", has_code).await.unwrap().to_vec()).unwrap();
         let (pid, fields) = (stat.split(' ').next().unwrap(), stat.rsplit(')').next().unwrap());
         // After the state and the parent: group, session, terminal.
         let fields: Vec<&str> = fields.split_whitespace().skip(2).take(3).collect();
@@ -221,13 +215,14 @@ mod tests {
 
     #[tokio::test]
     async fn each_way_to_fail_is_told_apart() {
-        let failure = |script: &'static str| async { shell(script).run("it").await.unwrap_err() };
+        let failure =
+            |script: &'static str| async { shell(script).run("it", has_code).await.unwrap_err() };
         assert!(failure("echo hush; exit 3").await.message().contains("it failed: exit status: 3"));
         assert!(failure("kill -9 $$").await.message().contains("it failed: signal: 9"));
         let flood = failure("head -c 200000 /dev/zero").await;
         assert!(flood.message().contains("wrote more than 65536 bytes"), "{flood}");
         let absent = Program::new(["/no/such/program"], Duration::from_secs(60));
-        let failure = absent.run("it").await.unwrap_err();
+        let failure = absent.run("it", has_code).await.unwrap_err();
         assert_eq!(failure.class(), FailureClass::Misconfigured);
         assert!(failure.message().contains("/no/such/program"), "{failure}");
     }
@@ -237,10 +232,98 @@ mod tests {
         let began = Instant::now();
         let mut program = shell("sleep 1000 & wait");
         program.timeout = Duration::from_millis(50);
-        let failure = program.run("it").await.unwrap_err();
+        let failure = program.run("it", has_code).await.unwrap_err();
         assert_eq!(failure.class(), FailureClass::Transient);
         assert!(failure.message().contains("no answer within 50ms"), "{failure}");
         assert!(began.elapsed() < Duration::from_secs(900));
+    }
+
+    /// Leaves something running until the file `$0` is gone, and then does what the script says.
+    fn leaving(script: &str) -> (Program, tempfile::TempPath) {
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let script = format!("stay() {{ while test -e \"$0\"; do sleep 0.05; done; }}; {script}");
+        let argv = ["/bin/sh", "-c", &script, file.to_str().unwrap()];
+        (Program::new(argv, Duration::from_secs(60)), file)
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_is_not_waited_for_any_longer() {
+        for (script, expected) in [
+            ("stay & echo 123456", "123456\n"),
+            ("stay >/dev/null & echo 123456", "123456\n"),
+            ("stay 2>/dev/null & echo 123456", "123456\n"),
+            ("(stay & exit) & wait; echo 123456", "123456\n"),
+            ("stay & echo old; echo 123456", "old\n123456\n"),
+            // The one that answers is what it has left.
+            ("(sleep 0.1; echo 123456; stay) & exit 0", "123456\n"),
+            ("echo 123456; exec >&-; sleep 0.1", "123456\n"),
+        ] {
+            let (program, file) = leaving(script);
+            let written = program.run("it", has_code).await;
+            let written = written.unwrap_or_else(|failure| panic!("{script}: {failure}"));
+            assert_eq!(std::str::from_utf8(&written).unwrap(), expected, "{script}");
+            drop(file);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_failed_is_not_waited_for_either() {
+        let (program, _file) = leaving("stay & echo 123456; exit 3");
+        let failure = program.run("it", has_code).await.unwrap_err();
+        assert!(failure.message().contains("exit status: 3"), "{failure}");
+        let (program, _file) = leaving("stay & echo 123456; kill -9 $$");
+        let failure = program.run("it", has_code).await.unwrap_err();
+        assert!(failure.message().contains("signal: 9"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn what_is_left_without_an_answer_is_killed() {
+        for script in
+            ["stay & echo $! >\"$0\"", "echo 123456; echo $$ >\"$0\"; exec >&- 2>&-; stay"]
+        {
+            let (mut program, file) = leaving(script);
+            program.timeout = Duration::from_millis(500);
+            let failure = program.run("it", has_code).await.unwrap_err();
+            assert!(failure.message().contains("no answer within 500ms"), "{script}: {failure}");
+            let pid = std::fs::read_to_string(&file).unwrap();
+            let end = Instant::now() + Duration::from_secs(60);
+            while !is_dead(pid.trim()) {
+                assert!(Instant::now() < end, "{script}: {pid} lives");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    /// Gone, or waiting for a parent to notice.
+    fn is_dead(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
+            || stat.is_empty()
+    }
+
+    #[tokio::test]
+    async fn all_that_it_wrote_by_its_end_is_read() {
+        // More than a pipe holds, and then the end at once, with the pipe open.
+        let (program, _file) = leaving("stay & head -c 65000 /dev/zero; echo 123456");
+        assert_eq!(program.run("it", has_code).await.unwrap().len(), 65_007);
+        let (program, _file) = leaving("stay & head -c 70000 /dev/zero; echo 123456");
+        let failure = program.run("it", has_code).await.unwrap_err();
+        assert!(failure.message().contains("wrote more than 65536 bytes"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_long_standard_error_neither_stops_nor_kills_it() {
+        for noise in
+            ["head -c 10000000 /dev/zero >&2", "printf '\\377\\n' >&2; sleep 0.1; echo x >&2"]
+        {
+            let script = format!("{noise}; echo 123456");
+            let written = shell(&script).run("it", has_code).await;
+            assert_eq!(&**written.unwrap_or_else(|e| panic!("{noise}: {e}")), b"123456\n");
+        }
+    }
+
+    fn has_code(written: &[u8]) -> bool {
+        written.windows(6).any(|six| six == b"123456")
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub(crate) mod descriptor;
 pub(crate) mod dump;
+pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;

@@ -14,12 +14,13 @@ use std::{
 use aws_credential_types::Credentials;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::{
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, pipe},
+    unistd::{ForkResult, Pid, fork, pipe2},
 };
 use shmcreds::{AssumeRole, Provider, SharedSession, testing::LocalSts};
 
@@ -184,7 +185,8 @@ impl Report {
 
 /// Runs `work` in a child; it succeeds unless `work` panics.
 pub fn child(work: impl FnOnce(&mut Report)) -> Child {
-    let (read, write): (OwnedFd, OwnedFd) = pipe().unwrap();
+    // What a child starts is not to keep it open.
+    let (read, write): (OwnedFd, OwnedFd) = pipe2(OFlag::O_CLOEXEC).unwrap();
     // SAFETY: the tests that fork run on the only thread of their process.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => {
