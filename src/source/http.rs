@@ -1,4 +1,4 @@
-//! The HTTP client of the sources that are made of the SDK's parts.
+//! The HTTP client of the sources that are made of the SDK's parts. It reads no more than an answer has.
 //!
 //! The SDK's own takes the proxy that the environment names for every address. A proxy is not to see the token
 //! of a container's endpoint, nor to answer in the place of this machine or its host: whatever is there is
@@ -20,7 +20,12 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
     runtime_components::RuntimeComponents,
 };
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
 use hyper::http::Uri;
+
+/// More than any answer has. The SDK has no limit of its own.
+const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// A client that takes no proxy to this machine and to its link, and to others that of the environment.
 pub(super) fn client() -> SharedHttpClient {
@@ -29,6 +34,16 @@ pub(super) fn client() -> SharedHttpClient {
         plain: Builder::new().build_http(),
         direct: with_tls(ProxyConfig::disabled()),
         by_environment: with_tls(ProxyConfig::from_env()),
+    })
+}
+
+/// A client that takes no proxy at all, and knows no TLS.
+pub(super) fn without_tls() -> SharedHttpClient {
+    let plain = Builder::new().build_http();
+    SharedHttpClient::new(Client {
+        plain: plain.clone(),
+        direct: plain.clone(),
+        by_environment: plain,
     })
 }
 
@@ -96,7 +111,8 @@ impl HttpConnector for Chooser {
         let settings = self.settings.clone();
         HttpConnectorFuture::new(async move {
             let chosen = client.for_address(request.uri()).await;
-            chosen.http_connector(&settings, &components).call(request).await
+            let answer = chosen.http_connector(&settings, &components).call(request).await?;
+            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, LONGEST_ANSWER))))
         })
     }
 }

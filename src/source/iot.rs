@@ -104,7 +104,8 @@ impl fmt::Debug for Pem {
 }
 
 /// A source that asks the credentials provider of AWS IoT Core, as a device does: over TLS, with a
-/// certificate of its own, for the role behind a role alias. The alias decides how long a set lives.
+/// certificate of its own, for the role behind a role alias. The alias decides how long a set lives. It takes no
+/// proxy.
 ///
 /// ```
 /// use shmcreds::{IotCore, Pem};

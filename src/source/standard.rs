@@ -1,5 +1,6 @@
 //! The sources that the SDK knows, each under a name of its own. All are read by the elected process
-//! only, so that the workers of a host ask its metadata service once, and not each for itself.
+//! only, so that the workers of a host ask its metadata service once, and not each for itself. The proxy of the
+//! environment is taken for what is neither on this machine nor on its link.
 
 use aws_config::{
     default_provider::credentials::DefaultCredentialsChain, ecs::EcsCredentialsProvider,

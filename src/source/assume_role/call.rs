@@ -129,8 +129,7 @@ fn sts_config(recipe: &AssumeRole, sdk: &SdkConfig) -> aws_sdk_sts::Config {
     if let Some(url) = &recipe.endpoint_url {
         config.set_endpoint_url(Some(url.clone()));
         if url.starts_with("http://") {
-            // The default client reads the host's TLS roots when it is made, needed or not.
-            config = config.http_client(aws_smithy_http_client::Builder::new().build_http());
+            config = config.http_client(http::without_tls());
         }
     }
     config.build()
