@@ -1,6 +1,8 @@
-//! No request to this machine or to its host goes to a proxy: the proxy would get the token, and its answer
-//! would be taken for credentials.
+//! No request goes where it was not meant for. A proxy would get the token of what is on this machine or its
+//! host, and its answer would be taken for credentials; so would whatever a redirect leads to.
 
+#[path = "../examples/stand_in/iot.rs"]
+mod iot;
 #[path = "support/sources.rs"]
 mod sources;
 mod support;
@@ -11,7 +13,7 @@ use std::{
     path::PathBuf,
 };
 
-use shmcreds::{AssumeRole, Provider, SharedSession, Source, testing::LocalSts};
+use shmcreds::{AssumeRole, IotCore, Pem, Provider, SharedSession, Source, testing::LocalSts};
 use sources::{environment, set_json, stand_in};
 use support::{Child, child, name, role};
 
@@ -22,7 +24,10 @@ fn main() {
         ("the_region_of_the_instance", the_region_of_the_instance),
         ("an_sts_on_this_machine", an_sts_on_this_machine),
         ("a_sign_on_on_this_machine", a_sign_on_on_this_machine),
+        ("a_device_takes_no_proxy", a_device_takes_no_proxy),
         ("what_is_elsewhere_takes_the_proxy", what_is_elsewhere_takes_the_proxy),
+        ("no_redirect_is_followed", no_redirect_is_followed),
+        ("an_endless_answer_is_cut_off", an_endless_answer_is_cut_off),
     ]);
 }
 
@@ -226,4 +231,94 @@ fn what_is_elsewhere_takes_the_proxy() {
     })
     .finish();
     assert!(proxy.seen().contains("POST http://sts.example.invalid/"), "{}", proxy.seen());
+}
+
+fn a_device_takes_no_proxy() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let authority = iot::Authority::new();
+    let device = authority.device(iot::Key::Ec);
+    let _server = child(|_| iot::serve(listener, &authority, "sensor-1"));
+    let given = key(&[], || {
+        let (certificate, key) = (Pem::text(device.certificate), Pem::text(device.key));
+        let source = IotCore::new(endpoint, "app", certificate, key).thing_name("sensor-1");
+        Box::new(source.ca(Pem::text(authority.certificate())))
+    });
+    assert_eq!(given, "ASIA1");
+}
+
+/// Sources that ask `url`, with the environment that has them do so.
+fn asking(url: &str) -> Vec<(Vec<(&'static str, String)>, fn(&str) -> Box<dyn Source>)> {
+    let of = |name, value: String| vec![(name, value)];
+    vec![
+        (of("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{url}/creds")), |_| {
+            Box::new(Provider::container())
+        }),
+        (
+            vec![
+                ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.to_owned()),
+                ("AWS_EC2_METADATA_DISABLED", "false".to_owned()),
+            ],
+            |_| Box::new(Provider::imds()),
+        ),
+        (vec![], |url| {
+            let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
+            Box::new(role.endpoint_url(url).credentials_provider("base", || async {
+                aws_credential_types::Credentials::new(
+                    "AKIAIOSFODNN7EXAMPLE",
+                    "any",
+                    None,
+                    None,
+                    "b",
+                )
+            }))
+        }),
+        (of("AWS_ENDPOINT_URL_STS", url.to_owned()), |_| {
+            let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
+            Box::new(role.credentials_provider("base", || async {
+                aws_credential_types::Credentials::new(
+                    "AKIAIOSFODNN7EXAMPLE",
+                    "any",
+                    None,
+                    None,
+                    "b",
+                )
+            }))
+        }),
+    ]
+}
+
+/// What becomes of each source that asks `url`: an error.
+fn refused(url: &str) -> Vec<String> {
+    asking(url)
+        .into_iter()
+        .map(|(variables, source)| {
+            child(|report| {
+                let variables: Vec<_> = variables.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                environment(&variables);
+                let source: std::sync::Arc<dyn Source> = source(url).into();
+                let session = SharedSession::builder(name("refused")).source(source);
+                report.say(session.create().unwrap().credentials().unwrap_err().to_string());
+            })
+            .finish()
+        })
+        .collect()
+}
+
+fn no_redirect_is_followed() {
+    let thief = Proxy::new();
+    for status in [301, 302, 303, 307, 308] {
+        let place = thief.url.clone();
+        let (_server, url) = stand_in(move |_| (status, format!("{place}/stolen")));
+        for error in refused(&url) {
+            assert_eq!(thief.seen(), "", "{status}: {error}");
+        }
+    }
+}
+
+fn an_endless_answer_is_cut_off() {
+    let (_server, url) = stand_in(|_| (200, "x".repeat(8 * 1024 * 1024)));
+    for error in refused(&url) {
+        assert!(error.contains("length limit exceeded"), "{error}");
+    }
 }

@@ -1,21 +1,27 @@
 //! How long a set lives is decided by its issuer's clock; what passes until it is published is taken off.
 
+#[allow(dead_code)]
+#[path = "../examples/stand_in/iot.rs"]
+mod iot;
 mod support;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use nix::sys::signal::Signal;
+use rustls::{ServerConnection, StreamOwned};
 use shmcreds::{
-    ErrorKind, SharedSession,
+    AssumeRole, ErrorKind, IotCore, Pem, SharedSession, Source,
     testing::{self, LocalSts, ManualClock, Settings, Stage},
 };
-use support::{Child, child, name, role};
+use support::{Child, Report, child, name, role};
 
 fn main() {
     support::run_forking(&[
@@ -25,6 +31,9 @@ fn main() {
         ("a_suspend_of_hours_leaves_no_set", a_suspend_of_hours_leaves_no_set),
         ("a_wall_clock_that_steps_changes_nothing", a_wall_clock_that_steps_changes_nothing),
         ("a_wrong_wall_clock_is_corrected", a_wrong_wall_clock_is_corrected),
+        ("a_date_that_cannot_be_is_not_believed", a_date_that_cannot_be_is_not_believed),
+        ("a_device_s_slow_body_is_taken_off", a_devices_slow_body_is_taken_off),
+        ("a_date_that_a_source_gives_late_is_taken_off", a_date_that_is_given_late_is_taken_off),
     ]);
 }
 
@@ -106,78 +115,212 @@ enum Halt {
     InTheBody,
 }
 
-/// An STS that halts once in its answer: it says so, and goes on when it is told to.
-fn halting_sts(halt: Halt, mut gate: UnixStream) -> (Child, String) {
+/// The head and the body of an answer of STS, with that line for its `Date`.
+fn answer_of_sts(date: fn(i64) -> String) -> (String, String) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let end = now + LIFE.as_secs() as i64;
+    let expiration = DateTime::from_secs(end).fmt(Format::DateTime).unwrap();
+    let body = format!(
+        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+         <Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
+         <SessionToken>token</SessionToken><Expiration>{expiration}</Expiration></Credentials>\
+         </AssumeRoleResult></AssumeRoleResponse>"
+    );
+    (head(&date(now), &body), body)
+}
+
+fn head(date: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\n{date}Content-Type: text/xml\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        body.len()
+    )
+}
+
+fn right_date(now: i64) -> String {
+    format!("Date: {}\r\n", DateTime::from_secs(now).fmt(Format::HttpDate).unwrap())
+}
+
+fn read_request(stream: &mut impl Read) {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    for line in reader.by_ref().lines().map(Result::unwrap) {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    reader.read_exact(&mut vec![0; length]).unwrap();
+}
+
+/// Answers, and halts once in it: says so, and goes on when it is told to.
+fn answer(
+    stream: &mut impl Write,
+    (head, body): (String, String),
+    halt: Halt,
+    report: &mut Report,
+    gate: &mut UnixStream,
+) {
+    let at = match halt {
+        Halt::BeforeTheHeaders => 0,
+        Halt::InTheBody => head.len() + body.len() / 2,
+    };
+    let all = head + &body;
+    stream.write_all(&all.as_bytes()[..at]).unwrap();
+    stream.flush().unwrap();
+    report.say(".");
+    gate.read_exact(&mut [0]).unwrap();
+    stream.write_all(&all.as_bytes()[at..]).unwrap();
+    stream.flush().unwrap();
+}
+
+/// An STS that answers one request, and halts in that.
+fn halting_sts(halt: Halt, date: fn(i64) -> String, mut gate: UnixStream) -> (Child, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = child(move |report| {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut length = 0;
-        for line in reader.by_ref().lines().map(Result::unwrap) {
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        reader.read_exact(&mut vec![0; length]).unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-        let date = DateTime::from_secs(now).fmt(Format::HttpDate).unwrap();
-        let end = now + LIFE.as_secs() as i64;
-        let expiration = DateTime::from_secs(end).fmt(Format::DateTime).unwrap();
-        let body = format!(
-            "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
-             <Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
-             <SessionToken>token</SessionToken><Expiration>{expiration}</Expiration></Credentials>\
-             </AssumeRoleResult></AssumeRoleResponse>"
-        );
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: text/xml\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        let answer = head.clone() + &body;
-        let at = match halt {
-            Halt::BeforeTheHeaders => 0,
-            Halt::InTheBody => head.len() + body.len() / 2,
-        };
-        stream.write_all(&answer.as_bytes()[..at]).unwrap();
-        report.say(".");
-        gate.read_exact(&mut [0]).unwrap();
-        stream.write_all(&answer.as_bytes()[at..]).unwrap();
+        read_request(&mut stream);
+        answer(&mut stream, answer_of_sts(date), halt, report, &mut gate);
     });
     (server, url)
 }
 
-/// What is left of a set whose answer was halted for [`PAUSE`], by a clock that is wrong by `skew` seconds.
-fn left_of_a_halted_one(halt: Halt, skew: i64) -> Duration {
-    let (mut go, gate) = UnixStream::pair().unwrap();
-    let (mut sts, url) = halting_sts(halt, gate);
+/// What is left of the set of `source`, whose answer is halted for [`PAUSE`], by a clock that is wrong by
+/// `skew` seconds. `halts` says when it does.
+fn left_of(
+    source: impl Source,
+    halts: &mut Child,
+    mut go: UnixStream,
+    skew: i64,
+) -> Option<Duration> {
     let clock = ManualClock::new().unwrap();
     clock.step_wall(-skew);
-    let source = shmcreds::AssumeRole::new("arn:aws:iam::123456789012:role/app")
+    let builder = SharedSession::builder(name("halt")).source(source).clock(&clock);
+    let session = builder.deadline(support::LIMIT).create().unwrap();
+    let worker = child(|report| {
+        if let Err(error) = session.credentials() {
+            assert!(error.to_string().contains("it has expired already"), "{error}");
+            report.say("!");
+        }
+    });
+    halts.hear();
+    clock.advance(PAUSE);
+    go.write_all(b".").unwrap();
+    worker.finish().is_empty().then(|| session.status().unwrap().expires_in())
+}
+
+fn left_of_a_role(halt: Halt, date: fn(i64) -> String, skew: i64) -> Option<Duration> {
+    let (go, gate) = UnixStream::pair().unwrap();
+    let (mut sts, url) = halting_sts(halt, date, gate);
+    let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
         .region("us-east-1")
         .endpoint_url(url)
         .operation_timeout(support::LIMIT)
         .credentials_provider("base", || async {
-            aws_credential_types::Credentials::new(
-                "AKIAIOSFODNN7EXAMPLE",
-                "any",
-                None,
-                None,
-                "base",
-            )
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "base")
         });
-    let builder = SharedSession::builder(name("halt")).source(source).clock(&clock);
-    let session = builder.deadline(support::LIMIT).create().unwrap();
-    let worker = child(|_| drop(session.credentials().unwrap()));
-    sts.hear();
-    clock.advance(PAUSE);
-    go.write_all(b".").unwrap();
-    worker.finish();
-    session.status().unwrap().expires_in()
+    left_of(source, &mut sts, go, skew)
+}
+
+fn left_of_a_halted_one(halt: Halt, skew: i64) -> Duration {
+    left_of_a_role(halt, right_date, skew).unwrap()
+}
+
+fn a_date_that_cannot_be_is_not_believed() {
+    let dates: [fn(i64) -> String; 4] = [
+        |_| String::new(),
+        |_| "Date: yesterday\r\n".into(),
+        |_| "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n".into(),
+        // A week before its set ends: no set of STS lives so long.
+        |now| right_date(now - 7 * 86_400),
+    ];
+    for date in dates {
+        for halt in [Halt::BeforeTheHeaders, Halt::InTheBody] {
+            assert_left(left_of_a_role(halt, date, 0).unwrap(), LIFE - PAUSE);
+        }
+    }
+    // One that says that its own set has expired is believed, since nobody would serve that.
+    let future = |_| "Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n".into();
+    assert_eq!(left_of_a_role(Halt::InTheBody, future, 0), None);
+}
+
+fn a_devices_slow_body_is_taken_off() {
+    let authority = iot::Authority::new();
+    for skew in [0, -300, 300] {
+        for halt in [Halt::BeforeTheHeaders, Halt::InTheBody] {
+            let (go, mut gate) = UnixStream::pair().unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = listener.local_addr().unwrap().to_string();
+            let config = Arc::new(authority.server());
+            let mut server = child(|report| {
+                let (stream, _) = listener.accept().unwrap();
+                let session = ServerConnection::new(config).unwrap();
+                let mut stream = StreamOwned::new(session, stream);
+                read_request(&mut stream);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+                let end = DateTime::from_secs(now + LIFE.as_secs() as i64);
+                let body = format!(
+                    r#"{{"credentials":{{"accessKeyId":"ASIA1","secretAccessKey":"secret",
+                    "sessionToken":"token","expiration":"{}"}}}}"#,
+                    end.fmt(Format::DateTime).unwrap()
+                );
+                let head = head(&right_date(now), &body);
+                answer(&mut stream, (head, body), halt, report, &mut gate);
+            });
+            let device = authority.device(iot::Key::Ec);
+            let (certificate, key) = (Pem::text(device.certificate), Pem::text(device.key));
+            let source = IotCore::new(endpoint, "app", certificate, key)
+                .ca(Pem::text(authority.certificate()))
+                .timeout(support::LIMIT);
+            let left = left_of(source, &mut server, go, skew).unwrap();
+            assert_left(left, LIFE - PAUSE);
+        }
+    }
+}
+
+/// A source of the user's, which reads the server's date, and then takes its time.
+#[derive(Debug)]
+struct Late(UnixStream, Mutex<UnixStream>);
+
+impl Source for Late {
+    fn describe(&self) -> String {
+        "late".into()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn timeout(&self) -> Duration {
+        support::LIMIT
+    }
+
+    fn fetch(&self) -> shmcreds::Fetching<'_> {
+        Box::pin(async {
+            let date = SystemTime::now();
+            (&self.0).write_all(b".").unwrap();
+            self.1.lock().unwrap().read_exact(&mut [0]).unwrap();
+            let set = Credentials::new("ASIA1", "secret", None, Some(date + LIFE), "late");
+            Ok(shmcreds::Fetched::new(set).server_time(Some(date)))
+        })
+    }
+}
+
+fn a_date_that_is_given_late_is_taken_off() {
+    for skew in [0, -300, 300] {
+        let (go, gate) = UnixStream::pair().unwrap();
+        let (says, mut hears) = UnixStream::pair().unwrap();
+        // It only passes on that the source halts.
+        let mut halts = child(|report| {
+            hears.read_exact(&mut [0]).unwrap();
+            report.say(".");
+        });
+        let left = left_of(Late(says, Mutex::new(gate)), &mut halts, go, skew).unwrap();
+        assert_left(left, LIFE - PAUSE);
+    }
 }
 
 fn a_slow_body_is_taken_off() {

@@ -60,12 +60,15 @@ pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, Stri
             let (method, path) = (words.next().unwrap(), words.next().unwrap());
             let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let (status, body) = answer(&Asked { method, path, headers });
+            // A redirect leads to what the body says.
+            let location = if (300..400).contains(&status) { &*body } else { "" };
             let head = format!(
-                "HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\
+                "HTTP/1.1 {status} Answer\r\nLocation: {location}\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\
                  x-aws-ec2-metadata-token-ttl-seconds: 600\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             );
-            stream.write_all(head.as_bytes()).unwrap();
+            // Whoever has heard enough may have gone.
+            let _ = stream.write_all(head.as_bytes());
         }
     });
     (server, url)
