@@ -26,10 +26,13 @@ fn main() {
     ]);
 }
 
+/// Variables of an environment.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// What becomes of an attach in a process of its own, whose creator is another one.
 fn attach<A: Source, B: Source>(
-    theirs: (&[(&str, &str)], fn() -> A),
-    ours: (&[(&str, &str)], fn() -> B),
+    theirs: (Variables<'_>, fn() -> A),
+    ours: (Variables<'_>, fn() -> B),
 ) -> String {
     let session = name("fingerprint");
     let stop = StopFile::new(&session);
@@ -83,7 +86,8 @@ fn long_start_urls_do_not_meet() {
         let url = format!("https://example.awsapps.com/{}/{last}", "start".repeat(60));
         Provider::sso(url, "us-east-1", "123456789012", "reader")
     }
-    let (one, two): (fn() -> Provider, fn() -> Provider) = (|| sso("one"), || sso("two"));
+    let one: fn() -> Provider = || sso("one");
+    let two: fn() -> Provider = || sso("two");
     assert_eq!(attach((&[], one), (&[], one)), "attached");
     assert_eq!(attach((&[], one), (&[], two)), wrong());
 }

@@ -247,8 +247,11 @@ fn a_device_takes_no_proxy() {
     assert_eq!(given, "ASIA1");
 }
 
-/// Sources that ask `url`, with the environment that has them do so.
-fn asking(url: &str) -> Vec<(Vec<(&'static str, String)>, fn(&str) -> Box<dyn Source>)> {
+/// The environment of a source, and what makes it, given where to ask.
+type Asking = (Vec<(&'static str, String)>, fn(&str) -> Box<dyn Source>);
+
+/// Sources that ask `url`.
+fn asking(url: &str) -> Vec<Asking> {
     let of = |name, value: String| vec![(name, value)];
     vec![
         (of("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{url}/creds")), |_| {
