@@ -31,6 +31,7 @@ fn main() {
         ("the_instances_metadata", the_instances_metadata),
         ("a_web_identity", a_web_identity),
         ("a_profile_with_a_role", a_profile_with_a_role),
+        ("a_profile_that_leads_to_itself_is_an_error", a_profile_that_leads_to_itself_is_an_error),
         ("a_single_sign_on", a_single_sign_on),
         ("a_program", a_program),
         ("a_program_that_leaves_something_running", a_program_that_leaves_something_running),
@@ -168,6 +169,30 @@ fn a_profile_with_a_role() {
     assert_eq!(assumed(&sts), 3);
     let signer = sts.calls().unwrap()[0].access_key_id.clone();
     assert_eq!(signer.as_deref(), Some("AKIAIOSFODNN7EXAMPLE"));
+}
+
+fn a_profile_that_leads_to_itself_is_an_error() {
+    let role = |name: &str, source: &str| {
+        format!(
+            "[profile {name}]\nrole_arn = arn:aws:iam::123456789012:role/{name}\nsource_profile = {source}\n"
+        )
+    };
+    for text in [
+        role("app", "app"),
+        role("app", "hub") + &role("hub", "app"),
+        role("app", "hub") + &role("hub", "rim") + &role("rim", "hub"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config");
+        fs::write(&config, text).unwrap();
+        child(|_| {
+            environment(&[("AWS_CONFIG_FILE", config.to_str().unwrap())]);
+            let session = of(Provider::profile("app"))(&name("cycle"));
+            let error = session.credentials().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::SourceMisconfigured, "{error}");
+        })
+        .finish();
+    }
 }
 
 fn a_single_sign_on() {
