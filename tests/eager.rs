@@ -37,6 +37,7 @@ fn main() {
     support::run_forking(&[
         ("the_first_set_is_there_and_the_parent_as_before", the_first_set_is_there),
         ("the_first_error_is_that_of_create", the_first_error_is_that_of_create),
+        ("a_first_failure_that_may_pass", a_first_failure_that_may_pass_is_tried_again),
         ("several_threads_are_refused", several_threads_are_refused),
         ("a_refresher_says_what_it_lacks", a_refresher_says_what_it_lacks),
         ("the_process_is_a_good_citizen", the_process_is_a_good_citizen),
@@ -124,6 +125,24 @@ fn the_first_error_is_that_of_create() {
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 }
 
+fn a_first_failure_that_may_pass_is_tried_again() {
+    let sts = LocalSts::fork().unwrap();
+    let builder =
+        |what: &str| SharedSession::builder(name(what)).source(role(&sts)).refresh(Refresh::Eager);
+    for (what, sealed) in [("passes", false), ("passes-sealed", true)] {
+        for fault in [Fault::Throttling, Fault::Status(503), Fault::Reset] {
+            sts.inject(fault, Times::Next(2)).unwrap();
+            let builder = builder(what).deadline(Duration::from_secs(60));
+            let builder = if sealed { builder.sealed() } else { builder };
+            assert_eq!(builder.create().unwrap().status().unwrap().state(), State::Fresh);
+        }
+    }
+    // The deadline ends it, with what the source said.
+    sts.inject(Fault::Throttling, Times::UntilCleared).unwrap();
+    let error = builder("never").deadline(Duration::from_secs(2)).create().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceThrottled, "{error}");
+}
+
 fn several_threads_are_refused() {
     child(|_| {
         let (hold, held) = std::sync::mpsc::channel::<()>();
@@ -152,7 +171,9 @@ fn a_refresher_says_what_it_lacks() {
         for limit in (used..=used + 40).rev() {
             setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
             let name = name("shortage");
-            let builder = SharedSession::builder(&name).source(instant());
+            // A lack of descriptors may pass: it is tried again until the deadline.
+            let deadline = Duration::from_secs(1);
+            let builder = SharedSession::builder(&name).source(instant()).deadline(deadline);
             match builder.refresh(Refresh::Eager).create() {
                 Ok(_) => assert_eq!(refused, 0, "{limit} are not enough, but less are"),
                 Err(error) => {

@@ -121,7 +121,8 @@ impl SharedSessionBuilder {
 
     /// Makes the session. Leaves no thread, socket or child behind, and so belongs before `fork`. A
     /// deferred one fetches nothing: the first caller that needs credentials does. An eager one has its
-    /// first set when this returns.
+    /// first set when this returns: a failure of the source that may pass is tried again until the
+    /// [deadline](Self::deadline).
     ///
     /// A segment that killed processes have left is replaced.
     ///

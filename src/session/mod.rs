@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -55,6 +55,8 @@ use crate::{
 
 /// How long a caller in the mandatory window waits for the refresh in flight.
 const MANDATORY_PATIENCE: Duration = Duration::from_secs(1);
+/// How often `create()` looks for the first set between two attempts of its refresher.
+const FIRST_SET_PERIOD: Duration = Duration::from_millis(20);
 /// How often a process looks, in the advisory window, whether somebody refreshes. Nanoseconds.
 const PROBE_INTERVAL: u64 = 50_000_000;
 
@@ -504,7 +506,28 @@ impl Inner {
         desk.requests().without(|| {
             dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)
         })?;
-        self.wait(Need::Valid, *deadline).map(drop)
+        self.wait_for_first_set(*deadline)
+    }
+
+    /// Waits for the set that a dedicated refresher fetches. That tries again after a failure that may pass,
+    /// by its back-off: such a failure ends the wait at the deadline only.
+    fn wait_for_first_set(&self, deadline: Duration) -> Result<(), Fault> {
+        use ErrorKind::{SourceThrottled, SourceTransient, Timeout};
+        let (began, mut failed) = (Instant::now(), None);
+        loop {
+            let left = deadline.saturating_sub(began.elapsed());
+            match self.wait(Need::Valid, left) {
+                Err(fault) if matches!(fault.kind, SourceThrottled | SourceTransient) => {
+                    if left.is_zero() {
+                        return Err(fault);
+                    }
+                    failed = Some(fault);
+                    thread::sleep(FIRST_SET_PERIOD.min(left));
+                }
+                Err(fault) if fault.kind == Timeout => return Err(failed.unwrap_or(fault)),
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     fn invalidate(&self, access_key_id: &str) -> Result<bool, Fault> {
