@@ -175,6 +175,108 @@ fn when_both_are_killed_the_program_is_and_the_next_one_clears_up() {
     assert_gone(&name);
 }
 
+/// A change of credentials clears the parent-death signal.
+#[test]
+fn when_both_are_killed_a_program_of_another_user_is_too() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sts = LocalSts::start().unwrap();
+    for options in [&[][..], &["--sealed"]] {
+        let name = name("both-setpriv");
+        let script =
+            "exec setpriv --reuid 12345 --clear-groups /bin/sh -c 'id -u; exec sleep 1000'";
+        let mut running = Running::start(marked_exec(&sts, &name, options, script));
+        assert_eq!(running.line(), "12345");
+        let supervisor = child_of(running.pid()).unwrap();
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            kill(supervisor, signal).unwrap();
+            running.signal(signal);
+        }
+        running.child.wait().unwrap();
+        until("nothing is left", || marked(&name).is_empty());
+        let _ = shmcreds(&sts).args(["remove", &name]).output();
+        assert_gone(&name);
+    }
+}
+
+#[test]
+fn one_of_the_two_is_enough_for_a_program_of_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let script =
+        "exec setpriv --reuid 12345 --clear-groups /bin/sh -c 'echo ready; exec sleep 1000'";
+    for victim in [Victim::Guard, Victim::Supervisor] {
+        killed("one-setpriv", victim, &[], script);
+    }
+}
+
+#[test]
+fn a_program_that_puts_itself_in_the_background_is_told_of() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("told");
+    let output = marked_exec(&sts, &name, &[], "setsid sleep 1000 & exit 0").output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 0, "{said}");
+    assert!(said.contains(" behind, which is ended") && said.contains("--wait-orphans"), "{said}");
+    assert_nothing_is_left(&name);
+    // A program that leaves nothing, and one that fails, are not told so.
+    for script in ["exit 0", "sleep 1000 & exit 3"] {
+        let output = marked_exec(&sts, &name, &[], script).output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{script}");
+    }
+}
+
+#[test]
+fn a_program_in_the_background_is_waited_for() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("waited");
+    let credentials = "$SHMCREDS credentials $SHMCREDS_SESSION >/dev/null && echo served";
+    let daemon = format!(
+        "trap 'echo told; exit 0' TERM; echo up; read go < $FIFO; {credentials}; \
+                          echo again; while :; do sleep 0.01; done"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = "setsid /bin/sh -c \"$DAEMON\" & exit 0";
+    let start = || {
+        let mut command = marked_exec(&sts, &name, &["--wait-orphans"], script);
+        command.env("DAEMON", &daemon).env("FIFO", &fifo);
+        let mut running = Running::start(command);
+        assert_eq!(running.line(), "up");
+        let supervisor = child_of(running.pid()).unwrap();
+        let daemon_s_parent = || {
+            let children =
+                std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+            let first = children.unwrap_or_default();
+            let first = first.split_whitespace().next().unwrap_or("0").to_owned();
+            std::fs::read_to_string(format!("/proc/{first}/cmdline"))
+                .is_ok_and(|line| line.contains("echo up"))
+        };
+        until("the program has ended, and its daemon lives", daemon_s_parent);
+        std::fs::write(&fifo, "go\n").unwrap();
+        assert_eq!((running.line(), running.line()), ("served".into(), "again".into()));
+        running
+    };
+    let running = start();
+    running.signal(Signal::SIGTERM);
+    let mut running = running;
+    assert_eq!(running.line(), "told");
+    assert_eq!(running.wait(), 0);
+    assert_nothing_is_left(&name);
+    // Without a guard, nobody waits.
+    let mut running = start();
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.line(), "told");
+    running.wait_for_end();
+    assert_nothing_is_left(&name);
+    // A program that fails has no daemon to wait for.
+    let mut command = marked_exec(&sts, &name, &["--wait-orphans"], "sleep 1000 & exit 3");
+    assert_eq!(code(&command.output().unwrap()), 3);
+}
+
 /// Containers of one pod: a pid namespace for each, and one `/dev/shm`.
 #[test]
 fn pid_namespaces_that_share_dev_shm_have_a_session_each() {

@@ -1,6 +1,10 @@
 //! `exec`: programs under it, and their ends.
 
-use std::{collections::BTreeSet, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -170,6 +174,90 @@ fn exit_codes_say_what_happened() {
     let (code, said) = run(&["/bin/echo", "started"]);
     assert!(code == 69 && said.contains("AccessDenied") && !said.contains("started"), "{said}");
     assert!(!said.contains(BASE_SECRET));
+}
+
+#[test]
+fn a_first_failure_that_may_pass_does_not_end_it() {
+    for fault in [Fault::Throttling, Fault::Status(503), Fault::Reset] {
+        let sts = LocalSts::start().unwrap();
+        let what = format!("{fault:?}");
+        sts.inject(fault, Times::Next(3)).unwrap();
+        for options in [&[][..], &["--sealed"], &["--deferred"]] {
+            let name = name("passes");
+            let mut command = shmcreds(&sts);
+            command.args(["exec", "--name", &name, "--max-attempts", "1"]).args(ROLE).args(options);
+            let output = command.args(["--", "/bin/echo", "started"]).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(
+                (code(&output), text(&output.stdout).as_str()),
+                (0, "started\n"),
+                "{what}: {said}"
+            );
+            assert_gone(&name);
+            sts.inject(Fault::Status(500), Times::Next(1)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_up_later_is_waited_for() {
+    let sts = LocalSts::start().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut command = exec(&sts, &name("later"), "echo started");
+    command.env("AWS_ENDPOINT_URL_STS", format!("http://{address}"));
+    let mut running = Running::start(command);
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("Connection refused"), "{line}");
+    // It has failed once; now there is somebody who passes all on.
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let real = sts.url().strip_prefix("http://").unwrap().to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = std::net::TcpStream::connect(&real).unwrap();
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let copy = |(mut from, mut to): (std::net::TcpStream, std::net::TcpStream)| {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            };
+            copy((from, to));
+            copy((server, client));
+        }
+    });
+    assert_eq!(running.line(), "started");
+    assert_eq!(running.wait(), 0);
+}
+
+#[test]
+fn the_deadline_ends_what_does_not_pass_and_a_refusal_ends_it_at_once() {
+    let sts = LocalSts::start().unwrap();
+    sts.inject(Fault::Status(503), Times::UntilCleared).unwrap();
+    let run = |deadline: &str| {
+        let mut command = shmcreds(&sts);
+        command.args(["exec", "--name", &name("ends"), "--max-attempts", "1"]).args(ROLE);
+        let began = std::time::Instant::now();
+        let output = command.args(["--deadline", deadline, "--", "/bin/echo", "started"]).output();
+        (output.unwrap(), began.elapsed())
+    };
+    let (output, took) = run("2");
+    assert_eq!(code(&output), 69, "{}", text(&output.stderr));
+    assert!(took.as_secs() >= 2 && assumed(&sts) >= 2, "{took:?}, {} calls", assumed(&sts));
+    assert!(
+        text(&output.stderr).contains("no credentials (transient)"),
+        "{}",
+        text(&output.stderr)
+    );
+    sts.clear_faults().unwrap();
+    let asked = assumed(&sts);
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let (output, took) = run("600");
+    assert_eq!((code(&output), assumed(&sts)), (69, asked + 1), "{}", text(&output.stderr));
+    assert!(took.as_secs() < 60, "{took:?}");
 }
 
 #[test]

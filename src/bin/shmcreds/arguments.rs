@@ -1,13 +1,14 @@
 //! What can be said on the command line.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
 
 use crate::{
     config,
@@ -32,6 +33,9 @@ const EXEC_EXAMPLE: &str = "\
 Examples:
   shmcreds exec --role-arn arn:aws:iam::123456789012:role/app -- gunicorn app:app
   shmcreds exec --profile production --deferred -- python job.py
+
+CMD is ended when shmcreds is, however that ends. Only a CMD that changes its user or its rights (setpriv, su)
+and closes what it has inherited outlives it when both of its processes are killed in one stroke.
 
 Exit codes: that of CMD, 128 and the number of the signal that killed it, 126 or 127 when it cannot be
 started; 69 when there are no credentials for it, 64 wrong usage, 73 the name is in use.";
@@ -106,6 +110,10 @@ pub(crate) struct Exec {
     /// session in most SDKs.
     #[arg(long)]
     pub(crate) keep_aws_files: bool,
+    /// For a CMD that puts itself in the background: when it has ended with 0, waits for the processes that it
+    /// has left, which get the signals from then on, instead of ending them.
+    #[arg(long)]
+    pub(crate) wait_orphans: bool,
     #[command(flatten)]
     pub(crate) session: Session,
     /// The program and its arguments.
@@ -131,7 +139,7 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Session {
-    /// A TOML file with these options by the same names; what is said here counts more.
+    /// A TOML file with these options by the same names; what is said on the command line takes its place.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Refreshes in time, whether somebody asks or not: the default.
@@ -140,7 +148,7 @@ pub(crate) struct Session {
     /// Refreshes when somebody asks and the set is due.
     #[arg(long, overrides_with = "eager")]
     pub(crate) deferred: bool,
-    /// How long the first set may take, in seconds.
+    /// How long the first set may take, in seconds. What may pass is tried again until then.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) deadline: u64,
     #[command(flatten)]
@@ -273,18 +281,37 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Reads the command line, and the configuration file that it names.
 pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, ExitCode> {
-    let cli = Cli::try_parse_from(&argv).map_err(|error| refuse(&error))?;
-    let (verb, config) = match &cli.command {
-        Command::Exec(exec) => ("exec", &exec.session.config),
-        Command::Serve(serve) => ("serve", &serve.session.config),
-        _ => return Ok(cli),
+    let Some(line) = Line::of(&argv) else {
+        return Cli::try_parse_from(&argv).map_err(|error| refuse(&error));
     };
-    let Some(path) = config else { return Ok(cli) };
-    let written = config::arguments(path).map_err(|failure| failure.report())?;
-    let place = argv.iter().position(|word| word == verb).map_or(argv.len(), |place| place + 1);
+    let written =
+        config::arguments(&line.config, &line.said).map_err(|failure| failure.report())?;
+    let verb = argv.iter().position(|word| *word == *line.verb);
+    let place = verb.map_or(argv.len(), |place| place + 1);
     let mut all = argv;
     all.splice(place..place, written);
-    Cli::try_parse_from(&all).map_err(|error| refuse_file(path, &error))
+    Cli::try_parse_from(&all).map_err(|error| refuse_file(&line.config, &error))
+}
+
+/// What the command line says beside the configuration file that it names.
+struct Line {
+    verb: String,
+    config: PathBuf,
+    /// The options, without their dashes.
+    said: BTreeSet<String>,
+}
+
+impl Line {
+    /// Alone it may lack what the file has, so that its errors wait. `None` without a file.
+    fn of(argv: &[OsString]) -> Option<Self> {
+        let matches = Cli::command().ignore_errors(true).try_get_matches_from(argv).ok()?;
+        let (verb, options) = matches.subcommand()?;
+        let config = options.try_get_one::<PathBuf>("config").ok()??.clone();
+        let is_said =
+            |id: &&clap::Id| options.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        let said = options.ids().filter(is_said).map(|id| id.as_str().replace('_', "-")).collect();
+        Some(Line { verb: verb.to_owned(), config, said })
+    }
 }
 
 /// Help and the version are what was asked for; anything else is a mistake.
@@ -330,8 +357,6 @@ impl Exec {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

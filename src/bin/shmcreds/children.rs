@@ -31,6 +31,39 @@ pub(crate) fn wait_for(pid: Pid) -> io::Result<WaitStatus> {
     }
 }
 
+/// Waits for the end of all children of this thread, and of those that become its children meanwhile.
+pub(crate) fn wait_for_all() {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::__WNOTHREAD)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reaps the children that have ended; the names and pids of the others.
+pub(crate) fn left() -> Vec<String> {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
+    loop {
+        match waitpid(None, Some(flags)) {
+            Ok(WaitStatus::StillAlive) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    let named = |pid: Pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        format!("{} ({pid})", name.trim_end())
+    };
+    children().into_iter().map(named).collect()
+}
+
+/// Sends a signal to all children of the main thread. Some may have ended a moment ago.
+pub(crate) fn tell_all(signal: Signal) {
+    for pid in children() {
+        let _ = kill(pid, signal);
+    }
+}
+
 /// The exit status of a process in a shell's words.
 pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     let code = match status {

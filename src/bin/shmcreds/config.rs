@@ -1,19 +1,33 @@
 //! The configuration file: the options of the command line, by the same names.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
 
 use toml::{Table, Value};
 
 use crate::failure::{DATA, Failure, NO_INPUT};
 
-/// The file's options, as they would be written on the command line.
-pub(crate) fn arguments(path: &Path) -> Result<Vec<OsString>, Failure> {
+/// The options that are sources of their own: one at a time.
+const SOURCES: [&str; 8] = [
+    "profile",
+    "default-chain",
+    "web-identity",
+    "container",
+    "imds",
+    "sso-start-url",
+    "process",
+    "iot-endpoint",
+];
+
+/// The file's options, as they would be written on the command line, without those that the command line
+/// overrules by the options that are `said` there.
+pub(crate) fn arguments(path: &Path, said: &BTreeSet<String>) -> Result<Vec<OsString>, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::new(NO_INPUT, format!("--config {}: {error}", path.display())))?;
-    options(&text).map_err(|problem| Failure::new(DATA, format!("{}: {problem}", path.display())))
+    options(&text, said)
+        .map_err(|problem| Failure::new(DATA, format!("{}: {problem}", path.display())))
 }
 
-fn options(text: &str) -> Result<Vec<OsString>, String> {
+fn options(text: &str, said: &BTreeSet<String>) -> Result<Vec<OsString>, String> {
     // The parser's own text would quote the line, which may hold a secret.
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
@@ -21,14 +35,44 @@ fn options(text: &str) -> Result<Vec<OsString>, String> {
     })?;
     let mut options = Vec::new();
     for (key, value) in &table {
+        let mut written = Vec::new();
         match value {
             Value::Array(items) => {
-                items.iter().try_for_each(|item| option(key, item, &mut options))
+                items.iter().try_for_each(|item| option(key, item, &mut written))
             }
-            value => option(key, value, &mut options),
+            value => option(key, value, &mut written),
         }?;
+        if !is_overruled(key, said) {
+            options.append(&mut written);
+        }
     }
     Ok(options)
+}
+
+/// Whether an option that is said on the command line takes the place of the file's `key`.
+fn is_overruled(key: &str, said: &BTreeSet<String>) -> bool {
+    let is_said = |option: &str| said.contains(option);
+    let by_another = match key {
+        "eager" | "sealed" => is_said("deferred"),
+        "deferred" => is_said("eager") || is_said("sealed"),
+        // The arguments of one program are none of another.
+        "process-arg" => is_said("process"),
+        "mfa-command-arg" => is_said("mfa-command"),
+        _ => false,
+    };
+    let source = source_of(key);
+    let another = |other: &str| source.is_some_and(|source| source != other);
+    is_said(key) || by_another || SOURCES.iter().any(|other| another(other) && is_said(other))
+}
+
+/// The source that an option describes.
+fn source_of(key: &str) -> Option<&str> {
+    match key {
+        "process-arg" => Some("process"),
+        key if key.starts_with("sso-") => Some("sso-start-url"),
+        key if key.starts_with("iot-") => Some("iot-endpoint"),
+        key => SOURCES.contains(&key).then_some(key),
+    }
 }
 
 fn option(key: &str, value: &Value, options: &mut Vec<OsString>) -> Result<(), String> {
@@ -90,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_options_or_a_problem(text in prop_oneof![pieces(), any::<String>()]) {
-            match options(&text) {
+            match options(&text, &said(&[])) {
                 Ok(found) => for option in found {
                     prop_assert!(option.to_str().is_some_and(|option| option.starts_with("--")));
                 },
@@ -101,7 +145,7 @@ mod tests {
         #[test]
         fn no_problem_quotes_a_value(before in pieces(), after in pieces()) {
             let text = format!("{before}\nkey = \"hush-7-hush\" {after}");
-            if let Err(problem) = options(&text) {
+            if let Err(problem) = options(&text, &said(&[])) {
                 prop_assert!(!problem.contains("hush-7-hush"), "{problem}");
             }
         }
@@ -109,15 +153,19 @@ mod tests {
         #[test]
         fn lists_without_end_are_refused(depth in 1..20_000usize, open in "[\\[{]") {
             let text = format!("key = {}", open.repeat(depth));
-            prop_assert!(options(&text).is_err());
+            prop_assert!(options(&text, &said(&[])).is_err());
         }
+    }
+
+    fn said(options: &[&str]) -> BTreeSet<String> {
+        options.iter().map(|option| (*option).to_owned()).collect()
     }
 
     #[test]
     fn options_are_written_as_on_the_command_line() {
         let text = "role-arn = \"arn\"\nduration-seconds = 900\nweb-identity = true\nimds = false\n\
                     tag = [\"a=1\", \"b=2\"]\n";
-        let mut found = options(text).unwrap();
+        let mut found = options(text, &said(&[])).unwrap();
         found.sort();
         let expected = [
             "--duration-seconds=900",
@@ -130,9 +178,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_command_line_says_takes_the_place_of_the_file_s() {
+        for (text, on_the_line, left) in [
+            ("profile = \"a\"", &["process"][..], &[][..]),
+            ("process = \"a\"\nprocess-arg = [\"b\"]", &["imds"], &[]),
+            ("process = \"a\"\nprocess-arg = [\"b\"]", &["process"], &[]),
+            ("process = \"a\"\nprocess-arg = [\"b\"]", &["process-arg"], &["--process=a"]),
+            ("sso-start-url = \"a\"\nsso-region = \"b\"", &["container"], &[]),
+            ("sso-start-url = \"a\"\nsso-region = \"b\"", &["sso-region"], &["--sso-start-url=a"]),
+            ("sso-start-url = \"a\"\nsso-region = \"b\"", &["sso-start-url"], &["--sso-region=b"]),
+            ("iot-endpoint = \"a\"\niot-ca = \"b\"", &["default-chain"], &[]),
+            ("profile = \"a\"\nrole-arn = \"b\"", &["imds"], &["--role-arn=b"]),
+            ("profile = \"a\"\nrole-arn = \"b\"", &["role-arn"], &["--profile=a"]),
+            ("tag = [\"a=1\"]", &["tag"], &[]),
+            ("mfa-command = \"a\"\nmfa-command-arg = [\"b\"]", &["mfa-command"], &[]),
+            ("deferred = true", &["eager"], &[]),
+            ("deferred = true", &["sealed"], &[]),
+            ("sealed = true\neager = true", &["deferred"], &[]),
+            ("sealed = true", &["eager"], &["--sealed"]),
+        ] {
+            let found = options(text, &said(on_the_line)).unwrap();
+            let expected: Vec<OsString> = left.iter().map(OsString::from).collect();
+            assert_eq!(found, expected, "{text} beside {on_the_line:?}");
+        }
+    }
+
+    #[test]
     fn problems_are_named_without_the_contents() {
-        assert_eq!(options("a = 1\nhush").unwrap_err(), "line 2 is not TOML (texts need quotes)");
-        assert!(options("[a]\nhush = 1").unwrap_err().starts_with("a must be"));
-        assert!(options("a = 1.5").unwrap_err().starts_with("a must be"));
+        let problem = |text| options(text, &said(&[])).unwrap_err();
+        assert_eq!(problem("a = 1\nhush"), "line 2 is not TOML (texts need quotes)");
+        assert!(problem("[a]\nhush = 1").starts_with("a must be"));
+        assert!(problem("a = 1.5").starts_with("a must be"));
     }
 }

@@ -9,6 +9,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -17,6 +18,7 @@ use nix::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
         signal::Signal,
+        wait::WaitStatus,
     },
     unistd::{Pid, getpid, getppid},
 };
@@ -33,7 +35,7 @@ use crate::{
     endpoint::Endpoint,
     environment,
     failure::Failure,
-    guard::{self, Role},
+    guard::{self, Guarded, KillSwitch, Role},
     session::{self, Event},
 };
 
@@ -44,26 +46,38 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 type Signals = SignalsInfo<WithOrigin>;
-/// CMD, once it runs: by a descriptor, so that no signal goes to whoever gets its number next.
-type Cmd = Arc<Mutex<Option<OwnedFd>>>;
+
+/// What gets the signals that are forwarded.
+#[derive(Default)]
+enum Target {
+    /// CMD does not run yet.
+    #[default]
+    Nobody,
+    /// CMD: by a descriptor, so that no signal goes to the next process of its number.
+    Cmd(OwnedFd),
+    /// What CMD has left behind.
+    Orphans,
+}
+
+type SharedTarget = Arc<Mutex<Target>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     options.check()?;
     let name = options.name.clone().map_or_else(own_name, Ok)?;
     match guard::split(&name)? {
         Role::Guard(code) => Ok(code),
-        Role::Supervisor(guard) => supervise(&options, &name, guard),
+        Role::Supervisor(guarded) => supervise(&options, &name, guarded),
     }
 }
 
 /// Keeps the session as long as CMD runs.
-fn supervise(options: &Exec, name: &str, guard: Pid) -> Result<ExitCode, Failure> {
+fn supervise(options: &Exec, name: &str, guarded: Guarded) -> Result<ExitCode, Failure> {
     // A sealed session has no name to remove, and its first set while it is made: there signals end this
     // process as ever, and the guard does the rest.
     let early = if options.sealed { None } else { Some(signals()?) };
     let session = session::create(name, &options.session, options.sealed)?;
     let signals = early.map_or_else(signals, Ok)?;
-    let outcome = serve(options, &session, signals, guard);
+    let outcome = serve(options, &session, signals, guarded);
     // The threads end with the process, in the middle of a fetch, too.
     session.unlink();
     outcome
@@ -73,19 +87,25 @@ fn serve(
     options: &Exec,
     session: &SharedSession,
     signals: Signals,
-    guard: Pid,
+    guarded: Guarded,
 ) -> Result<ExitCode, Failure> {
     let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
-    let command = command(options, session, &endpoint)?;
+    let mut command = command(options, session, &endpoint)?;
     let (sender, events) = channel();
-    let cmd = Cmd::default();
-    forward(signals, guard, Arc::clone(&cmd), sender.clone());
+    let target = SharedTarget::default();
+    let guard = guarded.guard;
+    forward(signals, guard, Arc::clone(&target), sender.clone());
+    prepare(&mut command, guarded.kill_switch)?;
     endpoint.serve(session.clone(), sender)?;
     if options.session.is_eager() && !options.sealed {
         session::keep_fresh(session);
     }
-    match first_set(&events)? {
-        None => run_cmd(command, &cmd, &events),
+    let limit = Duration::from_secs(options.session.deadline);
+    match first_set(&events, limit)? {
+        None => match run_cmd(command, &target, &events)? {
+            Ok(status) => Ok(finish(status, options.wait_orphans, &target, guard)),
+            Err(code) => Ok(code),
+        },
         Some(signal) => Ok(killed_by(signal)),
     }
 }
@@ -102,13 +122,20 @@ fn own_name() -> io::Result<String> {
     Ok(format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes)))
 }
 
-/// Waits for the first set; gives the signal that came sooner.
-fn first_set(events: &Receiver<Event>) -> Result<Option<i32>, Failure> {
-    match events.recv() {
-        Ok(Event::First(first)) => first.map(|()| None),
-        Ok(Event::Signal(signal)) => Ok(Some(signal)),
-        Ok(Event::Endpoint(error)) => Err(error.into()),
-        Err(_) => Ok(None),
+/// Waits for the first set; gives the signal that came sooner. A failure that may pass is one when the time
+/// is over.
+fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, Failure> {
+    let began = Instant::now();
+    loop {
+        match events.recv() {
+            Ok(Event::First(Err(no_set))) if no_set.may_pass && began.elapsed() < limit => {}
+            Ok(Event::First(first)) => {
+                return first.map(|()| None).map_err(|no_set| no_set.failure);
+            }
+            Ok(Event::Signal(signal)) => return Ok(Some(signal)),
+            Ok(Event::Endpoint(error)) => return Err(error.into()),
+            Err(_) => return Ok(None),
+        }
     }
 }
 
@@ -139,7 +166,6 @@ fn command(
         .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", &endpoint.token)
         .env("SHMCREDS_SESSION", session.name());
     session.pass_to(&mut command)?;
-    prepare(&mut command)?;
     Ok(command)
 }
 
@@ -161,48 +187,64 @@ fn signals() -> io::Result<Signals> {
 
 /// Tells CMD what the guard was told. What the terminal, or somebody else, sends to the whole job, CMD
 /// has got itself.
-fn forward(mut signals: Signals, guard: Pid, cmd: Cmd, events: Sender<Event>) {
+fn forward(mut signals: Signals, guard: Pid, target: SharedTarget, events: Sender<Event>) {
     thread::spawn(move || {
         for origin in signals.forever() {
             let alone = getppid() != guard;
             let by_the_guard = origin.process.is_some_and(|sender| sender.pid == guard.as_raw());
-            match &*cmd.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(cmd) if alone => end(cmd),
-                Some(cmd) if by_the_guard => tell(cmd, origin.signal),
-                Some(_) => {}
-                None if alone || DEADLY.contains(&origin.signal) => {
+            match &*target.lock().unwrap_or_else(PoisonError::into_inner) {
+                Target::Nobody if alone || DEADLY.contains(&origin.signal) => {
                     let _ = events.send(Event::Signal(origin.signal));
                 }
-                None => {}
+                Target::Nobody => {}
+                target if alone => target.end(),
+                target if by_the_guard => target.tell(origin.signal),
+                _ => {}
             }
         }
     });
 }
 
-/// CMD may have ended a moment ago.
-fn tell(cmd: &OwnedFd, signal: i32) {
-    if let Some(signal) = process::Signal::from_named_raw(signal) {
-        let _ = pidfd_send_signal(cmd, signal);
+impl Target {
+    /// It may have ended a moment ago.
+    fn tell(&self, signal: i32) {
+        match self {
+            Target::Nobody => {}
+            Target::Cmd(cmd) => {
+                if let Some(signal) = process::Signal::from_named_raw(signal) {
+                    let _ = pidfd_send_signal(cmd, signal);
+                }
+            }
+            Target::Orphans => {
+                if let Ok(signal) = Signal::try_from(signal) {
+                    children::tell_all(signal);
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.tell(Signal::SIGTERM as i32);
+        // If it is stopped.
+        self.tell(Signal::SIGCONT as i32);
+        thread::sleep(GRACE);
+        self.tell(Signal::SIGKILL as i32);
     }
 }
 
-fn end(cmd: &OwnedFd) {
-    tell(cmd, Signal::SIGTERM as i32);
-    // If it is stopped.
-    tell(cmd, Signal::SIGCONT as i32);
-    thread::sleep(GRACE);
-    tell(cmd, Signal::SIGKILL as i32);
-}
-
-/// Starts CMD, waits for its end, and ends what it has left behind. Runs on the main thread: the kernel
-/// kills CMD when the thread that started it ends.
-fn run_cmd(mut command: Command, cmd: &Cmd, events: &Receiver<Event>) -> Result<ExitCode, Failure> {
+/// Starts CMD and waits for its end; an error is the exit code without one. Runs on the main thread: the
+/// kernel kills CMD when the thread that started it ends.
+fn run_cmd(
+    mut command: Command,
+    target: &SharedTarget,
+    events: &Receiver<Event>,
+) -> Result<Result<WaitStatus, ExitCode>, Failure> {
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
-    let mut place = cmd.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut place = target.lock().unwrap_or_else(PoisonError::into_inner);
     // A signal that nobody could forward, a moment ago.
     for event in events.try_iter() {
         if let Event::Signal(signal) = event {
-            return Ok(killed_by(signal));
+            return Ok(Err(killed_by(signal)));
         }
     }
     let pid = match command.spawn() {
@@ -218,21 +260,49 @@ fn run_cmd(mut command: Command, cmd: &Cmd, events: &Receiver<Event>) -> Result<
     };
     let number = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound);
     let descriptor = pidfd_open(number.map_err(io::Error::from)?, PidfdFlags::empty());
-    *place = Some(descriptor.map_err(io::Error::from)?);
+    *place = Target::Cmd(descriptor.map_err(io::Error::from)?);
     drop(place);
-    let status = children::wait_for(pid)?;
+    Ok(Ok(children::wait_for(pid)?))
+}
+
+/// Ends what CMD has left behind; waits for it before, where that is wanted and CMD has come to a good end.
+fn finish(status: WaitStatus, wait_orphans: bool, target: &SharedTarget, guard: Pid) -> ExitCode {
+    match status {
+        WaitStatus::Exited(_, 0) if wait_orphans => {
+            *target.lock().unwrap_or_else(PoisonError::into_inner) = Target::Orphans;
+            // Its end is a signal to the target of that moment.
+            if getppid() == guard {
+                children::wait_for_all();
+            }
+        }
+        WaitStatus::Exited(_, 0) => tell_of_orphans(),
+        _ => {}
+    }
     children::end_all();
-    Ok(ExitCode::from(children::exit_code(status)))
+    ExitCode::from(children::exit_code(status))
+}
+
+/// A program that puts itself in the background looks as if it had come to its end.
+fn tell_of_orphans() {
+    let left = children::left();
+    if !left.is_empty() {
+        tracing::warn!(
+            "CMD has come to its end and left {} behind, which is ended, too; run it in the foreground, \
+             or use --wait-orphans, or `shmcreds serve`",
+            left.join(", ")
+        );
+    }
 }
 
 /// CMD is killed when this process is, even by SIGKILL. It gets the limits that this process was started
 /// with, which may have raised its own since.
 #[allow(unsafe_code)]
-fn prepare(command: &mut Command) -> io::Result<()> {
+fn prepare(command: &mut Command, kill_switch: KillSwitch) -> io::Result<()> {
     let parent = getpid();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let prepare = move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
+        kill_switch.tie_to_this_process()?;
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         // It may have died before.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }

@@ -10,13 +10,22 @@
 //! | the supervisor | the kernel kills CMD; the guard, its parent | gets all orphans, ends them, and removes the session |
 //! | the guard | the supervisor, by a signal of the kernel | ends CMD, and goes on as if that had ended |
 //!
-//! When both are killed at once, CMD is, too; what CMD has started is not, and the session's name stays
-//! until the next `exec`.
+//! When both are killed at once, CMD is, too: by its parent-death signal, and, where it has changed its
+//! credentials, which clears that, by the kill switch. What CMD has started is not, and the session's name
+//! stays until the next `exec`.
 
-use std::{fs, io, process::ExitCode, thread, time::Instant};
+use std::{
+    fs,
+    io::{self, PipeReader, PipeWriter},
+    os::fd::AsRawFd,
+    process::ExitCode,
+    thread,
+    time::Instant,
+};
 
 use nix::{
     errno::Errno,
+    libc,
     sys::{
         prctl,
         signal::{self, SigHandler, SigSet, Signal, kill},
@@ -44,12 +53,53 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGCONT,
 ];
 
+/// Linux's number, which the libc crate does not have for every machine.
+const F_SETSIG: libc::c_int = 10;
+
 /// Which of the two a process is.
 pub(crate) enum Role {
     /// It has stood guard, and all is over.
     Guard(ExitCode),
-    /// It does the work, for the guard of this number.
-    Supervisor(Pid),
+    /// It does the work.
+    Supervisor(Guarded),
+}
+
+/// What the supervisor knows of its guard.
+pub(crate) struct Guarded {
+    pub(crate) guard: Pid,
+    pub(crate) kill_switch: KillSwitch,
+}
+
+/// A pipe of which guard and supervisor hold the writing end. The kernel kills CMD, which holds the reading
+/// end, when the last of the two is gone.
+pub(crate) struct KillSwitch {
+    reader: PipeReader,
+    _writer: PipeWriter,
+}
+
+impl KillSwitch {
+    fn new() -> io::Result<Self> {
+        let (reader, _writer) = io::pipe()?;
+        Ok(KillSwitch { reader, _writer })
+    }
+
+    /// Ties the calling process to it, which is CMD before it is executed.
+    #[allow(unsafe_code)]
+    pub(crate) fn tie_to_this_process(&self) -> io::Result<()> {
+        let reader = self.reader.as_raw_fd();
+        let (pid, signal) = (getpid().as_raw(), Signal::SIGKILL as i32);
+        for (command, argument) in [
+            (libc::F_SETOWN, pid),
+            (F_SETSIG, signal),
+            (libc::F_SETFL, libc::O_ASYNC),
+            // CMD holds it after `exec`, too.
+            (libc::F_SETFD, 0),
+        ] {
+            // SAFETY: it is a descriptor of ours, and these commands take a number.
+            Errno::result(unsafe { libc::fcntl(reader, command, argument) })?;
+        }
+        Ok(())
+    }
 }
 
 /// The signals to forward. Those that were ignored from the start (`nohup`, a job in the background of
@@ -76,17 +126,21 @@ pub(crate) fn split(session: &str) -> Result<Role, Failure> {
     heard.add(Signal::SIGCHLD);
     let before = heard.thread_swap_mask(signal::SigmaskHow::SIG_BLOCK).map_err(io::Error::from)?;
     let signals = SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC).map_err(io::Error::from)?;
-    let guard = getpid();
+    let (guard, kill_switch) = (getpid(), KillSwitch::new()?);
     // SAFETY: there is one thread, so no lock is held that nobody would free.
     match unsafe { fork() }.map_err(io::Error::from)? {
-        ForkResult::Parent { child } => Ok(Role::Guard(stand(child, &signals, session)?)),
+        ForkResult::Parent { child } => {
+            let code = stand(child, &signals, session)?;
+            drop(kill_switch);
+            Ok(Role::Guard(code))
+        }
         ForkResult::Child => {
             prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)?;
             before.thread_set_mask().map_err(io::Error::from)?;
             // Killed by name, the guard is not alone.
             let _ = prctl::set_name(c"exec-supervisor");
             match getppid() == guard {
-                true => Ok(Role::Supervisor(guard)),
+                true => Ok(Role::Supervisor(Guarded { guard, kill_switch })),
                 false => Err(Failure::new(SYSTEM, "it was killed at once")),
             }
         }

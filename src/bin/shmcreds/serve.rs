@@ -52,9 +52,9 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
                 continue;
             }
             // A sidecar outlives an outage: it asks again. The log says how often.
-            Event::First(Err(failure)) => {
+            Event::First(Err(no_set)) => {
                 if !said {
-                    failure.report();
+                    no_set.failure.report();
                 }
                 said = true;
                 continue;

@@ -32,8 +32,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What a main thread waits for.
 pub(crate) enum Event {
     Signal(i32),
-    First(Result<(), Failure>),
+    First(Result<(), NoSet>),
     Endpoint(std::io::Error),
+}
+
+/// Why there is no first set yet.
+pub(crate) struct NoSet {
+    pub(crate) failure: Failure,
+    /// Trying again may help.
+    pub(crate) may_pass: bool,
 }
 
 pub(crate) fn log(verbose: u8, json: bool) {
@@ -80,9 +87,8 @@ pub(crate) fn create(
 /// Waits for the first set, and tells of it and of each failure before.
 pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
     while let Err(error) = session.provide_credentials().await {
-        let failure = Failure::new(UNAVAILABLE, no_set(session, &error));
         // Nobody listens any more when a signal came.
-        let _ = events.send(Event::First(Err(failure)));
+        let _ = events.send(Event::First(Err(no_set(session, &error))));
         // The session's back-off decides when the source is asked again.
         tokio::time::sleep(PAUSE).await;
     }
@@ -90,20 +96,24 @@ pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>)
 }
 
 /// Why there is no set, and what to do.
-fn no_set(session: &SharedSession, error: &CredentialsError) -> String {
+fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
     let status = session.status();
     let last = status.as_ref().ok().and_then(|status| status.last_failure());
     let Some(failure) = last.map(|last| last.failure()) else {
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        return cause.unwrap_or_else(|| error.to_string());
+        let text = cause.unwrap_or_else(|| error.to_string());
+        return NoSet { failure: Failure::new(UNAVAILABLE, text), may_pass: true };
     };
-    let advice = match failure.class() {
-        FailureClass::Terminal => "see to the permissions, or to the keys that it is asked with",
-        FailureClass::Misconfigured => "check the source options and the environment",
-        FailureClass::Throttled => "try again later",
-        _ => "see whether it can be reached, and try again",
+    let (may_pass, advice) = match failure.class() {
+        FailureClass::Terminal => {
+            (false, "see to the permissions, or to the keys that it is asked with")
+        }
+        FailureClass::Misconfigured => (false, "check the source options and the environment"),
+        FailureClass::Throttled => (true, "try again later"),
+        _ => (true, "see whether it can be reached, and try again"),
     };
-    format!("no credentials ({}): {failure}; {advice}", failure.class())
+    let text = format!("no credentials ({}): {failure}; {advice}", failure.class());
+    NoSet { failure: Failure::new(UNAVAILABLE, text), may_pass }
 }
 
 /// Refreshes the session in time, in a thread of its own, as long as the process lives.
