@@ -106,8 +106,8 @@ pub(crate) struct Exec {
     /// Keeps the session in memory without a name, which CMD cannot write.
     #[arg(long)]
     pub(crate) sealed: bool,
-    /// Leaves CMD the AWS config and credentials files; a default profile with keys in them wins over the
-    /// session in most SDKs.
+    /// Leaves CMD the AWS config and credentials files, of which it gets only the settings that are no
+    /// credentials otherwise; a default profile with keys in them wins over the session in most SDKs.
     #[arg(long)]
     pub(crate) keep_aws_files: bool,
     /// For a CMD that puts itself in the background: when it has ended with 0, waits for the processes that it

@@ -1,6 +1,6 @@
 //! The environment of CMD: every SDK finds the endpoint there, and nothing that wins over it.
 
-use std::{env, process::Command};
+use std::{env, io, process::Command};
 
 /// Variables that win over the endpoint in one program or another, and those that belong to them.
 const CLEARED: &[&str] = &[
@@ -47,8 +47,44 @@ const CLEARED: &[&str] = &[
     "BOTO_PATH",
 ];
 
+/// Variables besides `AWS_…` that we or our libraries read, for which empty means unset, too.
+const READ: [&str; 10] = [
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
 /// The addresses that no proxy is asked for.
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "localhost", "::1"];
+
+/// Unsets what is empty, as compose files and charts leave it, for this process and for CMD. The caller has one
+/// thread.
+#[allow(unsafe_code)]
+pub(crate) fn unset_what_is_empty() {
+    let is_read = |name: &str| name.starts_with("AWS_") || READ.contains(&name);
+    // An empty pager is none.
+    let is_read = |name: &str| is_read(name) && name != "AWS_PAGER";
+    for (name, value) in env::vars_os() {
+        if value.is_empty() && name.to_str().is_some_and(is_read) {
+            // SAFETY: there is no other thread that could read the environment.
+            unsafe { env::remove_var(name) };
+        }
+    }
+}
+
+/// The prefix and a random number.
+pub(crate) fn random_name(prefix: &str) -> io::Result<String> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(bytes)))
+}
 
 /// Takes away what would win over the endpoint.
 pub(crate) fn clear(command: &mut Command) {
@@ -57,6 +93,17 @@ pub(crate) fn clear(command: &mut Command) {
     }
     // Unset, botocore reads /etc/boto.cfg and ~/.boto before it asks the endpoint.
     command.env("BOTO_CONFIG", "/dev/null");
+}
+
+/// CMD runs in the Region of the environment, or in the one given, which it may not find by itself.
+pub(crate) fn keep_region(command: &mut Command, otherwise: Option<&str>) {
+    let names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let set = names.iter().find_map(|name| env::var(name).ok());
+    if let Some(region) = set.as_deref().or(otherwise) {
+        for name in names.iter().filter(|name| env::var_os(name).is_none()) {
+            command.env(name, region);
+        }
+    }
 }
 
 /// Keeps the endpoint's token from proxies. Some HTTP clients honour `http_proxy` for every address: they

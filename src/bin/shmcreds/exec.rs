@@ -35,7 +35,10 @@ use crate::{
     endpoint::Endpoint,
     environment,
     failure::Failure,
+    files::Files,
     guard::{self, Guarded, KillSwitch, Role},
+    log,
+    profiles::{self, Profiles},
     session::{self, Event},
 };
 
@@ -63,21 +66,36 @@ type SharedTarget = Arc<Mutex<Target>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     options.check()?;
+    log::learn(&options.session.source);
+    let files = files();
+    let outcome = split(&options, files.as_ref());
+    if let Some(files) = &files {
+        files.remove();
+    }
+    outcome
+}
+
+fn split(options: &Exec, files: Option<&Files>) -> Result<ExitCode, Failure> {
     let name = options.name.clone().map_or_else(own_name, Ok)?;
     match guard::split(&name)? {
         Role::Guard(code) => Ok(code),
-        Role::Supervisor(guarded) => supervise(&options, &name, guarded),
+        Role::Supervisor(guarded) => supervise(options, &name, files, guarded),
     }
 }
 
 /// Keeps the session as long as CMD runs.
-fn supervise(options: &Exec, name: &str, guarded: Guarded) -> Result<ExitCode, Failure> {
+fn supervise(
+    options: &Exec,
+    name: &str,
+    files: Option<&Files>,
+    guarded: Guarded,
+) -> Result<ExitCode, Failure> {
     // A sealed session has no name to remove, and its first set while it is made: there signals end this
     // process as ever, and the guard does the rest.
     let early = if options.sealed { None } else { Some(signals()?) };
     let session = session::create(name, &options.session, options.sealed)?;
     let signals = early.map_or_else(signals, Ok)?;
-    let outcome = serve(options, &session, signals, guarded);
+    let outcome = serve(options, &session, files, signals, guarded);
     // The threads end with the process, in the middle of a fetch, too.
     session.unlink();
     outcome
@@ -86,11 +104,12 @@ fn supervise(options: &Exec, name: &str, guarded: Guarded) -> Result<ExitCode, F
 fn serve(
     options: &Exec,
     session: &SharedSession,
+    files: Option<&Files>,
     signals: Signals,
     guarded: Guarded,
 ) -> Result<ExitCode, Failure> {
     let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
-    let mut command = command(options, session, &endpoint)?;
+    let mut command = command(options, session, files, &endpoint)?;
     let (sender, events) = channel();
     let target = SharedTarget::default();
     let guard = guarded.guard;
@@ -117,9 +136,19 @@ fn own_name() -> io::Result<String> {
         // A live one refuses.
         let _ = SharedSession::remove(name);
     }
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    Ok(format!("{PREFIX}{:016x}", u64::from_ne_bytes(bytes)))
+    environment::random_name(PREFIX)
+}
+
+/// A place for files that CMD reads. It can do without.
+fn files() -> Option<Files> {
+    let files = Files::create();
+    files
+        .inspect_err(|error| {
+            tracing::warn!(
+                "CMD gets neither a token file nor an AWS config file: /dev/shm: {error}"
+            );
+        })
+        .ok()
 }
 
 /// Waits for the first set; gives the signal that came sooner. A failure that may pass is one when the time
@@ -147,19 +176,24 @@ fn killed_by(signal: i32) -> ExitCode {
 fn command(
     options: &Exec,
     session: &SharedSession,
+    files: Option<&Files>,
     endpoint: &Endpoint,
 ) -> Result<Command, Failure> {
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
     environment::clear(&mut command);
     environment::bypass_proxies(&mut command);
+    let (profiles, chosen) =
+        (Profiles::read(), profiles::chosen(options.session.source.profile.as_deref()));
+    environment::keep_region(&mut command, profiles.region(&chosen));
+    let write = |name, text: &str| files.map(|files| files.write(name, text)).transpose();
     if !options.keep_aws_files {
-        for key in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
-            if let (None, Some(region)) = (std::env::var_os(key), region()) {
-                command.env(key, region);
-            }
-        }
-        command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        let config = write("config-", &profiles.without_credentials(&chosen))?;
+        command.env("AWS_CONFIG_FILE", config.unwrap_or_else(|| "/dev/null".into()));
+        command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    }
+    if let Some(token) = write("token-", &endpoint.token)? {
+        command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
     }
     command
         .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url())
@@ -167,18 +201,6 @@ fn command(
         .env("SHMCREDS_SESSION", session.name());
     session.pass_to(&mut command)?;
     Ok(command)
-}
-
-/// The Region of the environment or of the profile, which CMD would not find any more.
-fn region() -> Option<String> {
-    use aws_config::{
-        environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
-        profile::ProfileFileRegionProvider,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new());
-    runtime.block_on(chain.region()).map(|region| region.to_string())
 }
 
 fn signals() -> io::Result<Signals> {

@@ -4,6 +4,8 @@ use std::{fmt, io, process::ExitCode};
 
 use shmcreds::{Error, ErrorKind};
 
+use crate::log;
+
 pub(crate) const USAGE: u8 = 64;
 pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
@@ -24,7 +26,7 @@ impl Failure {
     }
 
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("shmcreds: {}", self.text);
+        eprintln!("shmcreds: {}", log::clean(&self.text));
         ExitCode::from(self.code)
     }
 }

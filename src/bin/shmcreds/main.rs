@@ -8,11 +8,17 @@ mod endpoint;
 mod environment;
 mod exec;
 mod failure;
+mod files;
 mod guard;
 mod http;
+mod log;
 mod metrics;
 mod places;
+mod profiles;
 mod protocol;
+// The library's own, which is not public.
+#[path = "../../source/redact.rs"]
+mod redact;
 mod serve;
 mod session;
 mod sources;
@@ -32,11 +38,12 @@ use arguments::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    environment::unset_what_is_empty();
     let cli = match arguments::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    session::log(cli.verbose, cli.log_json);
+    log::start(cli.verbose, cli.log_json);
     run(cli.command).unwrap_or_else(|failure| failure.report())
 }
 

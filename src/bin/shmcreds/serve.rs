@@ -17,11 +17,12 @@ use crate::{
     arguments::Serve,
     endpoint::Endpoint,
     failure::{CANNOT_CREATE, Failure},
-    guard,
+    guard, log,
     session::{self, Event},
 };
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
+    log::learn(&options.session.source);
     let session = session::create(&options.name, &options.session, false)?;
     let mut signals = Signals::new(TERM_SIGNALS)?;
     if guard::forwarded().contains(&Signal::SIGHUP) {

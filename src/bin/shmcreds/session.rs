@@ -1,7 +1,6 @@
 //! The session that `exec` and `serve` keep.
 
 use std::{
-    io::IsTerminal,
     sync::{Arc, mpsc::Sender},
     thread,
     time::{Duration, Instant},
@@ -9,13 +8,11 @@ use std::{
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
 use shmcreds::{ErrorKind, FailureClass, Refresh, SharedSession};
-use tracing::level_filters::LevelFilter;
 
 use crate::{
     arguments,
     failure::{Failure, UNAVAILABLE},
     sources,
-    status::colour_is_wanted,
 };
 
 /// botocore refreshes on every read what is valid for less than 15 minutes; the window is shortened by up
@@ -41,18 +38,6 @@ pub(crate) struct NoSet {
     pub(crate) failure: Failure,
     /// Trying again may help.
     pub(crate) may_pass: bool,
-}
-
-pub(crate) fn log(verbose: u8, json: bool) {
-    let level = [LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG];
-    let level = level[usize::from(verbose).min(2)];
-    let colour = std::io::stderr().is_terminal() && colour_is_wanted();
-    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colour);
-    let log = log.with_writer(std::io::stderr);
-    match json {
-        true => log.json().init(),
-        false => log.init(),
-    }
 }
 
 /// Makes the session; the process has one thread.
