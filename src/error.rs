@@ -1,7 +1,7 @@
 //! The one error of the library: a kind to match on, the operation and the session it concerns,
 //! and a source chain. Its wording is for people and may change; [`ErrorKind`] is for programs.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The boxed error that an [`Error`] keeps as its source.
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -77,13 +77,58 @@ struct Inner {
     operation: &'static str,
     session: String,
     message: String,
+    retry_after: Option<Duration>,
     cause: Option<Cause>,
+}
+
+impl ErrorKind {
+    /// Whether the same call may succeed later without a change of the program, its configuration or its
+    /// permissions.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            ErrorKind::InUse
+            | ErrorKind::Uninitialized
+            | ErrorKind::NoSpace
+            | ErrorKind::SourceTransient
+            | ErrorKind::SourceThrottled
+            | ErrorKind::Timeout
+            | ErrorKind::NoSource
+            | ErrorKind::System => true,
+            ErrorKind::InvalidInput
+            | ErrorKind::Absent
+            | ErrorKind::Multithreaded
+            | ErrorKind::Unsupported
+            | ErrorKind::ForeignOwner
+            | ErrorKind::InsecureMode
+            | ErrorKind::NotAFile
+            | ErrorKind::TooSmall
+            | ErrorKind::WrongMagic
+            | ErrorKind::WrongVersion
+            | ErrorKind::BadChecksum
+            | ErrorKind::WrongSource
+            | ErrorKind::SourceTerminal
+            | ErrorKind::SourceMisconfigured
+            | ErrorKind::DescriptorClosed => false,
+        }
+    }
 }
 
 impl Error {
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Whether the same call may succeed later, without a change of the program, its configuration or its
+    /// permissions. See [`retry_after`](Self::retry_after) for when.
+    pub fn is_retryable(&self) -> bool {
+        self.0.kind.is_retryable()
+    }
+
+    /// How long no process asks the source again, counted from when the error was made. `None` when the error
+    /// is not one of the source, or the next attempt may be made at once.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What was being done: `"create"`, `"attach"`, `"credentials"`, …
@@ -115,12 +160,13 @@ impl std::error::Error for Error {
 pub(crate) struct Fault {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
+    retry_after: Option<Duration>,
     cause: Option<Cause>,
 }
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Fault { kind, message: message.into(), cause: None }
+        Fault { kind, message: message.into(), retry_after: None, cause: None }
     }
 
     /// A failed system call, with `doing` in words.
@@ -129,12 +175,19 @@ impl Fault {
         Fault {
             kind: ErrorKind::System,
             message: format!("{doing}: {error}"),
+            retry_after: None,
             cause: Some(Box::new(error)),
         }
     }
 
     pub(crate) fn kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Notes when the source may be asked again.
+    pub(crate) fn retry_after(mut self, next: Duration) -> Self {
+        self.retry_after = Some(next).filter(|next| !next.is_zero());
         self
     }
 
@@ -153,6 +206,7 @@ impl Fault {
             operation,
             session: session.to_owned(),
             message: self.message,
+            retry_after: self.retry_after,
             cause: self.cause,
         }))
     }

@@ -6,6 +6,7 @@ mod reader;
 mod registry;
 mod snapshot;
 mod status;
+mod status_text;
 mod wait;
 pub(crate) mod waiters;
 

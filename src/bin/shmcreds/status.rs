@@ -2,9 +2,8 @@
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
-use aws_smithy_types::{DateTime, date_time::Format};
 use serde_json::{Value, json};
-use shmcreds::{ErrorKind, Refresh, Refresher, SharedSession, State, Status};
+use shmcreds::{ErrorKind, Refresher, SharedSession, State, Status};
 
 use crate::failure::Failure;
 
@@ -72,47 +71,13 @@ pub(crate) fn refresher(status: &Status) -> String {
 }
 
 fn object(name: &str, status: &Status) -> Value {
-    let failure = status.last_failure().map(|last| {
-        json!({
-            "class": last.failure().class().as_str(),
-            "code": last.failure().code(),
-            "request_id": last.failure().request_id(),
-            "message": last.failure().message(),
-            "at": DateTime::from(last.at()).fmt(Format::DateTime).ok(),
-            "in_a_row": last.in_a_row(),
-            "next_attempt_in_seconds": last.next_attempt_in().as_secs_f64(),
-        })
-    });
-    let refresher = status.refresher().map(|refresher| {
-        json!({
-            "pid": refresher.pid(),
-            "alive": refresher.is_alive(),
-            "elected_for_seconds": refresher.elected_for().as_secs_f64(),
-            "lease_left_seconds": refresher.lease_left().as_secs_f64(),
-        })
-    });
-    let classes =
-        status.failed_by_class().map(|(class, count)| (class.as_str().into(), count.into()));
-    json!({
-        "name": name,
-        "source": status.source(),
-        "mode": if status.mode() == Refresh::Eager { "eager" } else { "deferred" },
-        "state": status.state().as_str(),
-        "generation": status.generation(),
-        "access_key_tail": status.access_key_tail(),
-        "expires_in_seconds": status.expires_in().as_secs_f64(),
-        "refresh_in_seconds": status.refresh_in().as_secs_f64(),
-        "age_seconds": status.age().map(|age| age.as_secs_f64()),
-        "refresher": refresher,
-        "source_calls": status.source_calls(),
-        "published": status.published(),
-        "failed": status.failed(),
-        "failed_by_class": Value::Object(classes.collect()),
-        "takeovers": status.takeovers(),
-        "invalidations": status.invalidations(),
-        "last_failure": failure,
-        "locked_in_ram": status.locked_in_ram(),
-    })
+    let mut object = json!({ "name": name });
+    if let (Some(object), Ok(Value::Object(rest))) =
+        (object.as_object_mut(), serde_json::to_value(status))
+    {
+        object.extend(rest);
+    }
+    object
 }
 
 /// One line for each session, under a heading; in colour on a terminal.

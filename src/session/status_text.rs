@@ -1,0 +1,86 @@
+//! A status as one line for people, and, with the feature `serde`, as a map for programs.
+
+use std::fmt;
+
+use super::status::Status;
+
+/// One line: the state, the set, when it is refreshed and expires, and the last failure.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, generation {}", self.state().as_str(), self.generation())?;
+        if let Some(tail) = self.access_key_tail() {
+            let (refresh, expiry) = (self.refresh_in().as_secs(), self.expires_in().as_secs());
+            write!(f, ", key …{tail}, refresh in {refresh} s, expires in {expiry} s")?;
+        }
+        if let Some(last) = self.last_failure() {
+            let next = last.next_attempt_in().as_secs_f64();
+            write!(f, "; last failure: {}; next attempt in {next:.1} s", last.failure())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "serde")]
+mod map {
+    use std::collections::BTreeMap;
+
+    use aws_smithy_types::{DateTime, date_time::Format};
+    use serde::{Serialize, Serializer, ser::SerializeMap};
+
+    use super::Status;
+    use crate::session::{LastFailure, Refresh, Refresher};
+
+    /// A map of what the methods tell. Durations are seconds, points in time are RFC 3339.
+    impl Serialize for Status {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let by_class: BTreeMap<_, _> =
+                self.failed_by_class().map(|(class, count)| (class.as_str(), count)).collect();
+            let mode = if self.mode() == Refresh::Eager { "eager" } else { "deferred" };
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry("source", self.source())?;
+            map.serialize_entry("mode", mode)?;
+            map.serialize_entry("state", self.state().as_str())?;
+            map.serialize_entry("generation", &self.generation())?;
+            map.serialize_entry("access_key_tail", &self.access_key_tail())?;
+            map.serialize_entry("expires_in_seconds", &self.expires_in().as_secs_f64())?;
+            map.serialize_entry("refresh_in_seconds", &self.refresh_in().as_secs_f64())?;
+            map.serialize_entry("age_seconds", &self.age().map(|age| age.as_secs_f64()))?;
+            map.serialize_entry("refresher", &self.refresher())?;
+            map.serialize_entry("source_calls", &self.source_calls())?;
+            map.serialize_entry("published", &self.published())?;
+            map.serialize_entry("failed", &self.failed())?;
+            map.serialize_entry("failed_by_class", &by_class)?;
+            map.serialize_entry("takeovers", &self.takeovers())?;
+            map.serialize_entry("invalidations", &self.invalidations())?;
+            map.serialize_entry("last_failure", &self.last_failure())?;
+            map.serialize_entry("locked_in_ram", &self.locked_in_ram())?;
+            map.end()
+        }
+    }
+
+    impl Serialize for Refresher {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(4))?;
+            map.serialize_entry("pid", &self.pid())?;
+            map.serialize_entry("alive", &self.is_alive())?;
+            map.serialize_entry("elected_for_seconds", &self.elected_for().as_secs_f64())?;
+            map.serialize_entry("lease_left_seconds", &self.lease_left().as_secs_f64())?;
+            map.end()
+        }
+    }
+
+    impl Serialize for LastFailure {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let at = DateTime::from(self.at()).fmt(Format::DateTime).ok();
+            let mut map = serializer.serialize_map(Some(7))?;
+            map.serialize_entry("class", self.failure().class().as_str())?;
+            map.serialize_entry("code", &self.failure().code())?;
+            map.serialize_entry("request_id", &self.failure().request_id())?;
+            map.serialize_entry("message", self.failure().message())?;
+            map.serialize_entry("at", &at)?;
+            map.serialize_entry("in_a_row", &self.in_a_row())?;
+            map.serialize_entry("next_attempt_in_seconds", &self.next_attempt_in().as_secs_f64())?;
+            map.end()
+        }
+    }
+}
