@@ -13,7 +13,7 @@ use super::{
     desk::Desk,
     duty::{Duty, Stop},
     election,
-    refresher::{self, Job},
+    refresher::Job,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -232,7 +232,6 @@ impl Refresher {
         if let Some(mut report) = report.take() {
             let _ = report.write_all(ELECTED);
         }
-        refresher::count_takeover(&elected, &self.duty.job.session);
         self.duty.serve(elected)?;
         self.duty.run()
     }

@@ -81,7 +81,6 @@ impl Duty {
     /// `System` when the kernel refuses what it has granted before.
     pub(crate) fn run(&self) -> Result<(), Fault> {
         while let Some(elected) = self.wait_for_election()? {
-            refresher::count_takeover(&elected, &self.job.session);
             self.serve(elected)?;
         }
         Ok(())
@@ -118,6 +117,7 @@ impl Duty {
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
         let clock = &self.job.clock;
         elected.mark_thread();
+        refresher::succeed(&mut elected, &self.job);
         loop {
             // Before the look at the state: a ring after it ends the sleep.
             let rings = self.desk.requests().rings();
@@ -149,7 +149,6 @@ impl Duty {
         Builder::new()
             .name("shmcreds-duty".into())
             .spawn(move || {
-                refresher::count_takeover(&elected, &self.job.session);
                 if let Err(fault) = self.serve(elected) {
                     warn!(session = self.job.session, "refreshes no longer: {}", fault.message);
                 }

@@ -34,7 +34,10 @@ use super::desk::Seat;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
-    segment::{Entry, EntryWriter, notes::ElectedNote},
+    segment::{
+        Entry, EntryWriter,
+        notes::{Attempt, ElectedNote},
+    },
     sys::{
         lock::LockFile,
         task::{Presence, TaskMark},
@@ -155,8 +158,10 @@ pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<EntryWriter>,
     seat: Seat,
-    /// The predecessor died or hung instead of resigning.
+    /// The predecessor died or hung instead of resigning, and nobody has counted that yet.
     pub(crate) takeover: bool,
+    /// The pid of the last one that was elected before.
+    pub(crate) predecessor: u32,
 }
 
 impl Elected {
@@ -167,6 +172,16 @@ impl Elected {
 
     pub(crate) fn locks(&self) -> &LockFile {
         self.seat.locks()
+    }
+
+    /// Notes that the source is about to be asked for a successor of `generation`.
+    pub(crate) fn begin_attempt(&self, generation: u64) {
+        self.view.begin_attempt(Attempt { ticket: self.ticket.0, generation });
+    }
+
+    /// Notes that the outcome is published.
+    pub(crate) fn end_attempt(&self) {
+        self.view.end_attempt(self.ticket.0);
     }
 
     /// When the lease ends, in nanoseconds since boot.
@@ -244,11 +259,12 @@ pub(crate) fn stand(
     let outcome = exchange(&view, seat.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
+            let predecessor = view.reader().last_elected().pid;
             let mark = TaskMark::of_this_thread(ticket.0);
             view.note_elected(ElectedNote { since: now, pid: std::process::id(), mark });
             let view = Arc::new(view);
             seat.win(&view);
-            Ok(Outcome::Won(Elected { ticket, view, seat, takeover }))
+            Ok(Outcome::Won(Elected { ticket, view, seat, takeover, predecessor }))
         }
         Ok(Err(holder)) => {
             seat.locks().unlock(view.reader().locks().ticket(ticket.0));

@@ -12,6 +12,10 @@ const SECOND: u64 = 1_000_000_000;
 /// source is not asked more often than that.
 pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
 
+/// The longest that the source is left alone after a failure.
+const LONGEST: u64 = 300 * SECOND;
+const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
+
 /// The windows before expiry, if the user overrides them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Windows(pub(crate) Option<(Duration, Duration)>);
@@ -83,8 +87,6 @@ pub(crate) fn next_attempt(
     expires: u64,
     chance: f64,
 ) -> u64 {
-    const LONGEST: u64 = 300 * SECOND;
-    const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
     let delay = match class {
         FailureClass::Terminal | FailureClass::Misconfigured if expires <= now => {
             LONGEST_WITHOUT_A_SET
@@ -100,6 +102,30 @@ pub(crate) fn next_attempt(
     // What the set that is there allows, and not a moment longer than that set lives.
     let limit = expires.max(now + LONGEST_WITHOUT_A_SET);
     (now + delay).min(limit)
+}
+
+/// When the source may be asked again after a process has died in its call, as failure number `in_a_row`. The
+/// first time `at_once`, where somebody waits for it. `expires` and `chance` are as above.
+///
+/// Processes that live shorter than a call must not make one each: the delay doubles, and half of it is certain. Nor
+/// may they let the set expire: at most half of what is left of its life passes without an attempt.
+pub(crate) fn next_attempt_after_death(
+    in_a_row: u64,
+    at_once: bool,
+    now: u64,
+    expires: u64,
+    chance: f64,
+) -> u64 {
+    if in_a_row <= 1 && at_once {
+        return now;
+    }
+    let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
+    let delay = ceiling / 2 + (ceiling as f64 * 0.5 * chance) as u64;
+    let limit = match expires.saturating_sub(now) {
+        0 => LONGEST_WITHOUT_A_SET,
+        left => (left / 2).max(SECOND / 2),
+    };
+    now + delay.min(limit)
 }
 
 #[cfg(test)]
@@ -146,6 +172,20 @@ mod tests {
             prop_assert!(points.advisory >= 1000 + lifetime / 2);
             prop_assert!(points.advisory <= points.mandatory);
             prop_assert!(points.mandatory <= points.expires);
+        }
+
+        #[test]
+        fn deaths_are_rarer_each_time_and_leave_time_for_another_attempt(
+            row in 2u64..100, left in 0u64..40_000 * SECOND, chance in 0.0f64..=1.0,
+        ) {
+            let now = 500 * SECOND;
+            let next = |row, at_once| next_attempt_after_death(row, at_once, now, now + left, chance);
+            prop_assert_eq!(next(1, true), now);
+            prop_assert!(next(1, false) >= now + SECOND / 2);
+            let delay = next(row, true) - now;
+            let longest = if left == 0 { 5 * SECOND } else { (left / 2).max(SECOND / 2) };
+            prop_assert!(delay <= longest.min(300 * SECOND));
+            prop_assert!(delay >= longest.min((SECOND / 2) << (row - 1).min(16)).min(150 * SECOND));
         }
 
         #[test]

@@ -148,6 +148,50 @@ pub(crate) fn failure(
     failure: &Failure,
     clock: &Clock,
 ) -> Result<(), Fault> {
+    let class = failure.class();
+    let next =
+        |row, now, expires| Ok(policy::next_attempt(class, row, now, expires, election::chance()?));
+    if note(elected, basis, failure, class_word(class), clock, next)? {
+        elected.view().count_failure(class_word(class));
+        elected.view().announce();
+    }
+    Ok(())
+}
+
+/// Publishes that process `pid` died or hung in its call: a failed attempt for everybody, though none of the
+/// source's. With `at_once` the first one is no reason to wait.
+pub(crate) fn death(
+    elected: &Elected,
+    pid: u32,
+    at_once: bool,
+    clock: &Clock,
+) -> Result<(), Fault> {
+    let text = format!(
+        "process {pid} ended or hung while it asked the source; where processes live shorter than a call, let one \
+         that stays refresh the session: Refresh::Eager, or run_refresher"
+    );
+    let failure = Failure::new(FailureClass::Transient, text).with_code(DIED_CODE);
+    let next = |row, now, expires| {
+        let at_once = at_once || expires <= now;
+        let chance = election::chance()?;
+        Ok(policy::next_attempt_after_death(row, at_once, now, expires, chance))
+    };
+    if note(elected, Basis::of(elected), &failure, DIED, clock, next)? {
+        elected.view().announce();
+    }
+    Ok(())
+}
+
+/// Publishes a failure record; false when another one came first. `next` says when the source is asked again after
+/// so many failures in a row, at this time, beside a set with that expiry.
+fn note(
+    elected: &Elected,
+    basis: Basis,
+    failure: &Failure,
+    class: u64,
+    clock: &Clock,
+    next: impl FnOnce(u64, u64, u64) -> Result<u64, Fault>,
+) -> Result<bool, Fault> {
     let view = elected.view();
     let now = clock.boot();
     let mut words = Words::default();
@@ -157,25 +201,19 @@ pub(crate) fn failure(
             .map_or(1, |last| last.in_a_row + 1),
         None => 1,
     };
-    let expires = expiry(view.reader().sets());
-    let next = policy::next_attempt(failure.class(), in_a_row, now, expires, election::chance()?);
     let record = FailureRecord {
         generation: basis.generation(),
         at_boot: now,
         at_unix: unix(clock.wall()),
-        next_attempt_boot: next,
+        next_attempt_boot: next(in_a_row, now, expiry(view.reader().sets()))?,
         in_a_row,
-        class: class_word(failure.class()),
+        class,
         code: failure.code().unwrap_or_default(),
         request_id: failure.request_id().unwrap_or_default(),
         message: failure.message(),
     };
     record.encode(&mut words);
-    if store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some() {
-        view.count_failure(record.class);
-        view.announce();
-    }
-    Ok(())
+    Ok(store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some())
 }
 
 /// Marks the set of `version` as rejected; true for the first who does so while it is the newest.
@@ -187,6 +225,11 @@ pub(crate) fn rejection(view: &EntryWriter, version: Version, session: &str) -> 
     }
     marked
 }
+
+/// The class of a process's death in its call: none of the source's, and so not counted with them.
+pub(crate) const DIED: u64 = FailureClass::ALL.len() as u64;
+/// The same for people.
+const DIED_CODE: &str = "RefresherDied";
 
 /// The class as it stands in the segment.
 fn class_word(class: FailureClass) -> u64 {

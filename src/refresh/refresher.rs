@@ -50,6 +50,8 @@ impl Recipe {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) session: String,
+    /// Whether a dedicated process refreshes: another is to take its place at once.
+    pub(crate) eager: bool,
     pub(crate) recipe: Recipe,
     pub(crate) clock: Clock,
 }
@@ -88,7 +90,6 @@ impl Underway {
 
 fn once(elected: Elected, job: &Job, call: Call) {
     elected.mark_thread();
-    count_takeover(&elected, &job.session);
     attempt(&elected, job, &call);
     elected.resign();
     // Last, because it takes as long as all the rest.
@@ -109,13 +110,25 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) {
     }
 }
 
-/// Notes that the predecessor died or hung, maybe after its last publication and before it woke anyone.
-pub(crate) fn count_takeover(elected: &Elected, session: &str) {
-    if elected.takeover {
-        elected.view().count(Counter::Takeovers);
-        elected.view().announce();
+/// Notes that a predecessor died or hung: maybe after its last publication and before it woke anyone, maybe in its
+/// call, which is a failed attempt for everybody then. Whoever is elected does this first.
+pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
+    let takeover = std::mem::take(&mut elected.takeover);
+    let (view, session) = (elected.view(), job.session.as_str());
+    if takeover {
+        view.count(Counter::Takeovers);
+        view.announce();
         info!(session, "took over from a refresher that died or hung");
     }
+    let Some(attempt) = view.attempt() else { return };
+    // It may have published a set before it died.
+    if attempt.generation == view.reader().published().generation() {
+        let died = publish::death(elected, elected.predecessor, job.eager, &job.clock);
+        if let Err(fault) = died {
+            warn!(session, "could not publish a refresher's death: {}", fault.message);
+        }
+    }
+    view.end_attempt(attempt.ticket);
 }
 
 /// Asks the source once and publishes what comes of it.
@@ -123,7 +136,7 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
     reach(Stage::Elected);
-    let Some(answer) = ask(elected, job, call) else {
+    let Some(answer) = ask(elected, job, basis, call) else {
         return info!(session, "stopped for too long; another process refreshes");
     };
     reach(Stage::Answered);
@@ -135,14 +148,21 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
         Ok(None) => info!(session, "another process published first"),
         Err(failure) => record(elected, job, basis, &failure),
     }
+    elected.end_attempt();
     reach(Stage::Published);
 }
 
 /// The source's answer; `None` when it was not asked any more.
-fn ask(elected: &Elected, job: &Job, call: &Call) -> Option<Result<Fetched, Failure>> {
+fn ask(
+    elected: &Elected,
+    job: &Job,
+    basis: Basis,
+    call: &Call,
+) -> Option<Result<Fetched, Failure>> {
     // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
     let holds = elected.holds() && job.clock.boot() < elected.lease_end();
     let answer = holds.then(|| {
+        elected.begin_attempt(basis.generation());
         elected.view().count(Counter::SourceCalls);
         call.make(&*job.recipe.source, &job.clock)
     });

@@ -20,6 +20,8 @@ pub(crate) struct StandingFailure {
     /// When somebody may ask again, in nanoseconds since boot.
     pub(crate) next_attempt: u64,
     pub(crate) in_a_row: u64,
+    /// It is no failure of the source: a process died in its call.
+    pub(crate) died: bool,
 }
 
 impl StandingFailure {
@@ -34,6 +36,7 @@ impl StandingFailure {
             at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
             next_attempt: record.next_attempt_boot,
             in_a_row: record.in_a_row,
+            died: record.class == publish::DIED,
         })
     }
 
@@ -58,9 +61,4 @@ fn failure_of(record: &FailureRecord<'_>) -> Failure {
         failure = failure.with_request_id(record.request_id);
     }
     failure
-}
-
-/// Whether nobody may ask the source at `now`.
-pub(crate) fn backs_off(view: Entry<'_>, now: u64) -> bool {
-    StandingFailure::read(view).is_some_and(|standing| standing.forbids(now))
 }

@@ -47,7 +47,7 @@ use crate::{
         election::{self, Elected, Outcome},
         publish,
         refresher::{self, Job, Recipe, Underway},
-        standing,
+        standing::StandingFailure,
     },
     sdk,
     segment::{EntryWriter, Segment},
@@ -345,10 +345,12 @@ impl Inner {
         let Some(snapshot) = self.newest()? else { return Ok(Err(None)) };
         match snapshot.life.phase(now) {
             Phase::Fresh => {}
-            Phase::Advisory => self.nudge(now),
             Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
-            Phase::Mandatory if snapshot.was_waited_for() => self.nudge(now),
-            Phase::Mandatory => return Ok(Err(Some(snapshot))),
+            Phase::Mandatory if !snapshot.was_waited_for() => return Ok(Err(Some(snapshot))),
+            Phase::Advisory | Phase::Mandatory if self.nudge(now) => {
+                return Ok(Err(Some(snapshot)));
+            }
+            Phase::Advisory | Phase::Mandatory => {}
             Phase::Expired => return Ok(Err(None)),
         }
         snapshot.verify(tick);
@@ -358,9 +360,15 @@ impl Inner {
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
     /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
     fn patiently(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
-        let rejected = snapshot.life.version.is_stale();
-        let limit = if rejected { self.home.deadline } else { MANDATORY_PATIENCE };
-        let waited = self.wait(Need::After(snapshot.life.version.generation()), limit);
+        let life = snapshot.life;
+        let generation = life.version.generation();
+        let mandatory = life.phase(self.home.clock.boot()) != Phase::Advisory;
+        let (need, limit) = match mandatory && !snapshot.was_waited_for() {
+            true if life.version.is_stale() => (Need::Better(generation), self.home.deadline),
+            true => (Need::Better(generation), MANDATORY_PATIENCE),
+            false => (Need::Own(generation), self.home.deadline),
+        };
+        let waited = self.wait(need, limit);
         waited.or_else(|fault| {
             snapshot.set_waited_for();
             if snapshot.life.phase(self.home.clock.boot()) != Phase::Expired {
@@ -410,45 +418,70 @@ impl Inner {
             .map_err(|fault| self.fault("decode_newest", fault))
     }
 
-    /// Sees to it that somebody refreshes, without waiting for it. Failing to is no failure of the
-    /// caller, who has a valid set; the next one tries again.
-    fn nudge(&self, now: u64) {
+    /// Sees to it that somebody refreshes, without waiting for it; true if the caller is to wait for a refresh of
+    /// its own, because a process has died in its call: this one may live no longer. Failing to is no failure of
+    /// the caller, who has a valid set; the next one tries again.
+    fn nudge(&self, now: u64) -> bool {
         let next = self.next_probe.load(Ordering::Relaxed);
         if now < next {
-            return;
+            return false;
         }
         // Relaxed: two threads that both pass here are kept apart by the seat.
         self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
-        if let Err(fault) = self.start_in_background(now) {
+        let wait = self.start_in_background(now).unwrap_or_else(|fault| {
             tracing::warn!(session = %self.home.name, "cannot refresh: {}", fault.message);
+            false
+        });
+        if wait {
+            // The thread that waits in an async caller's place looks again.
+            self.next_probe.store(0, Ordering::Relaxed);
         }
+        wait
     }
 
-    fn start_in_background(&self, now: u64) -> Result<(), Fault> {
-        let Some(recipe) = self.recipe() else { return Ok(()) };
+    fn start_in_background(&self, now: u64) -> Result<bool, Fault> {
+        let Some(recipe) = self.recipe() else { return Ok(false) };
         let view = self.segment.view();
         let generation = view.published().generation();
         let desk = &self.home.desk;
-        if standing::backs_off(view, now) || election::holder(view, desk.locks(), now)?.is_some() {
-            return Ok(());
+        let standing = StandingFailure::read(view);
+        if standing.as_ref().is_some_and(|standing| standing.forbids(now))
+            || election::holder(view, desk.locks(), now)?.is_some()
+        {
+            return Ok(false);
         }
-        let Some(seat) = desk.try_sit(&self.segment) else { return Ok(()) };
+        if standing.is_some_and(|standing| standing.died) {
+            return Ok(true);
+        }
+        let Some(seat) = desk.try_sit(&self.segment) else { return Ok(false) };
         let writable = self.segment.writable()?;
-        if let Outcome::Won(elected) = election::stand(seat, writable, now, recipe.lease())? {
-            let done = view.published().generation() != generation;
-            if done || standing::backs_off(view, now) {
+        if let Outcome::Won(mut elected) = election::stand(seat, writable, now, recipe.lease())? {
+            if view.published().generation() != generation {
                 elected.resign();
-            } else {
-                self.start(elected, recipe)?;
+                return Ok(false);
+            }
+            let job = self.job(recipe);
+            refresher::succeed(&mut elected, &job);
+            match StandingFailure::read(view) {
+                Some(standing) if standing.forbids(now) => elected.resign(),
+                Some(standing) if standing.died => {
+                    elected.resign();
+                    return Ok(true);
+                }
+                _ => drop(self.start(elected, recipe, job)?),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Starts the work of the elected. In an eager session it goes on for good: what the dedicated
     /// process did, this one does from now on, on a thread. Not where the user may want to fork.
-    fn start(&self, elected: Elected, recipe: &Recipe) -> Result<Option<Underway>, Fault> {
-        let job = self.job(recipe);
+    fn start(
+        &self,
+        elected: Elected,
+        recipe: &Recipe,
+        job: Job,
+    ) -> Result<Option<Underway>, Fault> {
         if !self.segment.header.eager || self.home.is_creator() {
             return refresher::start(elected, job).map(Some);
         }
@@ -461,7 +494,7 @@ impl Inner {
 
     fn job(&self, recipe: &Recipe) -> Job {
         let (session, clock) = (self.home.name.as_str().to_owned(), self.home.clock.clone());
-        Job { session, recipe: recipe.clone(), clock }
+        Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
     }
 
     fn duty(&self, recipe: &Recipe, stop: Stop) -> Duty {

@@ -15,7 +15,7 @@ use crate::{
         beside,
         desk::Seat,
         election::{self, Outcome},
-        refresher::Underway,
+        refresher::{self, Underway},
         standing::StandingFailure,
     },
     seqlock::Version,
@@ -32,7 +32,11 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) enum Need {
     /// A set that has not expired.
     Valid,
-    /// A set of a later generation than this.
+    /// A set of a later generation than this, which is valid meanwhile: not for as long as the source is left alone.
+    Better(u64),
+    /// The same, by a call of this process: not while another one is at it.
+    Own(u64),
+    /// A set of a later generation than this, because the user wants one.
     After(u64),
 }
 
@@ -45,6 +49,8 @@ struct Wait<'a> {
     failed: Version,
     /// The refresh that this wait started.
     refresh: Option<Underway>,
+    /// This wait has started one, be it a duty that goes on.
+    started: bool,
 }
 
 impl Inner {
@@ -54,7 +60,7 @@ impl Inner {
         // A limit beyond what the clock can count is none.
         let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
         let failed = self.segment.view().failures().version();
-        let mut wait = Wait { inner: self, need, end, failed, refresh: None };
+        let mut wait = Wait { inner: self, need, end, failed, refresh: None, started: false };
         let outcome = wait.run();
         wait.join();
         // Who may have its workers yet to fork has no thread more than before.
@@ -78,9 +84,15 @@ impl Wait<'_> {
             if left.is_zero() {
                 return Err(self.give_up());
             }
+            let pause = self.pause().filter(|_| !self.started);
+            if let Some(pause) = pause {
+                self.keep_still(event, pause.min(left))?;
+                continue;
+            }
             match self.seat() {
                 Some(seat) => self.act(seat, event, left)?,
-                None if self.refresh.is_some() => view.sleep_last(event, left),
+                None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
+                None if self.started => view.sleep_last(event, left),
                 None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
                 None => view.sleep(event, left),
             }
@@ -94,17 +106,38 @@ impl Wait<'_> {
         let newest = inner.newest()?.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
         let enough = newest.filter(|snapshot| match self.need {
             Need::Valid => true,
-            Need::After(generation) => snapshot.life.version.generation() > generation,
+            Need::Better(generation) | Need::Own(generation) | Need::After(generation) => {
+                snapshot.life.version.generation() > generation
+            }
         });
         if let Some(snapshot) = enough {
             return Ok(Some(Ok(snapshot)));
         }
         let failure = StandingFailure::read(inner.segment.view())
+            .filter(|standing| !standing.died)
             .filter(|standing| standing.version != self.failed || standing.forbids(now));
         Ok(failure.map(|standing| {
             let next = standing.next_attempt_in(now);
             Err(refused(standing.failure, next))
         }))
+    }
+
+    /// How long this process leaves the source alone, because others have died in their calls: no error, and no
+    /// reason not to do what the user wants.
+    fn pause(&self) -> Option<Duration> {
+        self.inner.recipe().filter(|_| !matches!(self.need, Need::After(_)))?;
+        let now = self.inner.home.clock.boot();
+        let standing = StandingFailure::read(self.inner.segment.view())?;
+        (standing.died && standing.forbids(now)).then(|| standing.next_attempt_in(now))
+    }
+
+    /// Sleeps so long, or until somebody has a set; does not where there is one that will do.
+    fn keep_still(&self, event: u32, pause: Duration) -> Result<(), Fault> {
+        if !matches!(self.need, Need::Valid) {
+            return Err(not_now());
+        }
+        self.inner.segment.view().sleep(event, self.inner.home.clock.longest_sleep(pause));
+        Ok(())
     }
 
     /// The seat, where this process has a source.
@@ -119,6 +152,7 @@ impl Wait<'_> {
         let Some(recipe) = inner.recipe() else { return Ok(()) };
         let (now, writable) = (inner.home.clock.boot(), inner.segment.writable()?);
         match election::stand(seat, writable, now, recipe.lease())? {
+            Outcome::Held(..) if matches!(self.need, Need::Own(_)) => Err(not_now()),
             Outcome::Held(seat, holder) => {
                 beside::sleep(&inner.segment, &seat, holder, now, event, left)
             }
@@ -127,9 +161,16 @@ impl Wait<'_> {
                 elected.resign();
                 Ok(())
             }
-            Outcome::Won(elected) => {
+            Outcome::Won(mut elected) => {
                 self.join();
-                self.refresh = inner.start(elected, recipe)?;
+                let job = inner.job(recipe);
+                refresher::succeed(&mut elected, &job);
+                if self.pause().is_some() {
+                    elected.resign();
+                    return Ok(());
+                }
+                self.refresh = inner.start(elected, recipe, job)?;
+                self.started = true;
                 Ok(())
             }
         }
@@ -141,7 +182,7 @@ impl Wait<'_> {
         let limit = self.inner.home.deadline;
         let what = match self.need {
             Need::Valid => "no valid credentials",
-            Need::After(_) => "no newer credentials",
+            Need::Better(_) | Need::Own(_) | Need::After(_) => "no newer credentials",
         };
         let (kind, why) = if self.inner.recipe().is_some() {
             (ErrorKind::Timeout, "")
@@ -163,9 +204,14 @@ impl Wait<'_> {
     }
 }
 
+/// The end of a wait beside a valid set, which will do.
+fn not_now() -> Fault {
+    Fault::new(ErrorKind::Timeout, "no newer credentials can be had now")
+}
+
 fn refused(failure: Failure, next: Duration) -> Fault {
     let kind = failure.class().into();
     let next = Duration::from_millis(u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let text = format!("the source failed: {failure}; next attempt in {next:?} at the earliest");
-    Fault::new(kind, text).caused_by(failure)
+    Fault::new(kind, text).retry_after(next).caused_by(failure)
 }

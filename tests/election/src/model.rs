@@ -198,6 +198,7 @@ impl Protocol {
                     state.unlock(ticket);
                     return At::Idle;
                 }
+                state.flaws.unmarked |= vacancy(state, seen) == Vacancy::Unmarked;
                 At::Vacant { looked, ticket, ago, seen }
             }
             At::Vacant { looked, ticket, ago, seen } => {
@@ -205,7 +206,6 @@ impl Protocol {
                     return At::Standing { looked, ticket, ago };
                 }
                 let vacancy = vacancy(state, state.word);
-                state.flaws.unmarked |= vacancy == Vacancy::Unmarked;
                 state.word = Some(ticket);
                 At::Elected { looked, ticket, vacancy }
             }
@@ -403,6 +403,8 @@ fn vacancy(state: &State, word: Option<usize>) -> Vacancy {
     match owner {
         _ if state.tickets[ticket].left <= 0 => Vacancy::Hung,
         None => Vacancy::Died,
+        // It may have left its mark since somebody found it without.
+        Some(_) if state.flaws.unmarked => Vacancy::Unmarked,
         Some(owner) if state.closes > 0 && state.noted != Some((ticket, owner)) => {
             Vacancy::Unmarked
         }

@@ -183,7 +183,7 @@ pub(crate) struct Flaws {
     pub(crate) wrote_published: bool,
     /// The source was called for a set that was there already.
     pub(crate) needless_call: bool,
-    /// A process was replaced that had lost its lock and left no mark. No flaw, but two may call then.
+    /// A process had lost its lock when somebody looked at it, and no mark was there. No flaw, but two may call then.
     pub(crate) unmarked: bool,
 }
 
