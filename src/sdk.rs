@@ -4,7 +4,7 @@ mod rejection;
 
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, SdkConfig, identity::IdentityCache};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache};
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
 };
@@ -31,13 +31,50 @@ impl SharedSession {
     /// # }
     /// ```
     pub async fn sdk_config(&self) -> SdkConfig {
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        self.sdk_config_from(aws_config::defaults(BehaviorVersion::latest())).await
+    }
+
+    /// The same from a loader of the program's own: with its Region, retries, time-outs or endpoints.
+    /// Credentials and identity cache are the session's.
+    ///
+    /// ```
+    /// # async fn example(session: shmcreds::SharedSession) {
+    /// use aws_config::{BehaviorVersion, Region};
+    ///
+    /// let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-central-1"));
+    /// let s3 = aws_sdk_s3::Client::new(&session.sdk_config_from(loader).await);
+    /// # }
+    /// ```
+    pub async fn sdk_config_from(&self, loader: ConfigLoader) -> SdkConfig {
+        let config = loader
             .identity_cache(IdentityCache::no_cache())
             .credentials_provider(self.provider().clone())
             .load()
             .await;
         let client = rejection::listening(self.inner(), config.http_client());
         config.into_builder().http_client(client).build()
+    }
+
+    /// The session as a credentials provider, for a client that is configured without
+    /// [`sdk_config`](Self::sdk_config). All clones of a session give one and the same: each other one would be a
+    /// partition of its own in an identity cache.
+    ///
+    /// Switch the SDK's own cache off, so that a rotation is seen at the next request:
+    ///
+    /// ```
+    /// # fn example(session: shmcreds::SharedSession) {
+    /// use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region};
+    ///
+    /// let config = aws_sdk_s3::Config::builder()
+    ///     .behavior_version(BehaviorVersion::latest())
+    ///     .region(Region::new("eu-central-1"))
+    ///     .credentials_provider(session.credentials_provider())
+    ///     .identity_cache(IdentityCache::no_cache())
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn credentials_provider(&self) -> SharedCredentialsProvider {
+        self.provider().clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The session: what programs hold.
 
+mod asynchronous;
 mod builder;
 mod passed;
 mod reader;
@@ -307,6 +308,13 @@ impl Inner {
         let snapshot = known.as_ref()?;
         let current = self.is_current(snapshot) && snapshot.is_verified(self.home.clock.tick());
         current.then_some(Current(known))
+    }
+
+    /// The generation of the set that this process gave last from here; that of the newest before the first.
+    fn generation_given(&self) -> u64 {
+        let given = self.snapshot.load();
+        let version = given.as_ref().map(|snapshot| snapshot.life.version);
+        version.unwrap_or_else(|| self.segment.published()).generation()
     }
 
     /// Relaxed: a later version may be missed by the time that stores take to arrive.

@@ -49,7 +49,27 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + 
 /// A recipe for a new set of credentials.
 ///
 /// [`AssumeRole`], [`IotCore`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
-/// `ProvideCredentials` of the SDK.
+/// `ProvideCredentials` of the SDK. A source of your own has two methods:
+///
+/// ```
+/// use shmcreds::{Fetched, Fetching, Source};
+/// # use aws_credential_types::Credentials;
+/// # async fn ask_the_vault() -> Result<Credentials, shmcreds::Failure> { Ok(Credentials::for_tests()) }
+///
+/// #[derive(Debug)]
+/// struct Vault;
+///
+/// impl Source for Vault {
+///     fn describe(&self) -> String {
+///         "vault role web".into()
+///     }
+///
+///     fn fetch(&self) -> Fetching<'_> {
+///         Box::pin(async { Ok(Fetched::new(ask_the_vault().await?)) })
+///     }
+/// }
+/// # assert_eq!(Vault.validate(), Ok(()));
+/// ```
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Says what the source is, in one line and without any secret, for people.
     fn describe(&self) -> String;
@@ -64,15 +84,19 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         FingerprintEncoder::new("described").text("description", &self.describe()).finish()
     }
 
-    /// Checks the inputs, once, when the session is built.
+    /// Checks the inputs, once, when the session is built. By default there is nothing to check.
     ///
     /// # Errors
     /// A sentence that names the field, the value's problem and the rule.
-    fn validate(&self) -> Result<(), String>;
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// The longest that one fetch may take: it is given up then, and a process that has not answered
-    /// by a few seconds later loses the election to another.
-    fn timeout(&self) -> Duration;
+    /// by a few seconds later loses the election to another. 15 s by default.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(15)
+    }
 
     /// Whether its sets are known to be those of a role that STS gave. A role that is assumed with them lives
     /// an hour at most. False unless the source says otherwise.

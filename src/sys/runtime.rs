@@ -71,7 +71,8 @@ fn new() -> io::Result<Runtime> {
 /// Makes a first runtime and looks for what stays of it.
 fn first() -> io::Result<Kept> {
     let before = unix_sockets();
-    drop(new()?);
+    // The caller may be in a runtime of its own, where none may be dropped that has to be waited for.
+    new()?.shutdown_background();
     let new: Vec<RawFd> = unix_sockets().difference(&before).copied().collect();
     let known = |number: RawFd| Some((number, inode_of(number)?));
     Ok(match new[..] {

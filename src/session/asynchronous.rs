@@ -1,0 +1,87 @@
+//! What async programs wait for: a refresh, and the next set. A thread waits in their place, never the runtime.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use aws_credential_types::Credentials;
+use tokio::sync::oneshot;
+
+use super::{Inner, SharedSession};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    sys::descriptor::ReservedStreams,
+};
+
+/// How often a thread that waits for the next set looks whether its caller still does.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl SharedSession {
+    /// [`refresh`](Self::refresh) for async callers. A caller that goes away does not end the refresh.
+    ///
+    /// ```
+    /// # async fn example(session: shmcreds::SharedSession) -> Result<(), shmcreds::Error> {
+    /// let credentials = session.refresh_async().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`refresh`](Self::refresh).
+    pub async fn refresh_async(&self) -> Result<Credentials, Error> {
+        let session = self.clone();
+        on_thread(self.inner(), "refresh", move |sender: oneshot::Sender<_>| {
+            let _ = sender.send(session.refresh());
+        })
+        .await?
+    }
+
+    /// Waits until there is another set than the one that this handle and its clones gave last: for a program
+    /// that keeps something made from a set, such as presigned URLs. Resolves at once when there is one already.
+    ///
+    /// A thread waits until then. It ends within a second after the caller has gone away. Do not fork meanwhile.
+    ///
+    /// ```
+    /// # async fn example(session: shmcreds::SharedSession) -> Result<(), shmcreds::Error> {
+    /// loop {
+    ///     let credentials = session.credentials()?;
+    ///     // … make something of them …
+    ///     session.changed().await?;
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) when the kernel gives no thread.
+    pub async fn changed(&self) -> Result<(), Error> {
+        let inner = Arc::clone(self.inner());
+        let seen = inner.generation_given();
+        on_thread(self.inner(), "changed", move |sender: oneshot::Sender<()>| {
+            while !sender.is_closed() {
+                let event = inner.segment.view().latest_event();
+                if inner.segment.published().generation() != seen {
+                    let _ = sender.send(());
+                    return;
+                }
+                inner.segment.view().sleep(event, LOOK);
+            }
+        })
+        .await
+    }
+}
+
+/// What `work` sends from a thread of its own.
+async fn on_thread<T: Send + 'static>(
+    inner: &Inner,
+    operation: &'static str,
+    work: impl FnOnce(oneshot::Sender<T>) + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = oneshot::channel();
+    let _reserved = ReservedStreams::new();
+    thread::Builder::new()
+        .name(format!("shmcreds-{operation}"))
+        .spawn(move || work(sender))
+        .map_err(|error| inner.fault(operation, Fault::system("starting a thread", error)))?;
+    receiver.await.map_err(|_| {
+        let text = "the thread that waits for the set ended without an answer";
+        inner.fault(operation, Fault::new(ErrorKind::System, text))
+    })
+}
