@@ -123,7 +123,7 @@ fn signing_key(authorization: &str) -> Option<&str> {
 
 /// The answer, as the SDK is to see it.
 async fn hear(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     key: &str,
     mut answer: HttpResponse,
 ) -> Result<HttpResponse, ConnectorError> {

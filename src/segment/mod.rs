@@ -9,6 +9,7 @@ mod locks;
 mod names;
 pub(crate) mod notes;
 pub(crate) mod record;
+mod ownership;
 mod requests;
 
 use std::{
@@ -36,6 +37,7 @@ use crate::{
         mapping::ReadMapping,
         object::{self, Object, Seal},
         process_token::ProcessToken,
+        task::TaskMark,
     },
 };
 
@@ -69,6 +71,7 @@ impl Segment {
         }
         let object = object::create(&path, layout::TOTAL_BYTES)?;
         let made = EntryWriter::map(0, object.fd.get()?, None).and_then(|writable| {
+            writable.own(TaskMark::default(), header.instance);
             header.write(&writable.file);
             Segment::mapped(object.fd, None, header)
         });
@@ -89,6 +92,7 @@ impl Segment {
             header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
         let writer = EntryWriter::map(0, object.fd.get()?, secret)?;
+        writer.own(TaskMark::default(), header.instance);
         header.write(&writer.file);
         object::seal(&object, Seal::AgainstWriting)?;
         Ok((Segment::mapped(object.fd, payload, header)?, writer))

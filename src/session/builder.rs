@@ -19,6 +19,7 @@ use crate::{
 ///
 /// Everything is checked by [`create`](Self::create) and [`attach`](Self::attach), before anything
 /// is made.
+#[derive(Clone)]
 pub struct SharedSessionBuilder {
     name: String,
     source: Option<Arc<dyn Source>>,
@@ -140,6 +141,35 @@ impl SharedSessionBuilder {
         self.make().map_err(|fault| fault.during("create", &name))
     }
 
+    /// Makes the session; where one of that name and source is there whose owner has died, and of which nobody is
+    /// elected, takes that over: its readers go on with it.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create), and [`WrongSource`](ErrorKind::WrongSource) when the session that is there
+    /// has another source.
+    #[doc(hidden)]
+    pub fn create_or_take_over(self) -> Result<SharedSession, Error> {
+        let (name, again) = (self.name.clone(), self.clone());
+        let made = self.make().or_else(|fault| match fault.kind {
+            ErrorKind::InUse if !again.sealed => again.take_over(fault),
+            _ => Err(fault),
+        });
+        made.map_err(|fault| fault.during("create", &name))
+    }
+
+    fn take_over(self, in_use: Fault) -> Result<SharedSession, Fault> {
+        let eager = self.refresh == Refresh::Eager;
+        let (name, settings) = self.check()?;
+        let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
+        let Some(expected) = expected else { return Err(in_use) };
+        let (home, segment) = registry::take_over(name, &expected, settings)?.ok_or(in_use)?;
+        let session = SharedSession::new(home, segment);
+        if eager {
+            session.inner.start_dedicated(None)?;
+        }
+        Ok(session)
+    }
+
     /// Opens the session, as [`SharedSession::attach`] does, with these settings; what is not set
     /// is inherited from the process that forked this one. With a source, this process can be
     /// elected to refresh.
@@ -205,10 +235,7 @@ impl SharedSessionBuilder {
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let (home, segment) = registry::attach(&name, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
-            let text = "the session's credentials are those of another source, or of another \
-                        environment (profile, keys, files, Region, addresses); give both processes \
-                        the same, or choose another name";
-            return Err(Fault::new(ErrorKind::WrongSource, text));
+            return Err(registry::wrong_source());
         }
         Ok(SharedSession::new(home, segment))
     }

@@ -8,6 +8,7 @@ mod registry;
 mod snapshot;
 mod status;
 mod status_text;
+mod succession;
 mod wait;
 pub(crate) mod waiters;
 
@@ -107,13 +108,7 @@ pub struct SharedSession {
 
 impl SharedSession {
     fn new(home: Arc<Home>, segment: Arc<Segment>) -> Self {
-        let inner = Arc::new(Inner {
-            home,
-            segment,
-            snapshot: ArcSwapOption::empty(),
-            next_probe: AtomicU64::new(0),
-            waiters: Waiters::default(),
-        });
+        let inner = Arc::new(Inner::new(home, segment));
         SharedSession { provider: sdk::provider(Arc::clone(&inner)), inner }
     }
 
@@ -169,10 +164,13 @@ impl SharedSession {
     /// The source's error, [`Timeout`](ErrorKind::Timeout) or [`NoSource`](ErrorKind::NoSource);
     /// the set that was there stays.
     pub fn refresh(&self) -> Result<Credentials, Error> {
-        let generation = self.inner.segment.view().published().generation();
-        self.inner.home.desk.requests().want(generation);
+        let refresh = |inner: &Arc<Inner>| {
+            let generation = inner.segment.view().published().generation();
+            inner.home.desk.requests().want(generation);
+            inner.wait(Need::After(generation), inner.home.deadline)
+        };
         self.inner
-            .wait(Need::After(generation), self.inner.home.deadline)
+            .on_latest(refresh)
             .map(|snapshot| snapshot.credentials.clone())
             .map_err(|fault| self.inner.fault("refresh", fault))
     }
@@ -185,7 +183,10 @@ impl SharedSession {
     /// # Errors
     /// [`System`](ErrorKind::System) when the segment cannot be written.
     pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
-        self.inner.invalidate(access_key_id).map_err(|fault| self.inner.fault("invalidate", fault))
+        self.inner
+            .latest()
+            .invalidate(access_key_id)
+            .map_err(|fault| self.inner.fault("invalidate", fault))
     }
 
     /// Refreshes this session's set in time, in this thread, until `stop` is told to; stands by while
@@ -216,7 +217,7 @@ impl SharedSession {
 
     /// A handle that ends [`run_refresher`](Self::run_refresher), from any thread.
     pub fn stop_handle(&self) -> Stop {
-        self.inner.stop_handle()
+        self.inner.latest().stop_handle()
     }
 
     /// Lets the program that `command` starts [`attach`](Self::attach) to this session, and all that
@@ -271,7 +272,7 @@ impl SharedSession {
     /// # Errors
     /// [`BadChecksum`](ErrorKind::BadChecksum) when the segment was damaged.
     pub fn status(&self) -> Result<Status, Error> {
-        Status::of(&self.inner).map_err(|fault| self.inner.fault("status", fault))
+        Status::of(&self.inner.latest()).map_err(|fault| self.inner.fault("status", fault))
     }
 
     pub(crate) fn provider(&self) -> &SharedCredentialsProvider {
@@ -298,9 +299,22 @@ pub(crate) struct Inner {
     /// When this process next looks whether somebody refreshes.
     next_probe: AtomicU64,
     waiters: Waiters,
+    /// The session that took this one's place when this one had been ended.
+    successor: ArcSwapOption<Inner>,
 }
 
 impl Inner {
+    fn new(home: Arc<Home>, segment: Arc<Segment>) -> Self {
+        Inner {
+            home,
+            segment,
+            snapshot: ArcSwapOption::empty(),
+            next_probe: AtomicU64::new(0),
+            waiters: Waiters::default(),
+            successor: ArcSwapOption::empty(),
+        }
+    }
+
     /// The set, if that takes no looking around: the way of nearly all reads.
     #[inline]
     pub(crate) fn quick(&self) -> Option<Current> {
@@ -325,14 +339,23 @@ impl Inner {
 
     /// The credentials, after whatever it takes.
     #[cold]
-    pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
+    pub(crate) fn credentials(self: &Arc<Self>) -> Result<Credentials, Error> {
+        if self.has_successor()
+            && let Some(current) = self.latest().quick()
+        {
+            return current.credentials();
+        }
         self.obtain()
             .map(|snapshot| snapshot.credentials.clone())
             .map_err(|fault| self.fault("credentials", fault))
     }
 
     /// The set to use now; waits if it has to.
-    fn obtain(&self) -> Result<Arc<Snapshot>, Fault> {
+    fn obtain(self: &Arc<Self>) -> Result<Arc<Snapshot>, Fault> {
+        self.on_latest(|inner| inner.obtain_here())
+    }
+
+    fn obtain_here(&self) -> Result<Arc<Snapshot>, Fault> {
         match self.without_waiting()? {
             Ok(snapshot) => Ok(snapshot),
             Err(Some(snapshot)) => self.patiently(snapshot),
@@ -342,8 +365,13 @@ impl Inner {
 
     /// The credentials if no waiting is needed, although something may have to be started.
     #[cold]
-    pub(crate) fn at_once(&self) -> Option<Credentials> {
-        self.without_waiting().ok()?.ok().map(|snapshot| snapshot.credentials.clone())
+    pub(crate) fn at_once(self: &Arc<Self>) -> Option<Credentials> {
+        self.current()
+            .ok()?
+            .without_waiting()
+            .ok()?
+            .ok()
+            .map(|snapshot| snapshot.credentials.clone())
     }
 
     /// The set, or, where waiting would do good, the set that is there until then.
@@ -392,8 +420,8 @@ impl Inner {
     }
 
     /// The credentials that are there, if they are valid: where no better ones can be waited for.
-    pub(crate) fn unexpired(&self) -> Option<Credentials> {
-        let snapshot = self.newest().ok()??;
+    pub(crate) fn unexpired(self: &Arc<Self>) -> Option<Credentials> {
+        let snapshot = self.latest().newest().ok()??;
         let valid = snapshot.life.phase(self.home.clock.boot()) != Phase::Expired;
         valid.then(|| {
             snapshot.set_waited_for();
@@ -592,12 +620,13 @@ impl Inner {
     }
 
     /// Says that AWS rejected `access_key_id`; true if there is, or will be, another one to try with.
-    pub(crate) fn replace_rejected(&self, access_key_id: &str) -> bool {
-        if let Err(fault) = self.invalidate(access_key_id) {
+    pub(crate) fn replace_rejected(self: &Arc<Self>, access_key_id: &str) -> bool {
+        let latest = self.latest();
+        if let Err(fault) = latest.invalidate(access_key_id) {
             tracing::warn!(session = %self.home.name, "cannot invalidate: {}", fault.message);
         }
         let now = self.home.clock.boot();
-        let newest = self.newest().ok().flatten();
+        let newest = latest.newest().ok().flatten();
         newest.is_some_and(|snapshot| {
             snapshot.credentials.access_key_id() != access_key_id
                 || !snapshot.life.is_rejected_too_soon(now)

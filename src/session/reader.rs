@@ -58,6 +58,7 @@ impl Reader {
     fn look(&mut self, tick: u64) -> Result<(), Error> {
         let looked = self.inner.obtain();
         self.snapshot = Some(looked.map_err(|fault| self.inner.fault("credentials", fault))?);
+        self.inner = self.inner.latest();
         self.tick = tick;
         Ok(())
     }

@@ -16,9 +16,13 @@ use crate::{
     clock::Clock,
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{desk::Desk, duty::Stop, policy::Windows, refresher::Recipe},
+    refresh::{desk::Desk, duty::Stop, election, policy::Windows, refresher::Recipe},
     segment::{self, EntryWriter, Header, Segment},
-    sys::{self, descriptor::ReservedStreams, lock::LockFile, object, process_token::ProcessToken},
+    source::Fingerprint,
+    sys::{
+        self, descriptor::ReservedStreams, lock::LockFile, object, process_token::ProcessToken,
+        task::Presence,
+    },
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -40,10 +44,16 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Removes the session's name. A forked child inherits the value and not the task.
+    /// Removes the session's name, and marks the session as ended: processes that hold it look at the name again.
+    /// A forked child inherits the value and not the task.
     pub(super) fn unlink(&self) {
-        if self.is_creator() {
-            segment::remove(&self.name, self.desk.locks().inode());
+        if !self.is_creator() {
+            return;
+        }
+        segment::remove(&self.name, self.desk.locks().inode());
+        if let Some(Ok(writable)) = self.segment.is_writable().then(|| self.segment.writable()) {
+            writable.end();
+            writable.announce();
         }
     }
 
@@ -161,6 +171,80 @@ pub(super) fn create(
     });
     let (desk, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
     Ok(enter(&mut sessions, name, desk, segment, settings, Creator::this()))
+}
+
+/// Takes over the live session `name`, of which the owner has died and nobody is elected; `None` when it is not
+/// there, or in this process already, or another process takes it over.
+///
+/// # Errors
+/// `InUse` with the pid of the owner or the elected process that lives; `WrongSource` when the session's is not
+/// that of `fingerprint`.
+pub(super) fn take_over(
+    name: SessionName,
+    fingerprint: &Fingerprint,
+    settings: Settings,
+) -> Result<Option<Joined>, Fault> {
+    let _reserved = ReservedStreams::new();
+    let mut sessions = sessions();
+    if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
+        return Ok(None);
+    }
+    let locks = match segment::join(&name) {
+        Ok(Some(locks)) => locks,
+        Err(fault) if fault.kind != ErrorKind::Absent => return Err(fault),
+        _ => return Ok(None),
+    };
+    let Some(segment) = open_beside(&name, &locks)? else { return Ok(None) };
+    let (owner, instance) = (segment.owner(), segment.header.instance);
+    if owner.mark.presence(instance) == Presence::Alive {
+        return Err(in_use(Some(owner.pid)));
+    }
+    let now = settings.clock.clone().unwrap_or_default().boot();
+    if let Some(holder) = election::holder(segment.view(), &locks, now)? {
+        return Err(in_use(Some(holder.pid).filter(|pid| *pid != 0)));
+    }
+    if segment.header.fingerprint != *fingerprint {
+        return Err(wrong_source());
+    }
+    if segment.is_ended() || !segment.writable()?.own(owner.mark, instance) {
+        return Ok(None);
+    }
+    let desk = Desk::new(locks)?;
+    Ok(Some(enter(&mut sessions, name, desk, segment, settings, Creator::this())))
+}
+
+/// The session that has the name of an ended one now, with the settings of that; `None` when there is none.
+///
+/// # Errors
+/// `WrongSource` when it has another one.
+pub(super) fn follow(home: &Home, ended: &Segment) -> Result<Option<Joined>, Fault> {
+    let inode = segment::lock_inode(&home.name);
+    let is_another = inode.is_some_and(|inode| inode != home.desk.locks().inode());
+    // A process that has become another user follows nobody.
+    if !is_another || !home.name.same_user(&SessionName::new(home.name.as_str())?) {
+        return Ok(None);
+    }
+    let settings = Settings {
+        recipe: home.recipe.clone(),
+        windows: Windows::default(),
+        clock: Some(home.clock.clone()),
+        deadline: Some(home.deadline),
+    };
+    let joined = try_attach(home.name.clone(), settings)?;
+    let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
+        return Ok(None);
+    };
+    if segment.header.fingerprint != ended.header.fingerprint {
+        return Err(wrong_source());
+    }
+    let is_another = segment.header.instance != ended.header.instance;
+    Ok(is_another.then_some((next, segment)))
+}
+
+pub(super) fn wrong_source() -> Fault {
+    let text = "the session's credentials are those of another source, or of another environment (profile, keys, \
+                files, Region, addresses); give both processes the same, or choose another name";
+    Fault::new(ErrorKind::WrongSource, text)
 }
 
 /// Makes the session `name` without a name that others could find. The mapping is the one that can

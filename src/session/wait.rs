@@ -80,6 +80,10 @@ impl Wait<'_> {
             if let Some(outcome) = self.settled()? {
                 return outcome;
             }
+            // The caller goes on with the session that has its name now.
+            if self.inner.follow()? {
+                return Err(not_now());
+            }
             let left = self.end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(self.give_up());

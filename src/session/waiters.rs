@@ -61,7 +61,7 @@ impl Waiting {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, inner: &Inner) {
+    fn answer(&self, inner: &Arc<Inner>) {
         let answer = catch_unwind(AssertUnwindSafe(|| inner.credentials().map_err(Arc::new)));
         // Whoever joins from here on starts a wait of its own.
         let callers = std::mem::take(&mut *self.callers());

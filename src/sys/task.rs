@@ -12,8 +12,8 @@ use std::{fs, io, os::unix::fs::MetadataExt};
 const NUMBER_BITS: u32 = 22;
 const NAMESPACE_BITS: u32 = 10;
 
-/// The mark. 0 is nobody's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The mark. 0, as by default, is nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TaskMark(u64);
 
 /// What can be said of a marked thread.

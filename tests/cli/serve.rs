@@ -6,7 +6,10 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use shmcreds::testing::{Fault, LocalSts, Times};
+use shmcreds::{
+    SharedSession,
+    testing::{Fault, LocalSts, Times},
+};
 
 use crate::harness::*;
 
@@ -124,6 +127,39 @@ fn a_name_is_served_once() {
     assert_eq!(next.wait(), 0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "of somebody else");
     assert_gone(&name);
+}
+
+/// A reader that is not the sidecar's own: it has no source.
+#[test]
+fn a_restarted_sidecar_serves_the_readers_that_it_had() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("restarted");
+    let (mut first, _) = served(&sts, &name);
+    let reader = SharedSession::attach(&name).unwrap();
+    let key = |reader: &SharedSession| reader.credentials().unwrap().access_key_id().to_owned();
+    let old = key(&reader);
+    first.signal(Signal::SIGKILL);
+    first.wait_for_end();
+    let (second, _) = served(&sts, &name);
+    assert_eq!(key(&reader), old);
+    let next = reader.refresh().unwrap().access_key_id().to_owned();
+    assert_ne!(next, old);
+    assert_eq!(code(&serve(&sts, &name).output().unwrap()), 73, "it is served once");
+    let mut other = shmcreds(&sts);
+    other.args(["serve", "--name", &name, "--role-arn", "arn:aws:iam::123456789012:role/other"]);
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.wait(), 0);
+    assert_gone(&name);
+    let (mut third, _) = served(&sts, &name);
+    assert_eq!(key(&reader), next, "it is good until it is due");
+    assert_ne!(reader.refresh().unwrap().access_key_id(), next);
+    third.signal(Signal::SIGKILL);
+    third.wait_for_end();
+    let refused = other.output().unwrap();
+    let said = text(&refused.stderr);
+    assert!(code(&refused) == 65 && said.contains("another source"), "{said}");
+    drop(reader);
+    SharedSession::remove(&name).unwrap();
 }
 
 #[test]

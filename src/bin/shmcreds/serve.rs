@@ -23,7 +23,7 @@ use crate::{
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
     log::learn(&options.session.source);
-    let session = session::create(&options.name, &options.session, false)?;
+    let session = session::create_or_take_over(&options.name, &options.session)?;
     let mut signals = Signals::new(TERM_SIGNALS)?;
     if guard::forwarded().contains(&Signal::SIGHUP) {
         signals.add_signal(SIGHUP)?;

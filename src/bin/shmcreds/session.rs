@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
-use shmcreds::{ErrorKind, FailureClass, Refresh, SharedSession};
+use shmcreds::{Error, ErrorKind, FailureClass, Refresh, SharedSession, SharedSessionBuilder};
 
 use crate::{
     arguments,
@@ -40,11 +40,28 @@ pub(crate) struct NoSet {
     pub(crate) may_pass: bool,
 }
 
-/// Makes the session; the process has one thread.
+/// Makes the session of `exec`; the process has one thread.
 pub(crate) fn create(
     name: &str,
     options: &arguments::Session,
     sealed: bool,
+) -> Result<SharedSession, Failure> {
+    make(name, options, sealed, SharedSessionBuilder::create)
+}
+
+/// Makes the session of `serve`, or takes over the one that a killed `serve` has left to its readers.
+pub(crate) fn create_or_take_over(
+    name: &str,
+    options: &arguments::Session,
+) -> Result<SharedSession, Failure> {
+    make(name, options, false, SharedSessionBuilder::create_or_take_over)
+}
+
+fn make(
+    name: &str,
+    options: &arguments::Session,
+    sealed: bool,
+    make: fn(SharedSessionBuilder) -> Result<SharedSession, Error>,
 ) -> Result<SharedSession, Failure> {
     let source = sources::build(&options.source)?;
     let builder = || {
@@ -60,7 +77,7 @@ pub(crate) fn create(
     };
     let end = Instant::now() + GLANCE;
     loop {
-        match builder().create() {
+        match make(builder()) {
             Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < end => {
                 thread::sleep(GLANCE / 50);
             }

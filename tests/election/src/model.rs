@@ -362,6 +362,7 @@ impl Protocol {
     /// `note_elected`: the mark of the elected, made for its ticket.
     fn note(&self, state: &mut State, process: Process, ticket: usize) {
         if self.marks && !self.has(Mutation::NoMark) {
+            state.flaws.overwritten |= state.word != Some(ticket);
             state.noted = Some((ticket, process));
         }
     }
@@ -396,6 +397,12 @@ fn put(state: &mut State, slot: Slot, record: Record) {
     state.slots[slot] = record;
 }
 
+/// Whether the elected has not come so far as to leave its mark, or a late one has put its own there.
+fn lacks_mark(state: &State, owner: usize) -> bool {
+    let early = matches!(state.at[owner], At::Elected { .. } | At::Renewed { .. });
+    early || state.flaws.overwritten
+}
+
 /// What was the matter with the one whom the word named.
 fn vacancy(state: &State, word: Option<usize>) -> Vacancy {
     let Some(ticket) = word else { return Vacancy::Resigned };
@@ -405,9 +412,7 @@ fn vacancy(state: &State, word: Option<usize>) -> Vacancy {
         None => Vacancy::Died,
         // It may have left its mark since somebody found it without.
         Some(_) if state.flaws.unmarked => Vacancy::Unmarked,
-        Some(owner) if state.closes > 0 && state.noted != Some((ticket, owner)) => {
-            Vacancy::Unmarked
-        }
+        Some(owner) if state.closes > 0 && lacks_mark(state, owner) => Vacancy::Unmarked,
         Some(_) => Vacancy::None,
     }
 }

@@ -205,15 +205,17 @@ fn a_set_is_published_whoever_died_or_hangs() {
 
 /// Whether a state in which `property` fails is found when one thing is done wrong.
 fn breaks(mutation: Mutation, property: &'static str) -> bool {
-    [QUIET, Protocol { kills: 1, ..FAULTY }, Protocol { kills: 0, ..CLOSING }].into_iter().any(|protocol| {
-        let checker = Protocol { mutation: Some(mutation), ..protocol }
-            .checker()
-            .threads(2)
-            .finish_when(HasDiscoveries::AllOf([property].into()))
-            .spawn_bfs()
-            .join();
-        checker.discovery(property).is_some()
-    })
+    [QUIET, Protocol { kills: 1, ..FAULTY }, Protocol { kills: 0, ..CLOSING }].into_iter().any(
+        |protocol| {
+            let checker = Protocol { mutation: Some(mutation), ..protocol }
+                .checker()
+                .threads(2)
+                .finish_when(HasDiscoveries::AllOf([property].into()))
+                .spawn_bfs()
+                .join();
+            checker.discovery(property).is_some()
+        },
+    )
 }
 
 #[test]
@@ -230,7 +232,7 @@ fn every_part_is_needed() {
         (BasedOnTheNewest, "the newest set was asked for last, and is whole"),
         (NoSlotGuard, "a published slot is not written"),
         (NoClaim, "a published slot is not written"),
-        (NoMark, "one process calls while its lease holds"),
+        (NoMark, "nobody alive within its lease is replaced"),
         (PublishedSlotTaken, "a published slot is not written"),
         (MarkedUncompared, "the generation does not go back"),
     ] {

@@ -183,6 +183,8 @@ pub(crate) struct Flaws {
     pub(crate) wrote_published: bool,
     /// The source was called for a set that was there already.
     pub(crate) needless_call: bool,
+    /// A mark was left by a process that was elected no longer.
+    pub(crate) overwritten: bool,
     /// A process had lost its lock when somebody looked at it, and no mark was there. No flaw, but two may call then.
     pub(crate) unmarked: bool,
 }

@@ -1,0 +1,88 @@
+//! Sessions that were ended on purpose, and those that have their names now: after a restart of the process that
+//! keeps a session for others, who holds the old one goes on with the new one.
+//!
+//! Looked for only where the old session was marked as ended and its set is due: the old set stays good until then.
+
+use std::sync::Arc;
+
+use super::{
+    Inner, registry,
+    snapshot::{Phase, Snapshot},
+};
+use crate::error::{ErrorKind, Fault};
+
+impl Inner {
+    /// The session that took this one's place, if one has; else this one.
+    pub(crate) fn latest(self: &Arc<Self>) -> Arc<Self> {
+        let Some(mut latest) = self.successor.load_full() else { return Arc::clone(self) };
+        while let Some(next) = latest.successor.load_full() {
+            // Those in between are not kept.
+            self.successor.store(Some(Arc::clone(&next)));
+            latest = next;
+        }
+        latest
+    }
+
+    /// The session to read from: the latest, after a look for another one where that is due.
+    pub(super) fn current(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
+        let latest = self.latest();
+        if !latest.segment.is_ended() {
+            return Ok(latest);
+        }
+        let phase = |set: Arc<Snapshot>| set.life.phase(latest.home.clock.boot());
+        let phase = latest.newest()?.map_or(Phase::Expired, phase);
+        match latest.follow() {
+            _ if phase == Phase::Fresh => Ok(latest),
+            Ok(true) => Ok(self.latest()),
+            // What is there is valid: no error as long as it is.
+            Err(fault) if phase == Phase::Expired => Err(fault),
+            Ok(false) | Err(_) => Ok(latest),
+        }
+    }
+
+    /// Works with the latest session, and again with another one that has taken its place meanwhile.
+    pub(super) fn on_latest<T>(
+        self: &Arc<Self>,
+        work: impl Fn(&Arc<Self>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        loop {
+            let inner = self.current()?;
+            let outcome = work(&inner);
+            if outcome.is_ok() || !inner.has_successor() {
+                return outcome;
+            }
+        }
+    }
+
+    pub(super) fn has_successor(&self) -> bool {
+        self.successor.load().is_some()
+    }
+
+    /// Looks, where this session was ended, for another one of its name, user and source: true if it has taken this
+    /// one's place.
+    ///
+    /// # Errors
+    /// `WrongSource` when the name is that of a session with another source, and this process has none itself.
+    pub(super) fn follow(&self) -> Result<bool, Fault> {
+        if !self.segment.is_ended() || self.home.is_creator() {
+            return Ok(false);
+        }
+        if self.has_successor() {
+            return Ok(true);
+        }
+        match registry::follow(&self.home, &self.segment) {
+            Ok(Some((home, segment))) => {
+                self.successor.store(Some(Arc::new(Inner::new(home, segment))));
+                // The next read looks for the successor.
+                self.snapshot.store(None);
+                tracing::info!(session = %self.home.name, "goes on with a new session of the name");
+                Ok(true)
+            }
+            Err(fault) if fault.kind == ErrorKind::WrongSource && self.recipe().is_none() => {
+                Err(fault)
+            }
+            // It is being made, or this process cannot open it: later.
+            Ok(None) | Err(_) => Ok(false),
+        }
+    }
+}
