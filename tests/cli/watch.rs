@@ -1,8 +1,10 @@
 //! `status --watch`, as it looks on a terminal.
 
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use shmcreds::{
-    AssumeRole, SharedSession,
+    AssumeRole, Process, SharedSession,
     testing::{Fault, LocalSts, Times},
 };
 
@@ -119,18 +121,35 @@ fn what_happens_is_seen_as_it_happens() {
     terminal.shows("no session; q ends");
 }
 
+/// Gives a command the AWS variables of this process, which decide what its source is.
+fn as_in_this_process(command: &mut Command) {
+    let set: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+    for name in set.iter().filter(|name| name.to_string_lossy().starts_with("AWS_")) {
+        match std::env::var_os(name) {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+}
+
 #[test]
 fn a_takeover_is_seen() {
     let sts = LocalSts::start().unwrap();
     let name = name("takeover");
+    let keys = format!(
+        r#"{{"Version":1,"AccessKeyId":"ASIAEXAMPLE00001","SecretAccessKey":"{BASE_SECRET}","SessionToken":"t","Expiration":"2100-01-01T00:00:00Z"}}"#
+    );
     let mut command = serve(&sts, &name);
     command.args(["--sts-region", "us-east-1", "--sts-endpoint-url", &sts.url()]);
+    command.args(["--process", "/bin/echo", "--process-arg", &keys]);
+    as_in_this_process(&mut command);
     let mut sidecar = Running::start(command);
     let url = sidecar.line();
     until("it is ready", || get(&url, "/ready", "").0 == 200);
     let terminal = watch(&sts, &name, 100, 24);
-    // This process stands by: it has the same source.
+    // This process stands by: it has the same source, and the same environment.
     let source = AssumeRole::new(ROLE[1]).region("us-east-1").endpoint_url(sts.url());
+    let source = source.base_source(Process::new(["/bin/echo", &keys]));
     let session = SharedSession::builder(&name).source(source).attach().unwrap();
     let stop = session.stop_handle();
     let standby = std::thread::spawn({
