@@ -8,8 +8,8 @@ pub(crate) mod layout;
 mod locks;
 mod names;
 pub(crate) mod notes;
-pub(crate) mod record;
 mod ownership;
+pub(crate) mod record;
 mod requests;
 
 use std::{
