@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_credential_types::Credentials;
+use aws_config::{BehaviorVersion, Region, sts::AssumeRoleProvider};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shmcreds::{
@@ -43,6 +44,7 @@ fn together(helpers: &mut [Helper], reads: u64) -> Vec<f64> {
 fn main() {
     let mut table = Table::default();
     cold(&mut table);
+    sts_calls(&mut table);
     attach_and_memory(&mut table);
     wake(&mut table);
     beside_a_writer(&mut table);
@@ -259,6 +261,58 @@ fn cold(table: &mut Table) {
     let (alone, last) = (median(alone), median(last));
     table.note("cold, one worker", alone, "ms");
     table.row("cold, the last of 64 workers", last, "one worker + 20 ms", alone + 20.0, "ms");
+}
+
+/// How many STS calls workers make that all need their first credentials: with one session for all, and
+/// with a provider of the SDK in each.
+fn sts_calls(table: &mut Table) {
+    let sts = LocalSts::fork().expect("an STS");
+    sts.configure(Settings::new().latency(Duration::from_millis(50))).expect("configured");
+    let counted = |work: &dyn Fn()| {
+        let before = sts.count("AssumeRole").expect("a count");
+        work();
+        (sts.count("AssumeRole").expect("a count") - before) as f64
+    };
+    for count in [1, 2, 4, 8, 16, 32, 64] {
+        let shared = counted(&|| {
+            last_of(count, &sts, 5);
+        });
+        let alone = counted(&|| each_alone(count, &sts));
+        table.note(&format!("STS calls with a session, {count} workers"), shared, "");
+        table.note(&format!("STS calls with the SDK alone, {count} workers"), alone, "");
+    }
+}
+
+/// Runs `count` workers, each of which gets its first credentials from a provider of its own.
+fn each_alone(count: usize, sts: &LocalSts) {
+    let mut workers: Vec<Helper> = (0..count)
+        .map(|_| {
+            let url = sts.url();
+            Helper::start(move |_| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let key = runtime.expect("a runtime").block_on(assume_role(&url));
+                words([f64::from(u8::from(key.starts_with("ASIA")))])
+            })
+        })
+        .collect();
+    workers.iter_mut().for_each(|worker| worker.order(0));
+    for worker in &mut workers {
+        assert_eq!(worker.answer(), [1.0], "it has credentials of the role");
+    }
+}
+
+/// The access key that the SDK's own provider gets.
+async fn assume_role(url: &str) -> String {
+    let base = Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "bench");
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(url)
+        .credentials_provider(base)
+        .load()
+        .await;
+    let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/app");
+    let provider = role.session_name("bench").configure(&config).build().await;
+    provider.provide_credentials().await.expect("a set").access_key_id().to_owned()
 }
 
 /// Milliseconds until the last of `count` cold workers has credentials.
