@@ -7,14 +7,14 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use shmcreds::{Process, Provider, SharedSession};
+use shmcreds::{CredentialProcess, Provider, SharedSession};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let program: Vec<String> = std::env::args().skip(1).collect();
     let builder = SharedSession::builder("example-custom");
     let session = match program.is_empty() {
         true => builder.source(Provider::from_fn("example vault", ask_the_vault)).create()?,
-        false => builder.source(Process::new(program)).create()?,
+        false => builder.source(CredentialProcess::new(program)).create()?,
     };
     let set = session.credentials()?;
     let left = session.status()?.expires_in().as_secs();

@@ -42,6 +42,7 @@ compile_error!("shmcreds needs a 64-bit little-endian machine: the layout of the
 mod atomic;
 mod clock;
 mod error;
+mod fault_point;
 mod name;
 mod refresh;
 mod sdk;
@@ -50,19 +51,18 @@ mod seqlock;
 mod session;
 mod shared_words;
 mod source;
-mod stage;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use error::{Error, ErrorKind};
-pub use refresh::duty::Stop;
+pub use refresh::refresh_loop::Stop;
 pub use session::{
     LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
 };
 pub use source::{
-    AssumeRole, Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder,
-    Identifying, Identity, IotCore, Pem, Process, Provider, Source,
+    AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
+    Identity, IotCore, Pem, Provider, Source, SourceError, SourceErrorClass,
 };
 
 /// The README's program compiles.

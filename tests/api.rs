@@ -16,7 +16,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError},
 };
 use shmcreds::{
-    ErrorKind, Failure, Provider, SharedSession, State,
+    ErrorKind, Provider, SharedSession, SourceError, State,
     testing::{self, Fault, LocalSts, ManualClock, Settings, Times},
 };
 use support::{BASE_SECRET, assert_whole, assumed, instant, name, role, until};
@@ -143,7 +143,7 @@ fn a_terminal_error_is_told_with_code_and_request() {
     let (session, clock) = session(&sts, "terminal");
     let error = session.credentials().unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "credentials"));
-    let cause = std::error::Error::source(&error).unwrap().downcast_ref::<Failure>().unwrap();
+    let cause = std::error::Error::source(&error).unwrap().downcast_ref::<SourceError>().unwrap();
     assert_eq!(cause.code(), Some("AccessDenied"));
     assert!(cause.request_id().is_some());
     // Nobody asks again before the back-off is over.

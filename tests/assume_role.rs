@@ -13,12 +13,12 @@ use std::{
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use shmcreds::{
-    AssumeRole, ErrorKind, FailureClass, SharedSession, Source,
+    AssumeRole, ErrorKind, SharedSession, Source, SourceErrorClass,
     testing::{Fault, LocalSts, Settings, Times},
 };
 use support::role;
 
-fn fetch(source: &impl Source) -> Result<shmcreds::Fetched, shmcreds::Failure> {
+fn fetch(source: &impl Source) -> Result<shmcreds::Fetched, shmcreds::SourceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(source.fetch())
 }
@@ -193,7 +193,7 @@ fn the_answer_is_taken_apart() {
 
 #[test]
 fn refusals_and_faults_are_classified() {
-    use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
+    use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
     let sts = LocalSts::start().unwrap();
     let error = |status, code: &str| Fault::error(status, code, "no");
     for (fault, class, code) in [
@@ -235,7 +235,7 @@ fn a_server_that_never_answers_is_given_up() {
     let sts = LocalSts::start().unwrap();
     sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
     let failure = fetch(&role(&sts).read_timeout(Duration::from_millis(50))).unwrap_err();
-    assert_eq!(failure.class(), FailureClass::Transient, "{failure}");
+    assert_eq!(failure.class(), SourceErrorClass::Transient, "{failure}");
 }
 
 #[derive(Debug)]
@@ -256,7 +256,7 @@ fn a_missing_base_is_named() {
     let source = role(&sts).credentials_provider("nothing", || async { Nothing });
     let failure = fetch(&source).unwrap_err();
     assert!(failure.to_string().contains("base credentials"), "{failure}");
-    assert_eq!(failure.class(), FailureClass::Misconfigured);
+    assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
     assert!(sts.calls().unwrap().is_empty());
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials;
-use shmcreds::{ErrorKind, Failure, FailureClass, Provider, SharedSession};
+use shmcreds::{ErrorKind, Provider, SharedSession, SourceError, SourceErrorClass};
 use support::{assert_whole, instant, instant_set, name};
 use tokio::time::timeout;
 
@@ -29,7 +29,10 @@ async fn a_refresh_gives_the_next_set() {
 #[tokio::test]
 async fn a_refresh_tells_what_the_source_says() {
     let refuse = || async {
-        Err::<aws_credential_types::Credentials, _>(Failure::new(FailureClass::Terminal, "no"))
+        Err::<aws_credential_types::Credentials, _>(SourceError::new(
+            SourceErrorClass::Terminal,
+            "no",
+        ))
     };
     let source = Provider::from_fn("refused", refuse);
     let session = SharedSession::builder(name("refused")).source(source).create().unwrap();

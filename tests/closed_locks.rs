@@ -19,7 +19,7 @@ use nix::{
 };
 use shmcreds::{
     Provider, SharedSession,
-    testing::{ManualClock, Stage, signal_at},
+    testing::{FaultPoint, ManualClock, signal_at},
 };
 use support::{Child, assert_whole, child, instant, instant_set, lock, name, until};
 
@@ -151,7 +151,7 @@ fn a_close_does_not_free_a_slot() {
             SigAction::new(SigHandler::Handler(close_and_stop), SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler makes system calls only.
         unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-        signal_at(Stage::MidWrite, Signal::SIGUSR1 as i32);
+        signal_at(FaultPoint::MidWrite, Signal::SIGUSR1 as i32);
         assert_whole(&session.credentials().unwrap());
     });
     victim.stopped();

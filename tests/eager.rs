@@ -26,7 +26,7 @@ use nix::{
 };
 use shmcreds::{
     AssumeRole, ErrorKind, Provider, Refresh, SharedSession, State,
-    testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
+    testing::{Fault, FaultPoint, LocalSts, ManualClock, Settings, Times, signal_at},
 };
 use support::{
     Child, StopFile, assert_whole, assumed, child, instant, lives, lock, name, parent_of, role,
@@ -620,12 +620,12 @@ fn another_goes_on_when_it_is_stopped() {
 }
 
 /// The role, of which the dedicated process stops itself when its second refresh comes to `stage`.
-fn stopping_role(sts: &LocalSts, stage: Stage) -> AssumeRole {
+fn stopping_role(sts: &LocalSts, stage: FaultPoint) -> AssumeRole {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     CALLS.store(0, Ordering::Relaxed);
     let ours = getsid(None);
     // The source is called after the first stage and before the others.
-    let last = if stage == Stage::Elected { 1 } else { 2 };
+    let last = if stage == FaultPoint::Elected { 1 } else { 2 };
     role(sts).credentials_provider("base", move || async move {
         let call = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
         // Only the dedicated process has left the creator's session.
@@ -637,7 +637,8 @@ fn stopping_role(sts: &LocalSts, stage: Stage) -> AssumeRole {
 }
 
 fn one_that_is_stopped_in_a_refresh() {
-    let stages = [Stage::Elected, Stage::Answered, Stage::MidWrite, Stage::Published];
+    let stages =
+        [FaultPoint::Elected, FaultPoint::Answered, FaultPoint::MidWrite, FaultPoint::Published];
     for (round, stage) in stages.into_iter().cycle().take(50).enumerate() {
         let sts = LocalSts::fork().unwrap();
         short_lived(&sts);
@@ -649,7 +650,7 @@ fn one_that_is_stopped_in_a_refresh() {
         clock.advance(session.status().unwrap().refresh_in() + Duration::from_secs(1));
         until("it stops", || proc_file(first, "stat").contains(") T "));
         let generation = session.status().unwrap().generation();
-        assert_eq!(generation, if stage == Stage::Published { 2 } else { 1 }, "{stage:?}");
+        assert_eq!(generation, if stage == FaultPoint::Published { 2 } else { 1 }, "{stage:?}");
         // Past its lease: whoever needs a set goes on without it.
         clock.advance(Duration::from_secs(60));
         // A worker that ended between publishing and counting would not have counted.
@@ -672,7 +673,7 @@ fn one_that_is_stopped_in_a_refresh() {
         assert_eq!((status.published(), status.failed()), (status.generation(), 0), "{stage:?}");
         assert_eq!(assumed(&sts) as u64, status.source_calls(), "{stage:?}, {round}");
         // One call for each set, and one in vain where the source had been asked.
-        let vain = u64::from(matches!(stage, Stage::Answered | Stage::MidWrite));
+        let vain = u64::from(matches!(stage, FaultPoint::Answered | FaultPoint::MidWrite));
         assert_eq!(status.source_calls(), status.generation() + vain, "{stage:?}, {round}");
     }
 }

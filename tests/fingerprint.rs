@@ -7,7 +7,9 @@ mod support;
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use shmcreds::{AssumeRole, ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source};
+use shmcreds::{
+    AssumeRole, CredentialProcess, ErrorKind, IotCore, Pem, Provider, SharedSession, Source,
+};
 use sources::environment;
 use support::{StopFile, child, name, until};
 
@@ -105,8 +107,8 @@ fn assume() -> AssumeRole {
     AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web")
 }
 
-fn process() -> Process {
-    Process::new(["/bin/true"])
+fn process() -> CredentialProcess {
+    CredentialProcess::new(["/bin/true"])
 }
 
 /// A source, and the variables that it reads.
@@ -275,10 +277,12 @@ fn a_program_is_the_one_that_is_found() {
         fs::create_dir(place).unwrap();
         fs::write(place.join("helper"), "").unwrap();
     }
-    let by_path = |place: &Path| print(&[("PATH", path(place))], || Process::new(["helper"]));
+    let by_path =
+        |place: &Path| print(&[("PATH", path(place))], || CredentialProcess::new(["helper"]));
     assert_ne!(by_path(&one), by_path(&two));
     assert_eq!(by_path(&one), by_path(&two.join("../one")));
-    let argument = |text: &'static str| print(&[], move || Process::new(["/bin/echo", text]));
+    let argument =
+        |text: &'static str| print(&[], move || CredentialProcess::new(["/bin/echo", text]));
     assert_ne!(argument("one"), argument("two"));
 }
 

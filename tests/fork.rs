@@ -28,7 +28,7 @@ use nix::{
 };
 use shmcreds::{
     ErrorKind, Provider, Refresh, SharedSession,
-    testing::{Fault, LocalSts, ManualClock, Settings, Stage, Times, signal_at},
+    testing::{Fault, FaultPoint, LocalSts, ManualClock, Settings, Times, signal_at},
 };
 use support::{
     Child, StopFile, assert_whole, assumed, child, instant, lock, name, role, segment, until,
@@ -155,7 +155,7 @@ fn each_cycle_is_one_call() {
 }
 
 /// A worker that stops itself when its refresh comes to `stage`.
-fn victim(name: &str, stage: Stage) -> Child {
+fn victim(name: &str, stage: FaultPoint) -> Child {
     let victim = child(|report| {
         let session = SharedSession::attach(name).unwrap();
         signal_at(stage, Signal::SIGSTOP as i32);
@@ -167,11 +167,11 @@ fn victim(name: &str, stage: Stage) -> Child {
 
 fn another_takes_over() {
     for (stage, calls, takeovers) in [
-        (Stage::Elected, 1, 1),
-        (Stage::Answered, 2, 1),
-        (Stage::MidWrite, 2, 1),
-        (Stage::Exchanged, 1, 0),
-        (Stage::Published, 1, 0),
+        (FaultPoint::Elected, 1, 1),
+        (FaultPoint::Answered, 2, 1),
+        (FaultPoint::MidWrite, 2, 1),
+        (FaultPoint::Exchanged, 1, 0),
+        (FaultPoint::Published, 1, 0),
     ] {
         let sts = LocalSts::fork().unwrap();
         // Shorter than the lease of the role's 15 s: who waits for its end fails.
@@ -184,7 +184,7 @@ fn another_takes_over() {
         let mut others = workers(session.name(), 3);
         for other in &mut others {
             other.hear();
-            if ![Stage::Exchanged, Stage::Published].contains(&stage) {
+            if ![FaultPoint::Exchanged, FaultPoint::Published].contains(&stage) {
                 other.asleep();
             }
         }
@@ -236,7 +236,7 @@ fn who_watches_nobody() {
     reader.asleep();
     let mut victim = child(|_| {
         let session = SharedSession::attach(&name).unwrap();
-        signal_at(Stage::Exchanged, Signal::SIGKILL as i32);
+        signal_at(FaultPoint::Exchanged, Signal::SIGKILL as i32);
         drop(session.credentials());
     });
     assert!(matches!(victim.reap(), WaitStatus::Signaled(..)));
@@ -346,7 +346,7 @@ fn a_child_has_not_locked() {
 }
 
 fn a_stopped_refresher() {
-    for stage in [Stage::Elected, Stage::Answered, Stage::MidWrite] {
+    for stage in [FaultPoint::Elected, FaultPoint::Answered, FaultPoint::MidWrite] {
         let sts = LocalSts::fork().unwrap();
         let clock = ManualClock::new().unwrap();
         let session = SharedSession::builder(name("stopped"))
@@ -372,7 +372,7 @@ fn a_stopped_refresher() {
 fn a_sleeper_may_fork() {
     let sts = LocalSts::fork().unwrap();
     let session = SharedSession::builder(name("sleeper")).source(role(&sts)).create().unwrap();
-    let _victim = victim(session.name(), Stage::Elected);
+    let _victim = victim(session.name(), FaultPoint::Elected);
     let sleep = || {
         let moment = Duration::from_millis(20);
         let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();
@@ -472,7 +472,7 @@ fn a_thousand_kills() {
 fn a_fork_beside_a_first_wait() {
     let sts = LocalSts::fork().unwrap();
     let session = SharedSession::builder(name("first-wait")).source(role(&sts)).create().unwrap();
-    let _victim = victim(session.name(), Stage::Elected);
+    let _victim = victim(session.name(), FaultPoint::Elected);
     let wait = || {
         let moment = Duration::from_millis(20);
         let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();

@@ -7,7 +7,9 @@ mod support;
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use iot::{Authority, Device, Key};
-use shmcreds::{ErrorKind, Failure, FailureClass, Fetched, IotCore, Pem, SharedSession, Source};
+use shmcreds::{
+    ErrorKind, Fetched, IotCore, Pem, SharedSession, Source, SourceError, SourceErrorClass,
+};
 
 struct Server {
     endpoint: String,
@@ -33,7 +35,7 @@ impl Server {
     }
 }
 
-fn fetch(source: &IotCore) -> Result<Fetched, Failure> {
+fn fetch(source: &IotCore) -> Result<Fetched, SourceError> {
     source.validate().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(source.fetch())
@@ -59,7 +61,7 @@ fn refusals_are_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().to_string();
     drop(listener);
-    use FailureClass::{Misconfigured, Terminal, Transient};
+    use SourceErrorClass::{Misconfigured, Terminal, Transient};
     for (source, class, says) in [
         (server.source("app", other.device(Key::Ec)), Terminal, "received fatal alert"),
         (

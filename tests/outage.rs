@@ -6,7 +6,7 @@ mod support;
 use std::{thread::sleep, time::Duration};
 
 use shmcreds::{
-    AssumeRole, Failure, FailureClass, Refresh, SharedSession, State, Status,
+    AssumeRole, Refresh, SharedSession, SourceError, SourceErrorClass, State, Status,
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 use support::{Child, Report, assumed, child, name, role, until};
@@ -105,7 +105,7 @@ impl Fleet {
 
     /// What the back-off allows: the first set, the first failure, and then one call for each wait,
     /// of which none is shorter than the floor.
-    fn assert_calls(&self, class: FailureClass, passed: Duration) {
+    fn assert_calls(&self, class: SourceErrorClass, passed: Duration) {
         let status = self.status();
         assert_eq!((status.state(), status.generation()), (State::Expired, 1));
         assert_eq!(status.last_failure().unwrap().failure().class(), class);
@@ -174,8 +174,8 @@ fn work(session: &SharedSession, report: &mut Report) {
 }
 
 fn request_of(error: &shmcreds::Error) -> String {
-    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<Failure>());
-    cause.and_then(Failure::request_id).unwrap_or_default().to_owned()
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<SourceError>());
+    cause.and_then(SourceError::request_id).unwrap_or_default().to_owned()
 }
 
 fn once(sts: &LocalSts) -> AssumeRole {
@@ -192,15 +192,15 @@ fn assert_jitter(status: &Status, wait: Duration) {
 
 fn an_outage_of_ten_windows() {
     for refresh in [Refresh::Deferred, Refresh::Eager] {
-        ten_windows(refresh, Fault::Status(503), FailureClass::Transient);
+        ten_windows(refresh, Fault::Status(503), SourceErrorClass::Transient);
     }
 }
 
 fn a_throttling_storm() {
-    ten_windows(Refresh::Eager, Fault::Throttling, FailureClass::Throttled);
+    ten_windows(Refresh::Eager, Fault::Throttling, SourceErrorClass::Throttled);
 }
 
-fn ten_windows(refresh: Refresh, fault: Fault, class: FailureClass) {
+fn ten_windows(refresh: Refresh, fault: Fault, class: SourceErrorClass) {
     let fleet = Fleet::new(refresh, LIFE, once);
     fleet.break_down(fault);
     let window = fleet.status().expires_in();
@@ -217,7 +217,7 @@ fn a_black_hole() {
     fleet.break_down(Fault::BlackHole);
     let window = fleet.status().expires_in();
     let passed = fleet.walk(4 * window, assert_jitter);
-    fleet.assert_calls(FailureClass::Transient, passed);
+    fleet.assert_calls(SourceErrorClass::Transient, passed);
     assert_eq!(assumed(&fleet.sts) as u64, fleet.status().source_calls());
     fleet.recover();
 }

@@ -187,7 +187,7 @@ fn an_sts_on_this_machine() {
     all.push(("AWS_ENDPOINT_URL_STS", &url));
     child(|_| {
         environment(&all);
-        let source = shmcreds::Process::new(["/bin/echo", &set_json(1)]);
+        let source = shmcreds::CredentialProcess::new(["/bin/echo", &set_json(1)]);
         let session = SharedSession::builder(name("proxy")).source(source).create().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(session.identity()).unwrap();

@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use rustls::{ServerConnection, StreamOwned};
 use shmcreds::{
     AssumeRole, ErrorKind, IotCore, Pem, SharedSession, Source,
-    testing::{self, LocalSts, ManualClock, Settings, Stage},
+    testing::{self, FaultPoint, LocalSts, ManualClock, Settings},
 };
 use support::{Child, Report, child, name, role};
 
@@ -54,7 +54,7 @@ fn stopped_when_answered(
     let builder = SharedSession::builder(name("pause")).source(role(&sts)).clock(&clock);
     let session = builder.create().unwrap();
     let worker = child(|report| {
-        testing::signal_at(Stage::Answered, Signal::SIGSTOP as i32);
+        testing::signal_at(FaultPoint::Answered, Signal::SIGSTOP as i32);
         if let Err(error) = session.credentials() {
             assert_eq!(error.kind(), ErrorKind::SourceTransient, "{error}");
             report.say("!");

@@ -18,7 +18,7 @@ use std::{
 use aws_credential_types::Credentials;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use shmcreds::{
-    AssumeRole, ErrorKind, IotCore, Pem, Process, Provider, SharedSession, Source,
+    AssumeRole, CredentialProcess, ErrorKind, IotCore, Pem, Provider, SharedSession, Source,
     testing::{Fault, LocalSts, Times},
 };
 use sources::{START_URL, environment, set_json, signed_in, stand_in};
@@ -272,8 +272,8 @@ fn no_error_shows_a_secret() {
         ("a code", of(given_role().mfa(serial, || async { Ok::<_, String>(CODE.into()) })), vec![]),
         ("a failing device", of(role(&sts).mfa_command(serial, ["/bin/sh", "-c", &fail])), vec![]),
         ("no code", of(role(&sts).mfa_command(serial, ["/bin/echo", TOKEN])), vec![]),
-        ("a failing program", of(Process::new(["/bin/sh", "-c", &fail])), vec![]),
-        ("no set", of(Process::new(["/bin/echo", &echo])), vec![]),
+        ("a failing program", of(CredentialProcess::new(["/bin/sh", "-c", &fail])), vec![]),
+        ("no set", of(CredentialProcess::new(["/bin/echo", &echo])), vec![]),
         ("a closure", of(Provider::from_fn("closure", refuse)), vec![]),
         (
             "a container",
@@ -339,7 +339,7 @@ fn no_error_shows_a_secret() {
 fn a_program() {
     let folder = tempfile::tempdir().unwrap();
     let answer = folder.path().join("answer");
-    let source = || of(Process::new(["/bin/cat", answer.to_str().unwrap()]));
+    let source = || of(CredentialProcess::new(["/bin/cat", answer.to_str().unwrap()]));
     let write = |cycle| fs::write(&answer, set_json(cycle as u32)).unwrap();
     let keys = three_cycles(&[], source, write);
     assert_eq!(keys, ["ASIA0", "ASIA1", "ASIA2"]);
@@ -351,7 +351,7 @@ fn a_program_that_leaves_something_running() {
     let set = set_json(1);
     let script = "while test -e \"$0\"; do sleep 0.05; done & echo \"$1\"";
     let folder = folder.path().to_str().unwrap();
-    let source = || of(Process::new(["/bin/sh", "-c", script, folder, &set]));
+    let source = || of(CredentialProcess::new(["/bin/sh", "-c", script, folder, &set]));
     assert_eq!(three_cycles(&[], source, |_| {}), ["ASIA1"; 3]);
 }
 
@@ -362,7 +362,7 @@ fn a_program_whose_end_nobody_sees() {
         child(|report| {
             // SAFETY: the process has one thread, and no handler is installed.
             unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
-            let source = Process::new(["/bin/sh", "-c", script, &set]);
+            let source = CredentialProcess::new(["/bin/sh", "-c", script, &set]);
             let session = SharedSession::builder(name("unseen")).source(source).create().unwrap();
             report.say(match session.credentials() {
                 Ok(set) => set.access_key_id().to_owned(),
@@ -577,7 +577,7 @@ fn whose_they_are() {
         (of(role(&sts).session_name("hub")), hub, user),
         (of(chain), app, hub),
         // STS is the environment's, and the source is who its sets are of.
-        (of(Process::new(["/bin/echo", &set])), user, user),
+        (of(CredentialProcess::new(["/bin/echo", &set])), user, user),
     ];
     for (make, shared, own) in rows {
         child(|_| {
@@ -605,7 +605,7 @@ fn no_debug_shows_a_secret() {
     let answer = answer.replace("\"token\"", &format!("{TOKEN:?}"));
     assert!(answer.contains(SECRET) && answer.contains(TOKEN));
     let worker = child(|report| {
-        let source = Process::new(["/bin/echo", &answer]);
+        let source = CredentialProcess::new(["/bin/echo", &answer]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         report.say(format!("{:?}", runtime.block_on(source.fetch()).unwrap()));
         let builder = SharedSession::builder(name("debug")).source(source.clone());

@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shmcreds::{
     AssumeRole, SharedSession,
-    testing::{LocalSts, Settings, Stage, signal_at},
+    testing::{FaultPoint, LocalSts, Settings, signal_at},
 };
 
 use support::{Helper, Table, cpu, median, monotonic, quantile, session, words};
@@ -173,7 +173,7 @@ fn wake(table: &mut Table) {
                 let session = SharedSession::attach(&name).expect("attached");
                 let us = std::process::id().to_string();
                 words((0..rounds).flat_map(|_| {
-                    signal_at(Stage::Exchanged, Signal::SIGUSR1 as i32);
+                    signal_at(FaultPoint::Exchanged, Signal::SIGUSR1 as i32);
                     let set = session.refresh().expect("a set");
                     let seen = monotonic();
                     let (pid, at) = set.access_key_id().split_once('@').expect("a stamp");

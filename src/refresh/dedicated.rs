@@ -1,4 +1,4 @@
-//! The dedicated refresher: a process of its own that does the duty until nobody uses the session.
+//! The dedicated refresher: a process of its own that does the refresh loop until nobody uses the session.
 
 use std::{
     cell::Cell,
@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    desk::Desk,
-    duty::{Duty, Stop},
     election,
-    refresher::Job,
+    election_lock::ElectionLock,
+    fetch::Job,
+    refresh_loop::{RefreshLoop, Stop},
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -69,7 +69,7 @@ pub(crate) fn spawn(
     let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
     let life = || {
         let Some(report) = report.take() else { unreachable!("it is forked once") };
-        match settle(name, segment, locks, writer.take(), job, &report) {
+        match isolate_keeper(name, segment, locks, writer.take(), job, &report) {
             Ok(refresher) => {
                 forget();
                 refresher.live(report);
@@ -81,7 +81,7 @@ pub(crate) fn spawn(
     let stand_in = || {
         drop(writer.take());
         // If it fails, the descriptors stay open: the creator would wait for its end.
-        if process::settle(&title(name), &[]).is_err() {
+        if process::isolate(&title(name), &[]).is_err() {
             process::exit(1);
         }
     };
@@ -127,12 +127,12 @@ fn title(name: &SessionName) -> String {
 /// The life of the process.
 struct Refresher {
     name: SessionName,
-    duty: Duty,
+    refresh_loop: RefreshLoop,
 }
 
 /// Cuts the new process off from its parent: what it shares is the session, and that through
 /// descriptors of its own. Those it has inherited would keep the session's presence lock.
-fn settle(
+fn isolate_keeper(
     name: &SessionName,
     segment: &Segment,
     locks: &LockFile,
@@ -144,17 +144,20 @@ fn settle(
     let descriptor = locks.descriptor()?;
     let mut keep = segment.fds()?;
     keep.extend([descriptor.get()?, report.as_fd()]);
-    process::settle(&title(name), &keep)
+    process::isolate(&title(name), &keep)
         .map_err(|e| Fault::system("settling the refresher's process", e))?;
     drop(descriptor);
-    let (desk, segment) = (Desk::new(locks)?, Arc::new(segment));
-    let stop = Stop::new(Arc::clone(&segment), Arc::clone(&desk));
-    Ok(Refresher { name: name.clone(), duty: Duty { segment, desk, job, stop } })
+    let (election_lock, segment) = (ElectionLock::new(locks)?, Arc::new(segment));
+    let stop = Stop::new(Arc::clone(&segment), Arc::clone(&election_lock));
+    Ok(Refresher {
+        name: name.clone(),
+        refresh_loop: RefreshLoop { segment, election_lock, job, stop },
+    })
 }
 
 impl Refresher {
-    /// Has a child do the duty, and keeps what the child cannot keep when it is killed: of a sealed session
-    /// the duty itself, since nobody else could take over; of one with a name the removal of the name.
+    /// Has a child do the refresh loop, and keeps what the child cannot keep when it is killed: of a sealed session
+    /// the refresh loop itself, since nobody else could take over; of one with a name the removal of the name.
     fn live(self, report: PipeWriter) {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
@@ -172,8 +175,8 @@ impl Refresher {
             if ended {
                 return;
             }
-            let locks = self.duty.desk.locks();
-            if !self.duty.segment.header.sealed {
+            let locks = self.refresh_loop.election_lock.locks();
+            if !self.refresh_loop.segment.header.sealed {
                 let _ = remove_when_alone(&self.name, locks);
                 return;
             }
@@ -201,14 +204,14 @@ impl Refresher {
     /// Waits for the end of the refresher, which says by true that it came to it by itself. One that hangs
     /// beyond its lease is killed where nobody else could take its place.
     fn outlive(&self, pid: Pid, began: Instant) -> io::Result<bool> {
-        let sealed = self.duty.segment.header.sealed;
+        let sealed = self.refresh_loop.segment.header.sealed;
         loop {
             let left = sealed.then(|| self.lease_left(pid, began));
             if left.is_some_and(|left| left.is_zero()) {
                 process::kill(pid);
             }
             let limit = left.filter(|left| !left.is_zero());
-            let limit = limit.map(|limit| self.duty.job.clock.longest_sleep(limit));
+            let limit = limit.map(|limit| self.refresh_loop.job.clock.longest_sleep(limit));
             if let Some(ended) = process::wait(pid, limit)? {
                 return Ok(ended);
             }
@@ -217,29 +220,30 @@ impl Refresher {
 
     /// How long the refresher may be silent. One that is not elected has as long to become so.
     fn lease_left(&self, pid: Pid, began: Instant) -> Duration {
-        let Duty { segment, desk, job, .. } = &self.duty;
-        match election::last(segment.view(), desk.locks()) {
-            Ok(Some(ballot)) if ballot.pid == pid.as_raw().unsigned_abs() => {
-                Duration::from_nanos(ballot.lease_end.saturating_sub(job.clock.boot()))
+        let RefreshLoop { segment, election_lock, job, .. } = &self.refresh_loop;
+        match election::last(segment.view(), election_lock.locks()) {
+            Ok(Some(last)) if last.pid == pid.as_raw().unsigned_abs() => {
+                Duration::from_nanos(last.lease_end.saturating_sub(job.clock.boot()))
             }
             _ => job.recipe.lease().saturating_sub(began.elapsed()),
         }
     }
 
     fn serve(&self, report: &mut Option<PipeWriter>) -> Result<(), Fault> {
-        let Some(elected) = self.duty.wait_for_election()? else { return Ok(()) };
+        let Some(elected) = self.refresh_loop.wait_for_election()? else { return Ok(()) };
         self.end_when_alone()?;
         if let Some(mut report) = report.take() {
             let _ = report.write_all(ELECTED);
         }
-        self.duty.serve(elected)?;
-        self.duty.run()
+        self.refresh_loop.serve(elected)?;
+        self.refresh_loop.run()
     }
 
     /// Ends the process as soon as nobody else has the session. It waits by an open file of its own: that of
     /// the keeper would stay locked if this process were killed at its end.
     fn end_when_alone(&self) -> Result<(), Fault> {
-        let (name, locks) = (self.name.clone(), self.duty.desk.locks().reopened()?);
+        let (name, locks) =
+            (self.name.clone(), self.refresh_loop.election_lock.locks().reopened()?);
         Builder::new()
             .name("shmcreds-alone".into())
             .spawn(move || {

@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use super::desk::Seat;
+use super::election_lock::ElectionGuard;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
@@ -88,7 +88,7 @@ pub(crate) fn holder(
 
 /// The last election, for the status.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ballot {
+pub(crate) struct LastElection {
     pub(crate) pid: u32,
     /// In nanoseconds since boot, as the end.
     pub(crate) since: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Ballot {
 }
 
 /// Who was elected and has not resigned, dead or alive.
-pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<Ballot>, Fault> {
+pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElection>, Fault> {
     let word = || Ticket(entry.election());
     let mut ticket = word();
     let holder = loop {
@@ -117,7 +117,7 @@ pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<Ballot>,
     let ElectedNote { since, pid: noted, .. } = entry.last_elected();
     // The note follows the election, and its writer may have been killed before it.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
-    Ok(Some(Ballot { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
+    Ok(Some(LastElection { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
 }
 
 fn holder_of(
@@ -148,8 +148,8 @@ fn owner(ticket: Ticket, entry: Entry<'_>, locks: &LockFile) -> Result<Option<u3
 pub(crate) enum Outcome {
     /// This process is elected.
     Won(Elected),
-    /// Another process is; the seat comes back.
-    Held(Seat, Holder),
+    /// Another process is; the election lock comes back.
+    Held(ElectionGuard, Holder),
 }
 
 /// Proof of the election; dropping it resigns.
@@ -157,7 +157,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<EntryWriter>,
-    seat: Seat,
+    guard: ElectionGuard,
     /// The predecessor died or hung instead of resigning, and nobody has counted that yet.
     pub(crate) takeover: bool,
     /// The pid of the last one that was elected before.
@@ -171,7 +171,7 @@ impl Elected {
     }
 
     pub(crate) fn locks(&self) -> &LockFile {
-        self.seat.locks()
+        self.guard.locks()
     }
 
     /// Notes that the source is about to be asked for a successor of `generation`.
@@ -227,7 +227,7 @@ impl Elected {
         self.view.reader().locks().ticket(ticket.0)
     }
 
-    /// Gives election and seat back, and wakes whoever fell asleep meanwhile to see it.
+    /// Gives election and election lock back, and wakes whoever fell asleep meanwhile to see it.
     pub(crate) fn resign(self) {}
 }
 
@@ -242,7 +242,7 @@ impl Drop for Elected {
             Ordering::Release,
             Ordering::Relaxed,
         );
-        // The seat is freed after this: no other thread of this process can stand while its own lock
+        // The election lock is freed after this: no other thread of this process can stand while its own lock
         // makes the word look vacant.
         self.locks().unlock(self.byte(self.ticket));
     }
@@ -250,28 +250,28 @@ impl Drop for Elected {
 
 /// Stands for election. The lease runs from `now` for `lease`.
 pub(crate) fn stand(
-    mut seat: Seat,
+    mut guard: ElectionGuard,
     view: EntryWriter,
     now: u64,
     lease: Duration,
 ) -> Result<Outcome, Fault> {
-    let ticket = lock_ticket(&view, seat.locks(), now.saturating_add(as_nanos(lease)))?;
-    let outcome = exchange(&view, seat.locks(), now, ticket);
+    let ticket = lock_ticket(&view, guard.locks(), now.saturating_add(as_nanos(lease)))?;
+    let outcome = exchange(&view, guard.locks(), now, ticket);
     match outcome {
         Ok(Ok(takeover)) => {
             let predecessor = view.reader().last_elected().pid;
             let mark = TaskMark::of_this_thread(ticket.0);
             view.note_elected(ElectedNote { since: now, pid: std::process::id(), mark });
             let view = Arc::new(view);
-            seat.win(&view);
-            Ok(Outcome::Won(Elected { ticket, view, seat, takeover, predecessor }))
+            guard.win(&view);
+            Ok(Outcome::Won(Elected { ticket, view, guard, takeover, predecessor }))
         }
         Ok(Err(holder)) => {
-            seat.locks().unlock(view.reader().locks().ticket(ticket.0));
-            Ok(Outcome::Held(seat, holder))
+            guard.locks().unlock(view.reader().locks().ticket(ticket.0));
+            Ok(Outcome::Held(guard, holder))
         }
         Err(fault) => {
-            seat.locks().unlock(view.reader().locks().ticket(ticket.0));
+            guard.locks().unlock(view.reader().locks().ticket(ticket.0));
             Err(fault)
         }
     }

@@ -1,11 +1,11 @@
 //! Refreshing: when, by whom, and what becomes of the answer.
 
-pub(crate) mod beside;
+pub(crate) mod backoff;
 pub(crate) mod dedicated;
-pub(crate) mod desk;
-pub(crate) mod duty;
 pub(crate) mod election;
+pub(crate) mod election_lock;
+pub(crate) mod fetch;
 pub(crate) mod policy;
 pub(crate) mod publish;
-pub(crate) mod refresher;
-pub(crate) mod standing;
+pub(crate) mod refresh_loop;
+pub(crate) mod wait_for_holder;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{clock::as_nanos, source::FailureClass};
+use crate::{clock::as_nanos, source::SourceErrorClass};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: u64 = 1_000_000_000;
@@ -81,19 +81,19 @@ impl Points {
 /// When the source may be asked again after failure number `in_a_row`. `expires` is the expiry of
 /// the set that is there, 0 without one; `chance` is from 0 to 1.
 pub(crate) fn next_attempt(
-    class: FailureClass,
+    class: SourceErrorClass,
     in_a_row: u64,
     now: u64,
     expires: u64,
     chance: f64,
 ) -> u64 {
     let delay = match class {
-        FailureClass::Terminal | FailureClass::Misconfigured if expires <= now => {
+        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured if expires <= now => {
             LONGEST_WITHOUT_A_SET
         }
         // Trying again cannot help, but somebody may mend the role meanwhile.
-        FailureClass::Terminal | FailureClass::Misconfigured => LONGEST,
-        FailureClass::Transient | FailureClass::Throttled => {
+        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured => LONGEST,
+        SourceErrorClass::Transient | SourceErrorClass::Throttled => {
             let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
             // Full jitter, yet never at once: a storm of calls helps nobody.
             ((ceiling as f64 * chance) as u64).max(SECOND / 10)
@@ -191,7 +191,7 @@ mod tests {
         #[test]
         fn attempts_stay_within_their_limits(
             row in 1u64..100, expires in 0u64..1000 * SECOND, chance in 0.0f64..=1.0,
-            class in prop::sample::select(&FailureClass::ALL[..]),
+            class in prop::sample::select(&SourceErrorClass::ALL[..]),
         ) {
             let now = 500 * SECOND;
             let next = next_attempt(class, row, now, expires, chance);

@@ -13,13 +13,13 @@ use super::{
 use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
+    fault_point::{FaultPoint, hit},
     segment::{
         Counter, EntryLocks, EntryWriter, layout,
         record::{FailureRecord, SetRecord, Words},
     },
     seqlock::{Latch, LatchReader, Version},
-    source::{Exchange, Failure, FailureClass, Fetched},
-    stage::{Stage, reach},
+    source::{Exchange, Fetched, SourceError, SourceErrorClass},
     sys::task::{Presence, TaskMark},
 };
 
@@ -59,7 +59,7 @@ pub(crate) fn set(
     fetched: &Fetched,
     windows: &Windows,
     clock: &Clock,
-) -> Result<Option<u64>, Failure> {
+) -> Result<Option<u64>, SourceError> {
     let credentials = &fetched.credentials;
     // Before the lifetime, which ends the earlier for what passes from here on.
     let now = clock.boot();
@@ -80,11 +80,11 @@ pub(crate) fn set(
     let mut words = Words::default();
     record
         .encode(&mut words)
-        .map_err(|problem| Failure::new(FailureClass::Terminal, unusable(&problem)))?;
+        .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
     if version.is_some() {
-        reach(Stage::Exchanged);
+        hit(FaultPoint::Exchanged);
         elected.view().count(Counter::Publications);
         elected.view().announce();
     }
@@ -95,14 +95,14 @@ fn unusable(problem: &str) -> String {
     format!("the source's set cannot be used: {problem}")
 }
 
-fn unwritten(fault: Fault) -> Failure {
-    Failure::new(FailureClass::Transient, fault.message)
+fn unwritten(fault: Fault) -> SourceError {
+    SourceError::new(SourceErrorClass::Transient, fault.message)
 }
 
-fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, Failure> {
+fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, SourceError> {
     if value.is_empty() {
         let problem = format!("{field} is empty");
-        return Err(Failure::new(FailureClass::Transient, unusable(&problem)));
+        return Err(SourceError::new(SourceErrorClass::Transient, unusable(&problem)));
     }
     Ok(value)
 }
@@ -113,10 +113,10 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, Failure> {
 /// server's. That is as old as the request may be: an answer that nobody has read yet does not age its date.
 /// What has passed since then is told by the boot clock, which goes on while this process or the machine is
 /// stopped, and which nobody sets.
-fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, Failure> {
+fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
     let Some(expiry) = fetched.credentials.expiry() else {
         let problem = "it has no expiry; only temporary credentials can be shared";
-        return Err(Failure::new(FailureClass::Misconfigured, unusable(problem)));
+        return Err(SourceError::new(SourceErrorClass::Misconfigured, unusable(problem)));
     };
     let exchange = fetched.exchange.clone().unwrap_or_else(|| Exchange::now(clock));
     let left = |from: SystemTime, passed| {
@@ -136,7 +136,7 @@ fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, Failure> {
             true => "it has expired already",
             false => "its expiry is missing",
         };
-        return Err(Failure::new(FailureClass::Transient, unusable(problem)));
+        return Err(SourceError::new(SourceErrorClass::Transient, unusable(problem)));
     }
     Ok(as_nanos(left))
 }
@@ -145,7 +145,7 @@ fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, Failure> {
 pub(crate) fn failure(
     elected: &Elected,
     basis: Basis,
-    failure: &Failure,
+    failure: &SourceError,
     clock: &Clock,
 ) -> Result<(), Fault> {
     let class = failure.class();
@@ -170,7 +170,7 @@ pub(crate) fn death(
         "process {pid} ended or hung while it asked the source; where processes live shorter than a call, let one \
          that stays refresh the session: Refresh::Eager, or run_refresher"
     );
-    let failure = Failure::new(FailureClass::Transient, text).with_code(DIED_CODE);
+    let failure = SourceError::new(SourceErrorClass::Transient, text).with_code(DIED_CODE);
     let next = |row, now, expires| {
         let at_once = at_once || expires <= now;
         let chance = election::chance()?;
@@ -187,7 +187,7 @@ pub(crate) fn death(
 fn note(
     elected: &Elected,
     basis: Basis,
-    failure: &Failure,
+    failure: &SourceError,
     class: u64,
     clock: &Clock,
     next: impl FnOnce(u64, u64, u64) -> Result<u64, Fault>,
@@ -218,28 +218,28 @@ fn note(
 
 /// Marks the set of `version` as rejected; true for the first who does so while it is the newest.
 pub(crate) fn rejection(view: &EntryWriter, version: Version, session: &str) -> bool {
-    let marked = view.sets().mark_stale(version);
+    let marked = view.sets().mark_rejected(version);
     if marked {
         info!(session, generation = version.generation(), "invalidated");
-        view.count(Counter::Invalidations);
+        view.count(Counter::Rejections);
     }
     marked
 }
 
 /// The class of a process's death in its call: none of the source's, and so not counted with them.
-pub(crate) const DIED: u64 = FailureClass::ALL.len() as u64;
+pub(crate) const DIED: u64 = SourceErrorClass::ALL.len() as u64;
 /// The same for people.
 const DIED_CODE: &str = "RefresherDied";
 
 /// The class as it stands in the segment.
-fn class_word(class: FailureClass) -> u64 {
-    FailureClass::ALL.iter().position(|one| *one == class).unwrap_or(0) as u64
+fn class_word(class: SourceErrorClass) -> u64 {
+    SourceErrorClass::ALL.iter().position(|one| *one == class).unwrap_or(0) as u64
 }
 
 /// The class that a word of the segment means. One of a later version is worth another attempt.
-pub(crate) fn class_of(word: u64) -> FailureClass {
+pub(crate) fn class_of(word: u64) -> SourceErrorClass {
     let place = usize::try_from(word).unwrap_or(usize::MAX);
-    FailureClass::ALL.get(place).copied().unwrap_or(FailureClass::Transient)
+    SourceErrorClass::ALL.get(place).copied().unwrap_or(SourceErrorClass::Transient)
 }
 
 /// When the newest set expires; 0 when there is none.
@@ -349,7 +349,7 @@ fn write(latch: Latch<'_>, slot: usize, from: Version, words: &[u64]) -> Option<
     let middle = words.len() / 2;
     for (at, word) in words.iter().enumerate() {
         if at == middle {
-            reach(Stage::MidWrite);
+            hit(FaultPoint::MidWrite);
         }
         writing.word(*word);
     }

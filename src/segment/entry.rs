@@ -33,7 +33,7 @@ pub(crate) enum Counter {
     SourceCalls,
     Publications,
     Takeovers,
-    Invalidations,
+    Rejections,
 }
 
 /// The memory of a segment, for reading.

@@ -105,7 +105,7 @@ const _: () = {
 pub(crate) const REQUESTS_BYTES: usize = 4096;
 /// Bytes of the requests of one entry.
 pub(crate) const REQUEST_BYTES: usize = 64;
-pub(crate) const BELL: usize = 0;
+pub(crate) const NOTIFIED: usize = 0;
 pub(crate) const WANTED: usize = 8;
 pub(crate) const REJECTED: usize = 16;
 
@@ -157,7 +157,7 @@ mod tests {
                 thousands(entry::SETS),
                 thousands(SET_SLOT_WORDS * 8)
             ),
-            format!("| {BELL} | 4 | *bell*"),
+            format!("| {NOTIFIED} | 4 | *notified*"),
             format!("| {WANTED} | 8 | *wanted*"),
             format!("| {REJECTED} | 8 | *rejected*"),
             format!("{SET_SLOT_LOCKS} + *slot* (set) or {FAILURE_SLOT_LOCKS} + *slot* (failure)"),

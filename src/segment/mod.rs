@@ -10,7 +10,7 @@ mod names;
 pub(crate) mod notes;
 mod ownership;
 pub(crate) mod record;
-mod requests;
+mod request_page;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -21,10 +21,10 @@ pub(crate) use entry::{Counter, Entry, EntryWriter};
 pub(crate) use header::{Header, time_namespace};
 pub(crate) use locks::EntryLocks;
 pub(crate) use names::{
-    anonymous_locks, claim, join, lock_inode, patiently, remove, remove_lock, user_of,
+    anonymous_locks, claim, join, lock_inode, remove, remove_lock, retry_while_creating, user_of,
     with_requests,
 };
-pub(crate) use requests::Requests;
+pub(crate) use request_page::RequestPage;
 
 use entry::ReadMemory;
 

@@ -23,7 +23,7 @@ const CREATION_LIMIT: Duration = Duration::from_millis(500);
 const CREATION_LOOK: Duration = Duration::from_millis(1);
 
 /// Tries to attach, again and again for a short while, as long as a creator is at work.
-pub(crate) fn patiently<T>(
+pub(crate) fn retry_while_creating<T>(
     mut attach: impl FnMut() -> Result<Option<T>, Fault>,
 ) -> Result<T, Fault> {
     let patience = Instant::now() + CREATION_LIMIT;

@@ -27,7 +27,7 @@
 //! Readers use relaxed loads and fences only, because their mapping is read-only: Rust guarantees
 //! no other atomic access there.
 //!
-//! A slot has one writer at a time, whatever happens to it: that is the duty of the caller, who
+//! A slot has one writer at a time, whatever happens to it: that is the refresh loop of the caller, who
 //! holds a lock on the slot that the kernel frees when the process dies. The exchange is from the
 //! version that the writer based its work on: a writer that was stopped for long finds another one
 //! there and has published nothing.
@@ -60,7 +60,7 @@ const LENGTH: usize = 1;
 const TRIES: usize = if cfg!(loom) { 2 } else { 64 };
 
 const SLOT_BITS: u32 = 8;
-const STALE: u64 = 1 << SLOT_BITS;
+const REJECTED_BIT: u64 = 1 << SLOT_BITS;
 const GENERATION_SHIFT: u32 = SLOT_BITS + 1;
 
 /// What is newest: its generation, its slot, and whether somebody had it rejected.
@@ -89,12 +89,12 @@ impl Version {
     }
 
     /// Whether the record was rejected by those it was meant for.
-    pub(crate) fn is_stale(self) -> bool {
-        self.0 & STALE != 0
+    pub(crate) fn is_rejected(self) -> bool {
+        self.0 & REJECTED_BIT != 0
     }
 
     fn same_record(self, other: Version) -> bool {
-        self.0 | STALE == other.0 | STALE
+        self.0 | REJECTED_BIT == other.0 | REJECTED_BIT
     }
 }
 
@@ -205,8 +205,8 @@ impl<'a> Latch<'a> {
 
     /// Marks the record of `version` as rejected. False when another one is published by now, or
     /// somebody marked it first.
-    pub(crate) fn mark_stale(&self, version: Version) -> bool {
-        let marked = version.0 | STALE;
+    pub(crate) fn mark_rejected(&self, version: Version) -> bool {
+        let marked = version.0 | REJECTED_BIT;
         // AcqRel keeps the release of the publication for those who see the mark: an exchange
         // continues the release sequence that it replaces.
         marked != version.0

@@ -77,13 +77,13 @@ fn a_writer_that_dies_at_any_word_harms_nobody() {
 fn a_rejected_record_can_be_read_and_succeeded() {
     let memory = Memory::new();
     let first = memory.publish(0, memory.latch().reader().version(), &[1]).unwrap();
-    assert!(memory.latch().mark_stale(first));
-    assert!(!memory.latch().mark_stale(first), "marked once");
-    assert!(memory.latch().reader().version().is_stale());
+    assert!(memory.latch().mark_rejected(first));
+    assert!(!memory.latch().mark_rejected(first), "marked once");
+    assert!(memory.latch().reader().version().is_rejected());
     assert_eq!(memory.read(), Some((1, vec![1])));
     let second = memory.publish(1, first, &[2]).unwrap();
-    assert!(!second.is_stale());
-    assert!(!memory.latch().mark_stale(first), "another one is newest");
+    assert!(!second.is_rejected());
+    assert!(!memory.latch().mark_rejected(first), "another one is newest");
 }
 
 #[test]

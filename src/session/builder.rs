@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
     name::SessionName,
-    refresh::{dedicated, election, policy::Windows, refresher::Recipe},
+    refresh::{dedicated, election, fetch::Recipe, policy::Windows},
     segment::{self, Header},
     source::{self, Source},
 };
@@ -162,8 +162,8 @@ impl SharedSessionBuilder {
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let Some(expected) = expected else { return Err(in_use) };
-        let (home, segment) = registry::take_over(name, &expected, settings)?.ok_or(in_use)?;
-        let session = SharedSession::new(home, segment);
+        let (shared, segment) = registry::take_over(name, &expected, settings)?.ok_or(in_use)?;
+        let session = SharedSession::new(shared, segment);
         if eager {
             session.inner.start_dedicated(None)?;
         }
@@ -216,14 +216,14 @@ impl SharedSessionBuilder {
                 secret,
             })
         };
-        let (home, segment, writer) = if sealed {
-            let (home, segment, writer) = registry::create_sealed(name, header, settings)?;
-            (home, segment, Some(writer))
+        let (shared, segment, writer) = if sealed {
+            let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
+            (shared, segment, Some(writer))
         } else {
-            let (home, segment) = registry::create(name, header, settings)?;
-            (home, segment, None)
+            let (shared, segment) = registry::create(name, header, settings)?;
+            (shared, segment, None)
         };
-        let session = SharedSession::new(home, segment);
+        let session = SharedSession::new(shared, segment);
         if eager {
             session.inner.start_dedicated(writer)?;
         }
@@ -233,11 +233,11 @@ impl SharedSessionBuilder {
     fn open(self) -> Result<SharedSession, Fault> {
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let (home, segment) = registry::attach(&name, &settings)?;
+        let (shared, segment) = registry::attach(&name, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             return Err(registry::wrong_source());
         }
-        Ok(SharedSession::new(home, segment))
+        Ok(SharedSession::new(shared, segment))
     }
 
     fn check(self) -> Result<(SessionName, Settings), Fault> {

@@ -36,7 +36,7 @@ pub use reader::Reader;
 pub use status::{LastFailure, Refresher, State, Status};
 
 use self::{
-    registry::Home,
+    registry::ProcessSession,
     snapshot::{Current, Phase, Snapshot},
     wait::Need,
     waiters::Waiters,
@@ -44,12 +44,12 @@ use self::{
 use crate::{
     error::{Error, ErrorKind, Fault},
     refresh::{
+        backoff::Backoff,
         dedicated,
-        duty::{Duty, Stop},
         election::{self, Elected, Outcome},
+        fetch::{self, FetchHandle, Job, Recipe},
         publish,
-        refresher::{self, Job, Recipe, Underway},
-        standing::StandingFailure,
+        refresh_loop::{RefreshLoop, Stop},
     },
     sdk,
     segment::{EntryWriter, Segment},
@@ -107,8 +107,8 @@ pub struct SharedSession {
 }
 
 impl SharedSession {
-    fn new(home: Arc<Home>, segment: Arc<Segment>) -> Self {
-        let inner = Arc::new(Inner::new(home, segment));
+    fn new(shared: Arc<ProcessSession>, segment: Arc<Segment>) -> Self {
+        let inner = Arc::new(Inner::new(shared, segment));
         SharedSession { provider: sdk::provider(Arc::clone(&inner)), inner }
     }
 
@@ -134,7 +134,7 @@ impl SharedSession {
 
     /// The name.
     pub fn name(&self) -> &str {
-        self.inner.home.name.as_str()
+        self.inner.shared.name.as_str()
     }
 
     /// The current credentials. Nothing shared is written while the set is fresh, and no system call is
@@ -166,8 +166,8 @@ impl SharedSession {
     pub fn refresh(&self) -> Result<Credentials, Error> {
         let refresh = |inner: &Arc<Inner>| {
             let generation = inner.segment.view().published().generation();
-            inner.home.desk.requests().want(generation);
-            inner.wait(Need::After(generation), inner.home.deadline)
+            inner.shared.election_lock.requests().request_refresh(generation);
+            inner.wait(Need::After(generation), inner.shared.deadline)
         };
         self.inner
             .on_latest(refresh)
@@ -237,11 +237,11 @@ impl SharedSession {
     /// # Errors
     /// [`System`](ErrorKind::System) when the kernel gives no descriptor.
     pub fn pass_to(&self, command: &mut Command) -> Result<(), Error> {
-        let (home, segment) = (&self.inner.home, &self.inner.segment);
+        let (shared, segment) = (&self.inner.shared, &self.inner.segment);
         if !segment.header.sealed {
             return Ok(());
         }
-        passed::pass(&home.name, segment, &home.desk, command)
+        passed::pass(&shared.name, segment, &shared.election_lock, command)
             .map_err(|fault| self.inner.fault("pass_to", fault))
     }
 
@@ -264,7 +264,7 @@ impl SharedSession {
     /// has the session keeps it. Happens by itself when the creator's last handle is dropped; a process
     /// that ends with handles in other threads calls it before.
     pub fn unlink(&self) {
-        self.inner.home.unlink();
+        self.inner.shared.unlink();
     }
 
     /// How the session is. Cheap, takes no lock and disturbs nobody.
@@ -292,7 +292,7 @@ impl fmt::Debug for SharedSession {
 
 /// What all clones of a handle share.
 pub(crate) struct Inner {
-    home: Arc<Home>,
+    shared: Arc<ProcessSession>,
     segment: Arc<Segment>,
     /// The newest set that this process has decoded.
     snapshot: ArcSwapOption<Snapshot>,
@@ -304,9 +304,9 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    fn new(home: Arc<Home>, segment: Arc<Segment>) -> Self {
+    fn new(shared: Arc<ProcessSession>, segment: Arc<Segment>) -> Self {
         Inner {
-            home,
+            shared,
             segment,
             snapshot: ArcSwapOption::empty(),
             next_probe: AtomicU64::new(0),
@@ -320,7 +320,7 @@ impl Inner {
     pub(crate) fn quick(&self) -> Option<Current> {
         let known = self.snapshot.load();
         let snapshot = known.as_ref()?;
-        let current = self.is_current(snapshot) && snapshot.is_verified(self.home.clock.tick());
+        let current = self.is_current(snapshot) && snapshot.is_verified(self.shared.clock.tick());
         current.then_some(Current(known))
     }
 
@@ -358,8 +358,8 @@ impl Inner {
     fn obtain_here(&self) -> Result<Arc<Snapshot>, Fault> {
         match self.without_waiting()? {
             Ok(snapshot) => Ok(snapshot),
-            Err(Some(snapshot)) => self.patiently(snapshot),
-            Err(None) => self.wait(Need::Valid, self.home.deadline),
+            Err(Some(snapshot)) => self.wait_for_newer(snapshot),
+            Err(None) => self.wait(Need::Valid, self.shared.deadline),
         }
     }
 
@@ -376,14 +376,14 @@ impl Inner {
 
     /// The set, or, where waiting would do good, the set that is there until then.
     fn without_waiting(&self) -> Result<Result<Arc<Snapshot>, Option<Arc<Snapshot>>>, Fault> {
-        let tick = self.home.clock.tick();
-        let now = self.home.clock.boot();
+        let tick = self.shared.clock.tick();
+        let now = self.shared.clock.boot();
         let Some(snapshot) = self.newest()? else { return Ok(Err(None)) };
         match snapshot.life.phase(now) {
             Phase::Fresh => {}
             Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
             Phase::Mandatory if !snapshot.was_waited_for() => return Ok(Err(Some(snapshot))),
-            Phase::Advisory | Phase::Mandatory if self.nudge(now) => {
+            Phase::Advisory | Phase::Mandatory if self.refresh_in_background(now) => {
                 return Ok(Err(Some(snapshot)));
             }
             Phase::Advisory | Phase::Mandatory => {}
@@ -395,24 +395,24 @@ impl Inner {
 
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
     /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
-    fn patiently(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
+    fn wait_for_newer(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
         let life = snapshot.life;
         let generation = life.version.generation();
-        let mandatory = life.phase(self.home.clock.boot()) != Phase::Advisory;
+        let mandatory = life.phase(self.shared.clock.boot()) != Phase::Advisory;
         let (need, limit) = match mandatory && !snapshot.was_waited_for() {
-            true if life.version.is_stale() => (Need::Better(generation), self.home.deadline),
+            true if life.version.is_rejected() => (Need::Better(generation), self.shared.deadline),
             true => (Need::Better(generation), MANDATORY_PATIENCE),
-            false => (Need::Own(generation), self.home.deadline),
+            false => (Need::Own(generation), self.shared.deadline),
         };
         let waited = self.wait(need, limit);
         waited.or_else(|fault| {
             snapshot.set_waited_for();
-            if snapshot.life.phase(self.home.clock.boot()) != Phase::Expired {
+            if snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired {
                 return Ok(snapshot);
             }
             match fault.kind {
                 ErrorKind::Timeout | ErrorKind::NoSource => {
-                    self.wait(Need::Valid, self.home.deadline)
+                    self.wait(Need::Valid, self.shared.deadline)
                 }
                 _ => Err(fault),
             }
@@ -422,7 +422,7 @@ impl Inner {
     /// The credentials that are there, if they are valid: where no better ones can be waited for.
     pub(crate) fn unexpired(self: &Arc<Self>) -> Option<Credentials> {
         let snapshot = self.latest().newest().ok()??;
-        let valid = snapshot.life.phase(self.home.clock.boot()) != Phase::Expired;
+        let valid = snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired;
         valid.then(|| {
             snapshot.set_waited_for();
             snapshot.credentials.clone()
@@ -430,7 +430,7 @@ impl Inner {
     }
 
     /// The newest set, decoded once per process. A damaged one counts as none where another can be
-    /// fetched; whoever is on duty is told.
+    /// fetched; whoever is in charge of the refresh is told.
     fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
         let known = self.snapshot.load_full();
         if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
@@ -438,7 +438,7 @@ impl Inner {
         }
         let read = match Snapshot::read(self.segment.view()) {
             Err(fault) if fault.kind == ErrorKind::BadChecksum && self.recipe().is_some() => {
-                self.home.desk.requests().ring();
+                self.shared.election_lock.requests().notify();
                 None
             }
             read => read?.map(Arc::new),
@@ -457,15 +457,15 @@ impl Inner {
     /// Sees to it that somebody refreshes, without waiting for it; true if the caller is to wait for a refresh of
     /// its own, because a process has died in its call: this one may live no longer. Failing to is no failure of
     /// the caller, who has a valid set; the next one tries again.
-    fn nudge(&self, now: u64) -> bool {
+    fn refresh_in_background(&self, now: u64) -> bool {
         let next = self.next_probe.load(Ordering::Relaxed);
         if now < next {
             return false;
         }
-        // Relaxed: two threads that both pass here are kept apart by the seat.
+        // Relaxed: two threads that both pass here are kept apart by the election lock.
         self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
         let wait = self.start_in_background(now).unwrap_or_else(|fault| {
-            tracing::warn!(session = %self.home.name, "cannot refresh: {}", fault.message);
+            tracing::warn!(session = %self.shared.name, "cannot refresh: {}", fault.message);
             false
         });
         if wait {
@@ -479,26 +479,26 @@ impl Inner {
         let Some(recipe) = self.recipe() else { return Ok(false) };
         let view = self.segment.view();
         let generation = view.published().generation();
-        let desk = &self.home.desk;
-        let standing = StandingFailure::read(view);
+        let election_lock = &self.shared.election_lock;
+        let standing = Backoff::read(view);
         if standing.as_ref().is_some_and(|standing| standing.forbids(now))
-            || election::holder(view, desk.locks(), now)?.is_some()
+            || election::holder(view, election_lock.locks(), now)?.is_some()
         {
             return Ok(false);
         }
         if standing.is_some_and(|standing| standing.died) {
             return Ok(true);
         }
-        let Some(seat) = desk.try_sit(&self.segment) else { return Ok(false) };
+        let Some(guard) = election_lock.try_lock_election(&self.segment) else { return Ok(false) };
         let writable = self.segment.writable()?;
-        if let Outcome::Won(mut elected) = election::stand(seat, writable, now, recipe.lease())? {
+        if let Outcome::Won(mut elected) = election::stand(guard, writable, now, recipe.lease())? {
             if view.published().generation() != generation {
                 elected.resign();
                 return Ok(false);
             }
             let job = self.job(recipe);
-            refresher::succeed(&mut elected, &job);
-            match StandingFailure::read(view) {
+            fetch::succeed(&mut elected, &job);
+            match Backoff::read(view) {
                 Some(standing) if standing.forbids(now) => elected.resign(),
                 Some(standing) if standing.died => {
                     elected.resign();
@@ -517,25 +517,26 @@ impl Inner {
         elected: Elected,
         recipe: &Recipe,
         job: Job,
-    ) -> Result<Option<Underway>, Fault> {
-        if !self.segment.header.eager || self.home.is_creator() {
-            return refresher::start(elected, job).map(Some);
+    ) -> Result<Option<FetchHandle>, Fault> {
+        if !self.segment.header.eager || self.shared.is_creator() {
+            return fetch::start(elected, job).map(Some);
         }
-        let duty = self.duty(recipe, self.stop_handle());
-        let stop = duty.stop.clone();
-        duty.start(elected)?;
-        self.home.accommodate(stop);
+        let refresh_loop = self.refresh_loop(recipe, self.stop_handle());
+        let stop = refresh_loop.stop.clone();
+        refresh_loop.start(elected)?;
+        self.shared.keep_refresher(stop);
         Ok(None)
     }
 
     fn job(&self, recipe: &Recipe) -> Job {
-        let (session, clock) = (self.home.name.as_str().to_owned(), self.home.clock.clone());
+        let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
         Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
     }
 
-    fn duty(&self, recipe: &Recipe, stop: Stop) -> Duty {
-        let (segment, desk) = (Arc::clone(&self.segment), Arc::clone(&self.home.desk));
-        Duty { segment, desk, job: self.job(recipe), stop }
+    fn refresh_loop(&self, recipe: &Recipe, stop: Stop) -> RefreshLoop {
+        let (segment, election_lock) =
+            (Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock));
+        RefreshLoop { segment, election_lock, job: self.job(recipe), stop }
     }
 
     fn run_refresher(&self, stop: &Stop) -> Result<(), Fault> {
@@ -543,37 +544,37 @@ impl Inner {
             let text = "this process has no source to ask, or may not write; attach with one";
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
-        let duty = self.duty(recipe, stop.clone());
+        let refresh_loop = self.refresh_loop(recipe, stop.clone());
         // Where an async runtime is entered, it lets nobody block or make another.
         if Handle::try_current().is_err() {
-            return duty.run();
+            return refresh_loop.run();
         }
         let events = tracing::dispatcher::get_default(Clone::clone);
-        let work = || tracing::dispatcher::with_default(&events, || duty.run());
+        let work = || tracing::dispatcher::with_default(&events, || refresh_loop.run());
         thread::scope(|scope| {
             let thread =
-                thread::Builder::new().name("shmcreds-duty".into()).spawn_scoped(scope, work);
+                thread::Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
             let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
     fn stop_handle(&self) -> Stop {
-        Stop::new(Arc::clone(&self.segment), Arc::clone(&self.home.desk))
+        Stop::new(Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock))
     }
 
     /// How to refresh; `None` where this process may not.
     fn recipe(&self) -> Option<&Recipe> {
-        self.home.recipe.as_ref().filter(|_| self.segment.is_writable())
+        self.shared.recipe.as_ref().filter(|_| self.segment.is_writable())
     }
 
     /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
     /// sealed segment: this process has it no longer afterwards.
     fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
-        let Some(recipe) = &self.home.recipe else { return Ok(()) };
-        let Home { name, desk, deadline, .. } = &*self.home;
-        let (locks, job, forget) = (desk.locks(), self.job(recipe), registry::forget);
-        desk.requests().without(|| {
+        let Some(recipe) = &self.shared.recipe else { return Ok(()) };
+        let ProcessSession { name, election_lock, deadline, .. } = &*self.shared;
+        let (locks, job, forget) = (election_lock.locks(), self.job(recipe), registry::forget);
+        election_lock.requests().without(|| {
             dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)
         })?;
         self.wait_for_first_set(*deadline)
@@ -605,16 +606,16 @@ impl Inner {
         if snapshot.credentials.access_key_id() != access_key_id {
             return Ok(false);
         }
-        let requests = self.home.desk.requests();
+        let requests = self.shared.election_lock.requests();
         if !self.segment.is_writable() {
-            return Ok(requests.reject(snapshot.life.version.generation()));
+            return Ok(requests.report_rejection(snapshot.life.version.generation()));
         }
         let writable = self.segment.writable()?;
-        let session = self.home.name.as_str();
+        let session = self.shared.name.as_str();
         let marked = publish::rejection(&writable, snapshot.life.version, session);
         if marked {
             writable.announce();
-            requests.ring();
+            requests.notify();
         }
         Ok(marked)
     }
@@ -623,9 +624,9 @@ impl Inner {
     pub(crate) fn replace_rejected(self: &Arc<Self>, access_key_id: &str) -> bool {
         let latest = self.latest();
         if let Err(fault) = latest.invalidate(access_key_id) {
-            tracing::warn!(session = %self.home.name, "cannot invalidate: {}", fault.message);
+            tracing::warn!(session = %self.shared.name, "cannot invalidate: {}", fault.message);
         }
-        let now = self.home.clock.boot();
+        let now = self.shared.clock.boot();
         let newest = latest.newest().ok().flatten();
         newest.is_some_and(|snapshot| {
             snapshot.credentials.access_key_id() != access_key_id
@@ -639,7 +640,7 @@ impl Inner {
         credentials: Option<Credentials>,
     ) -> Result<Identity, Error> {
         let operation = if credentials.is_some() { "identity" } else { "source_identity" };
-        let answer = match (&self.home.recipe, credentials) {
+        let answer = match (&self.shared.recipe, credentials) {
             (Some(recipe), credentials) => recipe.source.identify(credentials).await,
             (None, Some(credentials)) => source::identity_by_environment(credentials).await,
             (None, None) => {
@@ -663,7 +664,7 @@ impl Inner {
     }
 
     pub(crate) fn deadline(&self) -> Duration {
-        self.home.deadline
+        self.shared.deadline
     }
 
     pub(crate) fn waiters(&self) -> &Waiters {
@@ -671,7 +672,7 @@ impl Inner {
     }
 
     fn fault(&self, operation: &'static str, fault: Fault) -> Error {
-        fault.during(operation, self.home.name.as_str())
+        fault.during(operation, self.shared.name.as_str())
     }
 
     pub(crate) fn no_thread(&self, error: std::io::Error) -> Error {
@@ -682,7 +683,7 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedSession")
-            .field("name", &self.home.name.as_str())
+            .field("name", &self.shared.name.as_str())
             .field("generation", &self.segment.view().published().generation())
             .finish_non_exhaustive()
     }

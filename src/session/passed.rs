@@ -14,7 +14,7 @@ use std::{
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::desk::Desk,
+    refresh::election_lock::ElectionLock,
     segment::Segment,
     sys::{
         descriptor::Inode,
@@ -34,11 +34,11 @@ const VARIABLE: &str = "SHMCREDS_SESSIONS";
 pub(super) fn pass(
     name: &SessionName,
     segment: &Segment,
-    desk: &Desk,
+    election_lock: &ElectionLock,
     command: &mut Command,
 ) -> Result<(), Fault> {
     let (own, payload) = segment.descriptors()?;
-    let locks = desk.locks().duplicate()?;
+    let locks = election_lock.locks().duplicate()?;
     let fds: Vec<OwnedFd> = [own, locks].into_iter().chain(payload).collect();
     let mut entry = format!("{}={:016x}", name.as_str(), segment.header.instance);
     for fd in &fds {

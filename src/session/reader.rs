@@ -42,7 +42,7 @@ impl Reader {
     /// # Errors
     /// See [`SharedSession`](crate::SharedSession).
     pub fn credentials(&mut self) -> Result<&Credentials, Error> {
-        let tick = self.inner.home.clock.tick();
+        let tick = self.inner.shared.clock.tick();
         let current = self.tick == tick
             && self.snapshot.as_ref().is_some_and(|snapshot| self.inner.is_current(snapshot));
         if !current {

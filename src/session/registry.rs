@@ -16,7 +16,9 @@ use crate::{
     clock::Clock,
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{desk::Desk, duty::Stop, election, policy::Windows, refresher::Recipe},
+    refresh::{
+        election, election_lock::ElectionLock, fetch::Recipe, policy::Windows, refresh_loop::Stop,
+    },
     segment::{self, EntryWriter, Header, Segment},
     source::Fingerprint,
     sys::{
@@ -28,9 +30,9 @@ use crate::{
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
 /// descriptors: it survives fork.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct ProcessSession {
     pub(super) name: SessionName,
-    pub(super) desk: Arc<Desk>,
+    pub(super) election_lock: Arc<ElectionLock>,
     /// How to refresh; `None` for a reader.
     pub(super) recipe: Option<Recipe>,
     pub(super) clock: Clock,
@@ -40,17 +42,17 @@ pub(super) struct Home {
     creator: Option<Creator>,
     /// Ends the refresher that moved into this process when the dedicated one had died. No lock: a thread may
     /// fork while another one sets it.
-    resident: ArcSwapOption<Stop>,
+    background_refresher: ArcSwapOption<Stop>,
 }
 
-impl Home {
+impl ProcessSession {
     /// Removes the session's name, and marks the session as ended: processes that hold it look at the name again.
     /// A forked child inherits the value and not the task.
     pub(super) fn unlink(&self) {
         if !self.is_creator() {
             return;
         }
-        segment::remove(&self.name, self.desk.locks().inode());
+        segment::remove(&self.name, self.election_lock.locks().inode());
         if let Some(Ok(writable)) = self.segment.is_writable().then(|| self.segment.writable()) {
             writable.end();
             writable.announce();
@@ -63,15 +65,15 @@ impl Home {
     }
 
     /// Notes the refresher that lives in this process, for as long as the session does.
-    pub(super) fn accommodate(&self, resident: Stop) {
-        self.resident.store(Some(Arc::new(resident)));
+    pub(super) fn keep_refresher(&self, background_refresher: Stop) {
+        self.background_refresher.store(Some(Arc::new(background_refresher)));
     }
 }
 
-impl Drop for Home {
+impl Drop for ProcessSession {
     fn drop(&mut self) {
-        if let Some(resident) = self.resident.swap(None) {
-            resident.stop();
+        if let Some(background_refresher) = self.background_refresher.swap(None) {
+            background_refresher.stop();
         }
         self.unlink();
     }
@@ -92,7 +94,7 @@ impl Creator {
 }
 
 /// A session of this process, and its mapping.
-type Joined = (Arc<Home>, Arc<Segment>);
+type Joined = (Arc<ProcessSession>, Arc<Segment>);
 
 /// The settings of a handle.
 #[derive(Clone, Debug)]
@@ -111,14 +113,14 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 struct Entry {
     name: SessionName,
     /// Outlives the handles while a refresh runs.
-    desk: Weak<Desk>,
+    election_lock: Weak<ElectionLock>,
     /// One for each set of settings. The first is the one that others inherit from.
-    homes: Vec<Weak<Home>>,
+    sessions: Vec<Weak<ProcessSession>>,
 }
 
 impl Entry {
-    fn home(&self) -> Option<Arc<Home>> {
-        self.homes.iter().find_map(Weak::upgrade)
+    fn shared(&self) -> Option<Arc<ProcessSession>> {
+        self.sessions.iter().find_map(Weak::upgrade)
     }
 }
 
@@ -128,8 +130,8 @@ fn sessions() -> MutexGuard<'static, Vec<Entry>> {
     sys::fork::hold("sessions", || Box::new(entries()));
     let mut sessions = entries();
     sessions.retain_mut(|entry| {
-        entry.homes.retain(|home| home.strong_count() > 0);
-        entry.desk.strong_count() > 0
+        entry.sessions.retain(|shared| shared.strong_count() > 0);
+        entry.election_lock.strong_count() > 0
     });
     sessions
 }
@@ -151,26 +153,27 @@ pub(super) fn create(
 ) -> Result<Joined, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if let Some(home) = sessions.iter().filter(|e| e.name == name).find_map(Entry::home) {
-        let user = home.creator.map_or_else(process::id, |creator| creator.pid);
+    if let Some(shared) = sessions.iter().filter(|e| e.name == name).find_map(Entry::shared) {
+        let user = shared.creator.map_or_else(process::id, |creator| creator.pid);
         return Err(in_use(Some(user)));
     }
     // A refresh outlives the handles: to open and close its lock file would free its locks.
     let inode = segment::lock_inode(&name);
-    let refreshes = |desk: Arc<Desk>| Some(desk.locks().inode()) == inode;
-    if sessions.iter().filter_map(|entry| entry.desk.upgrade()).any(refreshes) {
+    let refreshes = |election_lock: Arc<ElectionLock>| Some(election_lock.locks().inode()) == inode;
+    if sessions.iter().filter_map(|entry| entry.election_lock.upgrade()).any(refreshes) {
         return Err(in_use(Some(process::id())));
     }
     let locks = segment::claim(&name)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
     let inode = locks.inode();
-    let made = segment::with_requests(locks).and_then(Desk::new).and_then(|desk| {
-        let segment = Segment::create(&name, header()?)?;
-        // From alone to together with others: the segment is finished.
-        desk.locks().try_present()?;
-        Ok((desk, Arc::new(segment)))
-    });
-    let (desk, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
-    Ok(enter(&mut sessions, name, desk, segment, settings, Creator::this()))
+    let made =
+        segment::with_requests(locks).and_then(ElectionLock::new).and_then(|election_lock| {
+            let segment = Segment::create(&name, header()?)?;
+            // From alone to together with others: the segment is finished.
+            election_lock.locks().try_present()?;
+            Ok((election_lock, Arc::new(segment)))
+        });
+    let (election_lock, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
+    Ok(enter(&mut sessions, name, election_lock, segment, settings, Creator::this()))
 }
 
 /// Takes over the live session `name`, of which the owner has died and nobody is elected; `None` when it is not
@@ -186,7 +189,7 @@ pub(super) fn take_over(
 ) -> Result<Option<Joined>, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
+    if sessions.iter().any(|entry| entry.name == name && entry.election_lock.strong_count() > 0) {
         return Ok(None);
     }
     let locks = match segment::join(&name) {
@@ -209,28 +212,28 @@ pub(super) fn take_over(
     if segment.is_ended() || !segment.writable()?.own(owner.mark, instance) {
         return Ok(None);
     }
-    let desk = Desk::new(locks)?;
-    Ok(Some(enter(&mut sessions, name, desk, segment, settings, Creator::this())))
+    let election_lock = ElectionLock::new(locks)?;
+    Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, Creator::this())))
 }
 
 /// The session that has the name of an ended one now, with the settings of that; `None` when there is none.
 ///
 /// # Errors
 /// `WrongSource` when it has another one.
-pub(super) fn follow(home: &Home, ended: &Segment) -> Result<Option<Joined>, Fault> {
-    let inode = segment::lock_inode(&home.name);
-    let is_another = inode.is_some_and(|inode| inode != home.desk.locks().inode());
+pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<Joined>, Fault> {
+    let inode = segment::lock_inode(&shared.name);
+    let is_another = inode.is_some_and(|inode| inode != shared.election_lock.locks().inode());
     // A process that has become another user follows nobody.
-    if !is_another || !home.name.same_user(&SessionName::new(home.name.as_str())?) {
+    if !is_another || !shared.name.same_user(&SessionName::new(shared.name.as_str())?) {
         return Ok(None);
     }
     let settings = Settings {
-        recipe: home.recipe.clone(),
+        recipe: shared.recipe.clone(),
         windows: Windows::default(),
-        clock: Some(home.clock.clone()),
-        deadline: Some(home.deadline),
+        clock: Some(shared.clock.clone()),
+        deadline: Some(shared.deadline),
     };
-    let joined = try_attach(home.name.clone(), settings)?;
+    let joined = try_attach(shared.name.clone(), settings)?;
     let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
         return Ok(None);
     };
@@ -253,22 +256,22 @@ pub(super) fn create_sealed(
     name: SessionName,
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
-) -> Result<(Arc<Home>, Arc<Segment>, EntryWriter), Fault> {
+) -> Result<(Arc<ProcessSession>, Arc<Segment>, EntryWriter), Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.home().is_some()) {
+    if sessions.iter().any(|entry| entry.name == name && entry.shared().is_some()) {
         return Err(in_use(Some(process::id())));
     }
-    let desk = Desk::new(segment::anonymous_locks(&name)?)?;
+    let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
     let (segment, writer) = Segment::create_sealed(&name, header()?)?;
-    let (home, segment) =
-        enter(&mut sessions, name, desk, Arc::new(segment), settings, Creator::this());
-    Ok((home, segment, writer))
+    let (shared, segment) =
+        enter(&mut sessions, name, election_lock, Arc::new(segment), settings, Creator::this());
+    Ok((shared, segment, writer))
 }
 
 /// Opens the session `name`. The list is free while a creator at work is waited for.
 pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, Fault> {
-    segment::patiently(|| try_attach(name.clone(), settings.clone()))
+    segment::retry_while_creating(|| try_attach(name.clone(), settings.clone()))
 }
 
 /// `None` while a creator is at work, or when another session took the name meanwhile.
@@ -276,56 +279,60 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
     let known = known(&sessions, &name);
-    let mut enter =
-        |desk, segment, settings| enter(&mut sessions, name.clone(), desk, segment, settings, None);
-    let Some((desk, home)) = known else {
+    let mut enter = |election_lock, segment, settings| {
+        enter(&mut sessions, name.clone(), election_lock, segment, settings, None)
+    };
+    let Some((election_lock, shared)) = known else {
         if let Some((locks, segment)) = passed::take(&name)? {
-            return Ok(Some(enter(Desk::new(locks)?, Arc::new(segment), settings)));
+            return Ok(Some(enter(ElectionLock::new(locks)?, Arc::new(segment), settings)));
         }
         let Some(locks) = segment::join(&name).map_err(named)? else { return Ok(None) };
         let Some(segment) = open_beside(&name, &locks)? else { return Ok(None) };
-        return Ok(Some(enter(Desk::new(locks)?, segment, settings)));
+        return Ok(Some(enter(ElectionLock::new(locks)?, segment, settings)));
     };
-    let segment = match &home {
-        Some(home) => home.segment.here()?,
+    let segment = match &shared {
+        Some(shared) => shared.segment.here()?,
         None => {
-            let Some(segment) = open_beside(&name, desk.locks())? else { return Ok(None) };
+            let Some(segment) = open_beside(&name, election_lock.locks())? else { return Ok(None) };
             segment
         }
     };
-    Ok(Some(match home {
-        Some(home) if settings.is_default() => (home, segment),
-        Some(home) => enter(desk, segment, settings.or(&home)),
-        None => enter(desk, segment, settings),
+    Ok(Some(match shared {
+        Some(shared) if settings.is_default() => (shared, segment),
+        Some(shared) => enter(election_lock, segment, settings.or(&shared)),
+        None => enter(election_lock, segment, settings),
     }))
 }
 
 /// The session of that name that this process has, or has inherited.
-fn known(sessions: &[Entry], name: &SessionName) -> Option<(Arc<Desk>, Option<Arc<Home>>)> {
+fn known(
+    sessions: &[Entry],
+    name: &SessionName,
+) -> Option<(Arc<ElectionLock>, Option<Arc<ProcessSession>>)> {
     let inode = segment::lock_inode(name);
     let called = || sessions.iter().filter(|entry| entry.name.as_str() == name.as_str());
     // Those of the user whom this process is now, then those that it has inherited from when it was another.
     let (ours, inherited): (Vec<_>, Vec<_>) = called().partition(|e| e.name.same_user(name));
     ours.into_iter()
         .chain(inherited)
-        .filter_map(|entry| Some((entry, entry.desk.upgrade()?, entry.home())))
-        .find(|(entry, desk, home)| {
-            let held = desk.locks().inode();
+        .filter_map(|entry| Some((entry, entry.election_lock.upgrade()?, entry.shared())))
+        .find(|(entry, election_lock, shared)| {
+            let held = election_lock.locks().inode();
             match inode {
                 Some(found) if found == held => true,
                 // Another session has the name by now. A process that has become another user, or sees
                 // another file system, finds there what was never its own.
                 Some(found) if entry.name.same_user(name) && found.same_device(held) => {
-                    home.as_ref().is_some_and(is_sealed)
+                    shared.as_ref().is_some_and(is_sealed)
                 }
-                _ => home.is_some(),
+                _ => shared.is_some(),
             }
         })
-        .map(|(_, desk, home)| (desk, home))
+        .map(|(_, election_lock, shared)| (election_lock, shared))
 }
 
-fn is_sealed(home: &Arc<Home>) -> bool {
-    home.segment.header.sealed
+fn is_sealed(shared: &Arc<ProcessSession>) -> bool {
+    shared.segment.header.sealed
 }
 
 /// The segment of the session whose lock file is open; `None` when the name is another's by now.
@@ -340,27 +347,31 @@ fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segmen
 fn enter(
     sessions: &mut Vec<Entry>,
     name: SessionName,
-    desk: Arc<Desk>,
+    election_lock: Arc<ElectionLock>,
     segment: Arc<Segment>,
     settings: Settings,
     creator: Option<Creator>,
 ) -> Joined {
-    let home = Arc::new(Home {
+    let shared = Arc::new(ProcessSession {
         name: name.clone(),
-        desk: Arc::clone(&desk),
+        election_lock: Arc::clone(&election_lock),
         recipe: settings.recipe,
         clock: settings.clock.unwrap_or_default(),
         deadline: settings.deadline.unwrap_or(DEFAULT_DEADLINE),
         segment: Arc::clone(&segment),
         creator,
-        resident: ArcSwapOption::empty(),
+        background_refresher: ArcSwapOption::empty(),
     });
-    let shared = Arc::downgrade(&desk);
-    match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.desk, &shared)) {
-        Some(entry) => entry.homes.push(Arc::downgrade(&home)),
-        None => sessions.push(Entry { name, desk: shared, homes: vec![Arc::downgrade(&home)] }),
+    let lock = Arc::downgrade(&election_lock);
+    match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.election_lock, &lock)) {
+        Some(entry) => entry.sessions.push(Arc::downgrade(&shared)),
+        None => sessions.push(Entry {
+            name,
+            election_lock: lock,
+            sessions: vec![Arc::downgrade(&shared)],
+        }),
     }
-    (home, segment)
+    (shared, segment)
 }
 
 impl Settings {
@@ -372,15 +383,15 @@ impl Settings {
     }
 
     /// What is not set is inherited.
-    fn or(self, home: &Home) -> Self {
-        let inherited = home.recipe.as_ref().map_or(Windows::default(), |recipe| recipe.windows);
+    fn or(self, shared: &ProcessSession) -> Self {
+        let inherited = shared.recipe.as_ref().map_or(Windows::default(), |recipe| recipe.windows);
         let windows = self.windows.or(inherited);
-        let recipe = self.recipe.or_else(|| home.recipe.clone());
+        let recipe = self.recipe.or_else(|| shared.recipe.clone());
         Settings {
             recipe: recipe.map(|recipe| Recipe { windows, ..recipe }),
             windows: Windows::default(),
-            clock: self.clock.or_else(|| Some(home.clock.clone())),
-            deadline: self.deadline.or(Some(home.deadline)),
+            clock: self.clock.or_else(|| Some(shared.clock.clone())),
+            deadline: self.deadline.or(Some(shared.deadline)),
         }
     }
 }
@@ -405,7 +416,7 @@ pub(super) fn remove(name: &str) -> Result<(), Fault> {
         return Err(absent());
     }
     let sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.desk.strong_count() > 0) {
+    if sessions.iter().any(|entry| entry.name == name && entry.election_lock.strong_count() > 0) {
         return Err(still(Some(process::id())));
     }
     let Some(locks) = segment::claim(&name)? else {

@@ -101,7 +101,7 @@ impl Life {
         let Points { advisory, mandatory, expires } = self.points;
         if now >= expires {
             Phase::Expired
-        } else if now >= mandatory || self.version.is_stale() {
+        } else if now >= mandatory || self.version.is_rejected() {
             Phase::Mandatory
         } else if now >= advisory {
             Phase::Advisory
@@ -113,7 +113,7 @@ impl Life {
     /// Whether the set is rejected so soon after it was fetched that this alone causes no call.
     pub(super) fn is_rejected_too_soon(&self, now: u64) -> bool {
         let until = self.fetched.saturating_add(REJECTION_FLOOR).min(self.points.mandatory);
-        self.version.is_stale() && now < until
+        self.version.is_rejected() && now < until
     }
 }
 

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     error::Fault,
-    refresh::{election, standing::StandingFailure},
+    refresh::{backoff::Backoff, election},
     segment::{Counter, layout},
-    source::{Failure, FailureClass},
+    source::{SourceError, SourceErrorClass},
 };
 
 type Counters = [u64; layout::COUNTERS];
@@ -55,7 +55,7 @@ impl State {
 /// The newest failure of the source, if no set came after it.
 #[derive(Clone, Debug)]
 pub struct LastFailure {
-    failure: Failure,
+    failure: SourceError,
     at: SystemTime,
     next_attempt_in: Duration,
     in_a_row: u64,
@@ -63,7 +63,7 @@ pub struct LastFailure {
 
 impl LastFailure {
     /// What the source said.
-    pub fn failure(&self) -> &Failure {
+    pub fn failure(&self) -> &SourceError {
         &self.failure
     }
 
@@ -135,7 +135,7 @@ pub struct Status {
 impl Status {
     pub(super) fn of(inner: &Inner) -> Result<Self, Fault> {
         let view = inner.segment.view();
-        let now = inner.home.clock.boot();
+        let now = inner.shared.clock.boot();
         // The keys stay in the copy, which is wiped: a status is not asked for them.
         let set = snapshot::newest(view, |life, record| (life, tail(record.access_key_id)))?;
         let life = set.as_ref().map(|(life, _)| *life);
@@ -224,9 +224,9 @@ impl Status {
     }
 
     /// The failures by their class.
-    pub fn failed_by_class(&self) -> impl Iterator<Item = (FailureClass, u64)> {
+    pub fn failed_by_class(&self) -> impl Iterator<Item = (SourceErrorClass, u64)> {
         let counts = self.counters[layout::FAILURE_COUNTERS..].iter().copied();
-        FailureClass::ALL.into_iter().zip(counts)
+        SourceErrorClass::ALL.into_iter().zip(counts)
     }
 
     /// How often a process took over from one that died or hung while it refreshed.
@@ -236,7 +236,7 @@ impl Status {
 
     /// How many sets were rejected by [`SharedSession::invalidate`](crate::SharedSession::invalidate).
     pub fn invalidations(&self) -> u64 {
-        self.counters[Counter::Invalidations as usize]
+        self.counters[Counter::Rejections as usize]
     }
 
     /// Whether this process keeps the segment from being swapped out; false where `RLIMIT_MEMLOCK`
@@ -247,15 +247,15 @@ impl Status {
 }
 
 fn refresher(inner: &Inner, now: u64) -> Result<Option<Refresher>, Fault> {
-    let (view, desk) = (inner.segment.view(), &inner.home.desk);
-    let Some(ballot) = election::last(view, desk.locks())? else { return Ok(None) };
+    let (view, election_lock) = (inner.segment.view(), &inner.shared.election_lock);
+    let Some(last) = election::last(view, election_lock.locks())? else { return Ok(None) };
     // A process does not see its own locks.
-    let own = ballot.pid == process::id() && desk.is_taken();
+    let own = last.pid == process::id() && election_lock.is_taken();
     Ok(Some(Refresher {
-        pid: ballot.pid,
-        elected_for: Duration::from_nanos(now.saturating_sub(ballot.since)),
-        alive: ballot.alive || own,
-        lease_left: Duration::from_nanos(ballot.lease_end.saturating_sub(now)),
+        pid: last.pid,
+        elected_for: Duration::from_nanos(now.saturating_sub(last.since)),
+        alive: last.alive || own,
+        lease_left: Duration::from_nanos(last.lease_end.saturating_sub(now)),
     }))
 }
 
@@ -274,7 +274,7 @@ fn tail(key: &str) -> String {
 }
 
 fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {
-    let standing = StandingFailure::read(inner.segment.view())?;
+    let standing = Backoff::read(inner.segment.view())?;
     Some(LastFailure {
         at: standing.at,
         next_attempt_in: standing.next_attempt_in(now),

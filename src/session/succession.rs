@@ -29,7 +29,7 @@ impl Inner {
         if !latest.segment.is_ended() {
             return Ok(latest);
         }
-        let phase = |set: Arc<Snapshot>| set.life.phase(latest.home.clock.boot());
+        let phase = |set: Arc<Snapshot>| set.life.phase(latest.shared.clock.boot());
         let phase = latest.newest()?.map_or(Phase::Expired, phase);
         match latest.follow() {
             _ if phase == Phase::Fresh => Ok(latest),
@@ -64,18 +64,18 @@ impl Inner {
     /// # Errors
     /// `WrongSource` when the name is that of a session with another source, and this process has none itself.
     pub(super) fn follow(&self) -> Result<bool, Fault> {
-        if !self.segment.is_ended() || self.home.is_creator() {
+        if !self.segment.is_ended() || self.shared.is_creator() {
             return Ok(false);
         }
         if self.has_successor() {
             return Ok(true);
         }
-        match registry::follow(&self.home, &self.segment) {
-            Ok(Some((home, segment))) => {
-                self.successor.store(Some(Arc::new(Inner::new(home, segment))));
+        match registry::follow(&self.shared, &self.segment) {
+            Ok(Some((shared, segment))) => {
+                self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
                 // The next read looks for the successor.
                 self.snapshot.store(None);
-                tracing::info!(session = %self.home.name, "goes on with a new session of the name");
+                tracing::info!(session = %self.shared.name, "goes on with a new session of the name");
                 Ok(true)
             }
             Err(fault) if fault.kind == ErrorKind::WrongSource && self.recipe().is_none() => {

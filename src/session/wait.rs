@@ -12,18 +12,18 @@ use super::{
 use crate::{
     error::{ErrorKind, Fault},
     refresh::{
-        beside,
-        desk::Seat,
+        backoff::Backoff,
         election::{self, Outcome},
-        refresher::{self, Underway},
-        standing::StandingFailure,
+        election_lock::ElectionGuard,
+        fetch::{self, FetchHandle},
+        wait_for_holder,
     },
     seqlock::Version,
-    source::Failure,
-    sys::watch,
+    source::SourceError,
+    sys::death_watch,
 };
 
-/// How often a process without a source looks: it has no seat, watches nobody, and a refresher that dies
+/// How often a process without a source looks: it has no election lock, watches nobody, and a refresher that dies
 /// between publishing and waking tells it nothing.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -48,8 +48,8 @@ struct Wait<'a> {
     /// The newest failure when the wait began: a later one is the one that was waited for.
     failed: Version,
     /// The refresh that this wait started.
-    refresh: Option<Underway>,
-    /// This wait has started one, be it a duty that goes on.
+    refresh: Option<FetchHandle>,
+    /// This wait has started one, be it a refresh loop that goes on.
     started: bool,
 }
 
@@ -64,8 +64,8 @@ impl Inner {
         let outcome = wait.run();
         wait.join();
         // Who may have its workers yet to fork has no thread more than before.
-        if self.home.is_creator() {
-            watch::join_ending();
+        if self.shared.is_creator() {
+            death_watch::join_ended();
         }
         outcome
     }
@@ -77,7 +77,7 @@ impl Wait<'_> {
         loop {
             // Before the look at the state: what happens after it ends the sleep.
             let event = view.latest_event();
-            if let Some(outcome) = self.settled()? {
+            if let Some(outcome) = self.outcome()? {
                 return outcome;
             }
             // The caller goes on with the session that has its name now.
@@ -93,8 +93,8 @@ impl Wait<'_> {
                 self.keep_still(event, pause.min(left))?;
                 continue;
             }
-            match self.seat() {
-                Some(seat) => self.act(seat, event, left)?,
+            match self.guard() {
+                Some(guard) => self.act(guard, event, left)?,
                 None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
                 None if self.started => view.sleep_last(event, left),
                 None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
@@ -104,9 +104,9 @@ impl Wait<'_> {
     }
 
     /// The outcome, if there is one already.
-    fn settled(&self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
+    fn outcome(&self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
         let inner = self.inner;
-        let now = inner.home.clock.boot();
+        let now = inner.shared.clock.boot();
         let newest = inner.newest()?.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
         let enough = newest.filter(|snapshot| match self.need {
             Need::Valid => true,
@@ -117,7 +117,7 @@ impl Wait<'_> {
         if let Some(snapshot) = enough {
             return Ok(Some(Ok(snapshot)));
         }
-        let failure = StandingFailure::read(inner.segment.view())
+        let failure = Backoff::read(inner.segment.view())
             .filter(|standing| !standing.died)
             .filter(|standing| standing.version != self.failed || standing.forbids(now));
         Ok(failure.map(|standing| {
@@ -130,8 +130,8 @@ impl Wait<'_> {
     /// reason not to do what the user wants.
     fn pause(&self) -> Option<Duration> {
         self.inner.recipe().filter(|_| !matches!(self.need, Need::After(_)))?;
-        let now = self.inner.home.clock.boot();
-        let standing = StandingFailure::read(self.inner.segment.view())?;
+        let now = self.inner.shared.clock.boot();
+        let standing = Backoff::read(self.inner.segment.view())?;
         (standing.died && standing.forbids(now)).then(|| standing.next_attempt_in(now))
     }
 
@@ -140,35 +140,35 @@ impl Wait<'_> {
         if !matches!(self.need, Need::Valid) {
             return Err(not_now());
         }
-        self.inner.segment.view().sleep(event, self.inner.home.clock.longest_sleep(pause));
+        self.inner.segment.view().sleep(event, self.inner.shared.clock.longest_sleep(pause));
         Ok(())
     }
 
-    /// The seat, where this process has a source.
-    fn seat(&self) -> Option<Seat> {
+    /// The election lock, where this process has a source.
+    fn guard(&self) -> Option<ElectionGuard> {
         self.inner.recipe()?;
-        self.inner.home.desk.sit_or_want(&self.inner.segment)
+        self.inner.shared.election_lock.try_lock_or_notify(&self.inner.segment)
     }
 
     /// Stands for election; fetches if elected, else sleeps beside the one who is.
-    fn act(&mut self, seat: Seat, event: u32, left: Duration) -> Result<(), Fault> {
+    fn act(&mut self, guard: ElectionGuard, event: u32, left: Duration) -> Result<(), Fault> {
         let inner = self.inner;
         let Some(recipe) = inner.recipe() else { return Ok(()) };
-        let (now, writable) = (inner.home.clock.boot(), inner.segment.writable()?);
-        match election::stand(seat, writable, now, recipe.lease())? {
+        let (now, writable) = (inner.shared.clock.boot(), inner.segment.writable()?);
+        match election::stand(guard, writable, now, recipe.lease())? {
             Outcome::Held(..) if matches!(self.need, Need::Own(_)) => Err(not_now()),
-            Outcome::Held(seat, holder) => {
-                beside::sleep(&inner.segment, &seat, holder, now, event, left)
+            Outcome::Held(guard, holder) => {
+                wait_for_holder::sleep(&inner.segment, &guard, holder, now, event, left)
             }
             // Somebody may have settled it between the look and the election.
-            Outcome::Won(elected) if self.settled()?.is_some() => {
+            Outcome::Won(elected) if self.outcome()?.is_some() => {
                 elected.resign();
                 Ok(())
             }
             Outcome::Won(mut elected) => {
                 self.join();
                 let job = inner.job(recipe);
-                refresher::succeed(&mut elected, &job);
+                fetch::succeed(&mut elected, &job);
                 if self.pause().is_some() {
                     elected.resign();
                     return Ok(());
@@ -183,7 +183,7 @@ impl Wait<'_> {
     /// Ends the wait without a set; another of those who wait takes its place.
     fn give_up(&self) -> Fault {
         self.inner.segment.announce();
-        let limit = self.inner.home.deadline;
+        let limit = self.inner.shared.deadline;
         let what = match self.need {
             Need::Valid => "no valid credentials",
             Need::Better(_) | Need::Own(_) | Need::After(_) => "no newer credentials",
@@ -213,7 +213,7 @@ fn not_now() -> Fault {
     Fault::new(ErrorKind::Timeout, "no newer credentials can be had now")
 }
 
-fn refused(failure: Failure, next: Duration) -> Fault {
+fn refused(failure: SourceError, next: Duration) -> Fault {
     let kind = failure.class().into();
     let next = Duration::from_millis(u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let text = format!("the source failed: {failure}; next attempt in {next:?} at the earliest");

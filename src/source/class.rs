@@ -4,13 +4,13 @@ use std::{error::Error, fmt};
 
 use aws_credential_types::provider::error::CredentialsError;
 
-use super::failure::chain;
+use super::source_error::chain;
 use crate::error::ErrorKind;
 
 /// What can help against a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FailureClass {
+pub enum SourceErrorClass {
     /// Trying again cannot: access is denied, the base credentials have expired or are not known.
     Terminal,
     /// Trying again may: a time-out, a server error, no connection.
@@ -21,10 +21,10 @@ pub enum FailureClass {
     Misconfigured,
 }
 
-use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
+use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
 
 /// The error codes of services. Any other (a server error, one that we do not know) is transient.
-const CODES: &[(FailureClass, &[&str])] = &[
+const CODES: &[(SourceErrorClass, &[&str])] = &[
     (
         Terminal,
         &[
@@ -86,16 +86,16 @@ const CODES: &[(FailureClass, &[&str])] = &[
 ];
 
 /// The answers of HTTP services that name no code.
-const STATUSES: &[(FailureClass, &[u16])] =
+const STATUSES: &[(SourceErrorClass, &[u16])] =
     &[(Terminal, &[401, 403]), (Throttled, &[429]), (Misconfigured, &[400, 404, 405])];
 
-fn listed<T: PartialEq>(table: &[(FailureClass, &[T])], key: &T) -> Option<FailureClass> {
+fn listed<T: PartialEq>(table: &[(SourceErrorClass, &[T])], key: &T) -> Option<SourceErrorClass> {
     table.iter().find(|(_, keys)| keys.contains(key)).map(|(class, _)| *class)
 }
 
-impl FailureClass {
+impl SourceErrorClass {
     /// All of them, in the order in which the segment numbers and counts them.
-    pub(crate) const ALL: [FailureClass; 4] = [Transient, Terminal, Throttled, Misconfigured];
+    pub(crate) const ALL: [SourceErrorClass; 4] = [Transient, Terminal, Throttled, Misconfigured];
 
     pub(super) fn of_code(code: &str) -> Self {
         listed(CODES, &code).unwrap_or(Transient)
@@ -132,8 +132,8 @@ pub(super) fn code_in(text: &str) -> Option<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| listed(CODES, word).is_some())
 }
 
-impl From<FailureClass> for ErrorKind {
-    fn from(class: FailureClass) -> Self {
+impl From<SourceErrorClass> for ErrorKind {
+    fn from(class: SourceErrorClass) -> Self {
         match class {
             Terminal => ErrorKind::SourceTerminal,
             Transient => ErrorKind::SourceTransient,
@@ -143,7 +143,7 @@ impl From<FailureClass> for ErrorKind {
     }
 }
 
-impl fmt::Display for FailureClass {
+impl fmt::Display for SourceErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -157,16 +157,16 @@ mod tests {
     fn every_code_and_status_stands_in_one_table() {
         for (class, codes) in CODES {
             for code in *codes {
-                assert_eq!(FailureClass::of_code(code), *class, "{code}");
+                assert_eq!(SourceErrorClass::of_code(code), *class, "{code}");
                 assert_eq!(code_in(&format!("unhandled error ({code})")), Some(*code));
             }
         }
         for (class, statuses) in STATUSES {
             for status in *statuses {
-                assert_eq!(FailureClass::of_status(*status), *class, "{status}");
+                assert_eq!(SourceErrorClass::of_status(*status), *class, "{status}");
             }
         }
-        assert_eq!(FailureClass::of_code("InternalFailure"), Transient);
-        assert_eq!(FailureClass::of_status(503), Transient);
+        assert_eq!(SourceErrorClass::of_code("InternalFailure"), Transient);
+        assert_eq!(SourceErrorClass::of_status(503), Transient);
     }
 }

@@ -6,10 +6,10 @@ use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
 use aws_sdk_sts::{Client, config::IdentityCache};
 
-use super::{Failure, FailureClass, http};
+use super::{SourceError, SourceErrorClass, http};
 
 /// The answer of `sts:GetCallerIdentity`, on its way.
-pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, Failure>> + Send + 'a>>;
+pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, SourceError>> + Send + 'a>>;
 
 /// The identity behind credentials, as STS knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Identity {
 }
 
 /// Asks the STS that the environment names.
-pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity, Failure> {
+pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity, SourceError> {
     let sdk = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http::client())
         .identity_cache(IdentityCache::no_cache())
@@ -35,14 +35,14 @@ pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity,
 }
 
 /// Asks the STS of `config`, with the credentials of `config`.
-pub(super) async fn ask(config: aws_sdk_sts::Config) -> Result<Identity, Failure> {
+pub(super) async fn ask(config: aws_sdk_sts::Config) -> Result<Identity, SourceError> {
     let answer = Client::from_conf(config).get_caller_identity().send().await.map_err(|error| {
-        let service = error.as_service_error().and_then(|e| Failure::from_service(e.meta()));
-        service.unwrap_or_else(|| Failure::from_error("asking STS for the identity", &error))
+        let service = error.as_service_error().and_then(|e| SourceError::from_service(e.meta()));
+        service.unwrap_or_else(|| SourceError::from_error("asking STS for the identity", &error))
     })?;
     let part = |text: Option<&str>, what| {
         text.map(str::to_owned).ok_or_else(|| {
-            Failure::new(FailureClass::Transient, format!("incomplete identity: no {what}"))
+            SourceError::new(SourceErrorClass::Transient, format!("incomplete identity: no {what}"))
         })
     };
     Ok(Identity {

@@ -26,9 +26,10 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, environment,
-    failure::chain,
+    Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
+    environment,
     server_time::{self, Asked},
+    source_error::chain,
     validate,
 };
 
@@ -209,19 +210,23 @@ impl IotCore {
         Ok(versions.with_root_certificates(roots).with_client_cert_resolver(Arc::new(resolver)))
     }
 
-    fn request(&self) -> Result<Request<Empty<Bytes>>, Failure> {
+    fn request(&self) -> Result<Request<Empty<Bytes>>, SourceError> {
         let url = format!("https://{}/role-aliases/{}/credentials", self.endpoint, self.role_alias);
         let mut request = Request::get(url);
         if let Some(thing) = &self.thing_name {
             request = request.header("x-amzn-iot-thingname", thing);
         }
         request.body(Empty::new()).map_err(|error| {
-            Failure::new(FailureClass::Misconfigured, format!("building the request: {error}"))
+            SourceError::new(
+                SourceErrorClass::Misconfigured,
+                format!("building the request: {error}"),
+            )
         })
     }
 
-    async fn ask(&self) -> Result<Fetched, Failure> {
-        let tls = self.tls().map_err(|text| Failure::new(FailureClass::Misconfigured, text))?;
+    async fn ask(&self) -> Result<Fetched, SourceError> {
+        let tls =
+            self.tls().map_err(|text| SourceError::new(SourceErrorClass::Misconfigured, text))?;
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -238,7 +243,7 @@ impl IotCore {
         }
         let set = credentials(&body).map_err(|problem| {
             let text = format!("IoT Core's answer cannot be used: {problem}");
-            Failure::new(FailureClass::Transient, text)
+            SourceError::new(SourceErrorClass::Transient, text)
         })?;
         Ok(Fetched::new(set).seen(seen))
     }
@@ -302,11 +307,13 @@ impl Source for IotCore {
 }
 
 /// No answer came: a server that refuses the certificate ends the connection with an alert.
-fn unanswered(error: &(dyn Error + 'static)) -> Failure {
-    let failure = Failure::from_error("asking IoT Core", error);
+fn unanswered(error: &(dyn Error + 'static)) -> SourceError {
+    let failure = SourceError::from_error("asking IoT Core", error);
     match chain(error).find_map(|error| error.downcast_ref()) {
-        Some(rustls::Error::AlertReceived(_)) => failure.of_class(FailureClass::Terminal),
-        Some(rustls::Error::InvalidCertificate(_)) => failure.of_class(FailureClass::Misconfigured),
+        Some(rustls::Error::AlertReceived(_)) => failure.of_class(SourceErrorClass::Terminal),
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            failure.of_class(SourceErrorClass::Misconfigured)
+        }
         _ => failure,
     }
 }
@@ -316,12 +323,12 @@ struct Refusal {
     message: String,
 }
 
-fn refusal(head: &Parts, body: &[u8]) -> Failure {
+fn refusal(head: &Parts, body: &[u8]) -> SourceError {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let said = serde_json::from_slice(body).map(|Refusal { message }| message);
     let said = said.unwrap_or_else(|_| "IoT Core gave no reason".into());
     let text = format!("HTTP status {}: {said}", head.status.as_u16());
-    let mut failure = Failure::new(FailureClass::of_status(head.status.as_u16()), text);
+    let mut failure = SourceError::new(SourceErrorClass::of_status(head.status.as_u16()), text);
     if let Some(kind) = header("x-amzn-errortype") {
         // `AccessDeniedException:http://…` with some services.
         failure = failure.with_code(kind.split(':').next().unwrap_or(kind));

@@ -2,9 +2,11 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Failure, FailureClass, FingerprintEncoder, failure::Cause, program::Program};
+use super::{
+    FingerprintEncoder, SourceError, SourceErrorClass, program::Program, source_error::Cause,
+};
 
-type Asking = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Result<String, SourceError>> + Send>>;
 
 /// A device and a way to its codes.
 #[derive(Clone)]
@@ -32,7 +34,7 @@ impl Mfa {
         let ask = move || -> Asking {
             let code = ask();
             Box::pin(async {
-                code.await.map_err(|error| Failure::from_error("the MFA code", &*error.into()))
+                code.await.map_err(|error| SourceError::from_error("the MFA code", &*error.into()))
             })
         };
         Mfa { serial_number, asked: Asked::Closure(Arc::new(ask), PATIENCE) }
@@ -77,7 +79,7 @@ impl Mfa {
     }
 
     /// A code, asked for once.
-    pub(super) async fn code(&self) -> Result<String, Failure> {
+    pub(super) async fn code(&self) -> Result<String, SourceError> {
         let written = match &self.asked {
             Asked::Program(program) => {
                 let written = program.run("the MFA command", has_code).await?;
@@ -86,13 +88,13 @@ impl Mfa {
             Asked::Closure(ask, limit) => {
                 tokio::time::timeout(*limit, ask()).await.map_err(|_| {
                     let text = format!("the MFA code did not come within {limit:?}");
-                    Failure::new(FailureClass::Transient, text)
+                    SourceError::new(SourceErrorClass::Transient, text)
                 })??
             }
         };
         last_code(&written).map(str::to_owned).ok_or_else(|| {
             let text = "no MFA code: what was said holds no six-digit number that stands alone";
-            Failure::new(FailureClass::Transient, text)
+            SourceError::new(SourceErrorClass::Transient, text)
         })
     }
 }
@@ -132,12 +134,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_closure_is_asked_and_its_error_kept() {
-        let ask = || async { Ok::<_, Failure>("code 654321".to_owned()) };
+        let ask = || async { Ok::<_, SourceError>("code 654321".to_owned()) };
         assert_eq!(Mfa::closure("x".into(), ask).code().await.unwrap(), "654321");
         let ask = || async { Err::<String, _>("the device is gone") };
         let failure = Mfa::closure("x".into(), ask).code().await.unwrap_err();
         assert!(failure.message().ends_with("the device is gone"), "{failure}");
-        let mut mfa = Mfa::closure("x".into(), std::future::pending::<Result<String, Failure>>);
+        let mut mfa = Mfa::closure("x".into(), std::future::pending::<Result<String, SourceError>>);
         mfa.set_timeout(Duration::from_millis(1));
         assert!(mfa.code().await.unwrap_err().message().contains("within 1ms"));
     }

@@ -7,7 +7,6 @@
 mod assume_role;
 mod class;
 mod environment;
-mod failure;
 mod fingerprint;
 mod http;
 mod identity;
@@ -18,6 +17,7 @@ mod program;
 mod provider;
 mod redact;
 mod server_time;
+mod source_error;
 mod standard;
 mod validate;
 
@@ -32,29 +32,29 @@ use std::{
 use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
-pub use class::FailureClass;
-pub use failure::Failure;
+pub use class::SourceErrorClass;
 pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
-pub use process::Process;
+pub use process::CredentialProcess;
 pub use provider::Provider;
 pub(crate) use server_time::{Exchange, by_clock};
+pub use source_error::SourceError;
 pub(crate) use validate::LONGEST_FETCH;
 
 /// The answer of a source, on its way.
-pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Failure>> + Send + 'a>>;
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, SourceError>> + Send + 'a>>;
 
 /// A recipe for a new set of credentials.
 ///
-/// [`AssumeRole`], [`IotCore`], [`Process`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
+/// [`AssumeRole`], [`IotCore`], [`CredentialProcess`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
 /// `ProvideCredentials` of the SDK. A source of your own has two methods:
 ///
 /// ```
 /// use shmcreds::{Fetched, Fetching, Source};
 /// # use aws_credential_types::Credentials;
-/// # async fn ask_the_vault() -> Result<Credentials, shmcreds::Failure> { Ok(Credentials::for_tests()) }
+/// # async fn ask_the_vault() -> Result<Credentials, shmcreds::SourceError> { Ok(Credentials::for_tests()) }
 ///
 /// #[derive(Debug)]
 /// struct Vault;

@@ -7,7 +7,7 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Failure, FailureClass, Fetched, Fetching, Fingerprint, FingerprintEncoder, Source,
+    Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
     environment::{self, Part},
     program::Program,
 };
@@ -21,18 +21,18 @@ use super::{
 /// secret left out; what it writes to its standard output goes nowhere else.
 ///
 /// ```
-/// use shmcreds::Process;
+/// use shmcreds::CredentialProcess;
 ///
-/// let source = Process::new(["/usr/local/bin/helper", "--role", "app"]);
+/// let source = CredentialProcess::new(["/usr/local/bin/helper", "--role", "app"]);
 /// assert!(format!("{source:?}").contains("/usr/local/bin/helper"));
 /// ```
 #[derive(Clone)]
-pub struct Process(Program);
+pub struct CredentialProcess(Program);
 
-impl Process {
+impl CredentialProcess {
     /// The program and its arguments.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Process(Program::new(argv, Duration::from_secs(30)))
+        CredentialProcess(Program::new(argv, Duration::from_secs(30)))
     }
 
     /// How long the program may take, 1 ms to a day; then it is killed with all that it has started. 30 s by
@@ -42,29 +42,29 @@ impl Process {
         self
     }
 
-    async fn ask(&self) -> Result<Fetched, Failure> {
+    async fn ask(&self) -> Result<Fetched, SourceError> {
         let written = self.0.run("the credential process", is_complete).await?;
         credentials(&written).map(Fetched::new).map_err(|problem| {
             let text = format!("the credential process gave no set that can be used: {problem}");
-            Failure::new(FailureClass::Misconfigured, text)
+            SourceError::new(SourceErrorClass::Misconfigured, text)
         })
     }
 }
 
-impl fmt::Debug for Process {
+impl fmt::Debug for CredentialProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Process({})", self.0.describe())
+        write!(f, "CredentialProcess({})", self.0.describe())
     }
 }
 
-impl Source for Process {
+impl Source for CredentialProcess {
     fn describe(&self) -> String {
         format!("process {}", self.0.describe())
     }
 
     /// The program inherits the whole environment. Of that, all counts that AWS's own tools read.
     fn fingerprint(&self) -> Fingerprint {
-        let Process(program) = self;
+        let CredentialProcess(program) = self;
         let encoder = program.encode("program", FingerprintEncoder::new("process"));
         environment::encode(Part::ALL, encoder).finish()
     }
@@ -124,7 +124,7 @@ fn credentials(written: &[u8]) -> Result<Credentials, String> {
         .access_key_id(needed(answer.access_key_id, "AccessKeyId")?)
         .secret_access_key(needed(answer.secret_access_key, "SecretAccessKey")?)
         .expiry(expiry)
-        .provider_name("shmcreds::Process");
+        .provider_name("shmcreds::CredentialProcess");
     credentials.set_session_token(answer.session_token.filter(|token| !token.is_empty()));
     credentials.set_account_id(answer.account_id.map(Into::into));
     Ok(credentials.build())
@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_answer_is_a_set() {
-        let fetched = Process::new(["/bin/echo", FULL]).fetch().await.unwrap();
+        let fetched = CredentialProcess::new(["/bin/echo", FULL]).fetch().await.unwrap();
         let set = fetched.credentials;
         assert_eq!(set.access_key_id(), "ASIA1");
         assert_eq!(set.secret_access_key(), "hush-hush");

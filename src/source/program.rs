@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{Failure, FailureClass, FingerprintEncoder, environment, redact::redact};
+use super::{FingerprintEncoder, SourceError, SourceErrorClass, environment, redact::redact};
 use crate::sys::process::lead_session;
 
 use answer::{End, LONGEST_ANSWER};
@@ -82,37 +82,37 @@ impl Program {
         &self,
         what: &str,
         is_complete: IsComplete,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Written, SourceError> {
         let mut child = self.start(what)?;
         let group = Group(child.id());
         let log = tokio::spawn(log(what.to_owned(), child.stderr.take()));
         let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
             let text = format!("{what} gave no answer within {:?}, and was killed", self.timeout);
-            return Err(Failure::new(FailureClass::Transient, text));
+            return Err(SourceError::new(SourceErrorClass::Transient, text));
         };
-        let failed = |class, text| Err(Failure::new(class, format!("{what} {text}")));
+        let failed = |class, text| Err(SourceError::new(class, format!("{what} {text}")));
         let (written, end) = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 let text = format!("could not be waited for: {error}");
-                return failed(FailureClass::Transient, text);
+                return failed(SourceErrorClass::Transient, text);
             }
         };
         if let End::Flood = end {
             let text = format!("wrote more than {LONGEST_ANSWER} bytes, and was killed");
-            return failed(FailureClass::Terminal, text);
+            return failed(SourceErrorClass::Terminal, text);
         }
         group.ended();
         let _ = timeout(LAST_WORDS, log).await;
         match end {
             End::Status(status) if !status.success() => {
-                failed(FailureClass::Transient, format!("failed: {status}"))
+                failed(SourceErrorClass::Transient, format!("failed: {status}"))
             }
             _ => Ok(written),
         }
     }
 
-    fn start(&self, what: &str) -> Result<Child, Failure> {
+    fn start(&self, what: &str) -> Result<Child, SourceError> {
         let mut command = Command::new(self.path());
         command
             .args(self.argv.iter().skip(1))
@@ -125,7 +125,7 @@ impl Program {
         lead_session(command.as_std_mut());
         command.spawn().map_err(|error| {
             let text = format!("{what} {:?} could not be started: {error}", self.path());
-            Failure::new(FailureClass::Misconfigured, text)
+            SourceError::new(SourceErrorClass::Misconfigured, text)
         })
     }
 }
@@ -223,7 +223,7 @@ mod tests {
         assert!(flood.message().contains("wrote more than 65536 bytes"), "{flood}");
         let absent = Program::new(["/no/such/program"], Duration::from_secs(60));
         let failure = absent.run("it", has_code).await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Misconfigured);
+        assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
         assert!(failure.message().contains("/no/such/program"), "{failure}");
     }
 
@@ -233,7 +233,7 @@ mod tests {
         let mut program = shell("sleep 1000 & wait");
         program.timeout = Duration::from_millis(50);
         let failure = program.run("it", has_code).await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Transient);
+        assert_eq!(failure.class(), SourceErrorClass::Transient);
         assert!(failure.message().contains("no answer within 50ms"), "{failure}");
         assert!(began.elapsed() < Duration::from_secs(900));
     }

@@ -8,9 +8,9 @@ use aws_credential_types::{
 };
 
 use super::{
-    Failure, Fetched, Fetching, Fingerprint, FingerprintEncoder, Source,
+    Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError,
     environment::{self, Part},
-    failure::Cause,
+    source_error::Cause,
     validate,
 };
 
@@ -135,13 +135,13 @@ impl Provider {
         (self.make)().await
     }
 
-    async fn ask(&self) -> Result<Fetched, Failure> {
+    async fn ask(&self) -> Result<Fetched, SourceError> {
         let credentials = self
             .make()
             .await
             .provide_credentials()
             .await
-            .map_err(|error| Failure::from_error(&self.description, &error))?;
+            .map_err(|error| SourceError::from_error(&self.description, &error))?;
         Ok(Fetched::new(credentials))
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::source::FailureClass;
+    use crate::source::SourceErrorClass;
 
     #[tokio::test]
     async fn the_set_of_the_provider_is_fetched() {
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_names_the_provider_and_the_cause() {
         let failure = Provider::new("broken", || async { Broken }).fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Misconfigured);
+        assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
         assert!(failure.message().starts_with("broken: "), "{failure}");
         assert!(failure.message().ends_with("nothing configured"), "{failure}");
     }
@@ -254,13 +254,15 @@ mod tests {
         assert_eq!(fetched.credentials.expiry(), Some(expiry));
         let refuse = || async { Err::<Credentials, _>("the vault is sealed") };
         let failure = Provider::from_fn("test", refuse).fetch().await.unwrap_err();
-        assert_eq!(failure.class(), FailureClass::Transient);
+        assert_eq!(failure.class(), SourceErrorClass::Transient);
         assert!(failure.message().ends_with("the vault is sealed"), "{failure}");
         let refuse = || async {
-            Err::<Credentials, _>(Failure::new(FailureClass::Terminal, "no").with_code("Never"))
+            Err::<Credentials, _>(
+                SourceError::new(SourceErrorClass::Terminal, "no").with_code("Never"),
+            )
         };
         let failure = Provider::from_fn("test", refuse).fetch().await.unwrap_err();
-        assert_eq!((failure.class(), failure.code()), (FailureClass::Terminal, Some("Never")));
+        assert_eq!((failure.class(), failure.code()), (SourceErrorClass::Terminal, Some("Never")));
     }
 
     #[test]

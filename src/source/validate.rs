@@ -422,7 +422,7 @@ fn arn_tail(arn: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Process, Provider, Source},
+        super::{CredentialProcess, Provider, Source},
         *,
     };
 
@@ -615,7 +615,7 @@ mod tests {
         }
         let longest = Duration::from_secs(86_400);
         assert_eq!(Provider::imds().timeout(longest).validate(), Ok(()));
-        assert_eq!(Process::new(["x"]).timeout(longest).validate(), Ok(()));
+        assert_eq!(CredentialProcess::new(["x"]).timeout(longest).validate(), Ok(()));
         let longer = longest + Duration::from_nanos(1);
         for (outcome, problem) in [
             (sso("", "eu-central-1", account, "reader"), "start_url has 0"),
@@ -629,7 +629,10 @@ mod tests {
             (sso(url, "EU", account, "reader"), "region \"EU\""),
             (sso(url, "eu-", account, "reader"), "region \"eu-\""),
             (Provider::imds().timeout(longer).validate(), "timeout is 86400.000000001s"),
-            (Process::new(["x"]).timeout(longer).validate(), "process timeout is 86400.000000001s"),
+            (
+                CredentialProcess::new(["x"]).timeout(longer).validate(),
+                "process timeout is 86400.000000001s",
+            ),
             (sso(url, "eu-central-1", "12345", "reader"), "account_id \"12345\""),
             (sso(url, "eu-central-1", account, ""), "role_name has 0"),
             (sso(url, "eu-central-1", account, "a/b"), "role_name \"a/b\""),

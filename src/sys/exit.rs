@@ -11,7 +11,7 @@ pub(crate) struct Exit(AsyncFd<OwnedFd>);
 impl Exit {
     /// That of the child `pid`; `None` where the kernel has no such thing. Called inside a runtime.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let fd = super::watch::open(pid)?;
+        let fd = super::death_watch::open(pid)?;
         // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which is not before the
         // registration ends: the `AsyncFd` owns it, and we never take it out.
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok().map(Exit)

@@ -1,6 +1,7 @@
 //! System calls: the only room with `unsafe` in it, and one that knows nothing of credentials.
 #![allow(unsafe_code)]
 
+pub(crate) mod death_watch;
 pub(crate) mod descriptor;
 pub(crate) mod dump;
 pub(crate) mod exit;
@@ -13,4 +14,3 @@ pub(crate) mod process;
 pub(crate) mod process_token;
 pub(crate) mod runtime;
 pub(crate) mod task;
-pub(crate) mod watch;

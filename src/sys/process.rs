@@ -35,14 +35,14 @@ use rustix::{
 };
 use tracing::subscriber::NoSubscriber;
 
-use super::{descriptor::ReservedStreams, runtime, watch};
+use super::{death_watch, descriptor::ReservedStreams, runtime};
 
 pub(crate) use nix::unistd::Pid;
 
 /// How many threads this process has, without those that are about to end. One that has been joined
 /// may still be listed for a moment; it runs nothing of this program any more.
 pub(crate) fn threads() -> io::Result<usize> {
-    watch::join_ending();
+    death_watch::join_ended();
     let mut running = 0;
     for task in std::fs::read_dir("/proc/self/task")? {
         running += usize::from(!is_exiting(&task?.path())?);
@@ -159,7 +159,7 @@ pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<Pid> {
 /// Waits for the end of a child, at most `limit`: true if its life came to one, and said so; `None` while
 /// it lives.
 pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<bool>> {
-    let fd = limit.and_then(|_| watch::open(child.as_raw().unsigned_abs()));
+    let fd = limit.and_then(|_| death_watch::open(child.as_raw().unsigned_abs()));
     // Where the kernel gives no descriptor, the wait is for the end.
     if let (Some(limit), Some(fd)) = (limit, fd)
         && !readable(&fd, limit)?
@@ -178,7 +178,8 @@ pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<boo
 pub(crate) fn readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
     let end = Instant::now().checked_add(limit);
     loop {
-        let left = end.map(|end| watch::timespec(end.saturating_duration_since(Instant::now())));
+        let left =
+            end.map(|end| death_watch::timespec(end.saturating_duration_since(Instant::now())));
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], left.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
             ready => return Ok(ready? > 0),
@@ -236,7 +237,7 @@ pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Opti
 
 /// Makes a forked process one of its own: a session without a terminal, default signals, no core
 /// dump, the name `title`, and no descriptor of its parent's but `keep`.
-pub(crate) fn settle(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn isolate(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     setsid()?;
     reset_signals()?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

@@ -109,7 +109,7 @@ pub use fault::{Fault, Settings, Times};
 pub use local_sts::LocalSts;
 pub use log::Call;
 
-pub use crate::stage::{Stage, armed::signal_at};
+pub use crate::fault_point::{FaultPoint, armed::signal_at};
 use crate::{Error, SharedSession};
 
 /// Copies the newest set out of the segment, checks it and decodes it: what the first read of a

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use shmcreds::{
-    AssumeRole, Process, SharedSession,
+    AssumeRole, CredentialProcess, SharedSession,
     testing::{Fault, LocalSts, Times},
 };
 
@@ -149,7 +149,7 @@ fn a_takeover_is_seen() {
     let terminal = watch(&sts, &name, 100, 24);
     // This process stands by: it has the same source, and the same environment.
     let source = AssumeRole::new(ROLE[1]).region("us-east-1").endpoint_url(sts.url());
-    let source = source.base_source(Process::new(["/bin/echo", &keys]));
+    let source = source.base_source(CredentialProcess::new(["/bin/echo", &keys]));
     let session = SharedSession::builder(&name).source(source).attach().unwrap();
     let stop = session.stop_handle();
     let standby = std::thread::spawn({

@@ -14,7 +14,7 @@ use std::{
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use shmcreds::{AssumeRole, IotCore, Pem, Process, Provider, Source};
+use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Provider, Source};
 use tokio::runtime::Runtime;
 
 use crate::{choices::Choices, iot};
@@ -196,7 +196,9 @@ impl StandIn {
                 let (certificate, key) = (pem(&self.device.certificate), pem(&self.device.key));
                 Box::new(IotCore::new(&self.secure, "app", certificate, key).ca(pem(&self.ca)))
             }
-            Asked::Program => Box::new(Process::new(["/bin/cat", answer.to_str().unwrap()])),
+            Asked::Program => {
+                Box::new(CredentialProcess::new(["/bin/cat", answer.to_str().unwrap()]))
+            }
         }
     }
 }

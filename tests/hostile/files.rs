@@ -12,7 +12,7 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
-use shmcreds::{Failure, FailureClass, Provider, SharedSession};
+use shmcreds::{Provider, SharedSession, SourceError, SourceErrorClass};
 
 use crate::choices::Choices;
 
@@ -106,7 +106,7 @@ pub fn source(well: impl Fn() -> bool + Send + Sync + 'static) -> Provider {
         async move {
             match well {
                 true => Ok(set()),
-                false => Err(Failure::new(FailureClass::Transient, "refused")),
+                false => Err(SourceError::new(SourceErrorClass::Transient, "refused")),
             }
         }
     })

@@ -11,8 +11,8 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
 
 use crate::{
+    command_error::{CommandError, USAGE},
     config,
-    failure::{Failure, USAGE},
 };
 
 /// One set of temporary AWS credentials for all processes of a server, in shared memory.
@@ -321,12 +321,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let good = printed.is_ok() && !error.use_stderr();
         return if good { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
     }
-    Failure::new(USAGE, one_line(error) + "; --help names the options").report()
+    CommandError::new(USAGE, one_line(error) + "; --help names the options").report()
 }
 
 fn refuse_file(path: &Path, error: &clap::Error) -> ExitCode {
     let (file, problem) = (path.display(), one_line(error));
-    Failure::new(USAGE, format!("with the options of {file}: {problem}")).report()
+    CommandError::new(USAGE, format!("with the options of {file}: {problem}")).report()
 }
 
 /// What is wrong, without the usage.
@@ -346,10 +346,10 @@ impl Session {
 }
 
 impl Exec {
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
         if self.sealed && self.session.deferred {
             let text = "--sealed goes with --eager only: nobody but its refresher can write";
-            return Err(Failure::new(USAGE, text));
+            return Err(CommandError::new(USAGE, text));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
 
 use toml::{Table, Value};
 
-use crate::failure::{DATA, Failure, NO_INPUT};
+use crate::command_error::{CommandError, DATA, NO_INPUT};
 
 /// The options that are sources of their own: one at a time.
 const SOURCES: [&str; 8] = [
@@ -20,11 +20,15 @@ const SOURCES: [&str; 8] = [
 
 /// The file's options, as they would be written on the command line, without those that the command line
 /// overrules by the options that are `said` there.
-pub(crate) fn arguments(path: &Path, said: &BTreeSet<String>) -> Result<Vec<OsString>, Failure> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::new(NO_INPUT, format!("--config {}: {error}", path.display())))?;
+pub(crate) fn arguments(
+    path: &Path,
+    said: &BTreeSet<String>,
+) -> Result<Vec<OsString>, CommandError> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        CommandError::new(NO_INPUT, format!("--config {}: {error}", path.display()))
+    })?;
     options(&text, said)
-        .map_err(|problem| Failure::new(DATA, format!("{}: {problem}", path.display())))
+        .map_err(|problem| CommandError::new(DATA, format!("{}: {problem}", path.display())))
 }
 
 fn options(text: &str, said: &BTreeSet<String>) -> Result<Vec<OsString>, String> {

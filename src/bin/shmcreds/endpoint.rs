@@ -20,7 +20,7 @@ use shmcreds::SharedSession;
 use subtle::ConstantTimeEq;
 
 use crate::{
-    failure::{Failure, USAGE},
+    command_error::{CommandError, USAGE},
     http::{self, Answer, JSON, TEXT},
     metrics, protocol,
     session::{self, Event},
@@ -40,12 +40,12 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Binds `address`, which is one of the loopback, and draws a token.
-    pub(crate) fn bind(address: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self, CommandError> {
         if address.ip() != IpAddr::from([127, 0, 0, 1]) {
             let text = format!(
                 "--listen {address} is not on 127.0.0.1, which every SDK accepts and no other host reaches"
             );
-            return Err(Failure::new(USAGE, text));
+            return Err(CommandError::new(USAGE, text));
         }
         let listener = http::bind(address)?;
         let address = listener.local_addr()?;
@@ -206,7 +206,7 @@ impl Service {
     }
 
     fn metrics(&self) -> Answer {
-        let status = self.session.status().map_err(Failure::from);
+        let status = self.session.status().map_err(CommandError::from);
         let text = status.and_then(|status| metrics::text(&status, Some(&self.latency)));
         text.map_or_else(
             |_| Answer::new(500, TEXT, "the session cannot be read\n"),

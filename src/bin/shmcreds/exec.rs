@@ -32,12 +32,12 @@ use signal_hook::{
 use crate::{
     arguments::Exec,
     children::{self, GRACE},
+    command_error::CommandError,
     endpoint::Endpoint,
     environment,
-    failure::Failure,
     files::Files,
-    guard::{self, Guarded, KillSwitch, Role},
     log,
+    process_pair::{self, Guarded, KillSwitch, Role},
     profiles::{self, Profiles},
     session::{self, Event},
 };
@@ -64,7 +64,7 @@ enum Target {
 
 type SharedTarget = Arc<Mutex<Target>>;
 
-pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
+pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
     options.check()?;
     log::learn(&options.session.source);
     let files = files();
@@ -75,9 +75,9 @@ pub(crate) fn run(options: Exec) -> Result<ExitCode, Failure> {
     outcome
 }
 
-fn split(options: &Exec, files: Option<&Files>) -> Result<ExitCode, Failure> {
+fn split(options: &Exec, files: Option<&Files>) -> Result<ExitCode, CommandError> {
     let name = options.name.clone().map_or_else(own_name, Ok)?;
-    match guard::split(&name)? {
+    match process_pair::split(&name)? {
         Role::Guard(code) => Ok(code),
         Role::Supervisor(guarded) => supervise(options, &name, files, guarded),
     }
@@ -89,7 +89,7 @@ fn supervise(
     name: &str,
     files: Option<&Files>,
     guarded: Guarded,
-) -> Result<ExitCode, Failure> {
+) -> Result<ExitCode, CommandError> {
     // A sealed session has no name to remove, and its first set while it is made: there signals end this
     // process as ever, and the guard does the rest.
     let early = if options.sealed { None } else { Some(signals()?) };
@@ -107,7 +107,7 @@ fn serve(
     files: Option<&Files>,
     signals: Signals,
     guarded: Guarded,
-) -> Result<ExitCode, Failure> {
+) -> Result<ExitCode, CommandError> {
     let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
     let mut command = command(options, session, files, &endpoint)?;
     let (sender, events) = channel();
@@ -153,7 +153,7 @@ fn files() -> Option<Files> {
 
 /// Waits for the first set; gives the signal that came sooner. A failure that may pass is one when the time
 /// is over.
-fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, Failure> {
+fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, CommandError> {
     let began = Instant::now();
     loop {
         match events.recv() {
@@ -178,7 +178,7 @@ fn command(
     session: &SharedSession,
     files: Option<&Files>,
     endpoint: &Endpoint,
-) -> Result<Command, Failure> {
+) -> Result<Command, CommandError> {
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
     environment::clear(&mut command);
@@ -204,7 +204,7 @@ fn command(
 }
 
 fn signals() -> io::Result<Signals> {
-    Signals::new(guard::forwarded().into_iter().map(|signal| signal as i32))
+    Signals::new(process_pair::forwarded().into_iter().map(|signal| signal as i32))
 }
 
 /// Tells CMD what the guard was told. What the terminal, or somebody else, sends to the whole job, CMD
@@ -260,7 +260,7 @@ fn run_cmd(
     mut command: Command,
     target: &SharedTarget,
     events: &Receiver<Event>,
-) -> Result<Result<WaitStatus, ExitCode>, Failure> {
+) -> Result<Result<WaitStatus, ExitCode>, CommandError> {
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
     let mut place = target.lock().unwrap_or_else(PoisonError::into_inner);
     // A signal that nobody could forward, a moment ago.
@@ -277,7 +277,7 @@ fn run_cmd(
                 _ => NOT_EXECUTABLE,
             };
             let program = command.get_program().to_string_lossy().into_owned();
-            return Err(Failure::new(code, format!("{program}: {error}")));
+            return Err(CommandError::new(code, format!("{program}: {error}")));
         }
     };
     let number = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound);

@@ -3,17 +3,17 @@
 
 mod arguments;
 mod children;
+mod command_error;
 mod config;
 mod endpoint;
 mod environment;
 mod exec;
-mod failure;
 mod files;
-mod guard;
 mod http;
 mod log;
 mod metrics;
 mod places;
+mod process_pair;
 mod profiles;
 mod protocol;
 // The library's own, which is not public.
@@ -35,7 +35,7 @@ use clap::CommandFactory;
 use shmcreds::SharedSession;
 
 use arguments::{Cli, Command};
-use failure::Failure;
+use command_error::CommandError;
 
 fn main() -> ExitCode {
     environment::unset_what_is_empty();
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     run(cli.command).unwrap_or_else(|failure| failure.report())
 }
 
-fn run(command: Command) -> Result<ExitCode, Failure> {
+fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Exec(options) => exec::run(options),
         Command::Serve(options) => serve::run(options),
@@ -88,12 +88,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-fn print(line: &str) -> Result<ExitCode, Failure> {
+fn print(line: &str) -> Result<ExitCode, CommandError> {
     write(&format!("{line}\n"))
 }
 
 /// Whoever reads may have seen enough: a closed pipe is no failure.
-fn write(text: &str) -> Result<ExitCode, Failure> {
+fn write(text: &str) -> Result<ExitCode, CommandError> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),

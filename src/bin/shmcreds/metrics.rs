@@ -17,7 +17,7 @@ use shmcreds::{SharedSession, State, Status};
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
 use crate::{
-    failure::{Failure, SYSTEM},
+    command_error::{CommandError, SYSTEM},
     http::{self, Answer, TEXT},
 };
 
@@ -27,7 +27,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 type Labels = Vec<(&'static str, String)>;
 
 /// The text; with the latency of the endpoint in its own process.
-pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<String, Failure> {
+pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<String, CommandError> {
     let mut registry = Registry::with_prefix("shmcreds");
     let state = Family::<Labels, Gauge>::default();
     // Each state has a series that does not vanish: 1 for the one that it is in.
@@ -74,12 +74,12 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     }
     let mut text = String::new();
     encode(&mut text, &registry)
-        .map_err(|error| Failure::new(SYSTEM, format!("writing the metrics: {error}")))?;
+        .map_err(|error| CommandError::new(SYSTEM, format!("writing the metrics: {error}")))?;
     Ok(text)
 }
 
 /// Serves the text at `/metrics` until a signal. The session may come and go meanwhile.
-pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, Failure> {
+pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, CommandError> {
     let mut signals = Signals::new(TERM_SIGNALS)?;
     let listener = http::bind(address)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -115,7 +115,7 @@ impl Scraped {
     /// Attached for a moment only: whoever is attached keeps a session alive.
     fn metrics(&self) -> Answer {
         let status = SharedSession::attach(&self.name).and_then(|session| session.status());
-        match status.map_err(Failure::from).and_then(|status| text(&status, None)) {
+        match status.map_err(CommandError::from).and_then(|status| text(&status, None)) {
             Ok(text) => Answer::new(200, CONTENT_TYPE, text),
             Err(failure) => Answer::new(503, TEXT, failure.to_string() + "\n"),
         }

@@ -4,17 +4,17 @@ use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, UNAVAILABLE};
+use crate::command_error::{CommandError, UNAVAILABLE};
 
 /// To the second: some SDKs read nothing finer.
-fn expiration(credentials: &Credentials) -> Result<String, Failure> {
-    let unusable = |_| Failure::new(UNAVAILABLE, "the set's expiry is no time");
+fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
+    let unusable = |_| CommandError::new(UNAVAILABLE, "the set's expiry is no time");
     let expiry = credentials.expiry().ok_or(()).map_err(unusable)?;
     let seconds = DateTime::from(expiry).secs();
     DateTime::from_secs(seconds).fmt(Format::DateTime).map_err(|_| unusable(()))
 }
 
-fn answer(credentials: &Credentials, token: &str) -> Result<Value, Failure> {
+fn answer(credentials: &Credentials, token: &str) -> Result<Value, CommandError> {
     let mut answer = json!({
         "AccessKeyId": credentials.access_key_id(),
         "SecretAccessKey": credentials.secret_access_key(),
@@ -28,14 +28,14 @@ fn answer(credentials: &Credentials, token: &str) -> Result<Value, Failure> {
 }
 
 /// The answer of a `credential_process`.
-pub(crate) fn process_answer(credentials: &Credentials) -> Result<String, Failure> {
+pub(crate) fn process_answer(credentials: &Credentials) -> Result<String, CommandError> {
     let mut answer = answer(credentials, "SessionToken")?;
     answer["Version"] = 1.into();
     Ok(answer.to_string())
 }
 
 /// The answer of a container's endpoint.
-pub(crate) fn endpoint_answer(credentials: &Credentials) -> Result<String, Failure> {
+pub(crate) fn endpoint_answer(credentials: &Credentials) -> Result<String, CommandError> {
     answer(credentials, "Token").map(|answer| answer.to_string())
 }
 

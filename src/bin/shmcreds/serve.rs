@@ -15,17 +15,17 @@ use signal_hook::{
 
 use crate::{
     arguments::Serve,
+    command_error::{CANNOT_CREATE, CommandError},
     endpoint::Endpoint,
-    failure::{CANNOT_CREATE, Failure},
-    guard, log,
+    log, process_pair,
     session::{self, Event},
 };
 
-pub(crate) fn run(options: Serve) -> Result<ExitCode, Failure> {
+pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     log::learn(&options.session.source);
     let session = session::create_or_take_over(&options.name, &options.session)?;
     let mut signals = Signals::new(TERM_SIGNALS)?;
-    if guard::forwarded().contains(&Signal::SIGHUP) {
+    if process_pair::forwarded().contains(&Signal::SIGHUP) {
         signals.add_signal(SIGHUP)?;
     }
     let endpoint = Endpoint::bind(options.listen)?;
@@ -81,7 +81,7 @@ fn ready(session: &SharedSession) {
 
 /// Writes the token, without a newline at its end, for this user only; in one step, so that nobody reads
 /// a half of it.
-fn write_token(path: &Path, token: &str) -> Result<(), Failure> {
+fn write_token(path: &Path, token: &str) -> Result<(), CommandError> {
     let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
     let write = || {
         let _ = fs::remove_file(&draft);
@@ -92,7 +92,7 @@ fn write_token(path: &Path, token: &str) -> Result<(), Failure> {
     };
     write().map_err(|error| {
         let text = format!("--token-file {}: {error}", path.display());
-        Failure::new(CANNOT_CREATE, text)
+        CommandError::new(CANNOT_CREATE, text)
     })
 }
 

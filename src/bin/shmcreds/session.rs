@@ -7,11 +7,11 @@ use std::{
 };
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
-use shmcreds::{Error, ErrorKind, FailureClass, Refresh, SharedSession, SharedSessionBuilder};
+use shmcreds::{Error, ErrorKind, Refresh, SharedSession, SharedSessionBuilder, SourceErrorClass};
 
 use crate::{
     arguments,
-    failure::{Failure, UNAVAILABLE},
+    command_error::{CommandError, UNAVAILABLE},
     sources,
 };
 
@@ -35,7 +35,7 @@ pub(crate) enum Event {
 
 /// Why there is no first set yet.
 pub(crate) struct NoSet {
-    pub(crate) failure: Failure,
+    pub(crate) failure: CommandError,
     /// Trying again may help.
     pub(crate) may_pass: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) fn create(
     name: &str,
     options: &arguments::Session,
     sealed: bool,
-) -> Result<SharedSession, Failure> {
+) -> Result<SharedSession, CommandError> {
     make(name, options, sealed, SharedSessionBuilder::create)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn create(
 pub(crate) fn create_or_take_over(
     name: &str,
     options: &arguments::Session,
-) -> Result<SharedSession, Failure> {
+) -> Result<SharedSession, CommandError> {
     make(name, options, false, SharedSessionBuilder::create_or_take_over)
 }
 
@@ -62,7 +62,7 @@ fn make(
     options: &arguments::Session,
     sealed: bool,
     make: fn(SharedSessionBuilder) -> Result<SharedSession, Error>,
-) -> Result<SharedSession, Failure> {
+) -> Result<SharedSession, CommandError> {
     let source = sources::build(&options.source)?;
     let builder = || {
         let builder = SharedSession::builder(name)
@@ -104,18 +104,18 @@ fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
     let Some(failure) = last.map(|last| last.failure()) else {
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let text = cause.unwrap_or_else(|| error.to_string());
-        return NoSet { failure: Failure::new(UNAVAILABLE, text), may_pass: true };
+        return NoSet { failure: CommandError::new(UNAVAILABLE, text), may_pass: true };
     };
     let (may_pass, advice) = match failure.class() {
-        FailureClass::Terminal => {
+        SourceErrorClass::Terminal => {
             (false, "see to the permissions, or to the keys that it is asked with")
         }
-        FailureClass::Misconfigured => (false, "check the source options and the environment"),
-        FailureClass::Throttled => (true, "try again later"),
+        SourceErrorClass::Misconfigured => (false, "check the source options and the environment"),
+        SourceErrorClass::Throttled => (true, "try again later"),
         _ => (true, "see whether it can be reached, and try again"),
     };
     let text = format!("no credentials ({}): {failure}; {advice}", failure.class());
-    NoSet { failure: Failure::new(UNAVAILABLE, text), may_pass }
+    NoSet { failure: CommandError::new(UNAVAILABLE, text), may_pass }
 }
 
 /// Refreshes the session in time, in a thread of its own, as long as the process lives.

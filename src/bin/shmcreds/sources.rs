@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shmcreds::{AssumeRole, IotCore, Pem, Process, Provider};
+use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Provider};
 
 use crate::{
     arguments::Source,
-    failure::{Failure, USAGE},
+    command_error::{CommandError, USAGE},
 };
 
 /// The role, with whatever signs in for it; or that alone.
-pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, Failure> {
+pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, CommandError> {
     let source = match &options.role_arn {
         Some(role_arn) => match plain(options) {
             Some(base) => Arc::new(role(role_arn, options).base_source(base)),
@@ -18,7 +18,7 @@ pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, Failu
         },
         None => plain(options).unwrap_or_else(|| provider(Provider::default_chain(), options)),
     };
-    source.validate().map_err(|problem| Failure::new(USAGE, problem))?;
+    source.validate().map_err(|problem| CommandError::new(USAGE, problem))?;
     Ok(source)
 }
 
@@ -50,7 +50,7 @@ fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
         let (region, account) = (text(&options.sso_region), text(&options.sso_account_id));
         Provider::sso(start_url, region, account, text(&options.sso_role_name))
     } else if let Some(program) = &options.process {
-        let process = Process::new([program].into_iter().chain(&options.process_arg));
+        let process = CredentialProcess::new([program].into_iter().chain(&options.process_arg));
         return Some(match seconds(options.timeout) {
             Some(timeout) => Arc::new(process.timeout(timeout)),
             None => Arc::new(process),

@@ -5,13 +5,13 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 use shmcreds::{ErrorKind, Refresher, SharedSession, State, Status};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 const ABSENT: u8 = 3;
 /// A damaged one is as good as an empty one.
 const UNREADABLE: u8 = 2;
 
-pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandError> {
     let names = name.map_or_else(SharedSession::list, |name| vec![name.to_owned()]);
     let mut code = 0;
     let mut all = Vec::new();

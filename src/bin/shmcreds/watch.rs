@@ -17,7 +17,7 @@ use ratatui::{
 use shmcreds::{SharedSession, Status};
 
 use crate::{
-    failure::{Failure, USAGE},
+    command_error::{CommandError, USAGE},
     status::{colour_is_wanted, refresher, severity, short},
 };
 
@@ -25,9 +25,9 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(250);
 const MOST_EVENTS: usize = 100;
 
-pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, CommandError> {
     if !std::io::stdout().is_terminal() {
-        return Err(Failure::new(USAGE, "--watch needs a terminal; use --json for a program"));
+        return Err(CommandError::new(USAGE, "--watch needs a terminal; use --json for a program"));
     }
     let mut terminal = ratatui::try_init()?;
     let mut view = View::new(colour_is_wanted(), name.is_none());

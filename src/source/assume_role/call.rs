@@ -40,18 +40,17 @@ use aws_smithy_types::{config_bag::ConfigBag, error::operation::BuildError};
 
 use super::{AssumeRole, Base};
 use crate::source::{
-    Failure, FailureClass, Fetched, Identity,
-    failure::chain,
-    http, identity,
+    Fetched, Identity, SourceError, SourceErrorClass, http, identity,
     server_time::{self, Asked, Seen},
+    source_error::chain,
 };
 
 /// Loads the configuration, asks STS, and takes the answer apart.
-pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure> {
+pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
     let sdk = sdk_config(recipe).await?;
     let client = Client::from_conf(sts_config(recipe, &sdk));
     let mut request = request(recipe, &client).map_err(|error| {
-        Failure::new(FailureClass::Misconfigured, format!("building the request: {error}"))
+        SourceError::new(SourceErrorClass::Misconfigured, format!("building the request: {error}"))
     })?;
     let mut code = String::new();
     if let Some(mfa) = &recipe.mfa {
@@ -72,7 +71,7 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, Failure>
 pub(super) async fn identify(
     recipe: &AssumeRole,
     credentials: Option<Credentials>,
-) -> Result<Identity, Failure> {
+) -> Result<Identity, SourceError> {
     let sdk = match credentials {
         Some(credentials) => loader(recipe).credentials_provider(credentials).load().await,
         None => sdk_config(recipe).await?,
@@ -90,7 +89,7 @@ fn loader(recipe: &AssumeRole) -> ConfigLoader {
         .region(region(recipe))
 }
 
-async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, Failure> {
+async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, SourceError> {
     let loader = loader(recipe);
     let loader = match &recipe.base {
         Base::DefaultChain => loader,
@@ -162,9 +161,10 @@ fn list<T>(items: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }
 
-fn credentials(answer: &AssumeRoleOutput) -> Result<Credentials, Failure> {
-    let lacks =
-        |what| move || Failure::new(FailureClass::Transient, format!("incomplete set: no {what}"));
+fn credentials(answer: &AssumeRoleOutput) -> Result<Credentials, SourceError> {
+    let lacks = |what| {
+        move || SourceError::new(SourceErrorClass::Transient, format!("incomplete set: no {what}"))
+    };
     let set = answer.credentials().ok_or_else(lacks("Credentials"))?;
     let text = |value: &str, what| match value {
         "" => Err(lacks(what)()),
@@ -191,16 +191,16 @@ fn account_id(answer: &AssumeRoleOutput) -> Option<String> {
 /// What STS says of a code that it does not take; its error code is that of any denial.
 const BAD_CODE: &str = "MultiFactorAuthentication failed";
 
-fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleError>) -> Failure {
-    let failure = match error.as_service_error().and_then(|e| Failure::from_service(e.meta())) {
+fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleError>) -> SourceError {
+    let failure = match error.as_service_error().and_then(|e| SourceError::from_service(e.meta())) {
         Some(failure) if recipe.mfa.is_some() && failure.message().contains(BAD_CODE) => {
             failure.explained("the MFA code is wrong, too old, or was used before")
         }
         Some(failure) => failure,
         None if chain(error).any(|e| e.is::<CredentialsError>()) => {
-            Failure::from_error("base credentials", error)
+            SourceError::from_error("base credentials", error)
         }
-        None => Failure::from_error(&format!("no answer from {}", place(recipe, sdk)), error),
+        None => SourceError::from_error(&format!("no answer from {}", place(recipe, sdk)), error),
     };
     // STS repeats values that it finds invalid. The longest goes first: it may hold another.
     let mut secrets: Vec<&String> = [&recipe.external_id, &recipe.policy]

@@ -9,13 +9,13 @@ use crate::{
         record::{FailureRecord, Words},
     },
     seqlock::Version,
-    source::Failure,
+    source::SourceError,
 };
 
 /// A failure after which no set has come yet.
-pub(crate) struct StandingFailure {
+pub(crate) struct Backoff {
     pub(crate) version: Version,
-    pub(crate) failure: Failure,
+    pub(crate) failure: SourceError,
     pub(crate) at: SystemTime,
     /// When somebody may ask again, in nanoseconds since boot.
     pub(crate) next_attempt: u64,
@@ -24,13 +24,13 @@ pub(crate) struct StandingFailure {
     pub(crate) died: bool,
 }
 
-impl StandingFailure {
+impl Backoff {
     /// `None` when there is none, or a set came after it.
     pub(crate) fn read(view: Entry<'_>) -> Option<Self> {
         let mut words = Words::default();
         let version = view.failures().read(&mut words)?;
         let record = FailureRecord::decode(&words)?;
-        (record.generation == view.published().generation()).then(|| StandingFailure {
+        (record.generation == view.published().generation()).then(|| Backoff {
             version,
             failure: failure_of(&record),
             at: UNIX_EPOCH + Duration::from_nanos(record.at_unix),
@@ -52,8 +52,8 @@ impl StandingFailure {
 }
 
 /// The failure as the refresher knew it.
-fn failure_of(record: &FailureRecord<'_>) -> Failure {
-    let mut failure = Failure::new(publish::class_of(record.class), record.message);
+fn failure_of(record: &FailureRecord<'_>) -> SourceError {
+    let mut failure = SourceError::new(publish::class_of(record.class), record.message);
     if !record.code.is_empty() {
         failure = failure.with_code(record.code);
     }

@@ -1,7 +1,7 @@
-//! The duty of a dedicated refresher: to hold the election, and to refresh when it is time.
+//! The refresh loop of a dedicated refresher: to hold the election, and to refresh when it is time.
 //!
 //! Whoever does it, a process of its own, a user's, or a thread of a worker that took over, runs
-//! this loop. It sleeps until the bell of the requests rings, at most [`ROUND`]: then it renews its lease, so
+//! this loop. It sleeps until the notify word of the requests rings, at most [`ROUND`]: then it renews its lease, so
 //! that a refresher that hangs is replaced after a round and the time of one call.
 
 use std::{
@@ -16,13 +16,12 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    beside,
-    desk::Desk,
+    backoff::Backoff,
     election::{self, Elected, Outcome},
+    election_lock::ElectionLock,
+    fetch::{self, Job},
     policy::REJECTION_FLOOR,
-    publish,
-    refresher::{self, Job},
-    standing::StandingFailure,
+    publish, wait_for_holder,
 };
 use crate::{
     clock::as_nanos,
@@ -42,12 +41,12 @@ const ROUND: Duration = Duration::from_secs(24);
 pub struct Stop {
     asked: Arc<AtomicBool>,
     segment: Arc<Segment>,
-    desk: Arc<Desk>,
+    election_lock: Arc<ElectionLock>,
 }
 
 impl Stop {
-    pub(crate) fn new(segment: Arc<Segment>, desk: Arc<Desk>) -> Self {
-        Stop { asked: Arc::default(), segment, desk }
+    pub(crate) fn new(segment: Arc<Segment>, election_lock: Arc<ElectionLock>) -> Self {
+        Stop { asked: Arc::default(), segment, election_lock }
     }
 
     /// Ends [`run_refresher`](crate::SharedSession::run_refresher), at once or as soon as the call of
@@ -55,8 +54,8 @@ impl Stop {
     pub fn stop(&self) {
         // Release pairs with the acquire in `is_asked`, which follows the event's wake.
         self.asked.store(true, Ordering::Release);
-        // One of them wakes it, on duty or waiting to be.
-        self.desk.requests().ring();
+        // One of them wakes it, in charge of the refresh or waiting to be.
+        self.election_lock.requests().notify();
         self.segment.announce();
     }
 
@@ -67,14 +66,14 @@ impl Stop {
 
 /// A dedicated refresher.
 #[derive(Debug)]
-pub(crate) struct Duty {
+pub(crate) struct RefreshLoop {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) election_lock: Arc<ElectionLock>,
     pub(crate) job: Job,
     pub(crate) stop: Stop,
 }
 
-impl Duty {
+impl RefreshLoop {
     /// Waits to be elected, and serves until told to stop; stands again after losing the election.
     ///
     /// # Errors
@@ -95,16 +94,16 @@ impl Duty {
                 return Ok(None);
             }
             let clock = &self.job.clock;
-            let Some(seat) = self.desk.sit_or_want(&self.segment) else {
+            let Some(guard) = self.election_lock.try_lock_or_notify(&self.segment) else {
                 self.segment.view().sleep(event, clock.longest_sleep(ROUND));
                 continue;
             };
             let now = clock.boot();
-            match election::stand(seat, self.segment.writable()?, now, self.lease())? {
+            match election::stand(guard, self.segment.writable()?, now, self.lease())? {
                 Outcome::Won(elected) => return Ok(Some(elected)),
-                Outcome::Held(seat, holder) => {
+                Outcome::Held(guard, holder) => {
                     let limit = clock.longest_sleep(Duration::MAX);
-                    beside::sleep(&self.segment, &seat, holder, now, event, limit)?;
+                    wait_for_holder::sleep(&self.segment, &guard, holder, now, event, limit)?;
                 }
             }
         }
@@ -117,10 +116,10 @@ impl Duty {
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
         let clock = &self.job.clock;
         elected.mark_thread();
-        refresher::succeed(&mut elected, &self.job);
+        fetch::succeed(&mut elected, &self.job);
         loop {
             // Before the look at the state: a ring after it ends the sleep.
-            let rings = self.desk.requests().rings();
+            let notifications = self.election_lock.requests().notifications();
             if self.stop.is_asked() {
                 break;
             }
@@ -135,9 +134,11 @@ impl Duty {
                 break;
             }
             if left.is_zero() {
-                refresher::refresh(&elected, &self.job);
+                fetch::refresh(&elected, &self.job);
             } else {
-                self.desk.requests().sleep(rings, clock.longest_sleep(left.min(ROUND)));
+                self.election_lock
+                    .requests()
+                    .sleep(notifications, clock.longest_sleep(left.min(ROUND)));
             }
         }
         elected.resign();
@@ -147,7 +148,7 @@ impl Duty {
     /// Serves on a thread of its own, from an election that is won already.
     pub(crate) fn start(self, elected: Elected) -> Result<(), Fault> {
         Builder::new()
-            .name("shmcreds-duty".into())
+            .name("shmcreds-refresh".into())
             .spawn(move || {
                 if let Err(fault) = self.serve(elected) {
                     warn!(session = self.job.session, "refreshes no longer: {}", fault.message);
@@ -164,19 +165,18 @@ impl Duty {
     /// When the source is to be asked next; in the past when it is time.
     fn due(&self, view: &EntryWriter) -> u64 {
         let wish = self.wish(view);
-        StandingFailure::read(view.reader())
-            .map_or(wish, |standing| wish.max(standing.next_attempt))
+        Backoff::read(view.reader()).map_or(wish, |standing| wish.max(standing.next_attempt))
     }
 
     /// When its users and its age want a successor of the set. Notes a rejection that others could not.
     fn wish(&self, view: &EntryWriter) -> u64 {
-        let requests = self.desk.requests();
+        let requests = self.election_lock.requests();
         let mut words = Words::default();
         let Some(version) = view.reader().sets().read(&mut words) else { return 0 };
         let generation = version.generation();
         match SetRecord::decode(&words) {
-            Some(_) if requests.wants(generation) => 0,
-            Some(set) if version.is_stale() || requests.rejects(generation) => {
+            Some(_) if requests.is_refresh_requested(generation) => 0,
+            Some(set) if version.is_rejected() || requests.is_rejection_reported(generation) => {
                 publish::rejection(view, version, &self.job.session);
                 set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
             }

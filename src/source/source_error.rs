@@ -9,7 +9,7 @@ use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
 use super::{
-    class::{self, FailureClass},
+    class::{self, SourceErrorClass},
     redact::{hide, redact},
 };
 
@@ -18,18 +18,18 @@ pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
 /// Why a source gave no set. Its text is free of secrets: whatever looks like one is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    class: FailureClass,
+pub struct SourceError {
+    class: SourceErrorClass,
     code: Option<String>,
     request_id: Option<String>,
     message: String,
 }
 
-impl Failure {
+impl SourceError {
     /// A failure of that class. Anything in `message` with the shape of a key or a token becomes
     /// `[redacted]`.
-    pub fn new(class: FailureClass, message: impl AsRef<str>) -> Self {
-        Failure { class, code: None, request_id: None, message: cleaned(message.as_ref()) }
+    pub fn new(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
+        SourceError { class, code: None, request_id: None, message: cleaned(message.as_ref()) }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -45,7 +45,7 @@ impl Failure {
     }
 
     /// Whether trying again can help.
-    pub fn class(&self) -> FailureClass {
+    pub fn class(&self) -> SourceErrorClass {
         self.class
     }
 
@@ -65,7 +65,7 @@ impl Failure {
     }
 
     /// The same, of another class.
-    pub(super) fn of_class(mut self, class: FailureClass) -> Self {
+    pub(super) fn of_class(mut self, class: SourceErrorClass) -> Self {
         self.class = class;
         self
     }
@@ -89,7 +89,7 @@ impl Failure {
     pub(super) fn from_service(answer: &ErrorMetadata) -> Option<Self> {
         let code = answer.code()?;
         let message = answer.message().unwrap_or("the service gave no reason");
-        let failure = Failure::new(FailureClass::of_code(code), message).with_code(code);
+        let failure = SourceError::new(SourceErrorClass::of_code(code), message).with_code(code);
         Some(match answer.request_id() {
             Some(id) => failure.with_request_id(id),
             None => failure,
@@ -102,19 +102,21 @@ impl Failure {
         if let Some(own) = chain(error).find_map(as_failure) {
             return own.clone();
         }
-        if let Some(failure) = chain(error).filter_map(answer).find_map(Failure::from_service) {
+        if let Some(failure) = chain(error).filter_map(answer).find_map(SourceError::from_service) {
             return failure;
         }
         let text = chain_text(error);
         match class::code_in(&text) {
-            Some(code) => Failure::new(FailureClass::of_code(code), format!("{doing}: {text}"))
-                .with_code(code),
-            None => Failure::new(FailureClass::of_kind(error), format!("{doing}: {text}")),
+            Some(code) => {
+                SourceError::new(SourceErrorClass::of_code(code), format!("{doing}: {text}"))
+                    .with_code(code)
+            }
+            None => SourceError::new(SourceErrorClass::of_kind(error), format!("{doing}: {text}")),
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
@@ -127,7 +129,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Error for Failure {}
+impl Error for SourceError {}
 
 /// The error and all its causes, outermost first.
 pub(super) fn chain<'a>(
@@ -148,7 +150,7 @@ fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ErrorMetadata> {
     error.downcast_ref().or_else(by_token).or_else(by_key)
 }
 
-fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
+fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a SourceError> {
     let shared = error.downcast_ref::<Arc<dyn Error + Send + Sync>>();
     error.downcast_ref().or_else(|| shared?.downcast_ref())
 }
@@ -196,14 +198,15 @@ mod tests {
 
     #[test]
     fn every_text_of_a_failure_is_redacted() {
-        let failure =
-            Failure::new(FailureClass::Transient, SECRET).with_code(SECRET).with_request_id(SECRET);
+        let failure = SourceError::new(SourceErrorClass::Transient, SECRET)
+            .with_code(SECRET)
+            .with_request_id(SECRET);
         assert!(!format!("{failure} {failure:?}").contains(SECRET));
     }
 
     #[test]
     fn display_shows_code_and_request_id() {
-        let failure = Failure::new(FailureClass::Terminal, "not authorized")
+        let failure = SourceError::new(SourceErrorClass::Terminal, "not authorized")
             .with_code("AccessDenied")
             .with_request_id("r-1");
         assert_eq!(failure.to_string(), "AccessDenied: not authorized (request id r-1)");
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn errors_of_providers_are_classified() {
         use CredentialsError as E;
-        use FailureClass::{Misconfigured, Terminal, Throttled, Transient};
+        use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
         let denied = ErrorMetadata::builder().code("AccessDenied").message("no").build();
         let busy = ErrorMetadata::builder().code("Throttling").message("slow down").build();
         for (error, class, code) in [
@@ -226,7 +229,7 @@ mod tests {
             (E::provider_error(E::not_loaded("inner")), Misconfigured, None),
             (E::unhandled("not UTF-8"), Transient, None),
         ] {
-            let failure = Failure::from_error("base credentials", &error);
+            let failure = SourceError::from_error("base credentials", &error);
             assert_eq!((failure.class(), failure.code()), (class, code), "{failure}");
         }
     }
@@ -239,7 +242,7 @@ mod tests {
             (CredentialsError::provider_error(inner), "failed to apply endpoint `http://[`"),
             (CredentialsError::provider_error("no answer to requests"), "no answer to requests"),
         ] {
-            let failure = Failure::from_error("base credentials", &error);
+            let failure = SourceError::from_error("base credentials", &error);
             assert!(failure.message().ends_with(kept), "{failure}");
             // Nor is a word of the request taken for the service's code.
             assert_eq!(failure.code(), None);
@@ -254,7 +257,7 @@ mod tests {
             ("{\n  \"hush\": 1\n}", "bad policy: {\n  \"hush\": 1\n}"),
             (&key, &format!("bad {key}")),
         ] {
-            let failure = Failure::new(FailureClass::Misconfigured, text).without(secret);
+            let failure = SourceError::new(SourceErrorClass::Misconfigured, text).without(secret);
             let message = failure.message();
             assert!(message.contains("[redacted]"), "{message}");
             assert!(!message.contains("hush") && !message.contains("a@"), "{message}");
@@ -263,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        let failure = Failure::new(
-            FailureClass::Transient,
+        let failure = SourceError::new(
+            SourceErrorClass::Transient,
             "all failed:\n  the first: no\n\n  the second: no\n",
         );
         assert_eq!(failure.message(), "all failed: the first: no; the second: no");

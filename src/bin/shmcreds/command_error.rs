@@ -15,14 +15,14 @@ pub(crate) const CANNOT_CREATE: u8 = 73;
 pub(crate) const NO_PERMISSION: u8 = 77;
 
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CommandError {
     pub(crate) code: u8,
     text: String,
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
-        Failure { code, text: text.into() }
+        CommandError { code, text: text.into() }
     }
 
     pub(crate) fn report(&self) -> ExitCode {
@@ -31,13 +31,13 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         use ErrorKind as Kind;
         let code = match error.kind() {
@@ -53,12 +53,12 @@ impl From<Error> for Failure {
             Kind::Absent => "; `shmcreds list` names those that there are",
             _ => "",
         };
-        Failure::new(code, format!("{error}{hint}"))
+        CommandError::new(code, format!("{error}{hint}"))
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
-        Failure::new(SYSTEM, error.to_string())
+        CommandError::new(SYSTEM, error.to_string())
     }
 }

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
 #[repr(u8)]
-pub enum Stage {
+pub enum FaultPoint {
     /// The process is elected and has not called the source.
     Elected = 1,
     /// The source has answered and nothing is written.
@@ -17,13 +17,13 @@ pub enum Stage {
     Published = 5,
 }
 
-/// Says that the refresh has come to `stage`: nothing, unless a test asked for a signal there.
+/// Says that the refresh has come to `point`: nothing, unless a test asked for a signal there.
 #[inline]
-pub(crate) fn reach(stage: Stage) {
+pub(crate) fn hit(point: FaultPoint) {
     #[cfg(feature = "testing")]
-    armed::reach(stage);
+    armed::hit(point);
     #[cfg(not(feature = "testing"))]
-    let _ = stage;
+    let _ = point;
 }
 
 #[cfg(feature = "testing")]
@@ -32,19 +32,19 @@ pub(crate) mod armed {
 
     use nix::sys::signal::{Signal, raise};
 
-    use super::Stage;
+    use super::FaultPoint;
 
-    /// `stage << 32 | signal`; 0 when nothing is armed.
+    /// `point << 32 | signal`; 0 when nothing is armed.
     static ARMED: AtomicU64 = AtomicU64::new(0);
 
-    /// Sends `signal` to this process when its next refresh comes to `stage`, once.
-    pub fn signal_at(stage: Stage, signal: i32) {
-        ARMED.store((stage as u64) << 32 | signal as u64, Ordering::Relaxed);
+    /// Sends `signal` to this process when its next refresh comes to `point`, once.
+    pub fn signal_at(point: FaultPoint, signal: i32) {
+        ARMED.store((point as u64) << 32 | signal as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn reach(stage: Stage) {
+    pub(super) fn hit(point: FaultPoint) {
         let armed = ARMED.load(Ordering::Relaxed);
-        if armed >> 32 != stage as u64 || ARMED.swap(0, Ordering::Relaxed) != armed {
+        if armed >> 32 != point as u64 || ARMED.swap(0, Ordering::Relaxed) != armed {
             return;
         }
         if let Ok(signal) = Signal::try_from(armed as u32 as i32) {

@@ -38,7 +38,7 @@ use shmcreds::{ErrorKind, SharedSession};
 
 use crate::{
     children::{self, GRACE},
-    failure::{Failure, SYSTEM},
+    command_error::{CommandError, SYSTEM},
 };
 
 /// What CMD is told, too. Not the signals by which a terminal stops: they stop each process of the job.
@@ -116,7 +116,7 @@ pub(crate) fn forwarded() -> Vec<Signal> {
 /// Becomes two processes; the guard comes back when the other one has ended. The caller has one thread,
 /// and no session yet.
 #[allow(unsafe_code)]
-pub(crate) fn split(session: &str) -> Result<Role, Failure> {
+pub(crate) fn split(session: &str) -> Result<Role, CommandError> {
     // Orphans become children of the nearest process that says so.
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
     // Whoever ignores it has no children to wait for.
@@ -141,14 +141,14 @@ pub(crate) fn split(session: &str) -> Result<Role, Failure> {
             let _ = prctl::set_name(c"exec-supervisor");
             match getppid() == guard {
                 true => Ok(Role::Supervisor(Guarded { guard, kill_switch })),
-                false => Err(Failure::new(SYSTEM, "it was killed at once")),
+                false => Err(CommandError::new(SYSTEM, "it was killed at once")),
             }
         }
     }
 }
 
 /// Forwards signals until the supervisor has ended, ends what that has left, and gives its exit code.
-fn stand(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode, Failure> {
+fn stand(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode, CommandError> {
     let status = loop {
         let heard = match signals.read_signal() {
             Ok(Some(heard)) => heard,

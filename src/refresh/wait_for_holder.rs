@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    desk::Seat,
     election::{self, Holder},
+    election_lock::ElectionGuard,
 };
-use crate::{error::Fault, segment::Segment, sys::watch::Watch};
+use crate::{error::Fault, segment::Segment, sys::death_watch::Watch};
 
 /// Sleeps until an event later than `event`, at most `limit`. The holder's death and the end of its
 /// lease do not announce themselves: a watch does it for them.
@@ -15,7 +15,7 @@ use crate::{error::Fault, segment::Segment, sys::watch::Watch};
 /// `System` when the kernel gives no thread for the watch.
 pub(crate) fn sleep(
     segment: &Arc<Segment>,
-    seat: &Seat,
+    guard: &ElectionGuard,
     holder: Holder,
     now: u64,
     event: u32,
@@ -23,7 +23,7 @@ pub(crate) fn sleep(
 ) -> Result<(), Fault> {
     let view = segment.view();
     let lease = Duration::from_nanos(holder.lease_end.saturating_sub(now));
-    let still = || matches!(election::holder(view, seat.locks(), now), Ok(Some(h)) if h == holder);
+    let still = || matches!(election::holder(view, guard.locks(), now), Ok(Some(h)) if h == holder);
     let announcer = Arc::clone(segment);
     let watch = Watch::new(holder.pid, lease, still, move || announcer.announce())
         .map_err(|error| Fault::system("watching the refresher", error))?;

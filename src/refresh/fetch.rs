@@ -23,9 +23,9 @@ use super::{
 use crate::{
     clock::{Clock, Moment},
     error::Fault,
+    fault_point::{FaultPoint, hit},
     segment::Counter,
-    source::{self, Exchange, Failure, FailureClass, Fetched, Source},
-    stage::{Stage, reach},
+    source::{self, Exchange, Fetched, Source, SourceError, SourceErrorClass},
     sys::{descriptor::ReservedStreams, runtime},
 };
 
@@ -61,24 +61,24 @@ pub(crate) struct Job {
 /// # Errors
 /// `System` when the kernel gives no thread, or not what a runtime needs: a shortage of this process, of
 /// which the others are not told.
-pub(crate) fn start(elected: Elected, job: Job) -> Result<Underway, Fault> {
+pub(crate) fn start(elected: Elected, job: Job) -> Result<FetchHandle, Fault> {
     let call = Call::new().map_err(|e| Fault::system("building the refresh's runtime", e))?;
     let answered = Arc::clone(&call.answered);
     let thread = Builder::new()
         .name("shmcreds-fetch".into())
         .spawn(move || once(elected, &job, call))
         .map_err(|error| Fault::system("starting the refresh thread", error))?;
-    Ok(Underway { thread, answered })
+    Ok(FetchHandle { thread, answered })
 }
 
 /// A refresh that has been started.
 #[derive(Debug)]
-pub(crate) struct Underway {
+pub(crate) struct FetchHandle {
     thread: JoinHandle<()>,
     answered: Arc<AtomicBool>,
 }
 
-impl Underway {
+impl FetchHandle {
     /// Waits for the end of its thread, a matter of moments once the source has answered. A source that has
     /// not may never do so: then the thread goes on alone.
     pub(crate) fn join(self) {
@@ -135,11 +135,11 @@ pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
 fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
-    reach(Stage::Elected);
+    hit(FaultPoint::Elected);
     let Some(answer) = ask(elected, job, basis, call) else {
         return info!(session, "stopped for too long; another process refreshes");
     };
-    reach(Stage::Answered);
+    hit(FaultPoint::Answered);
     let outcome = answer.and_then(|fetched| {
         publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
     });
@@ -149,7 +149,7 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
         Err(failure) => record(elected, job, basis, &failure),
     }
     elected.end_attempt();
-    reach(Stage::Published);
+    hit(FaultPoint::Published);
 }
 
 /// The source's answer; `None` when it was not asked any more.
@@ -158,7 +158,7 @@ fn ask(
     job: &Job,
     basis: Basis,
     call: &Call,
-) -> Option<Result<Fetched, Failure>> {
+) -> Option<Result<Fetched, SourceError>> {
     // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
     let holds = elected.holds() && job.clock.boot() < elected.lease_end();
     let answer = holds.then(|| {
@@ -171,7 +171,7 @@ fn ask(
     answer
 }
 
-fn record(elected: &Elected, job: &Job, basis: Basis, failure: &Failure) {
+fn record(elected: &Elected, job: &Job, basis: Basis, failure: &SourceError) {
     let session = job.session.as_str();
     // What it got is of no use any more, and says nothing of the source.
     if !elected.holds() {
@@ -199,7 +199,7 @@ impl Call {
     }
 
     /// The source's answer. A panic in the user's code is a failure.
-    fn make(&self, source: &dyn Source, clock: &Clock) -> Result<Fetched, Failure> {
+    fn make(&self, source: &dyn Source, clock: &Clock) -> Result<Fetched, SourceError> {
         let Some(runtime) = &self.runtime else {
             unreachable!("only the end of the call takes it")
         };
@@ -216,7 +216,7 @@ impl Call {
             }
             Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
             // The payload is not shown: it could hold anything.
-            Err(_) => Err(Failure::new(FailureClass::Terminal, "the source panicked")),
+            Err(_) => Err(SourceError::new(SourceErrorClass::Terminal, "the source panicked")),
         }
     }
 
@@ -237,6 +237,6 @@ impl Drop for Call {
     }
 }
 
-fn transient(message: String) -> Failure {
-    Failure::new(FailureClass::Transient, message)
+fn transient(message: String) -> SourceError {
+    SourceError::new(SourceErrorClass::Transient, message)
 }

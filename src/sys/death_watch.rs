@@ -170,7 +170,7 @@ impl Ending {
 }
 
 /// Ends the threads of dropped watches and waits for them.
-pub(crate) fn join_ending() {
+pub(crate) fn join_ended() {
     Ending::list().join();
 }
 

@@ -1,6 +1,6 @@
 //! The requests: the one page that every process of a session may write, the first of the lock file.
 //!
-//! It holds wishes, not facts. Whoever is on duty looks at them when the bell rings, and decides;
+//! It holds wishes, not facts. Whoever is in charge of the refresh looks at them when the notify word rings, and decides;
 //! nonsense in it counts as one wish.
 
 use std::{
@@ -16,12 +16,12 @@ use crate::{
 
 /// The mapped page, and the place of one entry in it.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestPage {
     page: WriteMapping,
     base: usize,
 }
 
-impl Requests {
+impl RequestPage {
     /// Maps the page of `locks`, of which no byte is locked yet, for the entry at `index`.
     pub(crate) fn open(locks: &LockFile, index: usize) -> Result<Self, Fault> {
         if locks.bytes() < layout::REQUESTS_BYTES {
@@ -36,7 +36,7 @@ impl Requests {
         // descriptors still uses the session.
         let page = WriteMapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES);
         let page = page.map_err(|e| Fault::system("mapping the lock file", e))?;
-        Ok(Requests { page, base: index * layout::REQUEST_BYTES })
+        Ok(RequestPage { page, base: index * layout::REQUEST_BYTES })
     }
 
     /// Runs `fork`, whose child does not inherit the page: it is no user of the session.
@@ -47,49 +47,49 @@ impl Requests {
         forked
     }
 
-    /// How often the bell has rung. Taken before looking at the wishes, it makes `sleep` return at
+    /// How often the notify word has rung. Taken before looking at the wishes, it makes `sleep` return at
     /// once when it rang in between.
-    pub(crate) fn rings(&self) -> u32 {
-        self.bell().reader().load()
+    pub(crate) fn notifications(&self) -> u32 {
+        self.notified().reader().load()
     }
 
-    /// Wakes whoever is on duty.
-    pub(crate) fn ring(&self) {
-        self.bell().notify();
+    /// Wakes whoever is in charge of the refresh.
+    pub(crate) fn notify(&self) {
+        self.notified().notify();
     }
 
-    /// Sleeps until the bell has rung more often than `seen`, at most `limit`.
+    /// Sleeps until the notify word has rung more often than `seen`, at most `limit`.
     pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
-        self.bell().reader().wait(seen, limit);
+        self.notified().reader().wait(seen, limit);
     }
 
-    fn bell(&self) -> Futex<'_> {
-        self.page.futex(self.base + layout::BELL)
+    fn notified(&self) -> Futex<'_> {
+        self.page.futex(self.base + layout::NOTIFIED)
     }
 
     /// Wishes for a successor of `generation`, whatever its age.
-    pub(crate) fn want(&self, generation: u64) {
-        // Relaxed, here and below: the bell orders it.
+    pub(crate) fn request_refresh(&self, generation: u64) {
+        // Relaxed, here and below: the notify word orders it.
         self.wanted().fetch_max(generation, Ordering::Relaxed);
-        self.ring();
+        self.notify();
     }
 
     /// Whether somebody wants a successor of `generation`, which is the newest.
-    pub(crate) fn wants(&self, generation: u64) -> bool {
+    pub(crate) fn is_refresh_requested(&self, generation: u64) -> bool {
         is_asked(self.wanted(), generation)
     }
 
     /// Says that AWS rejected the set of `generation`; true for the first who says so.
-    pub(crate) fn reject(&self, generation: u64) -> bool {
+    pub(crate) fn report_rejection(&self, generation: u64) -> bool {
         let first = self.rejected().fetch_max(generation, Ordering::Relaxed) < generation;
         if first {
-            self.ring();
+            self.notify();
         }
         first
     }
 
     /// Whether somebody said that AWS rejected the set of `generation`, which is the newest.
-    pub(crate) fn rejects(&self, generation: u64) -> bool {
+    pub(crate) fn is_rejection_reported(&self, generation: u64) -> bool {
         is_asked(self.rejected(), generation)
     }
 

@@ -1,0 +1,178 @@
+//! The election lock: in each process at most one thread at a time concerns itself with the election.
+//!
+//! Byte locks do not exclude threads of one process, and closing any descriptor of the lock file
+//! drops them all: so a process has one lock file for a session, and one election lock in front of it. A
+//! forked child finds the election lock as its parent's threads left it, which says nothing about the child:
+//! an election lock that another process has taken is free.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    error::Fault,
+    segment::{EntryWriter, RequestPage, Segment},
+    sys::{lock::LockFile, process_token::ProcessToken},
+};
+
+/// Set when a thread waits for the election lock to become free.
+const WANTED: u64 = 1 << 63;
+
+/// The lock file of a session and the election lock in front of it: one for all its handles in the process.
+#[derive(Debug)]
+pub(crate) struct ElectionLock {
+    locks: LockFile,
+    requests: RequestPage,
+    /// The token of the process in which the election lock is taken, and `WANTED`; 0 when it is free.
+    guard: AtomicU64,
+}
+
+impl ElectionLock {
+    pub(crate) fn new(locks: LockFile) -> Result<Arc<Self>, Fault> {
+        let requests = RequestPage::open(&locks, 0)?;
+        Ok(Arc::new(ElectionLock { locks, requests, guard: AtomicU64::new(0) }))
+    }
+
+    /// What the processes of the session wish for.
+    pub(crate) fn requests(&self) -> &RequestPage {
+        &self.requests
+    }
+
+    /// The lock file. Whoever locks bytes of it holds the election lock.
+    pub(crate) fn locks(&self) -> &LockFile {
+        &self.locks
+    }
+
+    /// Whether a thread of this process has the election lock.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.guard.load(Ordering::Relaxed) & !WANTED == ProcessToken::current().word()
+    }
+
+    /// The election lock, if no other thread of this process has it.
+    pub(crate) fn try_lock_election(
+        self: &Arc<Self>,
+        segment: &Arc<Segment>,
+    ) -> Option<ElectionGuard> {
+        self.lock_for(segment, 0)
+    }
+
+    /// The same; where the election lock is taken, its end is announced in the segment.
+    pub(crate) fn try_lock_or_notify(
+        self: &Arc<Self>,
+        segment: &Arc<Segment>,
+    ) -> Option<ElectionGuard> {
+        self.lock_for(segment, WANTED)
+    }
+
+    fn lock_for(self: &Arc<Self>, segment: &Arc<Segment>, mark: u64) -> Option<ElectionGuard> {
+        let us = ProcessToken::current().word();
+        loop {
+            let seen = self.guard.load(Ordering::Relaxed);
+            let taken = seen & !WANTED == us;
+            let next = if taken { seen | mark } else { us };
+            // Acquire pairs with the release in `ElectionGuard::drop`: the election lock comes with all that the
+            // thread before did to the locks.
+            let exchanged =
+                self.guard.compare_exchange(seen, next, Ordering::Acquire, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) if taken => return None,
+                Ok(_) => {
+                    let (election_lock, segment) = (Arc::clone(self), Arc::clone(segment));
+                    return Some(ElectionGuard { election_lock, segment, elected: None });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The right of one thread to stand for election. Dropping it frees the election lock, and wakes whoever sleeps
+/// until then: a thread of this process that wants the election lock, or, after an election, everyone.
+#[derive(Debug)]
+pub(crate) struct ElectionGuard {
+    election_lock: Arc<ElectionLock>,
+    segment: Arc<Segment>,
+    /// The segment as the elected one writes it.
+    elected: Option<Arc<EntryWriter>>,
+}
+
+impl ElectionGuard {
+    pub(crate) fn locks(&self) -> &LockFile {
+        &self.election_lock.locks
+    }
+
+    /// Notes that this thread is elected, and writes by `view`.
+    pub(crate) fn win(&mut self, view: &Arc<EntryWriter>) {
+        self.elected = Some(Arc::clone(view));
+    }
+}
+
+impl Drop for ElectionGuard {
+    fn drop(&mut self) {
+        // Release pairs with the acquire in `sit`.
+        let wanted = self.election_lock.guard.swap(0, Ordering::Release) & WANTED != 0;
+        match &self.elected {
+            Some(view) => view.announce(),
+            None if wanted => self.segment.announce(),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+    use crate::{name::SessionName, segment::Header, sys::object};
+
+    fn election_lock(name: &str) -> (Arc<ElectionLock>, Arc<Segment>) {
+        let name = SessionName::new(name).unwrap();
+        let object = object::open_or_create(&name.lock()).unwrap();
+        object::unlink(&name.lock());
+        let header = Header {
+            instance: 1,
+            creator: process::id(),
+            time_namespace: 0,
+            fingerprint: [0; 32],
+            description: "test".into(),
+            eager: false,
+            sealed: false,
+            secret: false,
+        };
+        let segment = Arc::new(Segment::create(&name, header).unwrap());
+        object::unlink(&name.segment());
+        (ElectionLock::new(LockFile::new(object).reserved(4096).unwrap()).unwrap(), segment)
+    }
+
+    #[test]
+    fn one_thread_sits_and_who_waits_is_told() {
+        let (election_lock, segment) = election_lock(&format!("election_lock-{}", process::id()));
+        let event = || segment.view().latest_event();
+        let before = event();
+        let guard = election_lock.try_lock_election(&segment).unwrap();
+        assert!(election_lock.try_lock_election(&segment).is_none());
+        drop(guard);
+        assert_eq!(event(), before, "nobody waits");
+        let guard = election_lock.try_lock_election(&segment).unwrap();
+        assert!(election_lock.try_lock_or_notify(&segment).is_none());
+        drop(guard);
+        assert_ne!(event(), before, "somebody waits");
+        let before = event();
+        drop(election_lock.try_lock_or_notify(&segment).unwrap());
+        assert_eq!(event(), before, "nobody waits any more");
+        let mut guard = election_lock.try_lock_election(&segment).unwrap();
+        guard.win(&Arc::new(segment.writable().unwrap()));
+        drop(guard);
+        assert_ne!(event(), before, "everyone waits for the elected");
+    }
+
+    #[test]
+    fn the_seat_of_another_process_is_free() {
+        let (election_lock, segment) =
+            election_lock(&format!("election_lock-of-parent-{}", process::id()));
+        election_lock.guard.store(ProcessToken::current().word() ^ 2, Ordering::Relaxed);
+        assert!(election_lock.try_lock_election(&segment).is_some());
+    }
+}
