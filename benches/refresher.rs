@@ -55,7 +55,11 @@ fn flat_out(table: &mut Table) {
     let name = format!("bench-flat-out-{}", std::process::id());
     let builder = SharedSession::builder(&name).source(source).refresh(Refresh::Eager);
     // As soon as they may be refreshed, sets are; and nobody waits for that before they expire.
-    let session = builder.windows(LIFE, Duration::from_millis(1)).create().expect("a session");
+    let session = builder
+        .advisory_window(LIFE)
+        .mandatory_window(Duration::from_millis(1))
+        .create()
+        .expect("a session");
     let mut readers: Vec<Helper> =
         (0..READERS).map(|_| Helper::start(|cycles| reads(&name, cycles))).collect();
     readers.iter_mut().for_each(|reader| reader.order(CYCLES));

@@ -56,7 +56,7 @@ mod sys;
 pub mod testing;
 
 pub use error::{Error, ErrorKind};
-pub use refresh::refresh_loop::Stop;
+pub use refresh::stop_handle::StopHandle;
 pub use session::{
     LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
 };

@@ -174,7 +174,7 @@ fn credentials_error(inner: &Inner, error: Arc<Error>) -> CredentialsError {
     match error.kind() {
         // Lets a chain of providers go on.
         ErrorKind::NoSource => CredentialsError::not_loaded(error),
-        ErrorKind::Timeout => CredentialsError::provider_timed_out(inner.deadline()),
+        ErrorKind::Timeout => CredentialsError::provider_timed_out(inner.wait_timeout()),
         ErrorKind::InvalidInput => CredentialsError::invalid_configuration(error),
         _ => CredentialsError::provider_error(error),
     }

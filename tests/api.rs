@@ -16,7 +16,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError},
 };
 use shmcreds::{
-    ErrorKind, Provider, SharedSession, SourceError, State,
+    ErrorKind, Provider, SharedSession, SourceError, State, StopHandle,
     testing::{self, Fault, LocalSts, ManualClock, Settings, Times},
 };
 use support::{BASE_SECRET, assert_whole, assumed, instant, name, role, until};
@@ -250,7 +250,7 @@ fn a_deadline_ends_the_wait() {
     sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
     let session = SharedSession::builder(name("deadline"))
         .source(role(&sts))
-        .deadline(Duration::from_millis(100))
+        .wait_timeout(Duration::from_millis(100))
         .create()
         .unwrap();
     let error = session.credentials().unwrap_err();
@@ -445,20 +445,20 @@ fn keys_without_an_end_sign_in_for_a_role_and_are_not_shared_themselves() {
 fn sessions_are_listed_and_a_live_one_is_not_removed() {
     let name = name("listed");
     let session = SharedSession::builder(&name).source(support::instant()).create().unwrap();
-    assert!(SharedSession::list().contains(&name));
+    assert!(SharedSession::list().unwrap().contains(&name));
     let error = SharedSession::remove(&name).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InUse, "remove"));
     session.credentials().unwrap();
     session.unlink();
     session.credentials().unwrap();
-    assert!(!SharedSession::list().contains(&name));
+    assert!(!SharedSession::list().unwrap().contains(&name));
     drop(session);
     assert_eq!(SharedSession::remove(&name).unwrap_err().kind(), ErrorKind::Absent);
     std::fs::write(support::segment(&name), "left").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(support::segment(&name), mode).unwrap();
     SharedSession::remove(&name).unwrap();
-    assert!(!SharedSession::list().contains(&name));
+    assert!(!SharedSession::list().unwrap().contains(&name));
 }
 
 #[test]
@@ -484,14 +484,22 @@ fn windows_given_to_attach_are_those_of_its_refreshes() {
     session.credentials().unwrap();
     let hour = 60 * MINUTE;
     let builder = SharedSession::builder(session.name());
-    let other = builder.windows(hour / 4, Duration::from_secs(5)).attach().unwrap();
+    let other = builder
+        .advisory_window(hour / 4)
+        .mandatory_window(Duration::from_secs(5))
+        .attach()
+        .unwrap();
     other.refresh().unwrap();
     let status = other.status().unwrap();
     let window = status.expires_in() - status.refresh_in();
     assert!(window <= hour / 4 && window > hour / 5, "{window:?}");
     // The creator's are those by lifetime.
     session.refresh().unwrap();
-    let narrow = SharedSession::builder(session.name()).windows(MINUTE, MINUTE).attach().unwrap();
+    let narrow = SharedSession::builder(session.name())
+        .advisory_window(MINUTE)
+        .mandatory_window(MINUTE)
+        .attach()
+        .unwrap();
     narrow.refresh().unwrap();
     let status = narrow.status().unwrap();
     assert!(status.expires_in() - status.refresh_in() <= MINUTE);
@@ -543,4 +551,37 @@ fn a_damaged_set_is_replaced() {
     assert_whole(&other.credentials().unwrap());
     assert_eq!(session.status().unwrap().generation(), 2);
     assert_whole(&session.credentials().unwrap());
+}
+
+#[test]
+fn a_stop_handle_ends_exactly_what_it_is_given_to() {
+    let session = SharedSession::builder(name("stop")).source(instant()).create().unwrap();
+    let run = |stop: &StopHandle| {
+        let (session, stop) = (session.clone(), stop.clone());
+        std::thread::spawn(move || session.run_refresher(&stop).unwrap())
+    };
+    // Before the start.
+    let early = StopHandle::new();
+    early.stop();
+    run(&early).join().unwrap();
+    assert!(early.is_stopped());
+
+    let (first, second) = (StopHandle::new(), StopHandle::new());
+    let running = [run(&first), run(&second)];
+    until("one refreshes", || session.status().unwrap().generation() == 1);
+    // One that is given to nobody ends nothing.
+    StopHandle::new().stop();
+    early.stop();
+    let [one, other] = running;
+    // One of them is elected and the other waits: either ends by its own handle.
+    first.stop();
+    one.join().unwrap();
+    assert!(!other.is_finished() && !second.is_stopped());
+    second.stop();
+    second.stop();
+    other.join().unwrap();
+    // After the end, and once more.
+    first.stop();
+    run(&first).join().unwrap();
+    assert_eq!(session.status().unwrap().source_calls(), 1);
 }

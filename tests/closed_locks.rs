@@ -107,7 +107,7 @@ fn a_close_does_not_free_a_dedicated() {
     session.credentials().unwrap();
     let mut dedicated = child(|report| {
         let session = SharedSession::attach(&name).unwrap();
-        let (own, stop) = (session.clone(), session.stop_handle());
+        let (own, stop) = (session.clone(), shmcreds::StopHandle::new());
         let duty = std::thread::spawn(move || own.run_refresher(&stop));
         until("it is elected", || session.status().unwrap().refresher().is_some());
         open_and_close(&name);

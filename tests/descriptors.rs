@@ -93,7 +93,7 @@ trait WaitBriefly {
 
 impl WaitBriefly for SharedSessionBuilder {
     fn wait_briefly(self) -> Self {
-        self.deadline(Duration::from_secs(5))
+        self.wait_timeout(Duration::from_secs(5))
     }
 }
 

@@ -132,14 +132,14 @@ fn a_first_failure_that_may_pass_is_tried_again() {
     for (what, sealed) in [("passes", false), ("passes-sealed", true)] {
         for fault in [Fault::Throttling, Fault::Status(503), Fault::Reset] {
             sts.inject(fault, Times::Next(2)).unwrap();
-            let builder = builder(what).deadline(Duration::from_secs(60));
+            let builder = builder(what).wait_timeout(Duration::from_secs(60));
             let builder = if sealed { builder.sealed() } else { builder };
             assert_eq!(builder.create().unwrap().status().unwrap().state(), State::Fresh);
         }
     }
     // The deadline ends it, with what the source said.
     sts.inject(Fault::Throttling, Times::UntilCleared).unwrap();
-    let error = builder("never").deadline(Duration::from_secs(2)).create().unwrap_err();
+    let error = builder("never").wait_timeout(Duration::from_secs(2)).create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceThrottled, "{error}");
 }
 
@@ -173,7 +173,7 @@ fn a_refresher_says_what_it_lacks() {
             let name = name("shortage");
             // A lack of descriptors may pass: it is tried again until the deadline.
             let deadline = Duration::from_secs(1);
-            let builder = SharedSession::builder(&name).source(instant()).deadline(deadline);
+            let builder = SharedSession::builder(&name).source(instant()).wait_timeout(deadline);
             match builder.refresh(Refresh::Eager).create() {
                 Ok(_) => assert_eq!(refused, 0, "{limit} are not enough, but less are"),
                 Err(error) => {
@@ -243,7 +243,7 @@ fn a_runtime_entered_does_no_harm() {
             assert_eq!(session.status().unwrap().generation(), 1);
             let session =
                 SharedSession::builder(name("within")).source(instant()).create().unwrap();
-            let stop = session.stop_handle();
+            let stop = shmcreds::StopHandle::new();
             let (watched, stopped) = (session.clone(), stop.clone());
             let stopper = std::thread::spawn(move || {
                 until("it fetches", || watched.status().unwrap().generation() == 1);

@@ -177,7 +177,7 @@ fn another_takes_over() {
         // Shorter than the lease of the role's 15 s: who waits for its end fails.
         let session = SharedSession::builder(name("takeover"))
             .source(role(&sts))
-            .deadline(Duration::from_secs(10))
+            .wait_timeout(Duration::from_secs(10))
             .create()
             .unwrap();
         let mut victim = victim(session.name(), stage);
@@ -225,7 +225,7 @@ fn who_watches_nobody() {
     let hour = Duration::from_secs(3600);
     // Forked before, it does not inherit the source.
     let mut reader = child(|report| {
-        let attach = || SharedSession::builder(&name).deadline(hour).attach();
+        let attach = || SharedSession::builder(&name).wait_timeout(hour).attach();
         until("there is a session", || attach().is_ok());
         let session = attach().unwrap();
         report.say(".");
@@ -252,7 +252,7 @@ fn a_refresh_outlives() {
     let mut other = child(|report| {
         let attach = || {
             let builder = SharedSession::builder(&name).source(slow());
-            builder.deadline(Duration::from_millis(50)).attach()
+            builder.wait_timeout(Duration::from_millis(50)).attach()
         };
         until("there is a session", || attach().is_ok());
         assert_eq!(attach().unwrap().credentials().unwrap_err().kind(), ErrorKind::Timeout);
@@ -375,7 +375,7 @@ fn a_sleeper_may_fork() {
     let _victim = victim(session.name(), FaultPoint::Elected);
     let sleep = || {
         let moment = Duration::from_millis(20);
-        let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();
+        let session = SharedSession::builder(session.name()).wait_timeout(moment).attach().unwrap();
         assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
         // It forks, and refuses to where there is more than one thread.
         let eager = SharedSession::builder(name("eager")).source(instant());
@@ -475,7 +475,7 @@ fn a_fork_beside_a_first_wait() {
     let _victim = victim(session.name(), FaultPoint::Elected);
     let wait = || {
         let moment = Duration::from_millis(20);
-        let session = SharedSession::builder(session.name()).deadline(moment).attach().unwrap();
+        let session = SharedSession::builder(session.name()).wait_timeout(moment).attach().unwrap();
         assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
     };
     for round in 0..30 {
@@ -521,11 +521,11 @@ fn a_call_that_never_ends() {
 fn a_child_inherits_what_it_does_not_set() {
     let (advisory, minute) = (Duration::from_secs(1500), Duration::from_secs(60));
     let builder = || SharedSession::builder(name("inherits")).source(instant());
-    let session = builder().windows(advisory, minute).create().unwrap();
+    let session = builder().advisory_window(advisory).mandatory_window(minute).create().unwrap();
     let name = session.name();
     for with_source in [true, false] {
         child(|_| {
-            let builder = SharedSession::builder(name).deadline(minute);
+            let builder = SharedSession::builder(name).wait_timeout(minute);
             let builder = if with_source { builder.source(instant()) } else { builder };
             builder.attach().unwrap().refresh().unwrap();
         })

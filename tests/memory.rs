@@ -40,7 +40,7 @@ fn handles_that_come_and_go() {
         let session = SharedSession::builder(&name).source(instant()).create().unwrap();
         let attach = |cycles: u32| {
             for _ in 0..cycles {
-                let builder = SharedSession::builder(&name).deadline(Duration::from_secs(1));
+                let builder = SharedSession::builder(&name).wait_timeout(Duration::from_secs(1));
                 drop(builder.attach().unwrap());
             }
         };

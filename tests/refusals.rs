@@ -223,7 +223,7 @@ fn a_reader_without_a_source_says_so() {
     let session = SharedSession::builder(&name).source(instant()).create().unwrap();
     let (original, copy) = as_a_stranger_sees_it(&name);
     let reader =
-        SharedSession::builder(&copy).deadline(Duration::from_millis(20)).attach().unwrap();
+        SharedSession::builder(&copy).wait_timeout(Duration::from_millis(20)).attach().unwrap();
     let error = reader.credentials().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSource);
     drop((session, reader));
@@ -266,9 +266,9 @@ fn invalid_inputs_are_named_and_make_nothing() {
     let base = || SharedSession::builder(&name).source(instant());
     for (field, builder) in [
         ("source", SharedSession::builder(&name)),
-        ("deadline", base().deadline(Duration::ZERO)),
-        ("windows", base().windows(second, 2 * second)),
-        ("windows", base().windows(second, Duration::ZERO)),
+        ("wait_timeout", base().wait_timeout(Duration::ZERO)),
+        ("advisory_window", base().advisory_window(second).mandatory_window(2 * second)),
+        ("mandatory_window", base().advisory_window(second).mandatory_window(Duration::ZERO)),
     ] {
         let error = builder.create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);

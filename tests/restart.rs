@@ -54,7 +54,7 @@ impl Server {
                 Ok(session) => session,
                 Err(error) => return report.say(format!("{:?}: {error}\n", error.kind())),
             };
-            let (keeper, own) = (session.clone(), session.stop_handle());
+            let (keeper, own) = (session.clone(), shmcreds::StopHandle::new());
             std::thread::spawn(move || keeper.run_refresher(&own));
             let set = session.credentials().unwrap();
             let elected = || support::elected(&session) == Some(Pid::this());
@@ -113,7 +113,7 @@ impl Place {
     /// A reader without a source.
     fn reader(&self) -> SharedSession {
         let builder = SharedSession::builder(&self.name).clock(&self.clock);
-        builder.deadline(support::LIMIT).attach().unwrap()
+        builder.wait_timeout(support::LIMIT).attach().unwrap()
     }
 }
 
@@ -150,7 +150,7 @@ fn who_is_alive_is_not_taken_over() {
     let worker = child(|_| {
         until("the owner is dead", || go.is_there());
         let session = place.builder().attach().unwrap();
-        session.run_refresher(&session.stop_handle()).unwrap();
+        session.run_refresher(&shmcreds::StopHandle::new()).unwrap();
     });
     let refused = |mut server: Server, kind: &str, pid: Option<Pid>| {
         server.start();

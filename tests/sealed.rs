@@ -132,7 +132,7 @@ fn workers_read_and_ask() {
         until("the successor", || session.status().unwrap().generation() == 3);
         assert_ne!(session.credentials().unwrap().access_key_id(), second);
         // This one may not refresh.
-        let error = session.run_refresher(&session.stop_handle()).unwrap_err();
+        let error = session.run_refresher(&shmcreds::StopHandle::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSource);
     })
     .finish();

@@ -199,7 +199,7 @@ fn left_of(
     let clock = ManualClock::new().unwrap();
     clock.step_wall(-skew);
     let builder = SharedSession::builder(name("halt")).source(source).clock(&clock);
-    let session = builder.deadline(support::LIMIT).create().unwrap();
+    let session = builder.wait_timeout(support::LIMIT).create().unwrap();
     let worker = child(|report| {
         if let Err(error) = session.credentials() {
             assert!(error.to_string().contains("it has expired already"), "{error}");

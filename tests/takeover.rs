@@ -130,7 +130,8 @@ fn sixteen_readers_over_ten_cycles() {
     // Next to no mandatory window: until the set expires, no reader has a reason to wait.
     let windows = (Duration::from_secs(2), Duration::from_millis(1));
     let builder = SharedSession::builder(name("flat-out")).source(role(&sts));
-    let builder = builder.windows(windows.0, windows.1).refresh(Refresh::Eager);
+    let builder =
+        builder.advisory_window(windows.0).mandatory_window(windows.1).refresh(Refresh::Eager);
     let session = builder.create().unwrap();
     let stop = StopFile::new(session.name());
     let reader = || {
@@ -232,7 +233,9 @@ impl Scene {
         let name = name("mishaps");
         let stop = StopFile::new(&name);
         let builder = SharedSession::builder(&name).source(role(&sts)).refresh(Refresh::Eager);
-        let builder = builder.windows(LIFE - Duration::from_secs(1), Duration::from_secs(1));
+        let builder = builder
+            .advisory_window(LIFE - Duration::from_secs(1))
+            .mandatory_window(Duration::from_secs(1));
         let start = || works.iter().map(|&work| worker(&name, &stop, work)).collect::<Vec<_>>();
         let (session, mut workers, standbys) = match kind {
             // The workers first: without a source none of them is elected, so none of them is killed.

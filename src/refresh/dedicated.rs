@@ -10,10 +10,8 @@ use std::{
 };
 
 use super::{
-    election,
-    election_lock::ElectionLock,
-    fetch::Job,
-    refresh_loop::{RefreshLoop, Stop},
+    election, election_lock::ElectionLock, fetch::Job, refresh_loop::RefreshLoop,
+    stop_handle::StopHandle,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -49,7 +47,7 @@ pub(crate) fn check_threads() -> Result<(), Fault> {
     Err(Fault::new(ErrorKind::Multithreaded, text))
 }
 
-/// Starts the refresher of the session `name`; returns when it is elected. `forget` makes the new
+/// Starts the refresher of the session `name`; returns when it has started. `forget` makes the new
 /// process forget what it has inherited.
 ///
 /// # Errors
@@ -94,8 +92,9 @@ fn failed(error: io::Error) -> Fault {
     Fault::system("starting the refresher", error)
 }
 
-/// What a refresher reports once it is elected. Anything else is why it is not going to be.
-const ELECTED: &[u8] = b".";
+/// What a refresher reports once it is elected, or waits for the end of another. Anything else is why it could not
+/// start.
+const STARTED: &[u8] = b".";
 
 /// Waits for the report of the new process, which is written at once.
 fn hear(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
@@ -106,7 +105,7 @@ fn hear(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
     let mut text = [0; 512];
     let length = report.read(&mut text).map_err(failed)?;
     match &text[..length] {
-        ELECTED => Ok(()),
+        STARTED => Ok(()),
         [] => Err(failed(io::Error::other("its process was killed at once"))),
         text => Err(failed(io::Error::other(String::from_utf8_lossy(text)))),
     }
@@ -125,7 +124,7 @@ fn title(name: &SessionName) -> String {
 }
 
 /// The life of the process.
-struct Refresher {
+struct Keeper {
     name: SessionName,
     refresh_loop: RefreshLoop,
 }
@@ -139,7 +138,7 @@ fn isolate_keeper(
     writer: Option<EntryWriter>,
     job: Job,
     report: &PipeWriter,
-) -> Result<Refresher, Fault> {
+) -> Result<Keeper, Fault> {
     let (locks, segment) = (locks.reopened()?, segment.again()?.with_writer(writer));
     let descriptor = locks.descriptor()?;
     let mut keep = segment.fds()?;
@@ -148,14 +147,11 @@ fn isolate_keeper(
         .map_err(|e| Fault::system("settling the refresher's process", e))?;
     drop(descriptor);
     let (election_lock, segment) = (ElectionLock::new(locks)?, Arc::new(segment));
-    let stop = Stop::new(Arc::clone(&segment), Arc::clone(&election_lock));
-    Ok(Refresher {
-        name: name.clone(),
-        refresh_loop: RefreshLoop { segment, election_lock, job, stop },
-    })
+    let refresh_loop = RefreshLoop::new(segment, election_lock, job, StopHandle::new());
+    Ok(Keeper { name: name.clone(), refresh_loop })
 }
 
-impl Refresher {
+impl Keeper {
     /// Has a child do the refresh loop, and keeps what the child cannot keep when it is killed: of a sealed session
     /// the refresh loop itself, since nobody else could take over; of one with a name the removal of the name.
     fn live(self, report: PipeWriter) {
@@ -230,11 +226,16 @@ impl Refresher {
     }
 
     fn serve(&self, report: &mut Option<PipeWriter>) -> Result<(), Fault> {
-        let Some(elected) = self.refresh_loop.wait_for_election()? else { return Ok(()) };
         self.end_when_alone()?;
-        if let Some(mut report) = report.take() {
-            let _ = report.write_all(ELECTED);
-        }
+        let mut started = || {
+            if let Some(mut report) = report.take() {
+                let _ = report.write_all(STARTED);
+            }
+        };
+        // A process that has attached meanwhile may be elected. This one waits for its end then.
+        let elected = self.refresh_loop.wait_for_election(&mut started)?;
+        started();
+        let Some(elected) = elected else { return Ok(()) };
         self.refresh_loop.serve(elected)?;
         self.refresh_loop.run()
     }
@@ -282,7 +283,7 @@ mod tests {
             drop(report);
             hear(ready, Duration::from_secs(60)).map_err(|fault| (fault.kind, fault.message))
         };
-        assert_eq!(heard(ELECTED), Ok(()));
+        assert_eq!(heard(STARTED), Ok(()));
         let (kind, text) = heard(b"no room").unwrap_err();
         assert_eq!((kind, &*text), (ErrorKind::System, "starting the refresher: no room"));
         let (kind, text) = heard(b"").unwrap_err();

@@ -8,4 +8,5 @@ pub(crate) mod fetch;
 pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod refresh_loop;
+pub(crate) mod stop_handle;
 pub(crate) mod wait_for_holder;

@@ -16,34 +16,40 @@ pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
 const LONGEST: u64 = 300 * SECOND;
 const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
 
-/// The windows before expiry, if the user overrides them.
+/// The windows before expiry that the user overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Windows(pub(crate) Option<(Duration, Duration)>);
+pub(crate) struct Windows {
+    pub(crate) advisory: Option<Duration>,
+    pub(crate) mandatory: Option<Duration>,
+}
 
 impl Windows {
     /// # Errors
     /// A sentence that names the window and the rule.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        match self.0 {
-            Some((_, mandatory)) if mandatory.is_zero() => {
-                Err("windows: the mandatory window is zero; it must be longer".into())
-            }
-            Some((advisory, mandatory)) if advisory < mandatory => Err(format!(
-                "windows: the advisory window ({advisory:?}) is shorter than the mandatory one \
-                 ({mandatory:?}); it must be at least as long"
+        match (self.advisory, self.mandatory) {
+            (_, Some(Duration::ZERO)) => Err("mandatory_window: is zero; it must be longer".into()),
+            (Some(Duration::ZERO), _) => Err("advisory_window: is zero; it must be longer".into()),
+            (Some(advisory), Some(mandatory)) if advisory < mandatory => Err(format!(
+                "advisory_window: is {advisory:?}, shorter than the mandatory window ({mandatory:?}); it must be \
+                 at least as long"
             )),
             _ => Ok(()),
         }
     }
 
-    /// These, or where the user has given none, `others`.
+    /// These; each that the user has not given is that of `others`.
     pub(crate) fn or(self, others: Self) -> Self {
-        Windows(self.0.or(others.0))
+        let (advisory, mandatory) = (self.advisory, self.mandatory);
+        Windows {
+            advisory: advisory.or(others.advisory),
+            mandatory: mandatory.or(others.mandatory),
+        }
     }
 
     fn advisory(&self, lifetime: u64) -> u64 {
-        let window = match self.0 {
-            Some((advisory, _)) => advisory,
+        let window = match self.advisory {
+            Some(advisory) => advisory,
             None if lifetime <= as_nanos(20 * MINUTE) => 5 * MINUTE,
             None if lifetime < as_nanos(90 * MINUTE) => 15 * MINUTE,
             None => 60 * MINUTE,
@@ -51,8 +57,10 @@ impl Windows {
         as_nanos(window)
     }
 
+    /// Never longer than the advisory window that the user has given.
     fn mandatory(&self, lifetime: u64) -> u64 {
-        let window = self.0.map_or(MINUTE, |(_, mandatory)| mandatory);
+        let longest = self.advisory.unwrap_or(Duration::MAX);
+        let window = self.mandatory.unwrap_or(MINUTE.min(longest));
         as_nanos(window).min(lifetime / 10)
     }
 }
@@ -154,20 +162,25 @@ mod tests {
 
     #[test]
     fn wrong_windows_are_refused_by_name() {
-        let windows = |a, m| Windows(Some((Duration::from_secs(a), Duration::from_secs(m))));
-        assert!(windows(60, 60).validate().is_ok());
-        assert!(windows(59, 60).validate().unwrap_err().contains("shorter than the mandatory"));
-        assert!(windows(59, 0).validate().unwrap_err().contains("mandatory window is zero"));
+        let seconds = |window: Option<u64>| window.map(Duration::from_secs);
+        let windows = |a, m| Windows { advisory: seconds(a), mandatory: seconds(m) };
+        for (advisory, mandatory) in [(Some(60), Some(60)), (None, Some(9999)), (Some(1), None)] {
+            assert_eq!(windows(advisory, mandatory).validate(), Ok(()));
+        }
+        let problem = |a, m| windows(a, m).validate().unwrap_err();
+        assert!(problem(Some(59), Some(60)).contains("shorter than the mandatory"));
+        assert!(problem(Some(59), Some(0)).starts_with("mandatory_window: is zero"));
+        assert!(problem(Some(0), None).starts_with("advisory_window: is zero"));
     }
 
     proptest! {
         #[test]
         fn points_are_ordered_and_leave_half_the_life(
             lifetime in 1u64..50_000 * SECOND, chance in 0.0f64..=1.0,
-            own in prop::option::of((1u64..9_000, 1u64..9_000)),
+            advisory in prop::option::of(1u64..9_000), mandatory in prop::option::of(1u64..9_000),
         ) {
-            let own = own.map(|(a, m)| (a.max(m), a.min(m)));
-            let windows = Windows(own.map(|(a, m)| (Duration::from_secs(a), Duration::from_secs(m))));
+            let [advisory, mandatory] = [advisory, mandatory].map(|w| w.map(Duration::from_secs));
+            let windows = Windows { advisory, mandatory };
             let points = Points::new(&windows, 1000, lifetime, chance);
             prop_assert!(points.advisory >= 1000 + lifetime / 2);
             prop_assert!(points.advisory <= points.mandatory);

@@ -4,14 +4,7 @@
 //! this loop. It sleeps until the notify word of the requests rings, at most [`ROUND`]: then it renews its lease, so
 //! that a refresher that hangs is replaced after a round and the time of one call.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::Builder,
-    time::Duration,
-};
+use std::{sync::Arc, thread::Builder, time::Duration};
 
 use tracing::{info, warn};
 
@@ -21,7 +14,9 @@ use super::{
     election_lock::ElectionLock,
     fetch::{self, Job},
     policy::REJECTION_FLOOR,
-    publish, wait_for_holder,
+    publish,
+    stop_handle::{Registration, StopHandle},
+    wait_for_holder,
 };
 use crate::{
     clock::as_nanos,
@@ -35,62 +30,48 @@ use crate::{
 /// How long an idle refresher sleeps at most: two and a half wake-ups a minute.
 const ROUND: Duration = Duration::from_secs(24);
 
-/// Tells a refresher to stop; made by
-/// [`SharedSession::stop_handle`](crate::SharedSession::stop_handle). Clones stop the same one.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    asked: Arc<AtomicBool>,
-    segment: Arc<Segment>,
-    election_lock: Arc<ElectionLock>,
-}
-
-impl Stop {
-    pub(crate) fn new(segment: Arc<Segment>, election_lock: Arc<ElectionLock>) -> Self {
-        Stop { asked: Arc::default(), segment, election_lock }
-    }
-
-    /// Ends [`run_refresher`](crate::SharedSession::run_refresher), at once or as soon as the call of
-    /// the source that is under way has ended; a later one with the same handle does not begin.
-    pub fn stop(&self) {
-        // Release pairs with the acquire in `is_asked`, which follows the event's wake.
-        self.asked.store(true, Ordering::Release);
-        // One of them wakes it, in charge of the refresh or waiting to be.
-        self.election_lock.requests().notify();
-        self.segment.announce();
-    }
-
-    fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
-    }
-}
-
-/// A dedicated refresher.
+/// The loop of one refresher.
 #[derive(Debug)]
 pub(crate) struct RefreshLoop {
     pub(crate) segment: Arc<Segment>,
     pub(crate) election_lock: Arc<ElectionLock>,
     pub(crate) job: Job,
-    pub(crate) stop: Stop,
+    stop: StopHandle,
+    _registration: Registration,
 }
 
 impl RefreshLoop {
+    /// The loop that `stop` ends.
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        election_lock: Arc<ElectionLock>,
+        job: Job,
+        stop: StopHandle,
+    ) -> Self {
+        let registration = stop.register(&segment, &election_lock);
+        RefreshLoop { segment, election_lock, job, stop, _registration: registration }
+    }
+
     /// Waits to be elected, and serves until told to stop; stands again after losing the election.
     ///
     /// # Errors
     /// `System` when the kernel refuses what it has granted before.
     pub(crate) fn run(&self) -> Result<(), Fault> {
-        while let Some(elected) = self.wait_for_election()? {
+        while let Some(elected) = self.wait_for_election(&mut || ())? {
             self.serve(elected)?;
         }
         Ok(())
     }
 
-    /// Sleeps beside whoever is elected, and takes the place as soon as it is vacant. `None` when
-    /// told to stop.
-    pub(crate) fn wait_for_election(&self) -> Result<Option<Elected>, Fault> {
+    /// Waits until this process is elected. `None` when told to stop. Calls `held` when another process is elected,
+    /// before it waits for the end of that process's election.
+    pub(crate) fn wait_for_election(
+        &self,
+        held: &mut dyn FnMut(),
+    ) -> Result<Option<Elected>, Fault> {
         loop {
             let event = self.segment.view().latest_event();
-            if self.stop.is_asked() {
+            if self.stop.is_stopped() {
                 return Ok(None);
             }
             let clock = &self.job.clock;
@@ -102,6 +83,7 @@ impl RefreshLoop {
             match election::stand(guard, self.segment.writable()?, now, self.lease())? {
                 Outcome::Won(elected) => return Ok(Some(elected)),
                 Outcome::Held(guard, holder) => {
+                    held();
                     let limit = clock.longest_sleep(Duration::MAX);
                     wait_for_holder::sleep(&self.segment, &guard, holder, now, event, limit)?;
                 }
@@ -120,7 +102,7 @@ impl RefreshLoop {
         loop {
             // Before the look at the state: a ring after it ends the sleep.
             let notifications = self.election_lock.requests().notifications();
-            if self.stop.is_asked() {
+            if self.stop.is_stopped() {
                 break;
             }
             let now = clock.boot();

@@ -21,8 +21,8 @@ pub(crate) use entry::{Counter, Entry, EntryWriter};
 pub(crate) use header::{Header, time_namespace};
 pub(crate) use locks::EntryLocks;
 pub(crate) use names::{
-    anonymous_locks, claim, join, lock_inode, remove, remove_lock, retry_while_creating, user_of,
-    with_requests,
+    CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_lock,
+    retry_while_creating, user_of, with_requests,
 };
 pub(crate) use request_page::RequestPage;
 

@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// How long `attach` waits for a creator that is still at work.
-const CREATION_LIMIT: Duration = Duration::from_millis(500);
+/// How long `attach` waits for a creator that is still at work, and `create` for processes that only look.
+pub(crate) const CREATION_LIMIT: Duration = Duration::from_millis(500);
 /// How often it looks: a half-made segment has no word yet on which it could sleep.
 const CREATION_LOOK: Duration = Duration::from_millis(1);
 
@@ -56,14 +56,14 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 
 /// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
 /// use. A file that killed processes have left is not used again: their refresher may yet have to notice
-/// that it is alone, and would take those of this session for its own. Waits a short while for a refresher
+/// that it is alone, and would take those of this session for its own. Waits as long as `patience` for a refresher
 /// that is cleaning up, and for processes that look at what killed ones have left.
-pub(crate) fn claim(name: &SessionName) -> Result<Option<LockFile>, Fault> {
-    let patience = Instant::now() + CREATION_LIMIT;
+pub(crate) fn claim(name: &SessionName, patience: Duration) -> Result<Option<LockFile>, Fault> {
+    let end = Instant::now() + patience;
     loop {
         let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
         if !locks.try_alone()? {
-            if Instant::now() >= patience {
+            if Instant::now() >= end {
                 return Ok(None);
             }
             std::thread::sleep(CREATION_LOOK);

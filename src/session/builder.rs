@@ -1,6 +1,11 @@
 //! The description of a session, before it is made or opened.
 
-use std::{fmt, process, sync::Arc, time::Duration};
+use std::{
+    fmt, process,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     SharedSession,
@@ -15,6 +20,9 @@ use crate::{
     source::{self, Source},
 };
 
+/// How long `attach_or_create` tries again where others end sessions of that name and make new ones.
+const RACE_LIMIT: Duration = Duration::from_secs(2);
+
 /// Describes a session; made by [`SharedSession::builder`].
 ///
 /// Everything is checked by [`create`](Self::create) and [`attach`](Self::attach), before anything
@@ -27,7 +35,7 @@ pub struct SharedSessionBuilder {
     refresh: Refresh,
     sealed: bool,
     secret: bool,
-    deadline: Option<Duration>,
+    wait_timeout: Option<Duration>,
     clock: Option<Clock>,
 }
 
@@ -57,7 +65,7 @@ impl SharedSessionBuilder {
             refresh: Refresh::default(),
             sealed: false,
             secret: false,
-            deadline: None,
+            wait_timeout: None,
             clock: None,
         }
     }
@@ -69,12 +77,18 @@ impl SharedSessionBuilder {
         self
     }
 
-    /// How long before expiry a set is refreshed in the background (`advisory`), and how long
-    /// before it callers wait a moment for the new one (`mandatory`, at most the other and at most
-    /// a tenth of the set's life). By default 5, 15 or 60 minutes by the set's life, and one
-    /// minute. A set is never refreshed in the first half of its life.
-    pub fn windows(mut self, advisory: Duration, mandatory: Duration) -> Self {
-        self.windows = Windows(Some((advisory, mandatory)));
+    /// How long before expiry a set is refreshed in the background. By default 5 minutes for sets that live up to
+    /// 20 minutes, 15 minutes for sets that live less than 90 minutes, and 60 minutes for others. A set is never
+    /// refreshed in the first half of its life.
+    pub fn advisory_window(mut self, window: Duration) -> Self {
+        self.windows.advisory = Some(window);
+        self
+    }
+
+    /// How long before expiry a caller waits a moment for the new set. One minute by default; at most the advisory
+    /// window, and at most a tenth of the set's life.
+    pub fn mandatory_window(mut self, window: Duration) -> Self {
+        self.windows.mandatory = Some(window);
         self
     }
 
@@ -108,8 +122,8 @@ impl SharedSessionBuilder {
     }
 
     /// How long a caller waits when there is nothing valid. 30 s by default.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
+    pub fn wait_timeout(mut self, limit: Duration) -> Self {
+        self.wait_timeout = Some(limit);
         self
     }
 
@@ -123,7 +137,7 @@ impl SharedSessionBuilder {
     /// Makes the session. Leaves no thread, socket or child behind, and so belongs before `fork`. A
     /// deferred one fetches nothing: the first caller that needs credentials does. An eager one has its
     /// first set when this returns: a failure of the source that may pass is tried again until the
-    /// [deadline](Self::deadline).
+    /// [deadline](Self::wait_timeout).
     ///
     /// A segment that killed processes have left is replaced.
     ///
@@ -138,7 +152,53 @@ impl SharedSessionBuilder {
     /// set.
     pub fn create(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
-        self.make().map_err(|fault| fault.during("create", &name))
+        self.make(segment::CREATION_LIMIT).map_err(|fault| fault.during("create", &name))
+    }
+
+    /// Opens the session, or makes it where no process uses one of that name: for programs that cannot say which of
+    /// them starts first. Of processes that race, one makes the session and the others open it. What killed
+    /// processes have left is replaced.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use aws_credential_types::Credentials;
+    /// # use shmcreds::{Provider, SharedSession};
+    /// # let make = || async {
+    /// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+    /// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+    /// # };
+    /// # let name = format!("doc-attach-or-create-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let open = || SharedSession::builder(name).source(Provider::new("doc", make)).attach_or_create();
+    /// let (first, second) = (open()?, open()?);
+    /// assert_eq!(first.credentials()?.access_key_id(), second.credentials()?.access_key_id());
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create), without [`InUse`](ErrorKind::InUse), and those of
+    /// [`attach`](Self::attach), without [`Absent`](ErrorKind::Absent).
+    pub fn attach_or_create(self) -> Result<SharedSession, Error> {
+        let end = Instant::now() + RACE_LIMIT;
+        loop {
+            let (creating, opening) = (self.clone(), self.clone());
+            let outcome = creating.make(Duration::ZERO).or_else(|fault| match fault.kind {
+                ErrorKind::InUse => opening.open(),
+                _ => Err(fault),
+            });
+            match outcome {
+                // The session that was in use has ended since, or is being replaced.
+                Err(fault)
+                    if matches!(fault.kind, ErrorKind::Absent | ErrorKind::Uninitialized)
+                        && Instant::now() < end =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                outcome => {
+                    return outcome.map_err(|fault| fault.during("attach_or_create", &self.name));
+                }
+            }
+        }
     }
 
     /// Makes the session; where one of that name and source is there whose owner has died, and of which nobody is
@@ -150,7 +210,7 @@ impl SharedSessionBuilder {
     #[doc(hidden)]
     pub fn create_or_take_over(self) -> Result<SharedSession, Error> {
         let (name, again) = (self.name.clone(), self.clone());
-        let made = self.make().or_else(|fault| match fault.kind {
+        let made = self.make(segment::CREATION_LIMIT).or_else(|fault| match fault.kind {
             ErrorKind::InUse if !again.sealed => again.take_over(fault),
             _ => Err(fault),
         });
@@ -182,7 +242,7 @@ impl SharedSessionBuilder {
         self.open().map_err(|fault| fault.during("attach", &name))
     }
 
-    fn make(self) -> Result<SharedSession, Fault> {
+    fn make(self, patience: Duration) -> Result<SharedSession, Fault> {
         let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
         if sealed && !eager {
             return Err(invalid(
@@ -220,7 +280,7 @@ impl SharedSessionBuilder {
             let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
             (shared, segment, Some(writer))
         } else {
-            let (shared, segment) = registry::create(name, header, settings)?;
+            let (shared, segment) = registry::create(name, header, settings, patience)?;
             (shared, segment, None)
         };
         let session = SharedSession::new(shared, segment);
@@ -243,8 +303,8 @@ impl SharedSessionBuilder {
     fn check(self) -> Result<(SessionName, Settings), Fault> {
         let name = SessionName::new(&self.name)?;
         self.windows.validate().map_err(invalid)?;
-        if self.deadline == Some(Duration::ZERO) {
-            return Err(invalid("deadline: is zero; it must be longer"));
+        if self.wait_timeout == Some(Duration::ZERO) {
+            return Err(invalid("wait_timeout: is zero; it must be longer"));
         }
         let windows = self.windows;
         let recipe = self.source.map(|source| Recipe { source, windows });
@@ -258,7 +318,7 @@ impl SharedSessionBuilder {
                 )));
             }
         }
-        Ok((name, Settings { recipe, windows, clock: self.clock, deadline: self.deadline }))
+        Ok((name, Settings { recipe, windows, clock: self.clock, wait_timeout: self.wait_timeout }))
     }
 }
 
@@ -271,7 +331,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("refresh", &self.refresh)
             .field("sealed", &self.sealed)
             .field("secret_memory", &self.secret)
-            .field("deadline", &self.deadline)
+            .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -49,7 +49,8 @@ use crate::{
         election::{self, Elected, Outcome},
         fetch::{self, FetchHandle, Job, Recipe},
         publish,
-        refresh_loop::{RefreshLoop, Stop},
+        refresh_loop::RefreshLoop,
+        stop_handle::StopHandle,
     },
     sdk,
     segment::{EntryWriter, Segment},
@@ -167,7 +168,7 @@ impl SharedSession {
         let refresh = |inner: &Arc<Inner>| {
             let generation = inner.segment.view().published().generation();
             inner.shared.election_lock.requests().request_refresh(generation);
-            inner.wait(Need::After(generation), inner.shared.deadline)
+            inner.wait(Need::After(generation), inner.shared.wait_timeout)
         };
         self.inner
             .on_latest(refresh)
@@ -189,13 +190,13 @@ impl SharedSession {
             .map_err(|fault| self.inner.fault("invalidate", fault))
     }
 
-    /// Refreshes this session's set in time, in this thread, until `stop` is told to; stands by while
-    /// another process is at it, and takes over at once when that dies. For a sidecar, a systemd unit,
-    /// or a server that cannot have an eager session's own process.
+    /// Refreshes this session's set in time, in this thread, until [`stop`](StopHandle::stop) is called. While
+    /// another process refreshes, it waits, and takes over at once when that process dies. For a sidecar, a
+    /// systemd unit, or a server that cannot have an eager session's own process.
     ///
     /// ```no_run
     /// # let session = shmcreds::SharedSession::attach("web")?;
-    /// let stop = session.stop_handle();
+    /// let stop = shmcreds::StopHandle::new();
     /// let refresher = session.clone();
     /// let thread = std::thread::spawn({
     ///     let stop = stop.clone();
@@ -211,13 +212,9 @@ impl SharedSession {
     /// [`NoSource`](ErrorKind::NoSource) when this process has none;
     /// [`System`](ErrorKind::System) when the kernel refuses a lock, a mapping or a thread. A failure of
     /// the source is none: it stands in the status and is tried again.
-    pub fn run_refresher(&self, stop: &Stop) -> Result<(), Error> {
-        self.inner.run_refresher(stop).map_err(|fault| self.inner.fault("run_refresher", fault))
-    }
-
-    /// A handle that ends [`run_refresher`](Self::run_refresher), from any thread.
-    pub fn stop_handle(&self) -> Stop {
-        self.inner.latest().stop_handle()
+    pub fn run_refresher(&self, stop: &StopHandle) -> Result<(), Error> {
+        let inner = self.inner.latest();
+        inner.run_refresher(stop).map_err(|fault| inner.fault("run_refresher", fault))
     }
 
     /// Lets the program that `command` starts [`attach`](Self::attach) to this session, and all that
@@ -245,9 +242,12 @@ impl SharedSession {
             .map_err(|fault| self.inner.fault("pass_to", fault))
     }
 
-    /// The names of this user's sessions, those that killed processes have left included. Sealed ones have
-    /// none.
-    pub fn list() -> Vec<String> {
+    /// The names of this user's sessions, in order. Sessions that killed processes have left are among them;
+    /// sealed sessions have no name.
+    ///
+    /// # Errors
+    /// What the kernel says when the directory of shared memory cannot be read. No directory is no session.
+    pub fn list() -> std::io::Result<Vec<String>> {
         registry::list()
     }
 
@@ -359,7 +359,7 @@ impl Inner {
         match self.without_waiting()? {
             Ok(snapshot) => Ok(snapshot),
             Err(Some(snapshot)) => self.wait_for_newer(snapshot),
-            Err(None) => self.wait(Need::Valid, self.shared.deadline),
+            Err(None) => self.wait(Need::Valid, self.shared.wait_timeout),
         }
     }
 
@@ -400,9 +400,11 @@ impl Inner {
         let generation = life.version.generation();
         let mandatory = life.phase(self.shared.clock.boot()) != Phase::Advisory;
         let (need, limit) = match mandatory && !snapshot.was_waited_for() {
-            true if life.version.is_rejected() => (Need::Better(generation), self.shared.deadline),
+            true if life.version.is_rejected() => {
+                (Need::Better(generation), self.shared.wait_timeout)
+            }
             true => (Need::Better(generation), MANDATORY_PATIENCE),
-            false => (Need::Own(generation), self.shared.deadline),
+            false => (Need::Own(generation), self.shared.wait_timeout),
         };
         let waited = self.wait(need, limit);
         waited.or_else(|fault| {
@@ -412,7 +414,7 @@ impl Inner {
             }
             match fault.kind {
                 ErrorKind::Timeout | ErrorKind::NoSource => {
-                    self.wait(Need::Valid, self.shared.deadline)
+                    self.wait(Need::Valid, self.shared.wait_timeout)
                 }
                 _ => Err(fault),
             }
@@ -521,9 +523,8 @@ impl Inner {
         if !self.segment.header.eager || self.shared.is_creator() {
             return fetch::start(elected, job).map(Some);
         }
-        let refresh_loop = self.refresh_loop(recipe, self.stop_handle());
-        let stop = refresh_loop.stop.clone();
-        refresh_loop.start(elected)?;
+        let stop = StopHandle::new();
+        self.refresh_loop(recipe, &stop).start(elected)?;
         self.shared.keep_refresher(stop);
         Ok(None)
     }
@@ -533,18 +534,17 @@ impl Inner {
         Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
     }
 
-    fn refresh_loop(&self, recipe: &Recipe, stop: Stop) -> RefreshLoop {
-        let (segment, election_lock) =
-            (Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock));
-        RefreshLoop { segment, election_lock, job: self.job(recipe), stop }
+    fn refresh_loop(&self, recipe: &Recipe, stop: &StopHandle) -> RefreshLoop {
+        let (segment, lock) = (Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock));
+        RefreshLoop::new(segment, lock, self.job(recipe), stop.clone())
     }
 
-    fn run_refresher(&self, stop: &Stop) -> Result<(), Fault> {
+    fn run_refresher(&self, stop: &StopHandle) -> Result<(), Fault> {
         let Some(recipe) = self.recipe() else {
             let text = "this process has no source to ask, or may not write; attach with one";
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
-        let refresh_loop = self.refresh_loop(recipe, stop.clone());
+        let refresh_loop = self.refresh_loop(recipe, stop);
         // Where an async runtime is entered, it lets nobody block or make another.
         if Handle::try_current().is_err() {
             return refresh_loop.run();
@@ -559,10 +559,6 @@ impl Inner {
         })
     }
 
-    fn stop_handle(&self) -> Stop {
-        Stop::new(Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock))
-    }
-
     /// How to refresh; `None` where this process may not.
     fn recipe(&self) -> Option<&Recipe> {
         self.shared.recipe.as_ref().filter(|_| self.segment.is_writable())
@@ -572,12 +568,12 @@ impl Inner {
     /// sealed segment: this process has it no longer afterwards.
     fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
         let Some(recipe) = &self.shared.recipe else { return Ok(()) };
-        let ProcessSession { name, election_lock, deadline, .. } = &*self.shared;
+        let ProcessSession { name, election_lock, wait_timeout, .. } = &*self.shared;
         let (locks, job, forget) = (election_lock.locks(), self.job(recipe), registry::forget);
         election_lock.requests().without(|| {
-            dedicated::spawn(name, &self.segment, locks, writer, job, forget, *deadline)
+            dedicated::spawn(name, &self.segment, locks, writer, job, forget, *wait_timeout)
         })?;
-        self.wait_for_first_set(*deadline)
+        self.wait_for_first_set(*wait_timeout)
     }
 
     /// Waits for the set that a dedicated refresher fetches. That tries again after a failure that may pass,
@@ -663,8 +659,8 @@ impl Inner {
         self.fault("identity", Fault::new(kind, text).caused_by(error))
     }
 
-    pub(crate) fn deadline(&self) -> Duration {
-        self.shared.deadline
+    pub(crate) fn wait_timeout(&self) -> Duration {
+        self.shared.wait_timeout
     }
 
     pub(crate) fn waiters(&self) -> &Waiters {

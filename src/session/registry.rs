@@ -4,7 +4,7 @@
 //! would drop the locks that the first one holds.
 
 use std::{
-    process,
+    io, process,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -17,7 +17,8 @@ use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{
-        election, election_lock::ElectionLock, fetch::Recipe, policy::Windows, refresh_loop::Stop,
+        election, election_lock::ElectionLock, fetch::Recipe, policy::Windows,
+        stop_handle::StopHandle,
     },
     segment::{self, EntryWriter, Header, Segment},
     source::Fingerprint,
@@ -36,13 +37,13 @@ pub(super) struct ProcessSession {
     /// How to refresh; `None` for a reader.
     pub(super) recipe: Option<Recipe>,
     pub(super) clock: Clock,
-    pub(super) deadline: Duration,
+    pub(super) wait_timeout: Duration,
     segment: Arc<Segment>,
     /// The process that made the session; `None` when it was attached to.
     creator: Option<Creator>,
     /// Ends the refresher that moved into this process when the dedicated one had died. No lock: a thread may
     /// fork while another one sets it.
-    background_refresher: ArcSwapOption<Stop>,
+    background_refresher: ArcSwapOption<StopHandle>,
 }
 
 impl ProcessSession {
@@ -65,8 +66,8 @@ impl ProcessSession {
     }
 
     /// Notes the refresher that lives in this process, for as long as the session does.
-    pub(super) fn keep_refresher(&self, background_refresher: Stop) {
-        self.background_refresher.store(Some(Arc::new(background_refresher)));
+    pub(super) fn keep_refresher(&self, stop: StopHandle) {
+        self.background_refresher.store(Some(Arc::new(stop)));
     }
 }
 
@@ -103,10 +104,10 @@ pub(super) struct Settings {
     /// Of an inherited recipe, which has its own without them.
     pub(super) windows: Windows,
     pub(super) clock: Option<Clock>,
-    pub(super) deadline: Option<Duration>,
+    pub(super) wait_timeout: Option<Duration>,
 }
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A lock file that this process has open, and the sessions that share it.
 #[derive(Debug)]
@@ -145,11 +146,13 @@ pub(super) fn forget() {
     entries().clear();
 }
 
-/// Makes the session `name`, alive in no process.
+/// Makes the session `name`, alive in no process. Processes that look at what killed ones have left are waited for
+/// as long as `patience`.
 pub(super) fn create(
     name: SessionName,
     header: impl FnOnce() -> Result<Header, Fault>,
     settings: Settings,
+    patience: Duration,
 ) -> Result<Joined, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
@@ -163,7 +166,7 @@ pub(super) fn create(
     if sessions.iter().filter_map(|entry| entry.election_lock.upgrade()).any(refreshes) {
         return Err(in_use(Some(process::id())));
     }
-    let locks = segment::claim(&name)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
+    let locks = segment::claim(&name, patience)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
     let inode = locks.inode();
     let made =
         segment::with_requests(locks).and_then(ElectionLock::new).and_then(|election_lock| {
@@ -231,7 +234,7 @@ pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<
         recipe: shared.recipe.clone(),
         windows: Windows::default(),
         clock: Some(shared.clock.clone()),
-        deadline: Some(shared.deadline),
+        wait_timeout: Some(shared.wait_timeout),
     };
     let joined = try_attach(shared.name.clone(), settings)?;
     let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
@@ -357,7 +360,7 @@ fn enter(
         election_lock: Arc::clone(&election_lock),
         recipe: settings.recipe,
         clock: settings.clock.unwrap_or_default(),
-        deadline: settings.deadline.unwrap_or(DEFAULT_DEADLINE),
+        wait_timeout: settings.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT),
         segment: Arc::clone(&segment),
         creator,
         background_refresher: ArcSwapOption::empty(),
@@ -379,7 +382,7 @@ impl Settings {
         self.recipe.is_none()
             && self.windows == Windows::default()
             && self.clock.is_none()
-            && self.deadline.is_none()
+            && self.wait_timeout.is_none()
     }
 
     /// What is not set is inherited.
@@ -391,39 +394,42 @@ impl Settings {
             recipe: recipe.map(|recipe| Recipe { windows, ..recipe }),
             windows: Windows::default(),
             clock: self.clock.or_else(|| Some(shared.clock.clone())),
-            deadline: self.deadline.or(Some(shared.deadline)),
+            wait_timeout: self.wait_timeout.or(Some(shared.wait_timeout)),
         }
     }
 }
 
 /// The names of this user's sessions.
-pub(super) fn list() -> Vec<String> {
+pub(super) fn list() -> io::Result<Vec<String>> {
     let prefix = SessionName::segment_prefix();
-    let mut names: Vec<String> = object::names()
-        .filter_map(|object| {
-            Some(SessionName::new(object.strip_prefix(&prefix)?).ok()?.as_str().to_owned())
-        })
-        .collect();
+    let session = |object: &String| SessionName::new(object.strip_prefix(&prefix)?).ok();
+    let mut names: Vec<String> =
+        object::names()?.iter().filter_map(session).map(|name| name.as_str().to_owned()).collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 /// Removes a session that nobody uses.
 pub(super) fn remove(name: &str) -> Result<(), Fault> {
     let name = SessionName::new(name)?;
     let still = |pid| Fault::new(ErrorKind::InUse, format!("{}; end it first", used_by(pid)));
-    if segment::lock_inode(&name).is_none() && !list().iter().any(|one| one == name.as_str()) {
+    if segment::lock_inode(&name).is_none() && !has_segment(&name)? {
         return Err(absent());
     }
     let sessions = sessions();
     if sessions.iter().any(|entry| entry.name == name && entry.election_lock.strong_count() > 0) {
         return Err(still(Some(process::id())));
     }
-    let Some(locks) = segment::claim(&name)? else {
+    let Some(locks) = segment::claim(&name, segment::CREATION_LIMIT)? else {
         return Err(still(segment::user_of(&name)));
     };
     segment::remove(&name, locks.inode());
     Ok(())
+}
+
+fn has_segment(name: &SessionName) -> Result<bool, Fault> {
+    let names = list().map_err(|error| Fault::system("reading /dev/shm", error))?;
+    Ok(names.iter().any(|one| one == name.as_str()))
 }
 
 /// A missing object, in the words of those who know sessions only.

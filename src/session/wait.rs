@@ -183,7 +183,7 @@ impl Wait<'_> {
     /// Ends the wait without a set; another of those who wait takes its place.
     fn give_up(&self) -> Fault {
         self.inner.segment.announce();
-        let limit = self.inner.shared.deadline;
+        let limit = self.inner.shared.wait_timeout;
         let what = match self.need {
             Need::Valid => "no valid credentials",
             Need::Better(_) | Need::Own(_) | Need::After(_) => "no newer credentials",

@@ -170,9 +170,16 @@ fn check_limit(bytes: usize) -> Result<(), Fault> {
 }
 
 /// The names of all objects, of whomever.
-pub(crate) fn names() -> impl Iterator<Item = String> {
-    let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok())
+///
+/// # Errors
+/// A directory that cannot be read. One that is not there has no objects.
+pub(crate) fn names() -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir("/dev/shm") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    names.filter_map(Result::transpose).collect()
 }
 
 /// Where the C library puts it.

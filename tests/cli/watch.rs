@@ -151,7 +151,7 @@ fn a_takeover_is_seen() {
     let source = AssumeRole::new(ROLE[1]).region("us-east-1").endpoint_url(sts.url());
     let source = source.base_source(CredentialProcess::new(["/bin/echo", &keys]));
     let session = SharedSession::builder(&name).source(source).attach().unwrap();
-    let stop = session.stop_handle();
+    let stop = shmcreds::StopHandle::new();
     let standby = std::thread::spawn({
         let stop = stop.clone();
         move || session.run_refresher(&stop)

@@ -223,7 +223,7 @@ pub fn attack(data: &[u8]) {
     write(&locks_path, &locks);
     let began = Instant::now();
     let (with_source, well) = (choices.yes(), choices.yes());
-    let mut builder = SharedSession::builder(&name).deadline(DEADLINE);
+    let mut builder = SharedSession::builder(&name).wait_timeout(DEADLINE);
     if with_source {
         builder = builder.source(source(move || well));
     }

@@ -59,7 +59,7 @@ pub fn attack(data: &[u8]) {
     let list = variable(&name, instance, &open, choices);
     // SAFETY: the process has one thread.
     unsafe { std::env::set_var(VARIABLE, list) };
-    let builder = SharedSession::builder(&name).deadline(Duration::from_millis(50));
+    let builder = SharedSession::builder(&name).wait_timeout(Duration::from_millis(50));
     let builder = if choices.yes() { builder.source(files::source(|| true)) } else { builder };
     match builder.attach() {
         Ok(session) => files::use_it(&session, sums),

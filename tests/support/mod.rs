@@ -156,7 +156,7 @@ pub fn elected(session: &SharedSession) -> Option<Pid> {
 pub fn standby(session: &SharedSession) -> Child {
     let standby = child(|_| {
         let session = SharedSession::attach(session.name()).unwrap();
-        session.run_refresher(&session.stop_handle()).unwrap();
+        session.run_refresher(&shmcreds::StopHandle::new()).unwrap();
     });
     standby.asleep();
     standby

@@ -132,7 +132,7 @@ fn serve(
 /// A name that no other process has: pid namespaces may share one `/dev/shm`, so that a pid is no name.
 /// What killed processes have left under such names is removed.
 fn own_name() -> io::Result<String> {
-    for name in SharedSession::list().iter().filter(|name| name.starts_with(PREFIX)) {
+    for name in SharedSession::list()?.iter().filter(|name| name.starts_with(PREFIX)) {
         // A live one refuses.
         let _ = SharedSession::remove(name);
     }

@@ -64,7 +64,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             print(&format!("generation {}", session.status()?.generation()))
         }
         Command::List => {
-            let names = SharedSession::list().into_iter().map(|name| name + "\n");
+            let names = SharedSession::list()?.into_iter().map(|name| name + "\n");
             write(&names.collect::<String>())
         }
         Command::Remove { name } => {

@@ -3,11 +3,11 @@
 use std::{
     sync::{Arc, mpsc::Sender},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
-use shmcreds::{Error, ErrorKind, Refresh, SharedSession, SharedSessionBuilder, SourceErrorClass};
+use shmcreds::{Error, Refresh, SharedSession, SharedSessionBuilder, SourceErrorClass};
 
 use crate::{
     arguments,
@@ -19,9 +19,6 @@ use crate::{
 /// to a tenth, and never opens in the first half of a set's life.
 const ADVISORY: Duration = Duration::from_secs(20 * 60);
 const MANDATORY: Duration = Duration::from_secs(60);
-
-/// A session that killed processes have left is in use while somebody looks at its status: for a moment.
-const GLANCE: Duration = Duration::from_millis(500);
 
 /// How long after a failure it asks for the first set again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -64,26 +61,19 @@ fn make(
     make: fn(SharedSessionBuilder) -> Result<SharedSession, Error>,
 ) -> Result<SharedSession, CommandError> {
     let source = sources::build(&options.source)?;
-    let builder = || {
+    let builder = {
         let builder = SharedSession::builder(name)
             .source(Arc::clone(&source))
-            .windows(ADVISORY, MANDATORY)
-            .deadline(Duration::from_secs(options.deadline));
+            .advisory_window(ADVISORY)
+            .mandatory_window(MANDATORY)
+            .wait_timeout(Duration::from_secs(options.deadline));
         match sealed {
             true => builder.refresh(Refresh::Eager).sealed(),
             // An eager session is refreshed by a thread of this process.
             false => builder,
         }
     };
-    let end = Instant::now() + GLANCE;
-    loop {
-        match make(builder()) {
-            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < end => {
-                thread::sleep(GLANCE / 50);
-            }
-            outcome => return Ok(outcome?),
-        }
-    }
+    Ok(make(builder)?)
 }
 
 /// Waits for the first set, and tells of it and of each failure before.
@@ -122,7 +112,7 @@ fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
 pub(crate) fn keep_fresh(session: &SharedSession) {
     let session = session.clone();
     thread::spawn(move || {
-        if let Err(error) = session.run_refresher(&session.stop_handle()) {
+        if let Err(error) = session.run_refresher(&shmcreds::StopHandle::new()) {
             tracing::error!(%error, "nobody refreshes in time any more; whoever asks, does");
         }
     });

@@ -12,7 +12,7 @@ const ABSENT: u8 = 3;
 const UNREADABLE: u8 = 2;
 
 pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandError> {
-    let names = name.map_or_else(SharedSession::list, |name| vec![name.to_owned()]);
+    let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]))?;
     let mut code = 0;
     let mut all = Vec::new();
     let mut objects = Vec::new();

@@ -81,7 +81,9 @@ impl View {
 
     /// Looks at the sessions, each for a moment: whoever is attached keeps a session alive.
     fn look(&mut self, name: Option<&str>) {
-        let names = name.map_or_else(SharedSession::list, |name| vec![name.to_owned()]);
+        // A directory that cannot be read shows as no session; the next look may find it again.
+        let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]));
+        let names = names.unwrap_or_default();
         let look = |name: String| {
             let status = SharedSession::attach(&name).and_then(|session| session.status());
             Some((name, status.ok()?))
@@ -230,7 +232,10 @@ mod tests {
         });
         let name = format!("t-watch-{}-{width}-{colour}", std::process::id());
         let windows = (Duration::from_secs(900), Duration::from_secs(60));
-        let session = SharedSession::builder(&name).source(source).windows(windows.0, windows.1);
+        let session = SharedSession::builder(&name)
+            .source(source)
+            .advisory_window(windows.0)
+            .mandatory_window(windows.1);
         let session = session.clock(&clock).create().unwrap();
         session.credentials().unwrap();
         let mut view = View::new(colour, true);
