@@ -2,18 +2,10 @@
 
 mod rejection;
 
-use std::sync::Arc;
-
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig, identity::IdentityCache};
-use aws_credential_types::provider::{
-    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
-};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
-use crate::{
-    error::{Error, ErrorKind},
-    session::{Inner, SharedSession, waiters::Waiters},
-    source::Identity,
-};
+use crate::{error::Error, session::SharedSession, source::Identity};
 
 impl SharedSession {
     /// A configuration for every client of the AWS SDK: Region and the rest from the environment as
@@ -109,73 +101,5 @@ impl SharedSession {
     /// [`identity`](Self::identity).
     pub async fn source_identity(&self) -> Result<Identity, Error> {
         self.inner().identify(None).await
-    }
-}
-
-impl ProvideCredentials for SharedSession {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        provide(self.inner())
-    }
-}
-
-/// The provider of all clones of a session.
-pub(crate) fn provider(inner: Arc<Inner>) -> SharedCredentialsProvider {
-    SharedCredentialsProvider::new(FromSegment(inner))
-}
-
-/// Not the session itself, which holds the provider.
-#[derive(Debug)]
-struct FromSegment(Arc<Inner>);
-
-impl ProvideCredentials for FromSegment {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        provide(&self.0)
-    }
-}
-
-/// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
-fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
-    match inner.quick() {
-        Some(current) => future::ProvideCredentials::ready(current.credentials()),
-        None => look_up(inner),
-    }
-}
-
-#[cold]
-fn look_up(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
-    match inner.at_once() {
-        Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
-        None => future::ProvideCredentials::new(wait(inner)),
-    }
-}
-
-async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
-    let waiting = match Waiters::join(inner) {
-        Ok(waiting) => waiting,
-        // Without a thread nobody waits for a better set: no error while this one is valid.
-        Err(error) => {
-            let refused = || CredentialsError::provider_error(inner.no_thread(error));
-            return inner.unexpired().ok_or_else(refused);
-        }
-    };
-    match waiting.await {
-        Ok(answer) => answer.map_err(|error| credentials_error(inner, error)),
-        Err(_) => Err(CredentialsError::unhandled("the waiting thread ended without an answer")),
-    }
-}
-
-fn credentials_error(inner: &Inner, error: Arc<Error>) -> CredentialsError {
-    match error.kind() {
-        // Lets a chain of providers go on.
-        ErrorKind::NoSource => CredentialsError::not_loaded(error),
-        ErrorKind::Timeout => CredentialsError::provider_timed_out(inner.wait_timeout()),
-        ErrorKind::InvalidInput => CredentialsError::invalid_configuration(error),
-        _ => CredentialsError::provider_error(error),
     }
 }

@@ -1,18 +1,15 @@
 //! What async programs wait for: a refresh, and the next set. A thread waits in their place, never the runtime.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread};
 
 use aws_credential_types::Credentials;
 use tokio::sync::oneshot;
 
-use super::{Inner, SharedSession};
+use super::{Inner, SharedSession, timing::CALLER_INTERVAL};
 use crate::{
     error::{Error, ErrorKind, Fault},
     sys::descriptor::ReservedStreams,
 };
-
-/// How often a thread that waits for the next set looks whether its caller still does.
-const LOOK: Duration = Duration::from_secs(1);
 
 impl SharedSession {
     /// [`refresh`](Self::refresh) for async callers. A caller that goes away does not end the refresh.
@@ -61,7 +58,7 @@ impl SharedSession {
                     let _ = sender.send(());
                     return;
                 }
-                inner.segment.view().sleep(event, LOOK);
+                inner.segment.view().sleep(event, CALLER_INTERVAL);
             }
         })
         .await

@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    SharedSession,
-    registry::{self, Settings},
-};
+use super::{SharedSession, process_session::Settings, registry, timing::RACE_LIMIT};
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
@@ -19,9 +16,6 @@ use crate::{
     segment::{self, Header},
     source::{self, Source},
 };
-
-/// How long `attach_or_create` tries again where others end sessions of that name and make new ones.
-const RACE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Describes a session; made by [`SharedSession::builder`].
 ///

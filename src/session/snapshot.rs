@@ -11,7 +11,7 @@ use std::{
 use arc_swap::Guard;
 use aws_credential_types::Credentials;
 
-use super::damaged;
+use super::inner::damaged;
 use crate::{
     error::Fault,
     refresh::policy::{Points, REJECTION_FLOOR},

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Inner,
     snapshot::{Phase, Snapshot},
+    timing::READER_INTERVAL,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -22,10 +23,6 @@ use crate::{
     source::SourceError,
     sys::death_watch,
 };
-
-/// How often a process without a source looks: it has no election lock, watches nobody, and a refresher that dies
-/// between publishing and waking tells it nothing.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +94,9 @@ impl Wait<'_> {
                 Some(guard) => self.act(guard, event, left)?,
                 None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
                 None if self.started => view.sleep_last(event, left),
-                None if self.inner.recipe().is_none() => view.sleep(event, left.min(LOOK)),
+                None if self.inner.recipe().is_none() => {
+                    view.sleep(event, left.min(READER_INTERVAL))
+                }
                 None => view.sleep(event, left),
             }
         }

@@ -1,0 +1,82 @@
+//! What all clones of a handle share, and what every part of the session needs of it.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+
+use super::{process_session::ProcessSession, snapshot::Snapshot, waiters::Waiters};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    refresh::fetch::{Job, Recipe},
+    segment::Segment,
+};
+
+/// What all clones of a handle share.
+pub(crate) struct Inner {
+    pub(super) shared: Arc<ProcessSession>,
+    pub(super) segment: Arc<Segment>,
+    /// The newest set that this process has decoded.
+    pub(super) snapshot: ArcSwapOption<Snapshot>,
+    /// When this process next looks whether somebody refreshes.
+    pub(super) next_probe: AtomicU64,
+    pub(super) waiters: Waiters,
+    /// The session that took this one's place when this one had been ended.
+    pub(super) successor: ArcSwapOption<Inner>,
+}
+
+impl Inner {
+    pub(super) fn new(shared: Arc<ProcessSession>, segment: Arc<Segment>) -> Self {
+        Inner {
+            shared,
+            segment,
+            snapshot: ArcSwapOption::empty(),
+            next_probe: AtomicU64::new(0),
+            waiters: Waiters::default(),
+            successor: ArcSwapOption::empty(),
+        }
+    }
+
+    pub(super) fn job(&self, recipe: &Recipe) -> Job {
+        let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
+        Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
+    }
+
+    /// How to refresh; `None` where this process may not.
+    pub(super) fn recipe(&self) -> Option<&Recipe> {
+        self.shared.recipe.as_ref().filter(|_| self.segment.is_writable())
+    }
+
+    pub(crate) fn wait_timeout(&self) -> Duration {
+        self.shared.wait_timeout
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    pub(super) fn fault(&self, operation: &'static str, fault: Fault) -> Error {
+        fault.during(operation, self.shared.name.as_str())
+    }
+
+    pub(crate) fn no_thread(&self, error: std::io::Error) -> Error {
+        self.fault("credentials", Fault::system("starting the waiting thread", error))
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSession")
+            .field("name", &self.shared.name.as_str())
+            .field("generation", &self.segment.view().published().generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The segment's words make no sense: only another program can have written them.
+pub(super) fn damaged(what: &str) -> Fault {
+    Fault::new(ErrorKind::BadChecksum, format!("{what} in the segment fails its checksum"))
+}

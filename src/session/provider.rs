@@ -1,0 +1,78 @@
+//! The session as a credentials provider of the AWS SDK.
+
+use std::sync::Arc;
+
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
+
+use super::{SharedSession, inner::Inner, waiters::Waiters};
+use crate::error::{Error, ErrorKind};
+
+impl ProvideCredentials for SharedSession {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        provide(self.inner())
+    }
+}
+
+/// The provider of all clones of a session.
+pub(super) fn of(inner: Arc<Inner>) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(FromSegment(inner))
+}
+
+/// Not the session itself, which holds the provider.
+#[derive(Debug)]
+struct FromSegment(Arc<Inner>);
+
+impl ProvideCredentials for FromSegment {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        provide(&self.0)
+    }
+}
+
+/// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
+fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
+    match inner.quick() {
+        Some(current) => future::ProvideCredentials::ready(current.credentials()),
+        None => look_up(inner),
+    }
+}
+
+#[cold]
+fn look_up(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
+    match inner.at_once() {
+        Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
+        None => future::ProvideCredentials::new(wait(inner)),
+    }
+}
+
+async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
+    let waiting = match Waiters::join(inner) {
+        Ok(waiting) => waiting,
+        // Without a thread nobody waits for a better set: no error while this one is valid.
+        Err(error) => {
+            let refused = || CredentialsError::provider_error(inner.no_thread(error));
+            return inner.unexpired().ok_or_else(refused);
+        }
+    };
+    match waiting.await {
+        Ok(answer) => answer.map_err(|error| credentials_error(inner, error)),
+        Err(_) => Err(CredentialsError::unhandled("the waiting thread ended without an answer")),
+    }
+}
+
+fn credentials_error(inner: &Inner, error: Arc<Error>) -> CredentialsError {
+    match error.kind() {
+        // Lets a chain of providers go on.
+        ErrorKind::NoSource => CredentialsError::not_loaded(error),
+        ErrorKind::Timeout => CredentialsError::provider_timed_out(inner.wait_timeout()),
+        ErrorKind::InvalidInput => CredentialsError::invalid_configuration(error),
+        _ => CredentialsError::provider_error(error),
+    }
+}

@@ -1,0 +1,165 @@
+//! How a set is read: at once, where nothing has changed; else by a look at the segment; and by waiting, where nothing
+//! valid is there.
+
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+
+use super::{
+    inner::Inner,
+    snapshot::{self, Current, Phase, Snapshot},
+    timing::MANDATORY_WAIT,
+    wait::Need,
+};
+use crate::error::{Error, ErrorKind, Fault};
+
+/// What a look at the segment finds.
+enum Found {
+    /// A set to use now.
+    Usable(Arc<Snapshot>),
+    /// A valid set. A better one is worth a wait.
+    Valid(Arc<Snapshot>),
+    /// No valid set.
+    Nothing,
+}
+
+impl Inner {
+    /// The set, if that takes no looking around: the way of nearly all reads.
+    #[inline]
+    pub(crate) fn quick(&self) -> Option<Current> {
+        let known = self.snapshot.load();
+        let snapshot = known.as_ref()?;
+        let current = self.is_current(snapshot) && snapshot.is_verified(self.shared.clock.tick());
+        current.then_some(Current(known))
+    }
+
+    /// The generation of the set that this process gave last from here; that of the newest before the first.
+    pub(super) fn generation_given(&self) -> u64 {
+        let given = self.snapshot.load();
+        let version = given.as_ref().map(|snapshot| snapshot.life.version);
+        version.unwrap_or_else(|| self.segment.published()).generation()
+    }
+
+    /// Relaxed: a later version may be missed by the time that stores take to arrive.
+    #[inline]
+    pub(super) fn is_current(&self, snapshot: &Snapshot) -> bool {
+        self.segment.published() == snapshot.life.version
+    }
+
+    /// The credentials, after whatever it takes.
+    #[cold]
+    pub(crate) fn credentials(self: &Arc<Self>) -> Result<Credentials, Error> {
+        if self.has_successor()
+            && let Some(current) = self.latest().quick()
+        {
+            return current.credentials();
+        }
+        self.obtain()
+            .map(|snapshot| snapshot.credentials.clone())
+            .map_err(|fault| self.fault("credentials", fault))
+    }
+
+    /// The set to use now; waits if it has to.
+    pub(super) fn obtain(self: &Arc<Self>) -> Result<Arc<Snapshot>, Fault> {
+        self.on_latest(|inner| inner.obtain_here())
+    }
+
+    pub(super) fn obtain_here(&self) -> Result<Arc<Snapshot>, Fault> {
+        match self.without_waiting()? {
+            Found::Usable(snapshot) => Ok(snapshot),
+            Found::Valid(snapshot) => self.wait_for_newer(snapshot),
+            Found::Nothing => self.wait(Need::Valid, self.shared.wait_timeout),
+        }
+    }
+
+    /// The credentials if no waiting is needed, although something may have to be started.
+    #[cold]
+    pub(crate) fn at_once(self: &Arc<Self>) -> Option<Credentials> {
+        match self.current().ok()?.without_waiting().ok()? {
+            Found::Usable(snapshot) => Some(snapshot.credentials.clone()),
+            Found::Valid(_) | Found::Nothing => None,
+        }
+    }
+
+    /// The newest set, and whether a wait would give a better one. May start a refresh in the background.
+    fn without_waiting(&self) -> Result<Found, Fault> {
+        let tick = self.shared.clock.tick();
+        let now = self.shared.clock.boot();
+        let Some(snapshot) = self.newest()? else { return Ok(Found::Nothing) };
+        match snapshot.life.phase(now) {
+            Phase::Fresh => {}
+            Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
+            Phase::Mandatory if !snapshot.was_waited_for() => return Ok(Found::Valid(snapshot)),
+            Phase::Advisory | Phase::Mandatory if self.refresh_in_background(now) => {
+                return Ok(Found::Valid(snapshot));
+            }
+            Phase::Advisory | Phase::Mandatory => {}
+            Phase::Expired => return Ok(Found::Nothing),
+        }
+        snapshot.verify(tick);
+        Ok(Found::Usable(snapshot))
+    }
+
+    /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
+    /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
+    pub(super) fn wait_for_newer(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
+        let life = snapshot.life;
+        let generation = life.version.generation();
+        let mandatory = life.phase(self.shared.clock.boot()) != Phase::Advisory;
+        let (need, limit) = match mandatory && !snapshot.was_waited_for() {
+            true if life.version.is_rejected() => {
+                (Need::Better(generation), self.shared.wait_timeout)
+            }
+            true => (Need::Better(generation), MANDATORY_WAIT),
+            false => (Need::Own(generation), self.shared.wait_timeout),
+        };
+        let waited = self.wait(need, limit);
+        waited.or_else(|fault| {
+            snapshot.set_waited_for();
+            if snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired {
+                return Ok(snapshot);
+            }
+            match fault.kind {
+                ErrorKind::Timeout | ErrorKind::NoSource => {
+                    self.wait(Need::Valid, self.shared.wait_timeout)
+                }
+                _ => Err(fault),
+            }
+        })
+    }
+
+    /// The credentials that are there, if they are valid: where no better ones can be waited for.
+    pub(crate) fn unexpired(self: &Arc<Self>) -> Option<Credentials> {
+        let snapshot = self.latest().newest().ok()??;
+        let valid = snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired;
+        valid.then(|| {
+            snapshot.set_waited_for();
+            snapshot.credentials.clone()
+        })
+    }
+
+    /// The newest set, decoded once per process. A damaged one counts as none where another can be
+    /// fetched; whoever is in charge of the refresh is told.
+    pub(super) fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
+        let known = self.snapshot.load_full();
+        if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
+            return Ok(Some(snapshot));
+        }
+        let read = match Snapshot::read(self.segment.view()) {
+            Err(fault) if fault.kind == ErrorKind::BadChecksum && self.recipe().is_some() => {
+                self.shared.election_lock.requests().notify();
+                None
+            }
+            read => read?.map(Arc::new),
+        };
+        self.snapshot.store(read.clone());
+        Ok(read)
+    }
+
+    /// See [`testing::decode_newest`](crate::testing::decode_newest).
+    #[cfg(feature = "testing")]
+    pub(crate) fn decode_newest(&self) -> Result<Option<usize>, Error> {
+        snapshot::newest(self.segment.view(), |_, record| record.session_token.len())
+            .map_err(|fault| self.fault("decode_newest", fault))
+    }
+}

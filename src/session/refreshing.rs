@@ -1,0 +1,163 @@
+//! How a process of the session refreshes: in the background of a read, for good, or by a dedicated process.
+
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+
+use super::{
+    inner::Inner,
+    process_session::ProcessSession,
+    registry,
+    timing::{FIRST_SET_INTERVAL, PROBE_INTERVAL},
+    wait::Need,
+};
+use crate::{
+    error::{ErrorKind, Fault},
+    refresh::{
+        backoff::Backoff,
+        dedicated,
+        election::{self, Elected, Outcome},
+        fetch::{self, FetchHandle, Job, Recipe},
+        refresh_loop::RefreshLoop,
+        stop_handle::StopHandle,
+    },
+    segment::EntryWriter,
+};
+
+impl Inner {
+    /// Sees to it that somebody refreshes, without waiting for it; true if the caller is to wait for a refresh of
+    /// its own, because a process has died in its call: this one may live no longer. Failing to is no failure of
+    /// the caller, who has a valid set; the next one tries again.
+    pub(super) fn refresh_in_background(&self, now: u64) -> bool {
+        let next = self.next_probe.load(Ordering::Relaxed);
+        if now < next {
+            return false;
+        }
+        // Relaxed: two threads that both pass here are kept apart by the election lock.
+        self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
+        let wait = self.start_in_background(now).unwrap_or_else(|fault| {
+            tracing::warn!(session = %self.shared.name, "cannot refresh: {}", fault.message);
+            false
+        });
+        if wait {
+            // The thread that waits in an async caller's place looks again.
+            self.next_probe.store(0, Ordering::Relaxed);
+        }
+        wait
+    }
+
+    pub(super) fn start_in_background(&self, now: u64) -> Result<bool, Fault> {
+        let Some(recipe) = self.recipe() else { return Ok(false) };
+        let view = self.segment.view();
+        let generation = view.published().generation();
+        let election_lock = &self.shared.election_lock;
+        let standing = Backoff::read(view);
+        if standing.as_ref().is_some_and(|standing| standing.forbids(now))
+            || election::holder(view, election_lock.locks(), now)?.is_some()
+        {
+            return Ok(false);
+        }
+        if standing.is_some_and(|standing| standing.died) {
+            return Ok(true);
+        }
+        let Some(guard) = election_lock.try_lock_election(&self.segment) else { return Ok(false) };
+        let writable = self.segment.writable()?;
+        if let Outcome::Won(mut elected) = election::stand(guard, writable, now, recipe.lease())? {
+            if view.published().generation() != generation {
+                elected.resign();
+                return Ok(false);
+            }
+            let job = self.job(recipe);
+            fetch::succeed(&mut elected, &job);
+            match Backoff::read(view) {
+                Some(standing) if standing.forbids(now) => elected.resign(),
+                Some(standing) if standing.died => {
+                    elected.resign();
+                    return Ok(true);
+                }
+                _ => drop(self.start(elected, recipe, job)?),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts the work of the elected. In an eager session it goes on for good: what the dedicated
+    /// process did, this one does from now on, on a thread. Not where the user may want to fork.
+    pub(super) fn start(
+        &self,
+        elected: Elected,
+        recipe: &Recipe,
+        job: Job,
+    ) -> Result<Option<FetchHandle>, Fault> {
+        if !self.segment.header.eager || self.shared.is_creator() {
+            return fetch::start(elected, job).map(Some);
+        }
+        let stop = StopHandle::new();
+        self.refresh_loop(recipe, &stop).start(elected)?;
+        self.shared.keep_refresher(stop);
+        Ok(None)
+    }
+
+    pub(super) fn refresh_loop(&self, recipe: &Recipe, stop: &StopHandle) -> RefreshLoop {
+        let (segment, lock) = (Arc::clone(&self.segment), Arc::clone(&self.shared.election_lock));
+        RefreshLoop::new(segment, lock, self.job(recipe), stop.clone())
+    }
+
+    pub(super) fn run_refresher(&self, stop: &StopHandle) -> Result<(), Fault> {
+        let Some(recipe) = self.recipe() else {
+            let text = "this process has no source to ask, or may not write; attach with one";
+            return Err(Fault::new(ErrorKind::NoSource, text));
+        };
+        let refresh_loop = self.refresh_loop(recipe, stop);
+        // Where an async runtime is entered, it lets nobody block or make another.
+        if Handle::try_current().is_err() {
+            return refresh_loop.run();
+        }
+        let events = tracing::dispatcher::get_default(Clone::clone);
+        let work = || tracing::dispatcher::with_default(&events, || refresh_loop.run());
+        thread::scope(|scope| {
+            let thread =
+                thread::Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
+    /// sealed segment: this process has it no longer afterwards.
+    pub(super) fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
+        let Some(recipe) = &self.shared.recipe else { return Ok(()) };
+        let ProcessSession { name, election_lock, wait_timeout, .. } = &*self.shared;
+        let (locks, job, forget) = (election_lock.locks(), self.job(recipe), registry::forget);
+        election_lock.requests().without(|| {
+            dedicated::spawn(name, &self.segment, locks, writer, job, forget, *wait_timeout)
+        })?;
+        self.wait_for_first_set(*wait_timeout)
+    }
+
+    /// Waits for the set that a dedicated refresher fetches. That tries again after a failure that may pass,
+    /// by its back-off: such a failure ends the wait at the deadline only.
+    pub(super) fn wait_for_first_set(&self, deadline: Duration) -> Result<(), Fault> {
+        use ErrorKind::{SourceThrottled, SourceTransient, Timeout};
+        let (began, mut failed) = (Instant::now(), None);
+        loop {
+            let left = deadline.saturating_sub(began.elapsed());
+            match self.wait(Need::Valid, left) {
+                Err(fault) if matches!(fault.kind, SourceThrottled | SourceTransient) => {
+                    if left.is_zero() {
+                        return Err(fault);
+                    }
+                    failed = Some(fault);
+                    thread::sleep(FIRST_SET_INTERVAL.min(left));
+                }
+                Err(fault) if fault.kind == Timeout => return Err(failed.unwrap_or(fault)),
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+}
