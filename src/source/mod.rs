@@ -12,6 +12,7 @@ mod http;
 mod identity;
 mod iot;
 mod mfa;
+mod moment;
 mod process;
 mod program;
 mod provider;

@@ -3,12 +3,13 @@
 use std::{fmt, time::Duration};
 
 use aws_credential_types::Credentials;
-use aws_smithy_types::{DateTime, date_time::Format};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
     environment::{self, Part},
+    moment,
     program::Program,
 };
 
@@ -83,31 +84,44 @@ impl Source for CredentialProcess {
     }
 }
 
+/// A number is as good as a text: helpers write the version, and the account, either way.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    version: Option<u64>,
+    version: Option<Value>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     session_token: Option<String>,
+    /// What the container's endpoint calls it, and some helpers.
+    token: Option<String>,
     expiration: Option<String>,
-    account_id: Option<String>,
+    account_id: Option<Value>,
 }
 
 /// JSON is complete, or is none, unless it breaks off.
 fn is_complete(written: &[u8]) -> bool {
-    !matches!(serde_json::from_slice::<IgnoredAny>(written), Err(error) if error.is_eof())
+    let read = serde_json::from_slice::<IgnoredAny>(without_mark(written));
+    !matches!(read, Err(error) if error.is_eof())
+}
+
+/// Some programs begin with a byte order mark.
+fn without_mark(written: &[u8]) -> &[u8] {
+    written.strip_prefix(b"\xef\xbb\xbf").unwrap_or(written)
 }
 
 fn credentials(written: &[u8]) -> Result<Credentials, String> {
+    let written = without_mark(written);
+    if written.trim_ascii().is_empty() {
+        return Err("it wrote nothing to its standard output".into());
+    }
     let answer: Answer = serde_json::from_slice(written).map_err(|error| {
         // Its own text may quote what was written.
         let (line, column) = (error.line(), error.column());
         format!("it is not the JSON of credential_process, at line {line} column {column}")
     })?;
-    match answer.version {
-        Some(1) => {}
-        Some(other) => return Err(format!("Version is {other}, must be 1")),
+    match answer.version.as_ref().map(is_one) {
+        Some(true) => {}
+        Some(false) => return Err("Version is another one, must be 1".into()),
         None => return Err("Version is missing, must be 1".into()),
     }
     let needed = |field: Option<String>, name: &str| {
@@ -115,19 +129,33 @@ fn credentials(written: &[u8]) -> Result<Credentials, String> {
     };
     let expiration = answer
         .expiration
+        .filter(|text| !text.is_empty())
         .ok_or("Expiration is missing; only temporary credentials can be shared")?;
-    let expiry = DateTime::from_str(&expiration, Format::DateTimeWithOffset)
-        .ok()
-        .and_then(|time| time.try_into().ok())
+    let expiry = moment::parse(&expiration)
         .ok_or("Expiration is not a time, must be like 2030-01-01T00:00:00Z")?;
     let mut credentials = Credentials::builder()
         .access_key_id(needed(answer.access_key_id, "AccessKeyId")?)
         .secret_access_key(needed(answer.secret_access_key, "SecretAccessKey")?)
         .expiry(expiry)
         .provider_name("shmcreds::CredentialProcess");
-    credentials.set_session_token(answer.session_token.filter(|token| !token.is_empty()));
-    credentials.set_account_id(answer.account_id.map(Into::into));
+    let token = answer.session_token.or(answer.token);
+    credentials.set_session_token(token.filter(|token| !token.is_empty()));
+    credentials.set_account_id(answer.account_id.as_ref().and_then(account).map(Into::into));
     Ok(credentials.build())
+}
+
+/// `1`, `1.0` or `"1"`.
+fn is_one(version: &Value) -> bool {
+    version.as_f64().or_else(|| version.as_str()?.parse().ok()) == Some(1.0)
+}
+
+/// Twelve digits; a number has lost the zeros before it.
+fn account(id: &Value) -> Option<String> {
+    match id {
+        Value::String(id) if !id.is_empty() => Some(id.clone()),
+        Value::Number(id) => id.as_u64().map(|id| format!("{id:012}")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +183,12 @@ mod tests {
         for (written, problem) in [
             ("hush-hush".into(), "not the JSON"),
             (without("\"hush-hush\"", "7"), "not the JSON"),
-            (without("\"Version\":1", "\"Version\":2"), "Version is 2, must be 1"),
+            (without("\"Version\":1", "\"Version\":2"), "Version is another one, must be 1"),
+            (without("\"Version\":1", "\"Version\":\"hush\""), "Version is another one"),
+            (without("\"Version\":1", "\"Version\":1.5"), "Version is another one"),
+            (String::new(), "it wrote nothing"),
+            (" \n".into(), "it wrote nothing"),
+            (without("2030-01-02T03:04:05Z", ""), "Expiration is missing"),
             (without("\"Version\":1,", ""), "Version is missing"),
             (without("AccessKeyId", "Other"), "AccessKeyId is missing"),
             (without("ASIA1", ""), "AccessKeyId is missing"),
@@ -166,5 +199,28 @@ mod tests {
             let error = credentials(written.as_bytes()).unwrap_err();
             assert!(error.contains(problem) && !error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_every_sdk_takes_is_taken() {
+        let with = |from: &str, to: &str| FULL.replace(from, to);
+        for written in [
+            with("\"Version\":1", "\"Version\":1.0"),
+            with("\"Version\":1", "\"Version\":\"1\""),
+            with("{\"Version", "\u{feff}{\"Version"),
+            with("\"Version\":1", "\"Version\":1,\"Meta\":{\"a\":[null]}"),
+            with("SessionToken", "Token"),
+            with("2030-01-02T03:04:05Z", "2030-01-02 03:04:05.1234567+00:00"),
+            with("\"123456789012\"", "123456789012"),
+        ] {
+            let set = credentials(written.as_bytes()).unwrap();
+            assert_eq!(set.access_key_id(), "ASIA1", "{written}");
+            assert_eq!(set.session_token(), Some("hush-token"));
+            assert_eq!(set.account_id().unwrap().as_str(), "123456789012");
+        }
+        let zeros = credentials(with("\"123456789012\"", "3456789012").as_bytes()).unwrap();
+        assert_eq!(zeros.account_id().unwrap().as_str(), "003456789012");
+        let none = credentials(with("\"123456789012\"", "null").as_bytes()).unwrap();
+        assert_eq!(none.account_id(), None);
     }
 }
