@@ -82,7 +82,8 @@ impl Mfa {
     pub(super) async fn code(&self) -> Result<String, SourceError> {
         let written = match &self.asked {
             Asked::Program(program) => {
-                let written = program.run("the MFA command", has_code).await?;
+                let answer = program.run("the MFA command", has_code).await;
+                let written = answer.map_err(without_codes)?;
                 String::from_utf8_lossy(&written).into_owned()
             }
             Asked::Closure(ask, limit) => {
@@ -109,10 +110,20 @@ fn has_code(written: &[u8]) -> bool {
     last_code(&String::from_utf8_lossy(written)).is_some()
 }
 
+/// A program that fails may have said the code.
+fn without_codes(failure: SourceError) -> SourceError {
+    let message = failure.message().to_owned();
+    codes(&message).fold(failure, |failure, code| failure.without(code))
+}
+
 /// The last number of six digits that stands alone.
 fn last_code(text: &str) -> Option<&str> {
+    codes(text).last()
+}
+
+fn codes(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric())
-        .rfind(|word| word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|word| word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -139,6 +150,10 @@ mod tests {
         let ask = || async { Err::<String, _>("the device is gone") };
         let failure = Mfa::closure("x".into(), ask).code().await.unwrap_err();
         assert!(failure.message().ends_with("the device is gone"), "{failure}");
+        let script = "echo 'device: 123456 refused' >&2; exit 1";
+        let device = Mfa::program("x".into(), ["/bin/sh", "-c", script]);
+        let failure = device.code().await.unwrap_err();
+        assert!(failure.message().ends_with("device: [redacted] refused"), "{failure}");
         let mut mfa = Mfa::closure("x".into(), std::future::pending::<Result<String, SourceError>>);
         mfa.set_timeout(Duration::from_millis(1));
         assert!(mfa.code().await.unwrap_err().message().contains("within 1ms"));

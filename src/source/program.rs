@@ -2,7 +2,12 @@
 
 mod answer;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    collections::VecDeque,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -26,6 +31,9 @@ pub(super) use answer::{IsComplete, Written};
 const LONGEST_LOG: u64 = 64 * 1024;
 /// How long the log waits for the rest of what an ended program has written.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How many of its lines an error shows, and how much of each.
+const LAST_LINES: usize = 3;
+const LONGEST_LINE: usize = 200;
 
 /// An argument vector and a limit. No shell ever sees it.
 #[derive(Clone)]
@@ -85,9 +93,13 @@ impl Program {
     ) -> Result<Written, SourceError> {
         let mut child = self.start(what)?;
         let group = Group(child.id());
-        let log = tokio::spawn(log(what.to_owned(), child.stderr.take()));
+        let said = LastWords::default();
+        let log = tokio::spawn(log(what.to_owned(), child.stderr.take(), said.clone()));
         let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
-            let text = format!("{what} gave no answer within {:?}, and was killed", self.timeout);
+            let text = format!(
+                "{what} gave no answer within {:?}, and was killed; it may have longer (--timeout, --mfa-timeout)",
+                self.timeout
+            );
             return Err(SourceError::new(SourceErrorClass::Transient, text));
         };
         let failed = |class, text| Err(SourceError::new(class, format!("{what} {text}")));
@@ -106,7 +118,7 @@ impl Program {
         let _ = timeout(LAST_WORDS, log).await;
         match end {
             End::Status(status) if !status.success() => {
-                failed(SourceErrorClass::Transient, format!("failed: {status}"))
+                failed(SourceErrorClass::Transient, format!("failed: {status}{}", said.get()))
             }
             _ => Ok(written),
         }
@@ -124,23 +136,55 @@ impl Program {
         // stopped, and its time run out.
         lead_session(command.as_std_mut());
         command.spawn().map_err(|error| {
-            let text = format!("{what} {:?} could not be started: {error}", self.path());
+            let hint = match self.argv.len() == 1 && self.path().contains(' ') {
+                true => "; it is one program, each argument is said apart (--process-arg, --mfa-command-arg)",
+                false => "",
+            };
+            let text = format!("{what} {:?} could not be started: {error}{hint}", self.path());
             SourceError::new(SourceErrorClass::Misconfigured, text)
         })
     }
 }
 
 /// Logs what the program writes to its standard error, up to a limit, and reads on: a program must not find it
-/// closed or full.
-async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>) {
+/// closed or full. The last lines are for its error, should it fail.
+async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>, last: LastWords) {
     let Some(stderr) = stderr else { return };
     let mut stderr = BufReader::new(stderr);
     let mut lines = (&mut stderr).take(LONGEST_LOG).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
-        info!("{what} says: {}", redact(&String::from_utf8_lossy(&line)));
+        let line = redact(&String::from_utf8_lossy(&line));
+        info!("{what} says: {line}");
+        last.add(&line);
     }
     if tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.is_ok_and(|rest| rest > 0) {
         info!("{what} said more than {LONGEST_LOG} bytes, of which the rest is not shown");
+    }
+}
+
+/// What the program has said last, while something that it has left may go on to speak.
+#[derive(Clone, Default)]
+struct LastWords(Arc<Mutex<VecDeque<String>>>);
+
+impl LastWords {
+    fn add(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !line.trim().is_empty() {
+            lines.push_back(line.trim().chars().take(LONGEST_LINE).collect());
+        }
+        if lines.len() > LAST_LINES {
+            lines.pop_front();
+        }
+    }
+
+    /// For the end of a sentence; nothing where it was silent.
+    fn get(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        match lines.is_empty() {
+            true => String::new(),
+            false => format!("; it said: {}", lines.join(" / ")),
+        }
     }
 }
 
@@ -218,12 +262,22 @@ mod tests {
         let failure =
             |script: &'static str| async { shell(script).run("it", has_code).await.unwrap_err() };
         assert!(failure("echo hush; exit 3").await.message().contains("it failed: exit status: 3"));
+        let said =
+            failure("echo one >&2; echo two >&2; echo >&2; echo three >&2; echo four >&2; exit 1")
+                .await;
+        assert!(said.message().ends_with("exit status: 1; it said: two / three / four"), "{said}");
+        let secret = failure("echo key AKIAIOSFODNN7EXAMPLE >&2; exit 1").await;
+        assert!(secret.message().ends_with("it said: key [redacted]"), "{secret}");
         assert!(failure("kill -9 $$").await.message().contains("it failed: signal: 9"));
         let flood = failure("head -c 200000 /dev/zero").await;
         assert!(flood.message().contains("wrote more than 65536 bytes"), "{flood}");
         let absent = Program::new(["/no/such/program"], Duration::from_secs(60));
         let failure = absent.run("it", has_code).await.unwrap_err();
         assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
+        assert!(!failure.message().contains("--process-arg"), "{failure}");
+        let line = Program::new(["/no/such/program --flag"], Duration::from_secs(60));
+        let failure = line.run("it", has_code).await.unwrap_err();
+        assert!(failure.message().contains("--process-arg"), "{failure}");
         assert!(failure.message().contains("/no/such/program"), "{failure}");
     }
 
@@ -268,9 +322,9 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_has_failed_is_not_waited_for_either() {
-        let (program, _file) = leaving("stay & echo 123456; exit 3");
+        let (program, _file) = leaving("stay & echo why >&2; echo 123456; exit 3");
         let failure = program.run("it", has_code).await.unwrap_err();
-        assert!(failure.message().contains("exit status: 3"), "{failure}");
+        assert!(failure.message().ends_with("exit status: 3; it said: why"), "{failure}");
         let (program, _file) = leaving("stay & echo 123456; kill -9 $$");
         let failure = program.run("it", has_code).await.unwrap_err();
         assert!(failure.message().contains("signal: 9"), "{failure}");
