@@ -42,6 +42,9 @@ const CODES: &[(SourceErrorClass, &[&str])] = &[
             "InvalidIdentityTokenException",
             "MissingAuthenticationToken",
             "OptInRequired",
+            "RequestExpired",
+            "RequestTimeTooSkewed",
+            "InvalidSignatureException",
             "SignatureDoesNotMatch",
             "UnauthorizedException",
             "UnrecognizedClientException",
@@ -99,6 +102,17 @@ impl SourceErrorClass {
 
     pub(super) fn of_code(code: &str) -> Self {
         listed(CODES, &code).unwrap_or(Transient)
+    }
+
+    /// By the code, and by the words that make another thing of it.
+    pub(super) fn of_answer(code: &str, message: &str) -> Self {
+        // STS could not reach the identity provider's server.
+        let unreachable = message.contains("Couldn't retrieve verification key");
+        match code {
+            "InvalidIdentityToken" | "InvalidIdentityTokenException" if unreachable => Transient,
+            "IDPCommunicationError" | "IDPCommunicationErrorException" => Transient,
+            _ => SourceErrorClass::of_code(code),
+        }
     }
 
     pub(super) fn of_status(status: u16) -> Self {
@@ -167,6 +181,10 @@ mod tests {
             }
         }
         assert_eq!(SourceErrorClass::of_code("InternalFailure"), Transient);
+        let token = "InvalidIdentityToken";
+        let unreachable = "Couldn't retrieve verification key from your identity provider";
+        assert_eq!(SourceErrorClass::of_answer(token, unreachable), Transient);
+        assert_eq!(SourceErrorClass::of_answer(token, "Missing a required claim: sub"), Terminal);
         assert_eq!(SourceErrorClass::of_status(503), Transient);
     }
 }

@@ -6,6 +6,7 @@
 
 mod assume_role;
 mod class;
+mod clock_error;
 mod environment;
 mod fingerprint;
 mod http;

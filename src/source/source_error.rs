@@ -2,16 +2,24 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use aws_sdk_sts::operation::{
-    assume_role::AssumeRoleError, assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
+use aws_sdk_sts::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{
+        assume_role::AssumeRoleError, assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
+    },
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
 use super::{
     class::{self, SourceErrorClass},
+    clock_error,
     redact::{hide, redact},
 };
+
+/// The longest piece of a stranger's answer that a message quotes, in characters.
+const LONGEST_QUOTE: usize = 160;
 
 /// Any error of the user's.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
@@ -30,6 +38,12 @@ impl SourceError {
     /// `[redacted]`.
     pub fn new(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
         SourceError { class, code: None, request_id: None, message: cleaned(message.as_ref()) }
+    }
+
+    /// A failure whose text is known to hold no secret: names and paths of the user's, which are often as long
+    /// as a key.
+    pub(crate) fn of_known_text(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
+        SourceError { class, code: None, request_id: None, message: one_line(message.as_ref()) }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -89,11 +103,50 @@ impl SourceError {
     pub(super) fn from_service(answer: &ErrorMetadata) -> Option<Self> {
         let code = answer.code()?;
         let message = answer.message().unwrap_or("the service gave no reason");
-        let failure = SourceError::new(SourceErrorClass::of_code(code), message).with_code(code);
+        let class = SourceErrorClass::of_answer(code, message);
+        let mut failure = SourceError::new(class, message).with_code(code);
+        if let Some(reason) = clock_error::reason(code, message) {
+            failure = failure.of_class(SourceErrorClass::Terminal).explained(&reason);
+        }
         Some(match answer.request_id() {
             Some(id) => failure.with_request_id(id),
             None => failure,
         })
+    }
+
+    /// What became of a request to `place`: the service's refusal, somebody else's answer, or none.
+    pub(super) fn from_sdk<E>(place: &str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        if let Some(failure) =
+            error.as_service_error().and_then(|e| SourceError::from_service(e.meta()))
+        {
+            return failure;
+        }
+        match error.raw_response() {
+            Some(response) => SourceError::from_response(place, response),
+            None => SourceError::from_error(&format!("no answer from {place}"), error),
+        }
+    }
+
+    /// An answer that is not the service's: a proxy's, a gateway's, a login page.
+    pub(super) fn from_response(place: &str, response: &HttpResponse) -> Self {
+        let status = response.status().as_u16();
+        let body = response.body().bytes().unwrap_or_default();
+        SourceError::from_status(place, status, body)
+    }
+
+    /// The same, of its parts.
+    pub(super) fn from_status(place: &str, status: u16, body: &[u8]) -> Self {
+        let quote = quote(body);
+        let said = if quote.is_empty() { "nothing else".to_owned() } else { format!("{quote:?}") };
+        SourceError::new(
+            SourceErrorClass::of_status(status),
+            format!(
+                "{place} answered with HTTP status {status} and {said}; is it the service, or a proxy?"
+            ),
+        )
     }
 
     /// Any other error, `doing` in words: the class is decided by the first service answer in the
@@ -175,6 +228,26 @@ fn before_request(mut text: String) -> String {
         text.truncate(text[..start].trim_end().len());
     }
     text
+}
+
+/// The first words of an answer, without the marks of HTML.
+fn quote(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    let mut words = String::new();
+    let mut in_tag = false;
+    for c in text.chars() {
+        match c {
+            '<' => in_tag = true,
+            '>' if in_tag => {
+                in_tag = false;
+                words.push(' ');
+            }
+            _ if !in_tag => words.push(c),
+            _ => {}
+        }
+    }
+    let words: Vec<&str> = words.split_whitespace().collect();
+    words.join(" ").chars().take(LONGEST_QUOTE).collect()
 }
 
 /// What anybody may read.
@@ -262,6 +335,28 @@ mod tests {
             assert!(message.contains("[redacted]"), "{message}");
             assert!(!message.contains("hush") && !message.contains("a@"), "{message}");
         }
+    }
+
+    #[test]
+    fn an_answer_of_somebody_else_is_named_by_its_status_and_first_words() {
+        use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
+        let page = "<!DOCTYPE html><html><title>Access Denied</title><body>Blocked by\npolicy</body></html>";
+        for (status, body, class, said) in [
+            (503, "", Transient, "HTTP status 503 and nothing else"),
+            (403, page, Terminal, "HTTP status 403 and \"Access Denied Blocked by policy\""),
+            (429, "", Throttled, "HTTP status 429"),
+            (404, "no", Misconfigured, "\"no\""),
+            (200, "<html>Please log in</html>", Transient, "HTTP status 200 and \"Please log in\""),
+        ] {
+            let failure = SourceError::from_status("STS in eu-west-1", status, body.as_bytes());
+            assert_eq!(failure.class(), class, "{failure}");
+            assert!(failure.message().starts_with("STS in eu-west-1 answered"), "{failure}");
+            assert!(failure.message().contains(said), "{failure}");
+        }
+        let long = SourceError::from_status("it", 500, "word ".repeat(1000).as_bytes());
+        assert!(long.message().len() < 300, "{long}");
+        let secret = SourceError::from_status("it", 500, SECRET.as_bytes());
+        assert!(!secret.message().contains(SECRET), "{secret}");
     }
 
     #[test]
