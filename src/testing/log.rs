@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::query::Signer;
+
 /// One call, as the embedded STS saw it. Holds no secret access key and no session token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -17,6 +19,9 @@ pub struct Call {
     pub parameters: BTreeMap<String, String>,
     /// The access key id that signed the request, if it was signed.
     pub access_key_id: Option<String>,
+    /// The Region that it was signed for.
+    #[serde(default)]
+    pub region: Option<String>,
     /// When the request had arrived in full, by the true clock.
     pub received: SystemTime,
     /// HTTP status of the answer; `None` while the call waits, and for good if it fell to
@@ -41,7 +46,7 @@ impl CallLog {
     pub(crate) fn arrived(
         &mut self,
         mut parameters: BTreeMap<String, String>,
-        access_key_id: Option<String>,
+        signer: Option<Signer>,
     ) -> u64 {
         for name in SECRET_INPUTS {
             if let Some(value) = parameters.get_mut(name) {
@@ -49,11 +54,16 @@ impl CallLog {
             }
         }
         self.last += 1;
+        let (access_key_id, region) = match signer {
+            Some(Signer { access_key_id, region }) => (Some(access_key_id), region),
+            None => (None, None),
+        };
         self.calls.push(Call {
             number: self.last,
             action: parameters.get("Action").cloned().unwrap_or_default(),
             parameters,
             access_key_id,
+            region,
             received: SystemTime::now(),
             status: None,
             issued_access_key_id: None,

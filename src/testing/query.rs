@@ -59,11 +59,19 @@ pub(crate) fn parse(body: &[u8]) -> Inputs {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-/// The access key id out of `AWS4-HMAC-SHA256 Credential=ID/date/region/sts/aws4_request, …`.
-pub(crate) fn signer(authorization: &str) -> Option<&str> {
+/// Who signed a request, and for which Region.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer {
+    pub(crate) access_key_id: String,
+    pub(crate) region: Option<String>,
+}
+
+/// The signer out of `AWS4-HMAC-SHA256 Credential=ID/date/region/sts/aws4_request, …`.
+pub(crate) fn signer(authorization: &str) -> Option<Signer> {
     let (_, credential) = authorization.split_once("Credential=")?;
-    let (access_key_id, _) = credential.split_once('/')?;
-    Some(access_key_id)
+    let (access_key_id, scope) = credential.split_once('/')?;
+    let region = scope.split('/').nth(1).map(str::to_owned);
+    Some(Signer { access_key_id: access_key_id.to_owned(), region })
 }
 
 /// The inputs of a valid `AssumeRole`.

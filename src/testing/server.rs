@@ -81,7 +81,7 @@ async fn respond(
         return Ok(control_response(control::obey(&mut lock(service), command, &body)));
     }
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let signer = authorization.and_then(query::signer).map(str::to_owned);
+    let signer = authorization.and_then(query::signer);
     let call = lock(service).arrive(query::parse(&body), signer);
     if !call.settings.latency.is_zero() {
         tokio::time::sleep(call.settings.latency).await;

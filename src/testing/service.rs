@@ -12,7 +12,7 @@ use super::{
     fault::{Fault, FaultQueue, Settings},
     local_sts::LocalSts,
     log::CallLog,
-    query::{AssumeRole, Inputs, StsError, element, nest, result_xml},
+    query::{AssumeRole, Inputs, Signer, StsError, element, nest, result_xml},
 };
 
 /// Everything the server keeps between calls.
@@ -52,13 +52,14 @@ pub(crate) struct Answer {
 
 impl Service {
     /// Enters a call in the log and decides its fate.
-    pub(crate) fn arrive(&mut self, inputs: Inputs, signer: Option<String>) -> Request {
+    pub(crate) fn arrive(&mut self, inputs: Inputs, signer: Option<Signer>) -> Request {
         let number = self.log.arrived(inputs.clone(), signer.clone());
         let fault = self.faults.take();
         let settings = match &fault {
             Some(Fault::Under(settings)) => settings.clone(),
             _ => self.settings.clone(),
         };
+        let signer = signer.map(|signer| signer.access_key_id);
         Request { number, inputs, signer, fault, settings }
     }
 
