@@ -62,7 +62,7 @@ pub use session::{
 };
 pub use source::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
-    Identity, IotCore, Pem, Provider, Source, SourceError, SourceErrorClass,
+    Identity, IotCore, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
 };
 
 /// The README's program compiles.

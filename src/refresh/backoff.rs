@@ -53,7 +53,7 @@ impl Backoff {
 
 /// The failure as the refresher knew it.
 fn failure_of(record: &FailureRecord<'_>) -> SourceError {
-    let mut failure = SourceError::new(publish::class_of(record.class), record.message);
+    let mut failure = SourceError::of_known_text(publish::class_of(record.class), record.message);
     if !record.code.is_empty() {
         failure = failure.with_code(record.code);
     }

@@ -19,7 +19,7 @@ use crate::{
         record::{FailureRecord, SetRecord, Words},
     },
     seqlock::{Latch, LatchReader, Version},
-    source::{Exchange, Fetched, SourceError, SourceErrorClass},
+    source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass},
     sys::task::{Presence, TaskMark},
 };
 
@@ -115,8 +115,15 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, SourceError> {
 /// stopped, and which nobody sets.
 fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
     let Some(expiry) = fetched.credentials.expiry() else {
-        let problem = "it has no expiry; only temporary credentials can be shared";
-        return Err(SourceError::new(SourceErrorClass::Misconfigured, unusable(problem)));
+        let origin = fetched.credentials.get_property::<KeysOf>();
+        let problem = origin.map_or_else(
+            || "it has no expiry; only temporary credentials can be shared".to_owned(),
+            |KeysOf(origin)| format!("{origin}; only temporary credentials can be shared"),
+        );
+        return Err(SourceError::of_known_text(
+            SourceErrorClass::Misconfigured,
+            unusable(&problem),
+        ));
     };
     let exchange = fetched.exchange.clone().unwrap_or_else(|| Exchange::now(clock));
     let left = |from: SystemTime, passed| {

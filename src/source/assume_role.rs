@@ -1,6 +1,6 @@
 //! `sts:AssumeRole` as a source: the recipe. [`call`] cooks it.
 
-mod call;
+pub(super) mod call;
 mod fingerprint;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
@@ -8,7 +8,9 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use sha2::{Digest, Sha256};
 
-use super::{Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, validate};
+use super::{
+    Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, profile::Settings, validate,
+};
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -45,8 +47,13 @@ pub struct AssumeRole {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) operation_timeout: Duration,
-    pub(super) max_attempts: u32,
+    pub(super) max_attempts: Option<u32>,
     pub(super) mfa: Option<Mfa>,
+    /// The profile whose Region, address and such are taken where neither the program nor the environment
+    /// says them.
+    pub(super) profile: Option<String>,
+    /// What a profile has settled already.
+    pub(super) settings: Option<Settings>,
     pub(super) base: Base,
 }
 
@@ -56,6 +63,7 @@ pub(super) enum Base {
     DefaultChain,
     Provider(Provider),
     Source(Arc<dyn Source>),
+    Ready(Credentials),
 }
 
 impl AssumeRole {
@@ -78,8 +86,10 @@ impl AssumeRole {
             connect_timeout: None,
             read_timeout: None,
             operation_timeout: Duration::from_secs(15),
-            max_attempts: 1,
+            max_attempts: None,
             mfa: None,
+            profile: None,
+            settings: None,
             base: Base::DefaultChain,
         }
     }
@@ -150,9 +160,9 @@ impl AssumeRole {
         self
     }
 
-    /// The Region whose STS is asked. By default what the environment, the profile or the instance
-    /// says (the instance is not asked when there is an [`endpoint_url`](Self::endpoint_url)), else
-    /// `us-east-1`. 1 to 64 of `[a-z0-9-]`, with no `-` at either end.
+    /// The Region whose STS is asked. By default what the environment, the [`profile`](Self::profile) with
+    /// those that it names, `[default]` or the instance says (the instance is not asked when there is an
+    /// [`endpoint_url`](Self::endpoint_url)), else `us-east-1`. 1 to 64 of `[a-z0-9-]`, with no `-` at either end.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
@@ -162,6 +172,21 @@ impl AssumeRole {
     /// and no query: for a VPC endpoint, or for tests.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// The profile of the AWS config file whose Region, address of STS, CA bundle and retries are taken where
+    /// neither this recipe nor the environment says them; by default the one that `AWS_PROFILE` names, or
+    /// `[default]`. It does not sign in: for that give it as [`base_source`](Self::base_source), too.
+    pub fn profile(mut self, name: impl Into<String>) -> Self {
+        self.profile = Some(name.into());
+        self
+    }
+
+    /// The same for a role of a profile, which has settled everything.
+    pub(super) fn outcome(mut self, settings: Settings, base: Credentials) -> Self {
+        self.settings = Some(settings);
+        self.base = Base::Ready(base);
         self
     }
 
@@ -184,11 +209,11 @@ impl AssumeRole {
         self
     }
 
-    /// How often STS is asked within one fetch, the first time included. 1 by default: the session
-    /// has a back-off of its own, which all the processes share, and more attempts here would
-    /// multiply it.
+    /// How often STS is asked within one fetch, the first time included. By default what `AWS_MAX_ATTEMPTS`
+    /// or the profile says, else 1: the session has a back-off of its own, which all the processes share, and
+    /// more attempts here would multiply it.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts;
+        self.max_attempts = Some(attempts);
         self
     }
 
@@ -317,6 +342,7 @@ impl Source for AssumeRole {
             Base::DefaultChain => "default-chain".to_owned(),
             Base::Provider(provider) => provider.description().to_owned(),
             Base::Source(source) => source.describe(),
+            Base::Ready(_) => "ready".to_owned(),
         };
         format!(
             "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
@@ -362,7 +388,7 @@ impl Source for AssumeRole {
 }
 
 /// Read once, so that the whole process tree has one name, and without a call into libc.
-fn default_session_name() -> String {
+pub(super) fn default_session_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     session_name_for(host.trim())
 }

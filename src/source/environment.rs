@@ -58,6 +58,7 @@ impl Part {
                 "AWS_SECRET_ACCESS_KEY",
                 "SECRET_ACCESS_KEY",
                 "AWS_SESSION_TOKEN",
+                "AWS_SECURITY_TOKEN",
                 "AWS_ACCOUNT_ID",
             ],
             Part::WebIdentity => &["AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"],

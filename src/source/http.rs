@@ -10,7 +10,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_smithy_http_client::{
     Builder, Connector,
     proxy::ProxyConfig,
-    tls::{self, rustls_provider::CryptoMode},
+    tls::{self, TlsContext, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{
     http::{
@@ -29,11 +29,16 @@ const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// A client that takes no proxy to this machine and to its link, and to others that of the environment.
 pub(super) fn client() -> SharedHttpClient {
+    trusting(&TlsContext::default())
+}
+
+/// The same, with authorities of its own.
+pub(super) fn trusting(authorities: &TlsContext) -> SharedHttpClient {
     SharedHttpClient::new(Client {
         // The others read the host's TLS roots when they are made.
         plain: Builder::new().build_http(),
-        direct: with_tls(ProxyConfig::disabled()),
-        by_environment: with_tls(ProxyConfig::from_env()),
+        direct: with_tls(authorities, ProxyConfig::disabled()),
+        by_environment: with_tls(authorities, ProxyConfig::from_env()),
     })
 }
 
@@ -52,10 +57,12 @@ pub(super) fn provider_config() -> ProviderConfig {
     ProviderConfig::without_region().with_http_client(client())
 }
 
-fn with_tls(proxies: ProxyConfig) -> SharedHttpClient {
+fn with_tls(authorities: &TlsContext, proxies: ProxyConfig) -> SharedHttpClient {
+    let authorities = authorities.clone();
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder()
             .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(authorities.clone())
             .proxy_config(proxies.clone());
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));

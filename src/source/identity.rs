@@ -2,11 +2,13 @@
 
 use std::{future::Future, pin::Pin};
 
-use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
-use aws_sdk_sts::{Client, config::IdentityCache};
+use aws_sdk_sts::Client;
 
-use super::{SourceError, SourceErrorClass, http};
+use super::{
+    SourceError, SourceErrorClass,
+    profile::{self, Environment, Explicit, misconfigured},
+};
 
 /// The answer of `sts:GetCallerIdentity`, on its way.
 pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, SourceError>> + Send + 'a>>;
@@ -25,21 +27,20 @@ pub struct Identity {
 
 /// Asks the STS that the environment names.
 pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity, SourceError> {
-    let sdk = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http::client())
-        .identity_cache(IdentityCache::no_cache())
-        .credentials_provider(credentials)
-        .load()
-        .await;
-    ask(aws_sdk_sts::Config::new(&sdk)).await
+    let settings = profile::settings_of(None, Explicit::default());
+    let mut settings = settings.map_err(misconfigured)?;
+    settings.settle_region(&Environment::real(), None).await.map_err(misconfigured)?;
+    let config = settings.sts(Some(credentials)).map_err(misconfigured)?;
+    ask(config.build()).await
 }
 
 /// Asks the STS of `config`, with the credentials of `config`.
 pub(super) async fn ask(config: aws_sdk_sts::Config) -> Result<Identity, SourceError> {
-    let answer = Client::from_conf(config).get_caller_identity().send().await.map_err(|error| {
-        let service = error.as_service_error().and_then(|e| SourceError::from_service(e.meta()));
-        service.unwrap_or_else(|| SourceError::from_error("asking STS for the identity", &error))
-    })?;
+    let answer = Client::from_conf(config)
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(|error| SourceError::from_sdk("STS", &error))?;
     let part = |text: Option<&str>, what| {
         text.map(str::to_owned).ok_or_else(|| {
             SourceError::new(SourceErrorClass::Transient, format!("incomplete identity: no {what}"))

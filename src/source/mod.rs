@@ -15,6 +15,7 @@ mod iot;
 mod mfa;
 mod moment;
 mod process;
+mod profile;
 mod program;
 mod provider;
 mod redact;
@@ -40,6 +41,7 @@ pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
 pub use process::CredentialProcess;
+pub use profile::Profile;
 pub use provider::Provider;
 pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
@@ -152,6 +154,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
         (**self).fetch()
     }
 }
+
+/// A property of credentials whose expiry is not known: which keys they are, and how to say when they expire.
+#[derive(Clone, Debug)]
+pub(crate) struct KeysOf(pub(crate) String);
 
 /// A new set, as the source gave it.
 #[derive(Debug)]

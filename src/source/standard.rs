@@ -2,22 +2,20 @@
 //! only, so that the workers of a host ask its metadata service once, and not each for itself. The proxy of the
 //! environment is taken for what is neither on this machine nor on its link.
 
-use aws_config::{
-    default_provider::credentials::DefaultCredentialsChain, ecs::EcsCredentialsProvider,
-    imds::credentials::ImdsCredentialsProvider, profile::ProfileFileCredentialsProvider,
-    sso::SsoCredentialsProvider, web_identity_token::WebIdentityTokenCredentialsProvider,
+use aws_config::{ecs::EcsCredentialsProvider, imds::credentials::ImdsCredentialsProvider};
+use aws_credential_types::Credentials;
+
+use super::{
+    Fetched, Profile, Provider, Source, SourceError, environment::Part, http, profile,
+    provider::Inputs, validate,
 };
 
-use aws_types::region::Region;
-
-use super::{Provider, environment::Part, http, provider::Inputs, validate};
-
 impl Provider {
-    /// Whatever an SDK program would find here by itself: the environment, the profile, web identity,
-    /// the container's endpoint, the instance's. Keys without an expiry are refused.
+    /// Whatever an SDK program would find here by itself: the environment, the profile that it names or
+    /// `[default]`, web identity, the container's endpoint, the instance's. Keys without an expiry are refused.
     pub fn default_chain() -> Self {
-        Provider::new("default chain", || async {
-            DefaultCredentialsChain::builder().configure(http::provider_config()).build().await
+        Provider::from_fn("default chain", || async {
+            named("default chain", profile::default_chain().await)
         })
         .made_of(inputs("default-chain", [], Part::ALL))
     }
@@ -27,9 +25,8 @@ impl Provider {
     /// for each set. The Region and the address of STS are those of the environment.
     pub fn web_identity() -> Self {
         let role = std::env::var("AWS_ROLE_ARN").unwrap_or_default();
-        Provider::new(short(format!("web identity {role}")), || async {
-            let config = http::provider_config().load_default_region().await;
-            WebIdentityTokenCredentialsProvider::builder().configure(&config).build()
+        Provider::from_fn(short(format!("web identity {role}")), || async {
+            named("web identity", profile::pod_role().await)
         })
         .made_of(inputs("web-identity", [], &[Part::WebIdentity, Part::Profile, Part::Place]))
         .of_a_role()
@@ -71,41 +68,41 @@ impl Provider {
             ("account-id", account_id.clone()),
             ("role-name", role_name.clone()),
         ];
-        Provider::new(short(format!("sso {start_url} {account_id} {role_name}")), move || {
-            let builder = SsoCredentialsProvider::builder()
-                .start_url(&start_url)
-                .region(Region::new(region.clone()))
-                .account_id(&account_id)
-                .role_name(&role_name);
-            async move {
-                let config = http::provider_config().load_default_region().await;
-                builder.configure(&config).build()
-            }
+        Provider::from_fn(short(format!("sso {start_url} {account_id} {role_name}")), move || {
+            let role = profile::sso_role(
+                start_url.clone(),
+                region.clone(),
+                account_id.clone(),
+                role_name.clone(),
+            );
+            async { named("sso", role.await) }
         })
         .made_of(inputs("sso", values, &[Part::SignOn, Part::Profile, Part::Place]))
         .of_a_role()
         .checked(checked)
     }
 
-    /// A profile of the AWS config and credentials files (`AWS_CONFIG_FILE`,
-    /// `AWS_SHARED_CREDENTIALS_FILE`), with all that it says: `role_arn` with `source_profile` or
-    /// `credential_source`, web identity, SSO, `credential_process`.
+    /// A profile of the AWS config and credentials files, as [`Profile::new`] reads it.
     pub fn profile(name: impl Into<String>) -> Self {
-        let name = name.into();
-        let checked = validate::profile(&name);
-        let values = [("name", name.clone())];
-        Provider::new(short(format!("profile {name}")), move || {
-            let name = name.clone();
-            async move {
-                let config = http::provider_config().load_default_region().await;
-                ProfileFileCredentialsProvider::builder()
-                    .configure(&config)
-                    .profile_name(name)
-                    .build()
-            }
+        let profile = Profile::new(name);
+        let (timeout, checked) = (Source::timeout(&profile), profile.validate());
+        let values = [("name", profile.name().to_owned())];
+        Provider::from_fn(short(format!("profile {}", profile.name())), move || {
+            let profile = profile.clone();
+            async move { named(&format!("profile {}", profile.name()), profile.fetch().await) }
         })
+        .timeout(timeout)
         .made_of(inputs("profile", values, Part::ALL))
         .checked(checked)
+    }
+}
+
+/// A failure that no service has explained names its source.
+fn named(source: &str, outcome: Result<Fetched, SourceError>) -> Result<Credentials, SourceError> {
+    match outcome {
+        Ok(fetched) => Ok(fetched.credentials),
+        Err(failure) if failure.code().is_none() => Err(failure.explained(source)),
+        Err(failure) => Err(failure),
     }
 }
 

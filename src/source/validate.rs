@@ -44,10 +44,10 @@ fn transport(recipe: &AssumeRole) -> Checked {
     timeout("connect_timeout", recipe.connect_timeout)?;
     timeout("read_timeout", recipe.read_timeout)?;
     timeout("operation_timeout", Some(recipe.operation_timeout))?;
-    ensure(recipe.max_attempts >= 1, || "max_attempts is 0, must be at least 1".into())?;
+    ensure(recipe.max_attempts != Some(0), || "max_attempts is 0, must be at least 1".into())?;
     mfa(recipe)?;
     match &recipe.base {
-        Base::DefaultChain => Ok(()),
+        Base::DefaultChain | Base::Ready(_) => Ok(()),
         Base::Provider(provider) => {
             description("credentials_provider description", provider.description())
         }
@@ -65,8 +65,9 @@ fn mfa(recipe: &AssumeRole) -> Checked {
             shown(serial)
         )
     })?;
-    ensure(recipe.max_attempts == 1, || {
-        format!("max_attempts is {}, must be 1 with mfa: a code works once", recipe.max_attempts)
+    let attempts = recipe.max_attempts.unwrap_or(1);
+    ensure(attempts == 1, || {
+        format!("max_attempts is {attempts}, must be 1 with mfa: a code works once")
     })?;
     mfa.validate()
 }
@@ -278,7 +279,7 @@ pub(super) fn word(
     })
 }
 
-fn region(value: &str) -> Checked {
+pub(super) fn region(value: &str) -> Checked {
     // It becomes a part of the host's name.
     let lower = !value.chars().any(|c| c.is_ascii_uppercase());
     ensure(lower && is_label(value, 64, "-"), || {
@@ -290,7 +291,7 @@ fn region(value: &str) -> Checked {
     })
 }
 
-fn endpoint_url(value: &str) -> Checked {
+pub(super) fn endpoint_url(value: &str) -> Checked {
     // A user or a query would be a secret that every message shows, so the value is not shown here.
     let plain = !value.contains(|c| "@?#\"\\".contains(c));
     ensure(plain && is_url(value, &["http://", "https://"]), || {

@@ -10,6 +10,7 @@ mod exec;
 mod files;
 mod harness;
 mod metrics;
+mod profiles;
 mod secrets;
 mod serve;
 mod sources;

@@ -134,7 +134,10 @@ fn whoever_has_no_credentials_is_told_why_and_what_to_do() {
     nothing.env_remove("AWS_ACCESS_KEY_ID").env("AWS_CONFIG_FILE", "/dev/null");
     nothing.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").args(["exec"]).args(ROLE);
     let said = said_of(nothing.args(["--", "true"]));
-    assert!(said.contains("Environment") && said.contains("check the source options"), "{said}");
+    assert!(
+        said.contains("no AWS_ACCESS_KEY_ID") && said.contains("check the source options"),
+        "{said}"
+    );
     let mut down = shmcreds(&sts);
     down.env("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9").args(["exec"]).args(ROLE);
     let said = said_of(down.args(["--deadline", "1", "--", "true"]));

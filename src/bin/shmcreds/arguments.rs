@@ -245,10 +245,10 @@ pub(crate) struct Source {
     #[arg(long, value_name = "PROVIDER_ARN=ASSERTION", requires = "role_arn", value_parser = pair)]
     pub(crate) provided_context: Vec<(String, String)>,
     /// The serial number of the device whose code the role needs.
-    #[arg(long, requires = "mfa_command")]
+    #[arg(long, requires_all = ["mfa_command", "role_arn"])]
     pub(crate) mfa_serial: Option<String>,
-    /// The program that prints the device's code.
-    #[arg(long, value_name = "PROGRAM", requires_all = ["role_arn", "mfa_serial"])]
+    /// The program that prints the code of that device, or of the one that the profile's `mfa_serial` names.
+    #[arg(long, value_name = "PROGRAM")]
     pub(crate) mfa_command: Option<String>,
     /// An argument of that program.
     #[arg(long, value_name = "ARGUMENT", requires = "mfa_command", allow_hyphen_values = true)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Provider};
+use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Profile, Provider};
 
 use crate::{
     arguments::Source,
@@ -11,11 +11,18 @@ use crate::{
 
 /// The role, with whatever signs in for it; or that alone.
 pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, CommandError> {
+    if options.mfa_command.is_some() && options.mfa_serial.is_none() && options.profile.is_none() {
+        let text = "--mfa-command needs the device: --mfa-serial, or a --profile with mfa_serial";
+        return Err(CommandError::new(USAGE, text));
+    }
     let source = match &options.role_arn {
-        Some(role_arn) => match plain(options) {
-            Some(base) => Arc::new(role(role_arn, options).base_source(base)),
-            None => Arc::new(role(role_arn, options)),
-        },
+        Some(role_arn) => {
+            let role = with(role(role_arn, options), options.profile.as_ref(), AssumeRole::profile);
+            match plain(options) {
+                Some(base) => Arc::new(role.base_source(base)),
+                None => Arc::new(role),
+            }
+        }
         None => plain(options).unwrap_or_else(|| provider(Provider::default_chain(), options)),
     };
     source.validate().map_err(|problem| CommandError::new(USAGE, problem))?;
@@ -35,9 +42,10 @@ fn seconds(number: Option<u64>) -> Option<Duration> {
 
 /// The one source that is not a role.
 fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
-    let found = if let Some(profile) = &options.profile {
-        Provider::profile(profile)
-    } else if options.default_chain {
+    if let Some(name) = &options.profile {
+        return Some(Arc::new(profile(name, options)));
+    }
+    let found = if options.default_chain {
         Provider::default_chain()
     } else if options.web_identity {
         Provider::web_identity()
@@ -59,6 +67,26 @@ fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
         return options.iot_endpoint.as_ref().map(|endpoint| Arc::new(iot(endpoint, options)) as _);
     };
     Some(provider(found, options))
+}
+
+/// The profile that CMD would use, if it could see the files.
+pub(crate) fn chosen_profile(options: &Source) -> Profile {
+    options.profile.as_ref().map_or_else(Profile::selected, Profile::new)
+}
+
+/// With the device of its own role, unless that is the one of a role beside it.
+fn profile(name: &str, options: &Source) -> Profile {
+    let mut profile = Profile::new(name);
+    if let (Some(program), None) = (&options.mfa_command, &options.mfa_serial) {
+        profile = profile.mfa_command([program].into_iter().chain(&options.mfa_command_arg));
+        if let Some(timeout) = seconds(options.mfa_timeout) {
+            profile = profile.mfa_timeout(timeout);
+        }
+    }
+    match seconds(options.timeout) {
+        Some(timeout) => profile.timeout(timeout),
+        None => profile,
+    }
 }
 
 fn iot(endpoint: &str, options: &Source) -> IotCore {

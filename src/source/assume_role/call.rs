@@ -6,18 +6,9 @@ use std::{
     time::SystemTime,
 };
 
-use aws_config::{
-    BehaviorVersion, ConfigLoader, SdkConfig,
-    environment::EnvironmentVariableRegionProvider,
-    imds::region::ImdsRegionProvider,
-    meta::region::{ProvideRegion, RegionProviderChain},
-    profile::ProfileFileRegionProvider,
-    timeout::TimeoutConfig,
-};
-use aws_credential_types::{Credentials, provider::error::CredentialsError};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_sdk_sts::{
     Client,
-    config::{IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig},
     error::SdkError,
     operation::assume_role::{
         AssumeRoleError, AssumeRoleOutput, builders::AssumeRoleFluentBuilder,
@@ -33,22 +24,31 @@ use aws_smithy_runtime_api::{
                 BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
             },
         },
+        orchestrator::HttpResponse,
         runtime_components::RuntimeComponents,
     },
 };
-use aws_smithy_types::{config_bag::ConfigBag, error::operation::BuildError};
+use aws_smithy_types::{
+    config_bag::ConfigBag, error::operation::BuildError, timeout::TimeoutConfig,
+};
 
 use super::{AssumeRole, Base};
 use crate::source::{
-    Fetched, Identity, SourceError, SourceErrorClass, http, identity,
+    Fetched, Identity, SourceError, SourceErrorClass, identity,
+    profile::{self, Environment, Explicit, Settings, misconfigured},
     server_time::{self, Asked, Seen},
-    source_error::chain,
 };
 
-/// Loads the configuration, asks STS, and takes the answer apart.
+/// Gets the base credentials, asks STS, and takes the answer apart. No failure shows what the recipe holds of
+/// secrets, whoever has said them: STS, the device, a helper.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
-    let sdk = sdk_config(recipe).await?;
-    let client = Client::from_conf(sts_config(recipe, &sdk));
+    ask(recipe).await.map_err(|failure| without_secrets(recipe, failure))
+}
+
+async fn ask(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
+    let settings = settings(recipe).await?;
+    let base = base_credentials(recipe).await?;
+    let client = Client::from_conf(sts_config(recipe, &settings, base)?);
     let mut request = request(recipe, &client).map_err(|error| {
         SourceError::new(SourceErrorClass::Misconfigured, format!("building the request: {error}"))
     })?;
@@ -63,7 +63,7 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, SourceEr
             let fetched = Fetched::new(credentials(&answer)?);
             Ok(server_time.get().into_iter().fold(fetched, Fetched::seen))
         }
-        Err(error) => Err(refusal(recipe, &sdk, &error).without(&code)),
+        Err(error) => Err(refusal(recipe, &settings, &error).without(&code)),
     }
 }
 
@@ -72,48 +72,53 @@ pub(super) async fn identify(
     recipe: &AssumeRole,
     credentials: Option<Credentials>,
 ) -> Result<Identity, SourceError> {
-    let sdk = match credentials {
-        Some(credentials) => loader(recipe).credentials_provider(credentials).load().await,
-        None => sdk_config(recipe).await?,
+    let settings = settings(recipe).await?;
+    let credentials = match credentials {
+        Some(credentials) => credentials,
+        None => base_credentials(recipe).await?,
     };
-    identity::ask(sts_config(recipe, &sdk)).await
+    identity::ask(sts_config(recipe, &settings, credentials)?).await
 }
 
-fn loader(recipe: &AssumeRole) -> ConfigLoader {
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http::client())
-        .identity_cache(IdentityCache::no_cache())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .retry_config(RetryConfig::standard().with_max_attempts(recipe.max_attempts))
-        .timeout_config(timeouts(recipe))
-        .region(region(recipe))
-}
-
-async fn sdk_config(recipe: &AssumeRole) -> Result<SdkConfig, SourceError> {
-    let loader = loader(recipe);
-    let loader = match &recipe.base {
-        Base::DefaultChain => loader,
-        Base::Provider(provider) => loader.credentials_provider(provider.make().await),
-        Base::Source(source) => loader.credentials_provider(source.fetch().await?.credentials),
+async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
+    let explicit = Explicit {
+        region: recipe.region.as_deref(),
+        endpoint_url: recipe.endpoint_url.as_deref(),
+        max_attempts: recipe.max_attempts,
     };
-    Ok(loader.load().await)
-}
-
-/// The instance's metadata service is slow to be missed, so it is not asked for nothing.
-fn region(recipe: &AssumeRole) -> Box<dyn ProvideRegion> {
-    if let Some(region) = &recipe.region {
-        return Box::new(Region::new(region.clone()));
+    let settings = match &recipe.settings {
+        Some(settings) => Ok(settings.clone()),
+        None => profile::settings_of(recipe.profile.as_deref(), explicit),
+    };
+    let mut settings = settings.map_err(misconfigured)?;
+    if recipe.mfa.is_some() {
+        // A code works once.
+        settings.max_attempts = Some(1);
     }
-    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new());
-    let chain = match recipe.endpoint_url {
-        Some(_) => chain,
-        None => {
-            let instance = ImdsRegionProvider::builder().configure(&http::provider_config());
-            chain.or_else(instance.build())
+    let (environment, role) = (Environment::real(), Some(recipe.role_arn.as_str()));
+    settings.settle_region(&environment, role).await.map_err(misconfigured)?;
+    Ok(settings)
+}
+
+async fn base_credentials(recipe: &AssumeRole) -> Result<Credentials, SourceError> {
+    match &recipe.base {
+        Base::DefaultChain => profile::default_chain().await.map(|fetched| fetched.credentials),
+        Base::Provider(provider) => {
+            let answer = provider.make().await.provide_credentials().await;
+            answer.map_err(|error| SourceError::from_error("base credentials", &error))
         }
-    };
-    Box::new(chain.or_else("us-east-1"))
+        Base::Source(source) => source.fetch().await.map(|fetched| fetched.credentials),
+        Base::Ready(credentials) => Ok(credentials.clone()),
+    }
+}
+
+fn sts_config(
+    recipe: &AssumeRole,
+    settings: &Settings,
+    base: Credentials,
+) -> Result<aws_sdk_sts::Config, SourceError> {
+    let config = settings.sts(Some(base)).map_err(misconfigured)?;
+    Ok(config.timeout_config(timeouts(recipe)).build())
 }
 
 fn timeouts(recipe: &AssumeRole) -> TimeoutConfig {
@@ -121,17 +126,6 @@ fn timeouts(recipe: &AssumeRole) -> TimeoutConfig {
     timeouts.set_connect_timeout(recipe.connect_timeout);
     timeouts.set_read_timeout(recipe.read_timeout);
     timeouts.build()
-}
-
-fn sts_config(recipe: &AssumeRole, sdk: &SdkConfig) -> aws_sdk_sts::Config {
-    let mut config = aws_sdk_sts::config::Builder::from(sdk);
-    if let Some(url) = &recipe.endpoint_url {
-        config.set_endpoint_url(Some(url.clone()));
-        if url.starts_with("http://") {
-            config = config.http_client(http::without_tls());
-        }
-    }
-    config.build()
 }
 
 fn request(recipe: &AssumeRole, client: &Client) -> Result<AssumeRoleFluentBuilder, BuildError> {
@@ -191,17 +185,19 @@ fn account_id(answer: &AssumeRoleOutput) -> Option<String> {
 /// What STS says of a code that it does not take; its error code is that of any denial.
 const BAD_CODE: &str = "MultiFactorAuthentication failed";
 
-fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleError>) -> SourceError {
-    let failure = match error.as_service_error().and_then(|e| SourceError::from_service(e.meta())) {
-        Some(failure) if recipe.mfa.is_some() && failure.message().contains(BAD_CODE) => {
-            failure.explained("the MFA code is wrong, too old, or was used before")
-        }
-        Some(failure) => failure,
-        None if chain(error).any(|e| e.is::<CredentialsError>()) => {
-            SourceError::from_error("base credentials", error)
-        }
-        None => SourceError::from_error(&format!("no answer from {}", place(recipe, sdk)), error),
-    };
+fn refusal(
+    recipe: &AssumeRole,
+    settings: &Settings,
+    error: &SdkError<AssumeRoleError, HttpResponse>,
+) -> SourceError {
+    let failure = SourceError::from_sdk(&settings.sts_place(), error);
+    match recipe.mfa.is_some() && failure.message().contains(BAD_CODE) {
+        true => failure.explained("the MFA code is wrong, too old, or was used before"),
+        false => failure,
+    }
+}
+
+fn without_secrets(recipe: &AssumeRole, failure: SourceError) -> SourceError {
     // STS repeats values that it finds invalid. The longest goes first: it may hold another.
     let mut secrets: Vec<&String> = [&recipe.external_id, &recipe.policy]
         .into_iter()
@@ -212,17 +208,9 @@ fn refusal(recipe: &AssumeRole, sdk: &SdkConfig, error: &SdkError<AssumeRoleErro
     secrets.into_iter().fold(failure, |failure, secret| failure.without(secret))
 }
 
-fn place(recipe: &AssumeRole, sdk: &SdkConfig) -> String {
-    match (&recipe.endpoint_url, sdk.region()) {
-        (Some(url), _) => format!("STS at {url}"),
-        (None, Some(region)) => format!("STS in {region}"),
-        (None, None) => "STS".into(),
-    }
-}
-
 /// Keeps the `Date` header of the last answer, and when that was asked for and seen.
 #[derive(Clone, Debug, Default)]
-struct ServerTime(Arc<Mutex<Times>>);
+pub(in crate::source) struct ServerTime(Arc<Mutex<Times>>);
 
 #[derive(Debug, Default)]
 struct Times {
@@ -231,7 +219,7 @@ struct Times {
 }
 
 impl ServerTime {
-    fn get(&self) -> Option<Seen> {
+    pub(in crate::source) fn get(&self) -> Option<Seen> {
         self.times().seen.take()
     }
 

@@ -27,6 +27,9 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         operation_timeout: _,
         max_attempts: _,
         mfa,
+        profile,
+        // Of a role that a profile assumes, which is no source of a session.
+        settings: _,
         base,
     } = recipe;
     let nanos = duration.map(|duration| duration.as_nanos().to_le_bytes());
@@ -42,7 +45,8 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         .optional("source-identity", source_identity.as_deref())
         .pairs("provided-contexts", bytes(provided_contexts))
         .optional("region", region.as_deref())
-        .optional("endpoint-url", endpoint_url.as_deref());
+        .optional("endpoint-url", endpoint_url.as_deref())
+        .optional("profile", profile.as_deref());
     let encoder = match (region, endpoint_url) {
         (Some(_), Some(_)) => encoder,
         // What is not said here is in the environment, or in the profile that it names.
@@ -56,6 +60,7 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         Base::DefaultChain => Provider::default_chain().fingerprint(),
         Base::Provider(provider) => provider.fingerprint(),
         Base::Source(source) => source.fingerprint(),
+        Base::Ready(_) => FingerprintEncoder::new("ready").finish(),
     };
     encoder.bytes("base", Some(&base)).finish()
 }
@@ -94,6 +99,7 @@ mod tests {
             ("long role", AssumeRole { role_arn: format!("{ARN}/{long}a"), ..role() }),
             ("long role too", AssumeRole { role_arn: format!("{ARN}/{long}b"), ..role() }),
             ("session name", role().session_name("api")),
+            ("profile", role().profile("app")),
             ("duration", role().duration(Duration::from_secs(900))),
             ("another duration", role().duration(Duration::from_secs(901))),
             ("external id", role().external_id("one")),

@@ -1,0 +1,257 @@
+//! Clients of AWS services as the [`Settings`] want them: nothing else is read from the environment or from
+//! files when they are made.
+
+use std::{fs, path::Path};
+
+use aws_config::{SdkConfig, imds::region::ImdsRegionProvider, provider_config::ProviderConfig};
+use aws_credential_types::Credentials;
+use aws_sdk_sts::config::{
+    BehaviorVersion, Builder, IdentityCache, Region, SharedHttpClient,
+    StalledStreamProtectionConfig, retry::RetryConfig,
+};
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::{
+    environment::Environment,
+    settings::{Settings, partition},
+};
+use crate::source::http;
+
+/// The Region of old, where nobody says another.
+const FALLBACK: &str = "us-east-1";
+const GLOBAL_STS: &str = "https://sts.amazonaws.com";
+
+impl Settings {
+    /// Decides the Region where neither the program, nor the environment, nor a file does: the instance's,
+    /// or the one of old. `role_arn` has to be of the Region's partition.
+    ///
+    /// # Errors
+    /// A Region that the role cannot be assumed in, or none for it.
+    pub(in crate::source) async fn settle_region(
+        &mut self,
+        environment: &Environment,
+        role_arn: Option<&str>,
+    ) -> Result<(), String> {
+        // A stand-in, or a proxy of the user's, takes every Region.
+        let anywhere = self.endpoint_url.is_some();
+        let known = |partition: &str| partition == "aws" || KNOWN_PARTITIONS.contains(&partition);
+        let wanted = role_arn.and_then(|arn| arn.split(':').nth(1)).filter(|&name| known(name));
+        if self.region.is_none() {
+            self.region = match anywhere {
+                true => None,
+                false => instance_region(environment).await,
+            };
+        }
+        let Some(region) = &self.region else {
+            return match wanted {
+                Some(other) if other != "aws" && !anywhere => Err(format!(
+                    "the role is one of partition {other}, and no Region is known; {SET_REGION}"
+                )),
+                _ => {
+                    self.region = Some(FALLBACK.into());
+                    Ok(())
+                }
+            };
+        };
+        match wanted {
+            Some(wanted) if wanted != partition(region) && !anywhere => Err(format!(
+                "the role is one of partition {wanted}, but the Region {region} belongs to partition {}; \
+                 {SET_REGION}",
+                partition(region)
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(in crate::source) fn region(&self) -> Region {
+        Region::new(self.region.clone().unwrap_or_else(|| FALLBACK.into()))
+    }
+
+    /// Where STS is, for people.
+    pub(in crate::source) fn sts_place(&self) -> String {
+        match &self.endpoint_url {
+            Some(url) => format!("STS at {url}"),
+            None => format!("STS in {}", self.region()),
+        }
+    }
+
+    pub(in crate::source) fn retries(&self) -> RetryConfig {
+        let retries = match self.adaptive {
+            true => RetryConfig::adaptive(),
+            false => RetryConfig::standard(),
+        };
+        // The session has a back-off of its own, which all the processes share.
+        retries.with_max_attempts(self.max_attempts.unwrap_or(1))
+    }
+
+    /// A client of STS; without `credentials` it signs nothing.
+    ///
+    /// # Errors
+    /// A CA bundle that cannot be used.
+    pub(in crate::source) fn sts(
+        &self,
+        credentials: Option<Credentials>,
+    ) -> Result<Builder, String> {
+        let mut config = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(self.region())
+            .retry_config(self.retries())
+            .use_fips(self.fips)
+            .use_dual_stack(self.dual_stack)
+            .identity_cache(IdentityCache::no_cache())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(credentials) = credentials {
+            config = config.credentials_provider(credentials);
+        }
+        if self.global {
+            config = config.region(Region::new(FALLBACK)).endpoint_url(GLOBAL_STS);
+        }
+        config.set_endpoint_url(
+            self.endpoint_url.clone().or_else(|| self.global.then(|| GLOBAL_STS.into())),
+        );
+        config.set_http_client(Some(self.http_client()?));
+        Ok(config)
+    }
+
+    /// The same for services that the SDK makes clients of itself.
+    ///
+    /// # Errors
+    /// A CA bundle that cannot be used.
+    pub(super) fn provider_config(&self) -> Result<ProviderConfig, String> {
+        Ok(ProviderConfig::without_region()
+            .with_region(Some(self.region()))
+            .with_use_fips(Some(self.fips))
+            .with_use_dual_stack(Some(self.dual_stack))
+            .with_http_client(self.http_client()?))
+    }
+
+    /// And for any other service.
+    ///
+    /// # Errors
+    /// A CA bundle that cannot be used.
+    pub(super) fn sdk_config(&self) -> Result<SdkConfig, String> {
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(self.region())
+            .retry_config(self.retries())
+            .use_fips(self.fips)
+            .use_dual_stack(self.dual_stack)
+            .identity_cache(IdentityCache::no_cache())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_endpoint_url(self.endpoint_url.clone());
+        config.set_http_client(Some(self.http_client()?));
+        Ok(config.build())
+    }
+
+    fn http_client(&self) -> Result<SharedHttpClient, String> {
+        if self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://")) {
+            return Ok(http::without_tls());
+        }
+        match &self.ca_bundle {
+            Some(bundle) => Ok(http::trusting(&authorities_of(bundle)?)),
+            None => Ok(http::client()),
+        }
+    }
+}
+
+const SET_REGION: &str = "set AWS_REGION, or region in the profile";
+const KNOWN_PARTITIONS: [&str; 7] =
+    ["aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f", "aws-eusc"];
+
+/// The metadata service is slow to be missed, so it is not asked for nothing.
+async fn instance_region(environment: &Environment) -> Option<String> {
+    if environment.flag("AWS_EC2_METADATA_DISABLED") == Some(true) {
+        return None;
+    }
+    let config = http::provider_config();
+    let region = ImdsRegionProvider::builder().configure(&config).build().region().await;
+    region.map(|region| region.to_string())
+}
+
+/// The authorities of this bundle alone are trusted, as by the AWS CLI.
+fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {
+    let trust = authorities(bundle)?
+        .into_iter()
+        .fold(TrustStore::empty(), |trust, pem| trust.with_pem_certificate(pem));
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    context.map_err(|error| format!("ca_bundle {bundle:?}: {error}"))
+}
+
+/// The certificates that can be used, each in PEM: the SDK panics at one that cannot.
+fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = fs::read(bundle).map_err(|error| {
+        format!("ca_bundle {bundle:?} cannot be read: {error}; see AWS_CA_BUNDLE")
+    })?;
+    let text = String::from_utf8_lossy(&text);
+    let is_usable = |pem: &&str| {
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
+        certificate.is_ok_and(|certificate| RootCertStore::empty().add(certificate).is_ok())
+    };
+    let usable: Vec<Vec<u8>> =
+        text.split_inclusive(END).filter(is_usable).map(|pem| pem.as_bytes().to_vec()).collect();
+    match usable.is_empty() {
+        true => Err(format!("ca_bundle {bundle:?} holds no certificate, must be X.509 in PEM")),
+        false => Ok(usable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(region: Option<&str>, endpoint_url: Option<&str>) -> Settings {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Settings { region: own(region), endpoint_url: own(endpoint_url), ..Settings::default() }
+    }
+
+    #[tokio::test]
+    async fn a_region_of_another_partition_is_refused() {
+        let environment = Environment::of([("AWS_EC2_METADATA_DISABLED", "true")]);
+        let role = |partition: &str| format!("arn:{partition}:iam::123456789012:role/app");
+        for (region, endpoint, partition, expected) in [
+            (Some("cn-north-1"), None, "aws-cn", Ok("cn-north-1")),
+            (Some("eu-central-1"), None, "aws", Ok("eu-central-1")),
+            (Some("eu-central-1"), None, "aws-cn", Err("eu-central-1 belongs to partition aws")),
+            (Some("us-gov-west-1"), None, "aws", Err("belongs to partition aws-us-gov")),
+            (Some("us-isob-east-1"), None, "aws-iso-b", Ok("us-isob-east-1")),
+            (Some("eu-central-1"), Some("http://x"), "aws-cn", Ok("eu-central-1")),
+            (Some("xx-1"), None, "aws-new", Ok("xx-1")),
+            (None, None, "aws", Ok("us-east-1")),
+            (None, Some("http://x"), "aws-cn", Ok("us-east-1")),
+            (None, None, "aws-cn", Err("no Region is known")),
+        ] {
+            let mut settings = settings(region, endpoint);
+            let outcome = settings.settle_region(&environment, Some(&role(partition))).await;
+            match expected {
+                Ok(region) => {
+                    assert_eq!(outcome, Ok(()));
+                    assert_eq!(settings.region.as_deref(), Some(region));
+                }
+                Err(text) => {
+                    assert!(outcome.as_ref().is_err_and(|e| e.contains(text)), "{outcome:?}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bundle_of_no_use_is_named_and_one_bad_certificate_does_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let refused = |path: &Path| authorities(path).unwrap_err();
+        assert!(refused(&path).contains("ca.pem\" cannot be read"), "{}", refused(&path));
+        fs::write(&path, "no certificate").unwrap();
+        assert!(refused(&path).contains("holds no certificate"), "{}", refused(&path));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let good = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&path, format!("# corp\n{good}{bad}{good}")).unwrap();
+        assert_eq!(authorities(&path).unwrap().len(), 2);
+        authorities_of(&path).unwrap();
+    }
+}

@@ -1,0 +1,57 @@
+//! The session of `aws login`, which signs in by the browser.
+
+use std::path::PathBuf;
+
+use aws_config::login::LoginCredentialsProvider;
+use aws_credential_types::provider::ProvideCredentials;
+use sha2::{Digest, Sha256};
+
+use super::{environment::Environment, misconfigured, settings::Settings};
+use crate::source::{Fetched, SourceError, SourceErrorClass};
+
+/// Takes the keys that are in the session's cache, or has the SDK renew them.
+pub(super) async fn fetch(
+    session: &str,
+    profile: &str,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Fetched, SourceError> {
+    let path = cache(session, environment);
+    let advice = format!("run `aws login --profile {profile}`");
+    if !path.exists() {
+        return Err(misconfigured(format!(
+            "profile {profile:?} is one of `aws login`, and there is no session at {}; {advice}",
+            path.display()
+        )));
+    }
+    let config = settings.provider_config().map_err(misconfigured)?;
+    let provider = LoginCredentialsProvider::builder(session).configure(&config).build();
+    match provider.provide_credentials().await {
+        Ok(credentials) => Ok(Fetched::new(credentials)),
+        Err(error) => {
+            let failure = SourceError::from_error("the session of `aws login`", &error);
+            // What can be mended by waiting has been a matter of the network.
+            let over = failure.class() != SourceErrorClass::Transient || says_it_is_over(&failure);
+            let failure = match over {
+                true => failure.of_class(SourceErrorClass::Terminal),
+                false => failure,
+            };
+            Err(failure.explained(&format!("{} cannot be used; {advice}", path.display())))
+        }
+    }
+}
+
+fn says_it_is_over(failure: &SourceError) -> bool {
+    ["expired", "reauthenticate", "missing field", "invalid JSON"]
+        .iter()
+        .any(|word| failure.message().contains(word))
+}
+
+fn cache(session: &str, environment: &Environment) -> PathBuf {
+    let digest: String = Sha256::digest(session.trim().as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let folder = environment.path("AWS_LOGIN_CACHE_DIRECTORY");
+    folder.unwrap_or_else(|| environment.in_home("login/cache")).join(format!("{digest}.json"))
+}

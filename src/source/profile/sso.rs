@@ -1,0 +1,221 @@
+//! A role of IAM Identity Center, by the token that `aws sso login` has left.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use aws_config::sso::SsoTokenProvider;
+use aws_credential_types::{Credentials, provider::token::ProvideToken};
+use aws_smithy_types::DateTime;
+use serde::Deserialize;
+use sha1::{Digest, Sha1};
+use zeroize::Zeroizing;
+
+use super::{
+    chain::Sso,
+    environment::Environment,
+    files::Files,
+    misconfigured,
+    settings::{Explicit, Settings},
+};
+use crate::source::{Fetched, SourceError, SourceErrorClass, moment, redact::redact, validate};
+
+/// What `aws sso login` writes; the rest is for the SDK, which renews it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cached {
+    access_token: Option<String>,
+    expires_at: Option<String>,
+    refresh_token: Option<String>,
+    registration_expires_at: Option<String>,
+}
+
+/// Where a request for the role goes, and what to do where it is refused.
+pub(super) struct Place<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) files: &'a Files,
+    pub(super) names: &'a [String],
+}
+
+pub(super) async fn fetch(recipe: &Sso, place: &Place<'_>) -> Result<Fetched, SourceError> {
+    validate::sso(&recipe.start_url, &recipe.region, &recipe.account_id, &recipe.role_name)
+        .map_err(|problem| misconfigured(format!("sso: {}", redact(&problem))))?;
+    let login = login(recipe, place.names);
+    let path = token_path(recipe, place.environment);
+    let token = match read(&path, &login)? {
+        (token, false) => token,
+        (_, true) => renewed(recipe, place, &path, &login).await?,
+    };
+    let explicit = Explicit { region: Some(&recipe.region), ..Explicit::default() };
+    let settings = Settings::resolve(place.environment, place.files, place.names, "sso", explicit)
+        .map_err(misconfigured)?;
+    let client = aws_sdk_sso::Client::new(&settings.sdk_config().map_err(misconfigured)?);
+    let answer = client
+        .get_role_credentials()
+        .role_name(&recipe.role_name)
+        .account_id(&recipe.account_id)
+        .access_token(token.as_str())
+        .send()
+        .await
+        .map_err(|error| {
+            let place = format!("IAM Identity Center in {}", recipe.region);
+            refused(SourceError::from_sdk(&place, &error), &login).without(&token)
+        })?;
+    let set = answer.role_credentials().and_then(|set| {
+        let expiry = SystemTime::try_from(DateTime::from_millis(set.expiration())).ok()?;
+        let mut credentials = Credentials::builder()
+            .access_key_id(set.access_key_id()?)
+            .secret_access_key(set.secret_access_key()?)
+            .account_id(recipe.account_id.as_str())
+            .expiry(expiry)
+            .provider_name("SSO");
+        credentials.set_session_token(set.session_token().map(str::to_owned));
+        Some(credentials.build())
+    });
+    let lacks =
+        || SourceError::new(SourceErrorClass::Transient, "incomplete set of IAM Identity Center");
+    set.map(Fetched::new).ok_or_else(lacks)
+}
+
+/// A token that is no good any more is the user's to renew.
+fn refused(failure: SourceError, login: &str) -> SourceError {
+    match failure.code() {
+        Some("UnauthorizedException") => {
+            failure.explained(&format!("the SSO token is not valid any more; run `{login}`"))
+        }
+        Some("ForbiddenException" | "ResourceNotFoundException") => {
+            failure.explained("sso_account_id or sso_role_name is not among what the user may have")
+        }
+        _ => failure,
+    }
+}
+
+/// The command that signs the user in.
+fn login(recipe: &Sso, names: &[String]) -> String {
+    match (names.last(), &recipe.session) {
+        (Some(profile), _) => format!("aws sso login --profile {profile}"),
+        (None, Some(session)) => format!("aws sso login --sso-session {session}"),
+        (None, None) => "aws sso login".into(),
+    }
+}
+
+fn token_path(recipe: &Sso, environment: &Environment) -> PathBuf {
+    let id = recipe.session.as_ref().unwrap_or(&recipe.start_url);
+    let digest: String =
+        Sha1::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    environment.in_home(&format!("sso/cache/{digest}.json"))
+}
+
+/// The token, and whether it has to be renewed first.
+fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceError> {
+    let problem = |problem: &str| {
+        misconfigured(format!("the SSO token {} {problem}; run `{login}`", path.display()))
+    };
+    let bytes = fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| problem(&format!("cannot be read: {error}")))?;
+    // The parser's own text may quote the token.
+    let cached: Cached = serde_json::from_slice(&bytes)
+        .map_err(|_| problem("is not what `aws sso login` writes"))?;
+    let time = |text: &Option<String>| text.as_deref().and_then(moment::parse);
+    let refreshable = cached.refresh_token.map(Zeroizing::new).is_some_and(|t| !t.is_empty());
+    let token = cached.access_token.map(Zeroizing::new).filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| problem("has no accessToken"))?;
+    let expiry = time(&cached.expires_at).ok_or_else(|| problem("has no expiresAt"))?;
+    let now = SystemTime::now();
+    if expiry > now {
+        return Ok((token, false));
+    }
+    let registered = time(&cached.registration_expires_at).is_some_and(|end| end > now);
+    if refreshable && registered {
+        return Ok((token, true));
+    }
+    Err(problem("has expired").of_class(SourceErrorClass::Terminal))
+}
+
+/// The SDK renews the token, and writes it where the AWS CLI finds it.
+async fn renewed(
+    recipe: &Sso,
+    place: &Place<'_>,
+    path: &Path,
+    login: &str,
+) -> Result<Zeroizing<String>, SourceError> {
+    let expired = || {
+        let text = format!("the SSO token {} has expired; run `{login}`", path.display());
+        SourceError::of_known_text(SourceErrorClass::Terminal, text)
+    };
+    let session = recipe.session.as_ref().ok_or_else(expired)?;
+    let explicit = Explicit { region: Some(&recipe.region), ..Explicit::default() };
+    let settings =
+        Settings::resolve(place.environment, place.files, place.names, "sso-oidc", explicit)
+            .map_err(misconfigured)?;
+    let provider = SsoTokenProvider::builder()
+        .configure(&settings.sdk_config().map_err(misconfigured)?)
+        .region(settings.region())
+        .session_name(session)
+        .start_url(&recipe.start_url)
+        .build()
+        .await;
+    match provider.provide_token().await {
+        Ok(token) => Ok(Zeroizing::new(token.token().to_owned())),
+        Err(error) => {
+            let reason =
+                format!("the SSO token {} cannot be renewed; run `{login}`", path.display());
+            let failure = SourceError::from_error("renewing it", &error);
+            Err(failure.of_class(SourceErrorClass::Terminal).explained(&reason))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_token_of_no_use_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.json");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            read(&path, "aws sso login --profile dev")
+        };
+        for (text, class, problem) in [
+            ("", SourceErrorClass::Misconfigured, "is not what"),
+            ("[]", SourceErrorClass::Misconfigured, "is not what"),
+            ("null", SourceErrorClass::Misconfigured, "is not what"),
+            ("{\"accessToken\":1}", SourceErrorClass::Misconfigured, "is not what"),
+            ("{}", SourceErrorClass::Misconfigured, "has no accessToken"),
+            ("{\"accessToken\":\"hush\"}", SourceErrorClass::Misconfigured, "has no expiresAt"),
+            (
+                "{\"accessToken\":\"hush\",\"expiresAt\":\"2020-01-01T00:00:00Z\"}",
+                SourceErrorClass::Terminal,
+                "has expired",
+            ),
+            (
+                "{\"accessToken\":\"hush\",\"expiresAt\":\"2020-01-01T00:00:00UTC\",\"refreshToken\":\"r\",\
+                 \"registrationExpiresAt\":\"2020-01-01T00:00:00Z\"}",
+                SourceErrorClass::Terminal,
+                "has expired",
+            ),
+        ] {
+            let failure = read(text).unwrap_err();
+            assert_eq!(failure.class(), class, "{failure}");
+            let message = failure.message();
+            assert!(message.contains(problem) && message.contains("token.json"), "{message}");
+            assert!(message.ends_with("run `aws sso login --profile dev`"), "{message}");
+            assert!(!message.contains("hush"), "{message}");
+        }
+        let good = read("{\"accessToken\":\"t\",\"expiresAt\":\"2999-01-01T00:00:00Z\"}").unwrap();
+        assert_eq!((good.0.as_str(), good.1), ("t", false));
+        let stale = read(
+            "{\"accessToken\":\"t\",\"expiresAt\":\"2020-01-01T00:00:00Z\",\"refreshToken\":\"r\",\
+             \"registrationExpiresAt\":\"2999-01-01T00:00:00Z\"}",
+        );
+        assert!(stale.unwrap().1);
+        fs::remove_file(&path).unwrap();
+        let absent = super::read(&path, "aws sso login").unwrap_err();
+        assert!(absent.message().contains("token.json cannot be read"), "{absent}");
+    }
+}
