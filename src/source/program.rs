@@ -31,6 +31,8 @@ pub(super) use answer::{IsComplete, Written};
 const LONGEST_LOG: u64 = 64 * 1024;
 /// How long the log waits for the rest of what an ended program has written.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// The variable by which a program knows which process asks it, so that a session which asks itself is noticed.
+const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
 /// How many of its lines an error shows, and how much of each.
 const LAST_LINES: usize = 3;
 const LONGEST_LINE: usize = 200;
@@ -128,6 +130,7 @@ impl Program {
         let mut command = Command::new(self.path());
         command
             .args(self.argv.iter().skip(1))
+            .env(ASKED_BY, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

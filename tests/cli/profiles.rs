@@ -339,3 +339,33 @@ fn a_value_that_breaks_its_rule_is_named_with_file_and_line() {
         }
     }
 }
+
+#[test]
+fn a_session_that_asks_itself_is_noticed_and_another_is_answered() {
+    let home = Home::new("", "");
+    let inner = name("inner");
+    home.write(
+        ".aws/config",
+        &format!(
+            "[profile own]\ncredential_process = {BINARY} credentials {inner}\n\
+             [profile inner]\ncredential_process = echo '{SET}'\n"
+        ),
+    );
+    let mut itself = shmcreds(&home.sts);
+    itself.env("HOME", home.folder.path()).env_remove("AWS_ACCESS_KEY_ID");
+    let began = std::time::Instant::now();
+    let arguments = ["exec", "--name", &inner, "--profile", "own", "--", "/bin/true"];
+    let output = itself.args(arguments).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 69, "{said}");
+    assert!(said.contains(&format!("{inner}\" asks itself")), "{said}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(25), "it has waited for itself");
+    // A session whose source is another one is answered.
+    let mut outer = shmcreds(&home.sts);
+    outer.env("HOME", home.folder.path()).env_remove("AWS_ACCESS_KEY_ID");
+    let script =
+        format!("$SHMCREDS exec --name {} --profile own -- /bin/echo answered", name("outer"));
+    outer.args(["exec", "--name", &inner, "--profile", "inner", "--keep-aws-files"]);
+    let output = outer.args(["--", "/bin/sh", "-c", &script]).output().unwrap();
+    assert_eq!(text(&output.stdout), "answered\n", "{}", text(&output.stderr));
+}

@@ -198,7 +198,8 @@ fn command(
     command
         .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url())
         .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", &endpoint.token)
-        .env("SHMCREDS_SESSION", session.name());
+        .env("SHMCREDS_SESSION", session.name())
+        .env_remove("SHMCREDS_ASKED_BY");
     session.pass_to(&mut command)?;
     Ok(command)
 }

@@ -16,6 +16,7 @@ mod places;
 mod process_pair;
 mod profiles;
 mod protocol;
+mod recursion;
 // The library's own, which is not public.
 #[path = "../../source/redact.rs"]
 mod redact;
@@ -52,7 +53,9 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Exec(options) => exec::run(options),
         Command::Serve(options) => serve::run(options),
         Command::Credentials { name } => {
-            let credentials = SharedSession::attach(&name)?.credentials()?;
+            let session = SharedSession::attach(&name)?;
+            recursion::check(&session)?;
+            let credentials = session.credentials()?;
             print(&protocol::process_answer(&credentials)?)
         }
         #[cfg(feature = "watch")]
