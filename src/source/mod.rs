@@ -7,13 +7,16 @@
 mod assume_role;
 mod class;
 mod clock_error;
+mod container;
 mod environment;
 mod fingerprint;
 mod http;
 mod identity;
+mod instance;
 mod iot;
 mod mfa;
 mod moment;
+mod overhear;
 mod process;
 mod profile;
 mod program;

@@ -2,12 +2,11 @@
 //! only, so that the workers of a host ask its metadata service once, and not each for itself. The proxy of the
 //! environment is taken for what is neither on this machine nor on its link.
 
-use aws_config::{ecs::EcsCredentialsProvider, imds::credentials::ImdsCredentialsProvider};
 use aws_credential_types::Credentials;
 
 use super::{
-    Fetched, Profile, Provider, Source, SourceError, environment::Part, http, profile,
-    provider::Inputs, validate,
+    Fetched, Profile, Provider, Source, SourceError, container, environment::Part, http, instance,
+    profile, provider::Inputs, validate,
 };
 
 impl Provider {
@@ -36,19 +35,18 @@ impl Provider {
     /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN`
     /// or the file that `…_TOKEN_FILE` names, anew for each set.
     pub fn container() -> Self {
-        Provider::new("container endpoint", || async {
-            EcsCredentialsProvider::builder().configure(&http::provider_config()).build()
-        })
-        .made_of(inputs("container", [], &[Part::Container]))
+        Provider::from_fn("container endpoint", || container::fetch(http::client()))
+            .made_of(inputs("container", [], &[Part::Container]))
     }
 
     /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
     pub fn imds() -> Self {
-        Provider::new("instance metadata", || async {
-            ImdsCredentialsProvider::builder().configure(&http::provider_config()).build()
-        })
-        .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
+        Provider::from_fn("instance metadata", || instance::fetch(http::client())).made_of(inputs(
+            "instance-metadata",
+            [],
+            &[Part::Metadata, Part::Profile],
+        ))
     }
 
     /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.

@@ -1,5 +1,6 @@
 //! The command line, used as a user would: started, asked, killed.
 
+mod agents;
 #[allow(dead_code)]
 #[path = "../hostile/choices.rs"]
 mod choices;

@@ -13,7 +13,7 @@ impl Environment {
     }
 
     #[cfg(test)]
-    pub(super) fn of<K: Into<String>, V: Into<String>>(
+    pub(in crate::source) fn of<K: Into<String>, V: Into<String>>(
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let pairs = variables.into_iter().map(|(key, value)| (key.into(), value.into()));

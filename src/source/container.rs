@@ -1,0 +1,147 @@
+//! The credentials endpoint of a container: ECS, EKS Pod Identity, or another agent.
+
+use std::{fs, path::Path};
+
+use aws_config::{ecs::EcsCredentialsProvider, provider_config::ProviderConfig};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    SourceError, SourceErrorClass,
+    overhear::{Overhearing, Refusal},
+    profile::{Environment, misconfigured},
+};
+
+const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, SourceError> {
+    let environment = Environment::real();
+    let place = match (environment.get(RELATIVE), environment.get(FULL)) {
+        (Some(path), _) => format!("http://169.254.170.2{path}"),
+        (None, Some(url)) => url,
+        (None, None) => {
+            return Err(misconfigured(format!(
+                "the container endpoint has no address: neither {FULL} nor {RELATIVE} is set"
+            )));
+        }
+    };
+    check_token(&environment)?;
+    let overhearing = Overhearing::new(client);
+    let config = ProviderConfig::without_region().with_http_client(overhearing.clone());
+    let provider = EcsCredentialsProvider::builder().configure(&config).build();
+    let error = match provider.provide_credentials().await {
+        Ok(credentials) => return Ok(credentials),
+        Err(error) => error,
+    };
+    let place = format!("the container endpoint {}", without_query(&place));
+    Err(match overhearing.refusal() {
+        Some(refusal) => refused(&place, &refusal),
+        None if matches!(error, CredentialsError::InvalidConfiguration(_)) => {
+            SourceError::from_error("the container endpoint", &error)
+        }
+        None => SourceError::from_error(&place, &error),
+    })
+}
+
+/// A query may be a secret.
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+/// What the agent says, as JSON or as plain words.
+#[derive(Deserialize)]
+struct Explained {
+    #[serde(alias = "Code")]
+    code: Option<String>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
+}
+
+fn refused(place: &str, refusal: &Refusal) -> SourceError {
+    let class = SourceErrorClass::of_status(refusal.status);
+    match serde_json::from_slice(&refusal.body) {
+        Ok(Explained { code, message: Some(message) }) => {
+            let text = format!("{place} answered with HTTP status {}: {message}", refusal.status);
+            let failure = SourceError::new(class, text);
+            code.map_or(failure.clone(), |code| failure.with_code(code))
+        }
+        _ => SourceError::from_status(place, refusal.status, &refusal.body),
+    }
+}
+
+/// The SDK's own errors do not name the file, and a token that ends a line is a common mistake.
+fn check_token(environment: &Environment) -> Result<(), SourceError> {
+    let (token, name) = match environment.path(TOKEN_FILE) {
+        Some(path) => (read(&path)?, format!("the token file {path:?} ({TOKEN_FILE})")),
+        None => match environment.get(TOKEN) {
+            Some(token) => (Zeroizing::new(token.into_bytes()), TOKEN.to_owned()),
+            None => return Ok(()),
+        },
+    };
+    let problem = if token.is_empty() {
+        "is empty"
+    } else if token.ends_with(b"\n") || token.ends_with(b"\r") {
+        "ends with a line break, must be the token alone"
+    } else if token.iter().any(|byte| byte.is_ascii_control()) {
+        "holds a control character, must be the token alone"
+    } else {
+        return Ok(());
+    };
+    Err(misconfigured(format!("{name} {problem}")))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| {
+        misconfigured(format!("the token file {path:?} ({TOKEN_FILE}) cannot be read: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_no_use_is_named_by_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let file = path.to_str().unwrap();
+        let check = || check_token(&Environment::of([(TOKEN_FILE, file)]));
+        assert!(check().unwrap_err().message().contains("token\" (AWS_CONTAINER"));
+        for (text, problem) in [("", "is empty"), ("hush\n", "line break"), ("hu\nsh", "control")] {
+            fs::write(&path, text).unwrap();
+            let failure = check().unwrap_err();
+            assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
+            let message = failure.message();
+            assert!(message.contains(file) && message.contains(problem), "{message}");
+            assert!(!message.contains("hush"), "{message}");
+        }
+        fs::write(&path, "token").unwrap();
+        check().unwrap();
+        let variable = check_token(&Environment::of([(TOKEN, "hush\nhush")])).unwrap_err();
+        assert!(variable.message().starts_with(TOKEN), "{variable}");
+    }
+
+    #[test]
+    fn the_agents_reason_is_told_however_it_says_it() {
+        for (body, said, code) in [
+            ("Service account token cannot be empty", "\"Service account token", None),
+            (r#"{"code":"Denied","message":"no role"}"#, "status 403: no role", Some("Denied")),
+            (r#"{"Code":"Denied","Message":"no role"}"#, "status 403: no role", Some("Denied")),
+            (r#"{"other":1}"#, "other", None),
+            ("", "nothing else", None),
+        ] {
+            let refusal = Refusal { status: 403, body: body.into() };
+            let failure = refused("the container endpoint http://x", &refusal);
+            assert_eq!((failure.class(), failure.code()), (SourceErrorClass::Terminal, code));
+            assert!(failure.message().contains(said), "{failure}");
+        }
+    }
+}

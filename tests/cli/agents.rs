@@ -1,0 +1,119 @@
+//! The agents of a container and of an instance, when they refuse: what the user is told.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use shmcreds::testing::LocalSts;
+
+use crate::harness::*;
+
+const SET: &str = r#"{"Code":"Success","AccessKeyId":"ASIAAGENT","SecretAccessKey":"s","Token":"t","Expiration":"2999-01-01T00:00:00Z"}"#;
+
+/// Answers each request with the next of `answers`, the last again and again; gives its address, and what it was
+/// asked.
+fn agent(answers: Vec<(u16, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let log = Arc::clone(&asked);
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let Some(Ok(first)) = lines.next() else { continue };
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            log.lock().unwrap().push(first);
+            let (status, body) = answers[number.min(answers.len() - 1)];
+            let head = format!(
+                "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n",
+                body.len()
+            );
+            let _ = (&stream).write_all(format!("{head}\r\n{body}").as_bytes());
+        }
+    });
+    (url, asked)
+}
+
+/// `shmcreds exec` with these variables; its exit code, and all that it said.
+fn exec_with(option: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    let sts = LocalSts::start().unwrap();
+    let mut command = shmcreds(&sts);
+    command.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "false");
+    command.envs(variables.iter().copied());
+    command.args([
+        "exec",
+        "--deadline",
+        "3",
+        "--name",
+        &name("agent"),
+        option,
+        "--",
+        "/bin/echo",
+        "ran",
+    ]);
+    let output = command.output().unwrap();
+    (code(&output), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_refusal_of_the_containers_agent_is_told_in_its_words() {
+    let reason = "(AccessDeniedException): EKS does not have permissions to assume the role";
+    for (status, class) in [(403, "(terminal)"), (404, "(misconfigured)")] {
+        let (url, _) = agent(vec![(status, reason)]);
+        let full = format!("{url}/v1/credentials?secret=hush");
+        let (code, said) =
+            exec_with("--container", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full)]);
+        assert_eq!(code, 69, "{said}");
+        let status = format!("/v1/credentials answered with HTTP status {status}");
+        assert!(said.contains(&status) && said.contains(reason) && said.contains(class), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+}
+
+#[test]
+fn an_agent_that_stumbles_once_is_asked_again() {
+    let (url, asked) = agent(vec![(500, "oops"), (200, SET)]);
+    let (code, said) = exec_with("--container", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("ran"), "{said}");
+    assert_eq!(asked.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_container_without_an_address_or_a_token_is_told_which_variable() {
+    let (code, said) = exec_with("--container", &[]);
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("neither AWS_CONTAINER_CREDENTIALS_FULL_URI nor"), "{said}");
+    let (url, asked) = agent(vec![(200, SET)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hush\n").unwrap();
+    let token = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.to_str().unwrap());
+    let address = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str());
+    let (code, said) = exec_with("--container", &[address, token]);
+    assert_eq!(code, 69, "{said}");
+    assert!(
+        said.contains(token.1) && said.contains("line break") && !said.contains("hush"),
+        "{said}"
+    );
+    assert_eq!(asked.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn an_instance_without_a_role_and_an_address_that_is_none_are_named() {
+    // The session's token first, and then no role.
+    let (url, _) = agent(vec![(404, "")]);
+    let (code, said) = exec_with("--imds", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains(&url) && said.contains("(misconfigured)"), "{said}");
+    let (code, said) =
+        exec_with("--imds", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", "169.254.169.254")]);
+    assert_eq!(code, 69, "{said}");
+    assert!(
+        said.contains("(AWS_EC2_METADATA_SERVICE_ENDPOINT)") && !said.contains("panic"),
+        "{said}"
+    );
+}
