@@ -117,3 +117,74 @@ fn an_instance_without_a_role_and_an_address_that_is_none_are_named() {
         "{said}"
     );
 }
+
+/// The SHA-256 of [`LOGIN`].
+const LOGIN_CACHE: &str = "0ea03fbb86266908786ec00fead68e6efc82077e8b31cb39b90d5ca40cd87a66";
+const LOGIN: &str = "arn:aws:iam::123456789012:user/jo";
+
+/// What `aws login` writes; the key is of the SDK's documentation.
+fn login_session(expires: &str) -> String {
+    let key = "-----BEGIN EC PRIVATE KEY-----\\nMHcCAQEEIFDZHUzOG1Pzq+6F0mjMlOSp1syN9LRPBuHMoCFXTcXhoAoGCCqGSM49\\n\
+               AwEHoUQDQgAE9qhj+KtcdHj1kVgwxWWWw++tqoh7H7UHs7oXh8jBbgF47rrYGC+t\\n\
+               djiIaHK3dBvvdE7MGj5HsepzLm3Kj91bqA==\\n-----END EC PRIVATE KEY-----\\n";
+    format!(
+        r#"{{"accessToken":{{"accessKeyId":"ASIACACHED","secretAccessKey":"s","sessionToken":"t",
+        "accountId":"123456789012","expiresAt":"{expires}"}},"tokenType":"aws_sigv4","refreshToken":"r",
+        "clientId":"arn:aws:signin:::devtools/same-device","dpopKey":"{key}"}}"#
+    )
+}
+
+#[test]
+fn the_session_of_aws_login_is_used_and_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let config = file(
+        "config",
+        &format!("[profile browser]\nlogin_session = {LOGIN}\nregion = eu-west-1\n"),
+    );
+    let renewed = r#"{"accessToken":{"accessKeyId":"ASIARENEWED","secretAccessKey":"s","sessionToken":"t"},
+        "tokenType":"urn:aws:params:oauth:token-type:access_token_sigv4","expiresIn":900,"refreshToken":"r2"}"#;
+    let (url, asked) = agent(vec![(200, renewed)]);
+    let run = || {
+        let sts = LocalSts::start().unwrap();
+        let mut command = shmcreds(&sts);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_REGION");
+        command.env("AWS_CONFIG_FILE", &config).env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        command
+            .env("AWS_LOGIN_CACHE_DIRECTORY", folder.path())
+            .env("AWS_ENDPOINT_URL_SIGNIN", &url);
+        command.args([
+            "exec",
+            "--deadline",
+            "3",
+            "--name",
+            &name("login"),
+            "--profile",
+            "browser",
+            "--",
+        ]);
+        let output =
+            command.args(["/bin/sh", "-c", "$SHMCREDS credentials $SHMCREDS_SESSION"]).output();
+        let output = output.unwrap();
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let cache = format!("{LOGIN_CACHE}.json");
+    file(&cache, &login_session("2999-01-01T00:00:00Z"));
+    let said = run();
+    assert!(said.contains("ASIACACHED"), "{said}");
+    assert_eq!(asked.lock().unwrap().len(), 0);
+    file(&cache, &login_session("2020-01-01T00:00:00Z"));
+    let said = run();
+    assert!(said.contains("ASIARENEWED"), "{said}");
+    assert!(asked.lock().unwrap()[0].starts_with("POST /v1/token"));
+    file(&cache, "{}");
+    let said = run();
+    assert!(
+        said.contains("(terminal)") && said.contains("run `aws login --profile browser`"),
+        "{said}"
+    );
+}

@@ -369,3 +369,20 @@ fn a_session_that_asks_itself_is_noticed_and_another_is_answered() {
     let output = outer.args(["--", "/bin/sh", "-c", &script]).output().unwrap();
     assert_eq!(text(&output.stdout), "answered\n", "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_proxy_between_is_named_without_its_password() {
+    let config = format!(
+        "[profile app]\nregion = eu-west-1\nrole_arn = {ROLE_ARN}\nsource_profile = base\n"
+    );
+    let home = Home::new(&config, KEYS);
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let mut command = home.command(&["--deadline", "2", "--profile", "app"]);
+        command.env("AWS_ENDPOINT_URL_STS", "").env(variable, "http://jo:hush@127.0.0.1:9");
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), 69, "{said}");
+        assert!(said.contains("STS in eu-west-1 through the proxy 127.0.0.1:9"), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+}

@@ -10,6 +10,8 @@ use aws_sdk_sts::config::{
     StalledStreamProtectionConfig, retry::RetryConfig,
 };
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
+use hyper::http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -73,10 +75,25 @@ impl Settings {
 
     /// Where STS is, for people.
     pub(in crate::source) fn sts_place(&self) -> String {
-        match &self.endpoint_url {
+        let place = match &self.endpoint_url {
             Some(url) => format!("STS at {url}"),
             None => format!("STS in {}", self.region()),
+        };
+        match self.proxy() {
+            Some(proxy) => format!("{place} through the proxy {proxy} of the environment"),
+            None => place,
         }
+    }
+
+    /// The proxy that stands between, without its user and password.
+    fn proxy(&self) -> Option<String> {
+        let usual = || format!("https://sts.{}.amazonaws.com", self.region());
+        let uri: Uri = self.endpoint_url.clone().unwrap_or_else(usual).parse().ok()?;
+        // To other addresses than these, no proxy is taken.
+        uri.scheme_str().filter(|scheme| *scheme == "https")?;
+        let proxy = Matcher::from_env().intercept(&uri)?;
+        let host = proxy.uri().host()?;
+        Some(proxy.uri().port_u16().map_or(host.to_owned(), |port| format!("{host}:{port}")))
     }
 
     pub(in crate::source) fn retries(&self) -> RetryConfig {
