@@ -25,7 +25,8 @@ const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, SourceError> {
     let environment = Environment::real();
     let place = match (environment.get(RELATIVE), environment.get(FULL)) {
-        (Some(path), _) => format!("http://169.254.170.2{path}"),
+        (Some(path), _) if path.starts_with('/') => format!("http://169.254.170.2{path}"),
+        (Some(_), _) => return Err(misconfigured(format!("{RELATIVE} does not begin with /"))),
         (None, Some(url)) => url,
         (None, None) => {
             return Err(misconfigured(format!(

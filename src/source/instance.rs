@@ -1,15 +1,20 @@
 //! The role of an EC2 instance, by its metadata service.
 
-use aws_config::{imds::credentials::ImdsCredentialsProvider, provider_config::ProviderConfig};
+use aws_config::{
+    imds::{self, credentials::ImdsCredentialsProvider},
+    provider_config::ProviderConfig,
+};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{
     SourceError,
     overhear::Overhearing,
-    profile::{Environment, misconfigured},
+    profile::{Environment, Files, misconfigured},
+    validate,
 };
 
+const IPV4: &str = "http://169.254.169.254";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const MODE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE";
@@ -19,10 +24,15 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     if environment.flag(DISABLED) == Some(true) {
         return Err(misconfigured(format!("instance metadata is not asked: {DISABLED} is set")));
     }
-    let place = format!("instance metadata at {}", address(&environment)?);
+    let address = address(&environment, &Files::read(&environment))?;
+    let place = format!("instance metadata at {address}");
     let overhearing = Overhearing::new(client);
     let config = ProviderConfig::without_region().with_http_client(overhearing.clone());
-    let provider = ImdsCredentialsProvider::builder().configure(&config).build();
+    // Given the address, the SDK reads neither variables nor files for it.
+    let client = imds::Client::builder().configure(&config).endpoint(&address);
+    let client = client.map_err(|error| SourceError::from_error(&place, &*error))?.build();
+    let provider =
+        ImdsCredentialsProvider::builder().configure(&config).imds_client(client).build();
     let error = match provider.provide_credentials().await {
         Ok(credentials) => return Ok(credentials),
         Err(error) => error,
@@ -36,18 +46,31 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     })
 }
 
-/// The SDK panics at an address that is none.
-fn address(environment: &Environment) -> Result<String, SourceError> {
-    if let Some(url) = environment.get(ENDPOINT) {
-        return match super::validate::endpoint_url(url.trim()) {
-            Ok(()) => Ok(url),
-            Err(problem) => Err(misconfigured(format!("{problem} ({ENDPOINT})"))),
+/// The address of the environment, or of the profile; by their mode without one.
+fn address(environment: &Environment, files: &Files) -> Result<String, SourceError> {
+    let name = environment.profile().unwrap_or_else(|| "default".into());
+    let of_profile = |key: &str| {
+        let setting = files.profile(&name)?.setting(key)?;
+        Some((setting.value().to_owned(), format!("{key} at {}", setting.place)))
+    };
+    let found = |variable: &str, key: &str| {
+        let value = environment.get(variable).map(|value| (value, variable.to_owned()));
+        value.or_else(|| of_profile(key))
+    };
+    if let Some((url, origin)) = found(ENDPOINT, "ec2_metadata_service_endpoint") {
+        // The SDK panics at an address that is none.
+        return match validate::endpoint_url(url.trim()) {
+            Ok(()) => Ok(url.trim().to_owned()),
+            Err(problem) => Err(misconfigured(format!("{problem} ({origin})"))),
         };
     }
-    match environment.get(MODE).map(|mode| mode.trim().to_ascii_lowercase()).as_deref() {
-        None | Some("ipv4") => Ok("http://169.254.169.254".into()),
-        Some("ipv6") => Ok("http://[fd00:ec2::254]".into()),
-        Some(_) => Err(misconfigured(format!("{MODE} is neither IPv4 nor IPv6"))),
+    let Some((mode, origin)) = found(MODE, "ec2_metadata_service_endpoint_mode") else {
+        return Ok(IPV4.into());
+    };
+    match mode.trim().to_ascii_lowercase().as_str() {
+        "ipv4" => Ok(IPV4.into()),
+        "ipv6" => Ok("http://[fd00:ec2::254]".into()),
+        _ => Err(misconfigured(format!("{origin} is neither IPv4 nor IPv6"))),
     }
 }
 
@@ -58,7 +81,8 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_named() {
-        let of = |key: &str, value: &str| address(&Environment::of([(key, value)]));
+        let of =
+            |key: &str, value: &str| address(&Environment::of([(key, value)]), &Files::default());
         assert_eq!(of(ENDPOINT, "http://127.0.0.1:1").unwrap(), "http://127.0.0.1:1");
         assert_eq!(of(ENDPOINT, "").unwrap(), "http://169.254.169.254");
         assert_eq!(of(MODE, "IPv6").unwrap(), "http://[fd00:ec2::254]");

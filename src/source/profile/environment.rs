@@ -52,12 +52,8 @@ impl Environment {
 
     /// Whether a variable says yes. The SDKs take `true` in any case.
     pub(in crate::source) fn flag(&self, key: &str) -> Option<bool> {
-        self.get(key).map(|value| is_true(&value))
+        self.get(key).map(|value| value.trim().eq_ignore_ascii_case("true"))
     }
-}
-
-pub(super) fn is_true(value: &str) -> bool {
-    value.trim().eq_ignore_ascii_case("true")
 }
 
 #[cfg(test)]

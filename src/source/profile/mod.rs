@@ -22,6 +22,7 @@ use aws_credential_types::Credentials;
 
 pub(super) use default_chain::fetch as default_chain;
 pub(super) use environment::Environment;
+pub(super) use files::Files;
 pub(super) use settings::{Explicit, Settings};
 
 use super::{
@@ -35,7 +36,6 @@ use super::{
     validate,
 };
 use chain::{Base, Chain, Role, Sso};
-use files::Files;
 
 /// A source that a profile describes, in `~/.aws/config` and `~/.aws/credentials` or the files that
 /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name.

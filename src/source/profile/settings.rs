@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf};
 
 use super::{
     chain::wrong,
-    environment::{Environment, is_true},
+    environment::Environment,
     files::{Files, Profile, Setting},
 };
 use crate::source::{redact::redact, validate};
@@ -152,7 +152,7 @@ impl<'a> Places<'a> {
         self.variable(variable).or_else(|| self.setting(self.chosen, key))
     }
 
-    fn variable(&self, key: &'a str) -> Option<Found<'a>> {
+    fn variable<'k>(&self, key: &'k str) -> Option<Found<'k>> {
         let value = self.environment.get(key)?.trim().to_owned();
         Some(Found { value, origin: Origin::Variable(key) })
     }
@@ -182,18 +182,14 @@ impl<'a> Places<'a> {
     }
 
     fn endpoint_url(&self, service: &str) -> Result<Option<String>, String> {
-        let ignored =
-            self.found("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls");
-        if ignored.is_some_and(|found| is_true(&found.value)) {
+        let ignore = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+        if self.flag(ignore, "ignore_configured_endpoint_urls")? {
             return Ok(None);
         }
         let own = format!("AWS_ENDPOINT_URL_{}", service.to_uppercase().replace('-', "_"));
         let variables = [own.as_str(), "AWS_ENDPOINT_URL"];
-        for key in variables {
-            if let Some(value) = self.environment.get(key) {
-                let found = Found { value, origin: Origin::Variable(key) };
-                return found.checked(validate::endpoint_url).map(Some);
-            }
+        if let Some(found) = variables.into_iter().find_map(|key| self.variable(key)) {
+            return found.checked(validate::endpoint_url).map(Some);
         }
         if let Some((url, place)) = self.of_services(service)? {
             validate::endpoint_url(&url).map_err(|problem| format!("{problem} ({place})"))?;
@@ -388,6 +384,7 @@ mod tests {
             ("AWS_RETRY_MODE", "bogus"),
             ("AWS_USE_DUALSTACK_ENDPOINT", "1"),
             ("AWS_STS_REGIONAL_ENDPOINTS", "bogus"),
+            ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "yes"),
         ] {
             let error = resolve("", &[(key, value)], &[]).unwrap_err();
             assert!(error.contains(key) && !error.contains("hush"), "{error}");
