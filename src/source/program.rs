@@ -4,7 +4,7 @@ mod answer;
 
 use std::{
     collections::VecDeque,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -120,7 +120,7 @@ impl Program {
         let _ = timeout(LAST_WORDS, log).await;
         match end {
             End::Status(status) if !status.success() => {
-                failed(SourceErrorClass::Transient, format!("failed: {status}{}", said.get()))
+                failed(class_of(status), format!("failed: {status}{}", said.get()))
             }
             _ => Ok(written),
         }
@@ -146,6 +146,16 @@ impl Program {
             let text = format!("{what} {:?} could not be started: {error}{hint}", self.path());
             SourceError::new(SourceErrorClass::Misconfigured, text)
         })
+    }
+}
+
+/// Some exit codes say what kind of failure it is: those of `sysexits.h` for a wrong usage, a lack of permission and
+/// a wrong configuration, and a shell's for a program that is not there or cannot be run.
+fn class_of(status: ExitStatus) -> SourceErrorClass {
+    match status.code() {
+        Some(77) => SourceErrorClass::Terminal,
+        Some(64 | 78 | 126 | 127) => SourceErrorClass::Misconfigured,
+        _ => SourceErrorClass::Transient,
     }
 }
 
@@ -271,6 +281,15 @@ mod tests {
         assert!(said.message().ends_with("exit status: 1; it said: two / three / four"), "{said}");
         let secret = failure("echo key AKIAIOSFODNN7EXAMPLE >&2; exit 1").await;
         assert!(secret.message().ends_with("it said: key [redacted]"), "{secret}");
+        for (code, class) in [
+            (1, SourceErrorClass::Transient),
+            (77, SourceErrorClass::Terminal),
+            (78, SourceErrorClass::Misconfigured),
+            (127, SourceErrorClass::Misconfigured),
+        ] {
+            let script = format!("exit {code}");
+            assert_eq!(shell(&script).run("it", has_code).await.unwrap_err().class(), class);
+        }
         assert!(failure("kill -9 $$").await.message().contains("it failed: signal: 9"));
         let flood = failure("head -c 200000 /dev/zero").await;
         assert!(flood.message().contains("wrote more than 65536 bytes"), "{flood}");

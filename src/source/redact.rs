@@ -9,7 +9,9 @@ pub(super) fn redact(text: &str) -> String {
         let end = rest[start..].find(|c| !is_key_char(c)).map_or(rest.len(), |n| start + n);
         clean.push_str(&rest[..start]);
         let run = &rest[start..end];
-        let secret = has_key_id(run) || (looks_random(run) && !ends_in_arn(&clean));
+        let read = text.len() - rest.len() + end;
+        let named = ends_in_arn(&clean) || ends_in_path(&text[..read]);
+        let secret = has_key_id(run) || (looks_random(run) && !named);
         clean.push_str(if secret { "[redacted]" } else { run });
         rest = &rest[end..];
     }
@@ -41,6 +43,32 @@ fn is_uuid(run: &str) -> bool {
             8 | 13 | 18 | 23 => b == b'-',
             _ => b.is_ascii_hexdigit(),
         })
+}
+
+/// Whether `text` ends in a path, which may be as long as a key. Only below these directories: a key may begin
+/// with a slash, and hold some. A part that is as long as a key has to be a digest.
+fn ends_in_path(text: &str) -> bool {
+    const ROOTS: [&str; 12] = [
+        "/home/",
+        "/root/",
+        "/tmp/",
+        "/var/",
+        "/usr/",
+        "/opt/",
+        "/etc/",
+        "/run/",
+        "/dev/shm/",
+        "/srv/",
+        "/mnt/",
+        "/app/",
+    ];
+    let word = text.rsplit(|c: char| c.is_whitespace() || "\"'`()[]{}<>,;".contains(c)).next();
+    let word = word.unwrap_or_default();
+    let is_digest =
+        |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    ROOTS.iter().any(|root| word.starts_with(root))
+        && !word.contains(['=', '+', '%'])
+        && word.split(['/', '.']).all(|part| part.len() < 36 || is_digest(part))
 }
 
 /// Whether what follows `text` is the last part of an ARN.
@@ -102,6 +130,11 @@ mod tests {
         let token = "IQoJb3JpZ2luX2VjEO%2F%2F%2F%2Fwer+tyuiopASDFGHJKL1234567890==";
         for (text, expected) in [
             (format!("key {id}, denied"), "key [redacted], denied".to_owned()),
+            (format!("/tmp/{SECRET}="), "[redacted]".to_owned()),
+            (format!("/tmp/x={SECRET}"), "[redacted]".to_owned()),
+            (format!("/tmp/{}", SECRET.replace('/', "x")), "[redacted]".to_owned()),
+            (format!("/no/{SECRET}"), "[redacted]".to_owned()),
+            (format!("/tmp/a {SECRET}"), "/tmp/a [redacted]".to_owned()),
             (format!("arn:aws:iam::1:x/{id}"), "arn:aws:iam::1:[redacted]".to_owned()),
             (format!("SecretAccessKey:{SECRET}"), "SecretAccessKey:[redacted]".to_owned()),
             (format!("{{\"t\":\"{token}\"}}"), "{\"t\":\"[redacted]\"}".to_owned()),
@@ -118,6 +151,7 @@ mod tests {
             "on resource: arn:aws:iam::123456789012:role/Team42/a-rather-long-path/and-a-long-name",
             "https://sts.eu-central-1.amazonaws.com/ refused",
             "cannot read /var/lib/some/quite/long/path/to/credentials",
+            "\"/home/Jo2/projects/Team-42/.aws/sso/cache/e8be5486177c5b5392bd9aa76563515b29358e6e.json\" is",
         ] {
             assert_eq!(redact(text), text);
         }

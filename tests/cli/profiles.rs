@@ -203,7 +203,9 @@ fn a_helper_that_fails_says_why() {
         ".aws/config",
         &format!("[profile app]\ncredential_process = {helper} --secret hush\n"),
     );
-    for options in [&["--profile", "app"][..], &["--process", &helper]] {
+    for options in
+        [&["--deadline=1", "--profile", "app"][..], &["--deadline=1", "--process", &helper]]
+    {
         assert!(home.fail(options).contains("run: mytool login"));
     }
 }
@@ -359,6 +361,7 @@ fn a_session_that_asks_itself_is_noticed_and_another_is_answered() {
     let said = text(&output.stderr);
     assert_eq!(code(&output), 69, "{said}");
     assert!(said.contains(&format!("{inner}\" asks itself")), "{said}");
+    assert!(said.contains("(misconfigured)"), "{said}");
     assert!(began.elapsed() < std::time::Duration::from_secs(25), "it has waited for itself");
     // A session whose source is another one is answered.
     let mut outer = shmcreds(&home.sts);

@@ -13,6 +13,7 @@ pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const SYSTEM: u8 = 71;
 pub(crate) const CANNOT_CREATE: u8 = 73;
 pub(crate) const NO_PERMISSION: u8 = 77;
+pub(crate) const CONFIGURATION: u8 = 78;
 
 #[derive(Debug)]
 pub(crate) struct CommandError {

@@ -38,8 +38,8 @@ use crate::{
     files::Files,
     log,
     process_pair::{self, Guarded, KillSwitch, Role},
-    profiles::{self, Profiles},
     session::{self, Event},
+    sources,
 };
 
 /// What ends this process as long as CMD is not there.
@@ -183,12 +183,16 @@ fn command(
     command.args(&options.command[1..]);
     environment::clear(&mut command);
     environment::bypass_proxies(&mut command);
-    let (profiles, chosen) =
-        (Profiles::read(), profiles::chosen(options.session.source.profile.as_deref()));
-    environment::keep_region(&mut command, profiles.region(&chosen));
+    let profile = sources::chosen_profile(&options.session.source);
+    let region = profile.region().unwrap_or_else(|failure| {
+        // It may need none.
+        tracing::warn!("CMD gets no Region: {failure}");
+        None
+    });
+    environment::keep_region(&mut command, region.as_deref());
     let write = |name, text: &str| files.map(|files| files.write(name, text)).transpose();
     if !options.keep_aws_files {
-        let config = write("config-", &profiles.without_credentials(&chosen))?;
+        let config = write("config-", &profile.without_credentials())?;
         command.env("AWS_CONFIG_FILE", config.unwrap_or_else(|| "/dev/null".into()));
         command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     }

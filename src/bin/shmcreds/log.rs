@@ -11,8 +11,8 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 use crate::{
     arguments,
-    profiles::Profiles,
     redact::{hide, redact},
+    sources,
     status::colour_is_wanted,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn start(verbose: u8, json: bool) {
 
 /// Notes what is secret of the options, the environment and the AWS files.
 pub(crate) fn learn(options: &arguments::Source) {
-    let mut secrets = Profiles::read().secrets();
+    let mut secrets = sources::chosen_profile(options).secrets();
     secrets.extend(VARIABLES.iter().filter_map(|name| secret_of(name, env::var(name).ok()?)));
     let texts = [&options.external_id, &options.policy];
     secrets.extend(texts.into_iter().flatten().cloned());

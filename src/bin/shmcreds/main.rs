@@ -14,7 +14,6 @@ mod log;
 mod metrics;
 mod places;
 mod process_pair;
-mod profiles;
 mod protocol;
 mod recursion;
 // The library's own, which is not public.

@@ -2,7 +2,7 @@
 
 use shmcreds::SharedSession;
 
-use crate::command_error::{CommandError, UNAVAILABLE};
+use crate::command_error::{CONFIGURATION, CommandError};
 
 /// Set for the programs of a source: the process that asks them.
 const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
@@ -20,5 +20,5 @@ pub(crate) fn check(session: &SharedSession) -> Result<(), CommandError> {
         "session {name:?} asks itself: process {pid} refreshes it by a program that ran `shmcreds credentials \
          {name}`; give the session another source, as a profile without that credential_process"
     );
-    Err(CommandError::new(UNAVAILABLE, text))
+    Err(CommandError::new(CONFIGURATION, text))
 }

@@ -45,8 +45,11 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         .optional("source-identity", source_identity.as_deref())
         .pairs("provided-contexts", bytes(provided_contexts))
         .optional("region", region.as_deref())
-        .optional("endpoint-url", endpoint_url.as_deref())
-        .optional("profile", profile.as_deref());
+        .optional("endpoint-url", endpoint_url.as_deref());
+    let encoder = match profile {
+        Some(profile) => encoder.text("profile", profile),
+        None => encoder,
+    };
     let encoder = match (region, endpoint_url) {
         (Some(_), Some(_)) => encoder,
         // What is not said here is in the environment, or in the profile that it names.

@@ -110,6 +110,19 @@ pub(super) fn resolve(files: &Files, name: &str) -> Result<Chain, String> {
     Ok(Chain { base, roles, names })
 }
 
+/// The profile and those that it names by `source_profile`, whether or not that leads to credentials.
+pub(super) fn names(files: &Files, name: &str) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    while let Some(next) = names.last().and_then(|last| files.profile(last)?.get("source_profile"))
+    {
+        if names.iter().any(|name| name == next) {
+            break;
+        }
+        names.push(next.to_owned());
+    }
+    names
+}
+
 fn missing(files: &Files, names: &[String], name: &str) -> String {
     let absence = files.absence(name);
     match names.last() {
@@ -494,6 +507,13 @@ mod tests {
         };
         let error = refused(&(role("a", "b") + &role("b", "c") + &role("c", "a")), "a");
         assert!(error.contains("form a loop: a, b, c, and a again"), "{error}");
+    }
+
+    #[test]
+    fn the_profiles_on_the_way_are_known_without_credentials() {
+        let config = "[profile a]\nsource_profile = b\n[profile b]\nsource_profile = a\n";
+        assert_eq!(names(&files(config, ""), "a"), ["a", "b"]);
+        assert_eq!(names(&files("", ""), "absent"), ["absent"]);
     }
 
     #[test]

@@ -142,6 +142,14 @@ impl Files {
         self.profiles.get(name)
     }
 
+    pub(super) fn profiles(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.profiles.iter().map(|(name, profile)| (name.as_str(), profile))
+    }
+
+    pub(super) fn all_services(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.services.iter().map(|(name, services)| (name.as_str(), services))
+    }
+
     pub(super) fn sso_session(&self, name: &str) -> Option<&Profile> {
         self.sso_sessions.get(name)
     }

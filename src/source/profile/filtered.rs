@@ -1,52 +1,82 @@
-//! A config file without any credentials, for programs that get them in another way.
+//! What the files say besides credentials, for programs that get those in another way; and what of them no log
+//! may show.
 
 use std::fmt::Write;
 
-use super::{
-    chain::{self, credential_keys},
-    files::{Files, Profile},
-};
+use super::files::{Files, Profile};
 
-/// Keys that begin so are of credentials, whichever they will be.
-const PREFIXES: [&str; 3] = ["sso_", "mfa_", "aws_"];
+/// The settings of a profile that others see. All others may be credentials, or lead to some.
+const KEPT: &[&str] = &[
+    "account_id_endpoint_mode",
+    "api_versions",
+    "auth_scheme_preference",
+    "ca_bundle",
+    "connect_timeout",
+    "csm_client_id",
+    "csm_enabled",
+    "csm_host",
+    "csm_port",
+    "defaults_mode",
+    "disable_request_compression",
+    "ec2_metadata_service_endpoint",
+    "ec2_metadata_service_endpoint_mode",
+    "ec2_metadata_v1_disabled",
+    "endpoint_discovery_enabled",
+    "endpoint_url",
+    "ignore_configured_endpoint_urls",
+    "max_attempts",
+    "metadata_service_num_attempts",
+    "metadata_service_timeout",
+    "output",
+    "parameter_validation",
+    "region",
+    "request_checksum_calculation",
+    "request_min_compression_size_bytes",
+    "response_checksum_validation",
+    "retry_mode",
+    "s3",
+    "s3_disable_express_session_auth",
+    "s3_disable_multiregion_access_points",
+    "s3_us_east_1_regional_endpoint",
+    "s3_use_arn_region",
+    "s3api",
+    "s3control",
+    "sdk_ua_app_id",
+    "services",
+    "sigv4a_signing_region_set",
+    "sts_regional_endpoints",
+    "tcp_keepalive",
+    "use_dualstack_endpoint",
+    "use_fips_endpoint",
+    "user_agent_appid",
+    "user_agent_extra",
+];
 
-pub(super) fn config(files: &Files, name: &str) -> String {
-    let mut body = String::new();
-    let chosen = files.profile(name);
-    if let Some(profile) = chosen {
-        write_settings(&mut body, profile);
+/// Words in the names of settings that hold secrets.
+const SECRET_WORDS: [&str; 6] =
+    ["access_key", "secret", "session_token", "security_token", "password", "external_id"];
+
+/// A config file with the settings of all profiles, of which `chosen` is the default.
+pub(super) fn config(files: &Files, chosen: &str) -> String {
+    let mut text = "[default]\n".to_owned();
+    if let Some(profile) = files.profile(chosen) {
+        write_settings(&mut text, profile, |key| KEPT.contains(&key));
     }
-    // What the profile does not say of the Region, others do.
-    if chosen.is_none_or(|profile| profile.get("region").is_none())
-        && let Some(region) = inherited_region(files, name)
-    {
-        let _ = writeln!(body, "region = {region}");
+    let profiles = files.profiles().filter(|(name, _)| *name != "default" && is_plain(name));
+    for (name, profile) in profiles {
+        let _ = writeln!(text, "[profile {}]", quoted(name));
+        write_settings(&mut text, profile, |key| KEPT.contains(&key));
     }
-    let mut text = format!("[default]\n{body}");
-    if name != "default" && is_plain(name) {
-        let _ = write!(text, "\n[profile \"{name}\"]\n{body}");
-    }
-    let services = chosen.and_then(|profile| profile.get("services"));
-    if let Some((name, services)) = services.and_then(|name| Some((name, files.services(name)?))) {
-        let _ = writeln!(text, "\n[services {name}]");
-        write_settings(&mut text, services);
+    for (name, services) in files.all_services().filter(|(name, _)| is_plain(name)) {
+        let _ = writeln!(text, "[services {}]", quoted(name));
+        write_settings(&mut text, services, |key| !is_secret(key));
     }
     text
 }
 
-fn inherited_region<'a>(files: &'a Files, name: &str) -> Option<&'a str> {
-    let names = chain::resolve(files, name).map_or_else(|_| Vec::new(), |chain| chain.names);
-    let mut all = names.iter().map(String::as_str).chain(["default"]);
-    all.find_map(|name| files.profile(name)?.get("region"))
-}
-
-fn write_settings(text: &mut String, profile: &Profile) {
-    let secret = credential_keys();
-    for (key, setting) in profile.settings() {
+fn write_settings(text: &mut String, profile: &Profile, is_kept: impl Fn(&str) -> bool) {
+    for (key, setting) in profile.settings().filter(|(key, _)| is_kept(key)) {
         let property = &setting.property;
-        if secret.contains(key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix)) {
-            continue;
-        }
         if property.nested.is_empty() {
             if !property.value.contains('\n') {
                 let _ = writeln!(text, "{key} = {}", property.value);
@@ -54,10 +84,44 @@ fn write_settings(text: &mut String, profile: &Profile) {
             continue;
         }
         let _ = writeln!(text, "{key} =");
-        for (key, value) in &property.nested {
-            let _ = writeln!(text, "  {key} = {value}");
+        for (key, value) in property.nested.iter().filter(|(key, _)| !is_secret(key)) {
+            let _ = writeln!(text, "    {key} = {value}");
         }
     }
+}
+
+/// All values that no log may show.
+pub(super) fn secrets(files: &Files) -> Vec<String> {
+    let settings = || files.profiles().flat_map(|(_, profile)| profile.settings());
+    let values = settings().filter(|(key, _)| is_secret(key)).map(|(_, setting)| setting.value());
+    let arguments = settings()
+        .filter(|(key, _)| *key == "credential_process")
+        .flat_map(|(_, setting)| secret_arguments(setting.value()));
+    values.chain(arguments).map(str::to_owned).collect()
+}
+
+/// The arguments of a helper that may be secret: all but options, paths and plain words. This program's own, to
+/// which a profile may lead, are the names of sessions.
+fn secret_arguments(command: &str) -> Vec<&str> {
+    let mut words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+    if words.next().is_some_and(|program| program.ends_with("/shmcreds") || program == "shmcreds") {
+        return Vec::new();
+    }
+    let values = words.filter_map(|word| match word.strip_prefix('-') {
+        Some(option) => option.split_once('=').map(|(_, value)| value),
+        None => Some(word),
+    });
+    let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    values.filter(|value| !value.contains('/') && !is_plain(value)).collect()
+}
+
+fn is_secret(key: &str) -> bool {
+    SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+fn quoted(name: &str) -> String {
+    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-@+:/".contains(c));
+    if is_word { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 /// Whether every parser reads the name in quotes.
@@ -69,32 +133,66 @@ fn is_plain(name: &str) -> bool {
 mod tests {
     use super::{super::files::tests::files, *};
 
-    const CONFIG: &str = "[profile app]\nrole_arn = arn:hush\nsource_profile = base\nexternal_id = hush\n\
-                          sso_unheard_of = hush\nretry_mode = adaptive\nservices = local\ns3 =\n  addressing_style = path\n\
-                          [profile base]\nregion = eu-central-1\ncredential_process = hush\n\
-                          [services local]\ns3 =\n  endpoint_url = http://s3\n";
+    const CONFIG: &str = "\
+[default]
+region = us-east-1
+[profile \"my app\"]
+  region = eu-west-1
+  s3 =
+    addressing_style = path
+    aws_secret_access_key = hush-nested
+  role_arn = arn:aws:iam::123456789012:role/app
+  source_profile = base
+  external_id = hush-id
+  a line of no sense
+  retry_mode = adaptive
+  okta_password = hush-word
+[sso-session x]
+sso_start_url = https://hush
+[services local]
+s3 =
+  endpoint_url = http://127.0.0.1:9000
+[profile base]
+region = eu-central-1
+[profile child]
+source_profile = base
+credential_process = /opt/helper credentials --password hush-argument --client-secret=hush-other
+[profile own]
+credential_process = /usr/bin/shmcreds credentials web-1
+";
+    const CREDENTIALS: &str = "\
+[base]
+aws_access_key_id = AKIAEXAMPLE
+aws_secret_access_key = hush-key
+aws_session_token = hush-token
+output = json
+[default]
+region = us-west-2
+";
 
     #[test]
-    fn everything_but_credentials_is_kept() {
-        let files = files(
-            CONFIG,
-            "[app]\naws_access_key_id = hush\naws_secret_access_key = hush\n\
-                                   x_security_token_expires = hush\n",
+    fn settings_are_kept_and_credentials_are_not() {
+        let files = files(CONFIG, CREDENTIALS);
+        let app = "region = eu-west-1\nretry_mode = adaptive\ns3 =\n    addressing_style = path\n";
+        let all = format!(
+            "[profile base]\noutput = json\nregion = eu-central-1\n[profile child]\n\
+             [profile \"my app\"]\n{app}[profile own]\n[services local]\ns3 =\n    endpoint_url = http://127.0.0.1:9000\n"
         );
-        let text = config(&files, "app");
-        assert!(!text.contains("hush"), "{text}");
-        let body = "retry_mode = adaptive\ns3 =\n  addressing_style = path\nservices = local\nregion = eu-central-1\n";
-        let services = "[services local]\ns3 =\n  endpoint_url = http://s3\n";
-        assert_eq!(text, format!("[default]\n{body}\n[profile \"app\"]\n{body}\n{services}"));
+        assert_eq!(config(&files, "my app"), format!("[default]\n{app}{all}"));
+        assert_eq!(config(&files, "default"), format!("[default]\nregion = us-west-2\n{all}"));
+        assert_eq!(config(&files, "absent"), format!("[default]\n{all}"));
+        assert_eq!(config(&Files::default(), "default"), "[default]\n");
     }
 
     #[test]
-    fn a_profile_that_is_absent_leaves_the_region_of_the_default() {
-        let files = files("[default]\nregion = eu-west-1\noutput = json\n", "");
-        assert_eq!(config(&files, "default"), "[default]\noutput = json\nregion = eu-west-1\n");
-        assert_eq!(
-            config(&files, "other"),
-            "[default]\nregion = eu-west-1\n\n[profile \"other\"]\nregion = eu-west-1\n"
-        );
+    fn all_secrets_are_known_and_nothing_else() {
+        let found = secrets(&files(CONFIG, CREDENTIALS));
+        for secret in
+            ["hush-id", "hush-word", "hush-key", "hush-token", "hush-argument", "hush-other"]
+        {
+            assert!(found.iter().any(|known| known == secret), "{secret}");
+        }
+        let harmless = |text: &String| text.starts_with("hush") || text == "AKIAEXAMPLE";
+        assert!(found.iter().all(harmless), "{found:?}");
     }
 }

@@ -118,15 +118,20 @@ impl Profile {
     /// A value that is no Region, with its file and line.
     pub fn region(&self) -> Result<Option<String>, SourceError> {
         let files = Files::read(&self.environment);
-        let names = names(&files, &self.name);
+        let names = chain::names(&files, &self.name);
         let found = self.settings(&files, &names, "sts").map_err(misconfigured)?;
         Ok(found.region)
     }
 
-    /// The text of a config file for programs that are given the credentials in another way: what the
-    /// profile says besides those, as `[default]` and under its own name. It holds no secret.
+    /// The text of a config file for programs that are given the credentials in another way: the settings of
+    /// all profiles that are no credentials and lead to none, with this profile's as the default. It holds no secret.
     pub fn without_credentials(&self) -> String {
         filtered::config(&Files::read(&self.environment), &self.name)
+    }
+
+    /// The secrets in both files, for a log that must not show them: keys, tokens, external ids, passwords.
+    pub fn secrets(&self) -> Vec<String> {
+        filtered::secrets(&Files::read(&self.environment))
     }
 
     fn settings(&self, files: &Files, names: &[String], service: &str) -> Result<Settings, String> {
@@ -241,7 +246,7 @@ impl Profile {
             None => self.ask().await?.credentials,
         };
         let files = Files::read(&self.environment);
-        let names = names(&files, &self.name);
+        let names = chain::names(&files, &self.name);
         let mut settings = self.settings(&files, &names, "sts").map_err(misconfigured)?;
         settings.settle_region(&self.environment, None).await.map_err(misconfigured)?;
         let config = settings.sts(Some(credentials)).map_err(misconfigured)?;
@@ -300,7 +305,7 @@ pub(super) fn settings_of(
     let environment = Environment::real();
     let files = Files::read(&environment);
     let name = profile.map(str::to_owned).or_else(|| environment.profile());
-    let names = names(&files, name.as_deref().unwrap_or("default"));
+    let names = chain::names(&files, name.as_deref().unwrap_or("default"));
     Settings::resolve(&environment, &files, &names, "sts", explicit)
 }
 
@@ -326,11 +331,6 @@ pub(super) async fn pod_role() -> Result<Fetched, SourceError> {
     })?;
     let names = [environment.profile().unwrap_or_else(|| "default".into())];
     web_identity::fetch(&recipe, &environment, &Files::read(&environment), &names).await
-}
-
-/// The profiles on the way to the credentials of this one, or it alone.
-fn names(files: &Files, name: &str) -> Vec<String> {
-    chain::resolve(files, name).map_or_else(|_| vec![name.to_owned()], |chain| chain.names)
 }
 
 /// The text has names and paths, and no value that has not been redacted.
