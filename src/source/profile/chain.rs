@@ -285,11 +285,14 @@ impl Of<'_> {
         };
         let token = self.text("aws_session_token").or_else(|| self.text("aws_security_token"));
         let expiry = EXPIRIES.iter().find_map(|key| Some((*key, self.profile.setting(key)?)));
-        let expiry = match expiry {
-            None => None,
-            Some((key, setting)) => Some(moment::parse(setting.value()).ok_or_else(|| {
-                wrong(key, setting, "is no time, must be like 2030-01-01T00:00:00Z")
-            })?),
+        let (expiry, problem) = match expiry
+            .map(|(key, setting)| (key, setting, moment::parse(setting.value())))
+        {
+            Some((_, _, Some(expiry))) => (Some(expiry), None),
+            Some((key, setting, None)) => {
+                (None, Some(wrong(key, setting, "is no time, must be like 2030-01-01T00:00:00Z")))
+            }
+            None => (None, None),
         };
         let mut keys = Credentials::builder()
             .access_key_id(id.value())
@@ -300,10 +303,10 @@ impl Of<'_> {
         keys.set_account_id(self.text("aws_account_id").map(Into::into));
         let mut keys = keys.build();
         if expiry.is_none() {
-            keys.set_property(KeysOf(format!(
-                "profile {:?} has keys ({}) and no aws_expiration",
-                self.name, id.place
-            )));
+            // Keys that sign in for a role need none.
+            keys.set_property(KeysOf(problem.unwrap_or_else(|| {
+                format!("profile {:?} has keys ({}) and no aws_expiration", self.name, id.place)
+            })));
         }
         Ok(Some(keys))
     }
@@ -462,7 +465,8 @@ mod tests {
         }
         let Base::Keys(keys) = with("aws_security_token = t").unwrap().base else { panic!() };
         assert_eq!((keys.session_token(), keys.expiry()), (Some("t"), None));
-        let error = with("aws_expiration = soon").unwrap_err();
+        let Base::Keys(keys) = with("aws_expiration = soon").unwrap().base else { panic!() };
+        let KeysOf(error) = keys.get_property().unwrap();
         assert!(error.contains("aws_expiration \"soon\"") && error.contains("line 4"), "{error}");
     }
 

@@ -6,7 +6,7 @@ use super::environment::Environment;
 use crate::source::{KeysOf, moment, redact::redact};
 
 /// # Errors
-/// Half a pair of keys, or an expiry that is no time.
+/// Half a pair of keys.
 pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credentials>, String> {
     let id = environment.get("AWS_ACCESS_KEY_ID");
     let secret = environment.get("AWS_SECRET_ACCESS_KEY");
@@ -18,15 +18,8 @@ pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credent
             return Err("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not".into());
         }
     };
-    let expiry = match environment.get("AWS_CREDENTIAL_EXPIRATION") {
-        None => None,
-        Some(text) => Some(moment::parse(&text).ok_or_else(|| {
-            format!(
-                "AWS_CREDENTIAL_EXPIRATION {:?} is no time, must be like 2030-01-01T00:00:00Z",
-                redact(&text)
-            )
-        })?),
-    };
+    let written = environment.get("AWS_CREDENTIAL_EXPIRATION");
+    let expiry = written.as_deref().and_then(moment::parse);
     let token =
         environment.get("AWS_SESSION_TOKEN").or_else(|| environment.get("AWS_SECURITY_TOKEN"));
     let mut keys = Credentials::builder()
@@ -38,8 +31,15 @@ pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credent
     keys.set_account_id(environment.get("AWS_ACCOUNT_ID").map(Into::into));
     let mut keys = keys.build();
     if expiry.is_none() {
-        let origin = "AWS_ACCESS_KEY_ID is set, and AWS_CREDENTIAL_EXPIRATION is not";
-        keys.set_property(KeysOf(origin.to_owned()));
+        // Keys that sign in for a role need none.
+        let origin = match written {
+            None => "AWS_ACCESS_KEY_ID is set, and AWS_CREDENTIAL_EXPIRATION is not".to_owned(),
+            Some(text) => format!(
+                "AWS_CREDENTIAL_EXPIRATION {:?} is no time, must be like 2030-01-01T00:00:00Z",
+                redact(&text)
+            ),
+        };
+        keys.set_property(KeysOf(origin));
     }
     Ok(Some(keys))
 }
@@ -72,7 +72,8 @@ mod tests {
         assert!(half.contains("AWS_SECRET_ACCESS_KEY is not"), "{half}");
         assert_eq!(of(&[("AWS_SECRET_ACCESS_KEY", "hush")]), Ok(None));
         let pair = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s")];
-        let bad = of(&[pair[0], pair[1], ("AWS_CREDENTIAL_EXPIRATION", "soon")]).unwrap_err();
-        assert!(bad.starts_with("AWS_CREDENTIAL_EXPIRATION \"soon\""), "{bad}");
+        let keys = of(&[pair[0], pair[1], ("AWS_CREDENTIAL_EXPIRATION", "soon")]).unwrap().unwrap();
+        let KeysOf(origin) = keys.get_property().unwrap();
+        assert!(origin.starts_with("AWS_CREDENTIAL_EXPIRATION \"soon\""), "{origin}");
     }
 }
