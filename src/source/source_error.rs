@@ -24,6 +24,9 @@ const LONGEST_QUOTE: usize = 160;
 /// Any error of the user's.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
+/// A server may answer with a text of any length. What is left out is the end.
+const LONGEST_TEXT: usize = 4096;
+
 /// Why a source gave no set. Its text is free of secrets: whatever looks like one is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
@@ -43,18 +46,23 @@ impl SourceError {
     /// A failure whose text is known to hold no secret: names and paths of the user's, which are often as long
     /// as a key.
     pub(crate) fn of_known_text(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
-        SourceError { class, code: None, request_id: None, message: one_line(message.as_ref()) }
+        SourceError {
+            class,
+            code: None,
+            request_id: None,
+            message: cut(one_line(message.as_ref())),
+        }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
     pub fn with_code(mut self, code: impl AsRef<str>) -> Self {
-        self.code = Some(redact(code.as_ref()));
+        self.code = Some(cut(redact(code.as_ref())));
         self
     }
 
     /// Adds the service's request id, which AWS Support asks for.
     pub fn with_request_id(mut self, request_id: impl AsRef<str>) -> Self {
-        self.request_id = Some(redact(request_id.as_ref()));
+        self.request_id = Some(cut(redact(request_id.as_ref())));
         self
     }
 
@@ -252,7 +260,12 @@ fn quote(body: &[u8]) -> String {
 
 /// What anybody may read.
 fn cleaned(text: &str) -> String {
-    one_line(&redact(text))
+    cut(one_line(&redact(text)))
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    text
 }
 
 /// Logs and errors are read line by line.
@@ -357,6 +370,15 @@ mod tests {
         assert!(long.message().len() < 300, "{long}");
         let secret = SourceError::from_status("it", 500, SECRET.as_bytes());
         assert!(!secret.message().contains(SECRET), "{secret}");
+    }
+
+    #[test]
+    fn a_text_without_end_is_cut_at_a_character() {
+        let long = "no é ".repeat(100_000);
+        let failure = SourceError::new(SourceErrorClass::Transient, &long).with_code(&long);
+        for text in [failure.message(), failure.code().unwrap()] {
+            assert!((LONGEST_TEXT - 4..=LONGEST_TEXT).contains(&text.len()), "{}", text.len());
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{choices::Choices, iot};
 /// No source takes longer, whatever it is answered: the longest limit of one, and a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 /// More than an error has to say.
-const LONGEST_TEXT: usize = 16 * 1024;
+const LONGEST_TEXT: usize = 64 * 1024;
 const START_URL: &str = "https://example.awsapps.com/start";
 
 /// Who is asked.
