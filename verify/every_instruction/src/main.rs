@@ -129,9 +129,10 @@ fn try_all(arguments: &Arguments, trial: Trial) -> Result<bool, String> {
         tally.slowest,
         tally.failures.len(),
     );
-    // Code of others may take another way each time. The library's does not.
-    let missed = tally.outcomes.contains_key(name(Outcome::Missed));
-    Ok(tally.failures.is_empty() && !(missed && arguments.code == Whose::Library))
+    // Code of others may take another way each time. The library's does where chance decides, which is rare.
+    let missed = tally.outcomes.get(name(Outcome::Missed)).copied().unwrap_or(0);
+    let too_many = arguments.code == Whose::Library && missed * 20 > tally.tried;
+    Ok(tally.failures.is_empty() && !too_many)
 }
 
 fn name(outcome: Outcome) -> &'static str {

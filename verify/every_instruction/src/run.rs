@@ -21,11 +21,13 @@ pub struct Run {
     pub steps: usize,
 }
 
-/// Where the election word is in the segment.
-const ELECTION: std::ops::Range<usize> = 384..392;
+/// Where the entry is in the segment.
+const ENTRY: usize = 4096;
+/// Where its election word is.
+const ELECTION: std::ops::Range<usize> = ENTRY + 256..ENTRY + 264;
 
-/// Where the slots begin.
-const SLOTS: usize = 4096;
+/// Where its slots begin.
+const SLOTS: usize = ENTRY + 768;
 
 impl Run {
     pub fn record(code: &Code, plot: Plot) -> Result<Self, String> {
