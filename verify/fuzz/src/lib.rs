@@ -7,7 +7,6 @@ pub mod answers;
 pub mod choices;
 #[path = "../../../src/bin/shmcreds/config.rs"]
 mod config;
-#[path = "../../../src/bin/shmcreds/failure.rs"]
 mod failure;
 #[path = "../../../tests/hostile/files.rs"]
 pub mod files;
@@ -16,7 +15,10 @@ mod iot;
 #[path = "../../../tests/hostile/sessions.rs"]
 pub mod sessions;
 
-use std::sync::{Mutex, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, OnceLock},
+};
 
 use answers::{Asked, StandIn};
 
@@ -31,7 +33,7 @@ pub fn answer(asked: Asked, data: &[u8]) {
 pub fn configure(data: &[u8]) {
     let file = std::env::temp_dir().join(format!("shmcreds-fuzz-{}.toml", std::process::id()));
     std::fs::write(&file, data).expect("a temporary file");
-    if let Err(failure) = config::arguments(&file) {
+    if let Err(failure) = config::arguments(&file, &BTreeSet::new()) {
         assert!(failure.to_string().len() < 4096 + data.len(), "an error without bound");
     }
 }

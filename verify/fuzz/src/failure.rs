@@ -1,0 +1,21 @@
+//! As much of the command line's failures as its configuration file needs.
+
+use std::fmt;
+
+pub(crate) const DATA: u8 = 65;
+pub(crate) const NO_INPUT: u8 = 66;
+
+#[derive(Debug)]
+pub(crate) struct SourceError(String);
+
+impl SourceError {
+    pub(crate) fn new(_code: u8, text: impl Into<String>) -> Self {
+        SourceError(text.into())
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
