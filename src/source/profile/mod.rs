@@ -26,8 +26,8 @@ pub(super) use files::Files;
 pub(super) use settings::{Explicit, Settings};
 
 use super::{
-    AssumeRole, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying, Identity, Process,
-    Provider, Source, SourceError, SourceErrorClass,
+    AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
+    Identity, Provider, Source, SourceError, SourceErrorClass,
     environment::{self as variables, Part},
     identity,
     mfa::Mfa,
