@@ -104,7 +104,7 @@ fn sleeps() -> i64 {
 
 fn refresher(session: &SharedSession) -> i32 {
     let status = session.status().expect("a status");
-    status.refresher().expect("one is elected").pid() as i32
+    status.lease_holder().expect("one is elected").pid() as i32
 }
 
 /// From the kill of the refresher, in the middle of its call, to the new set of the creator, which waits

@@ -55,15 +55,19 @@ mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use error::{Error, ErrorKind};
-pub use refresh::stop_handle::StopHandle;
-pub use session::{
-    LastFailure, Reader, Refresh, Refresher, SharedSession, SharedSessionBuilder, State, Status,
-};
+// The session, and how it is made.
+pub use session::{Reader, Refresh, SharedSession, SharedSessionBuilder};
+// Where sets come from.
 pub use source::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
     Identity, IotCore, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
 };
+// How a session is.
+pub use session::{LastFailure, LeaseHolder, State, Status};
+// A refresher of the program's own.
+pub use refresh::stop_handle::StopHandle;
+// What can go wrong.
+pub use error::{Error, ErrorKind};
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -32,7 +32,7 @@ fn session(sts: &LocalSts, what: &str) -> (SharedSession, ManualClock) {
 
 /// Waits until no refresh is under way.
 fn settled(session: &SharedSession) {
-    until("the refresh is over", || session.status().unwrap().refresher().is_none());
+    until("the refresh is over", || session.status().unwrap().lease_holder().is_none());
 }
 
 #[test]

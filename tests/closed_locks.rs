@@ -109,7 +109,7 @@ fn a_close_does_not_free_a_dedicated() {
         let session = SharedSession::attach(&name).unwrap();
         let (own, stop) = (session.clone(), shmcreds::StopHandle::new());
         let duty = std::thread::spawn(move || own.run_refresher(&stop));
-        until("it is elected", || session.status().unwrap().refresher().is_some());
+        until("it is elected", || session.status().unwrap().lease_holder().is_some());
         open_and_close(&name);
         report.say(".");
         let _ = duty.join();

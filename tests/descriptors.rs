@@ -279,7 +279,7 @@ fn a_refresher_has_standard_streams() {
             Err(error) => return report.say(error.to_string()),
         };
         let status = session.status().unwrap();
-        let refresher = Pid::from_raw(status.refresher().unwrap().pid() as i32);
+        let refresher = Pid::from_raw(status.lease_holder().unwrap().pid() as i32);
         for stream in 0..3 {
             let target = std::fs::read_link(format!("/proc/{refresher}/fd/{stream}")).unwrap();
             report.say(format!("{}\n", target.display()));

@@ -82,7 +82,7 @@ fn short_lived(sts: &LocalSts) {
 
 fn refresher(session: &SharedSession) -> Pid {
     let status = session.status().unwrap();
-    Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
+    Pid::from_raw(i32::try_from(status.lease_holder().unwrap().pid()).unwrap())
 }
 
 fn proc_file(pid: Pid, file: &str) -> String {
@@ -102,7 +102,7 @@ fn the_first_set_is_there() {
     let status = session.status().unwrap();
     assert_eq!((status.state(), status.generation(), assumed(&sts)), (State::Fresh, 1, 1));
     assert_eq!(status.mode(), Refresh::Eager);
-    let found = *status.refresher().unwrap();
+    let found = *status.lease_holder().unwrap();
     assert!(found.is_alive() && found.lease_left() > Duration::ZERO, "{found:?}");
     assert_ne!(found.pid(), std::process::id());
     until("no thread is left", || fs::read_dir("/proc/self/task").unwrap().count() == 1);
@@ -352,7 +352,7 @@ fn a_runtime_used_before_does_no_harm() {
     session.refresh().unwrap();
     let status = session.status().unwrap();
     assert_eq!((status.generation(), status.failed(), assumed(&sts)), (2, 0, 2));
-    assert_ne!(status.refresher().unwrap().pid(), std::process::id());
+    assert_ne!(status.lease_holder().unwrap().pid(), std::process::id());
 }
 
 /// A handler without `SA_RESTART` ends system calls early, as a profiler's does.
@@ -498,7 +498,7 @@ fn a_living_refresher_never_looks_dead() {
     });
     until("it is busy", || session.status().unwrap().generation() > 100);
     for _ in 0..100_000 {
-        assert!(session.status().unwrap().refresher().unwrap().is_alive());
+        assert!(session.status().unwrap().lease_holder().unwrap().is_alive());
     }
 }
 
@@ -579,14 +579,14 @@ fn a_worker_goes_on_when_it_is_killed() {
     let session = eager_with_clock("takeover", &sts, &clock);
     let first = refresher(&session);
     kill(first, Signal::SIGKILL).unwrap();
-    until("it is gone", || !session.status().unwrap().refresher().unwrap().is_alive());
+    until("it is gone", || !session.status().unwrap().lease_holder().unwrap().is_alive());
     let (workers, stop) = readers(&session, Some(&clock), 4);
     for cycle in 2..=4 {
         clock.advance(session.status().unwrap().refresh_in() + Duration::from_secs(1));
         until("the next set", || session.status().unwrap().generation() == cycle);
     }
     let status = session.status().unwrap();
-    let found = *status.refresher().unwrap();
+    let found = *status.lease_holder().unwrap();
     assert!(found.is_alive() && found.pid() != first.as_raw() as u32);
     assert!(workers.iter().any(|worker| worker.pid.as_raw() as u32 == found.pid()));
     assert_eq!((assumed(&sts), status.takeovers()), (4, 1), "eager stays eager");
@@ -600,7 +600,7 @@ fn another_goes_on_when_it_is_stopped() {
     let first = refresher(&session);
     for round in 0..50 {
         let status = session.status().unwrap();
-        let (pid, generation) = (status.refresher().map(|r| r.pid()), status.generation());
+        let (pid, generation) = (status.lease_holder().map(|r| r.pid()), status.generation());
         if pid == Some(first.as_raw() as u32) {
             stop(first);
         }
@@ -659,7 +659,7 @@ fn one_that_is_stopped_in_a_refresh() {
         until("another refreshes", || session.status().unwrap().published() > generation);
         let found = session.credentials().unwrap().access_key_id().to_owned();
         let after = session.status().unwrap();
-        assert_ne!(after.refresher().map(|r| r.pid()), Some(first.as_raw() as u32));
+        assert_ne!(after.lease_holder().map(|r| r.pid()), Some(first.as_raw() as u32));
 
         kill(first, Signal::SIGCONT).unwrap();
         until("it goes on", || !proc_file(first, "stat").contains(") T "));
@@ -667,7 +667,7 @@ fn one_that_is_stopped_in_a_refresh() {
         // With its late refresh behind it, it stands by, and is elected as the only one that is left.
         until("it is elected again", || {
             let status = session.status().unwrap();
-            status.refresher().is_some_and(|r| r.is_alive() && r.pid() == first.as_raw() as u32)
+            status.lease_holder().is_some_and(|r| r.is_alive() && r.pid() == first.as_raw() as u32)
         });
         assert_eq!(session.credentials().unwrap().access_key_id(), found, "{stage:?}, {round}");
         let status = session.status().unwrap();
@@ -688,7 +688,9 @@ fn a_standby_takes_over_at_once() {
     kill(first, Signal::SIGKILL).unwrap();
     until("the standby is elected", || {
         let status = session.status().unwrap();
-        status.refresher().is_some_and(|r| r.is_alive() && r.pid() == standby.pid.as_raw() as u32)
+        status
+            .lease_holder()
+            .is_some_and(|r| r.is_alive() && r.pid() == standby.pid.as_raw() as u32)
     });
     let status = session.status().unwrap();
     assert_eq!((status.takeovers(), assumed(&sts)), (1, 1), "the set was still fresh");

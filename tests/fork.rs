@@ -264,7 +264,7 @@ fn a_refresh_outlives() {
     let session = SharedSession::builder(&name).source(slow()).create().unwrap();
     other.hear();
     let status = session.status().unwrap();
-    let elected = *status.refresher().unwrap();
+    let elected = *status.lease_holder().unwrap();
     assert!(elected.is_alive() && elected.pid() == other.pid.as_raw() as u32);
 }
 

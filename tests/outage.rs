@@ -81,7 +81,7 @@ impl Fleet {
     fn failed(&self, times: u64) {
         until("an attempt fails", || self.status().failed() >= times);
         if self.status().mode() == Refresh::Deferred {
-            until("the refresh is over", || self.status().refresher().is_none());
+            until("the refresh is over", || self.status().lease_holder().is_none());
         }
     }
 

@@ -108,7 +108,7 @@ fn what_is_passed_no_longer() {
 
 fn refresher(session: &SharedSession) -> Pid {
     let status = session.status().unwrap();
-    Pid::from_raw(i32::try_from(status.refresher().unwrap().pid()).unwrap())
+    Pid::from_raw(i32::try_from(status.lease_holder().unwrap().pid()).unwrap())
 }
 
 fn workers_read_and_ask() {
@@ -260,7 +260,7 @@ fn a_killed_refresher_comes_back() {
         kill(pid, Signal::SIGKILL).unwrap();
         until("another is elected", || {
             let status = session.status().unwrap();
-            status.refresher().is_some_and(|r| r.is_alive() && r.pid() != pid.as_raw() as u32)
+            status.lease_holder().is_some_and(|r| r.is_alive() && r.pid() != pid.as_raw() as u32)
         });
         assert_whole(&session.refresh().unwrap());
         let status = session.status().unwrap();
@@ -280,7 +280,7 @@ fn a_refresher_that_hangs_is_replaced() {
     let pid = refresher(&session);
     stop(pid);
     // Its keeper looks again and again, and leaves it alone until its lease is over.
-    let left = session.status().unwrap().refresher().unwrap().lease_left();
+    let left = session.status().unwrap().lease_holder().unwrap().lease_left();
     clock.advance(left - Duration::from_secs(1));
     std::thread::sleep(Duration::from_millis(20));
     assert!(lives(pid));

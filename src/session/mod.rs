@@ -27,7 +27,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 pub use builder::{Refresh, SharedSessionBuilder};
 pub(crate) use inner::Inner;
 pub use reader::Reader;
-pub use status::{LastFailure, Refresher, State, Status};
+pub use status::{LastFailure, LeaseHolder, State, Status};
 
 use self::{process_session::ProcessSession, wait::Need};
 use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};

@@ -85,14 +85,14 @@ impl LastFailure {
 
 /// The process that is elected to refresh: for one call, or for good in an eager session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refresher {
+pub struct LeaseHolder {
     pid: u32,
     elected_for: Duration,
     alive: bool,
     lease_left: Duration,
 }
 
-impl Refresher {
+impl LeaseHolder {
     /// Its pid, as it sees itself: in its own pid namespace.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -124,7 +124,7 @@ pub struct Status {
     expires_in: Duration,
     refresh_in: Duration,
     age: Option<Duration>,
-    refresher: Option<Refresher>,
+    refresher: Option<LeaseHolder>,
     eager: bool,
     failure: Option<LastFailure>,
     counters: Counters,
@@ -192,7 +192,7 @@ impl Status {
     }
 
     /// The process that is elected to refresh; `None` when the last one has resigned.
-    pub fn refresher(&self) -> Option<&Refresher> {
+    pub fn lease_holder(&self) -> Option<&LeaseHolder> {
         self.refresher.as_ref()
     }
 
@@ -246,12 +246,12 @@ impl Status {
     }
 }
 
-fn refresher(inner: &Inner, now: u64) -> Result<Option<Refresher>, Fault> {
+fn refresher(inner: &Inner, now: u64) -> Result<Option<LeaseHolder>, Fault> {
     let (view, election_lock) = (inner.segment.view(), &inner.shared.election_lock);
     let Some(last) = election::last(view, election_lock.locks())? else { return Ok(None) };
     // A process does not see its own locks.
     let own = last.pid == process::id() && election_lock.is_taken();
-    Ok(Some(Refresher {
+    Ok(Some(LeaseHolder {
         pid: last.pid,
         elected_for: Duration::from_nanos(now.saturating_sub(last.since)),
         alive: last.alive || own,

@@ -28,7 +28,7 @@ mod map {
     use serde::{Serialize, Serializer, ser::SerializeMap};
 
     use super::Status;
-    use crate::session::{LastFailure, Refresh, Refresher};
+    use crate::session::{LastFailure, LeaseHolder, Refresh};
 
     /// A map of what the methods tell. Durations are seconds, points in time are RFC 3339.
     impl Serialize for Status {
@@ -45,7 +45,7 @@ mod map {
             map.serialize_entry("expires_in_seconds", &self.expires_in().as_secs_f64())?;
             map.serialize_entry("refresh_in_seconds", &self.refresh_in().as_secs_f64())?;
             map.serialize_entry("age_seconds", &self.age().map(|age| age.as_secs_f64()))?;
-            map.serialize_entry("refresher", &self.refresher())?;
+            map.serialize_entry("refresher", &self.lease_holder())?;
             map.serialize_entry("source_calls", &self.source_calls())?;
             map.serialize_entry("published", &self.published())?;
             map.serialize_entry("failed", &self.failed())?;
@@ -58,7 +58,7 @@ mod map {
         }
     }
 
-    impl Serialize for Refresher {
+    impl Serialize for LeaseHolder {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(Some(4))?;
             map.serialize_entry("pid", &self.pid())?;

@@ -286,7 +286,7 @@ fn look(session: &SharedSession) {
     let failure = status.last_failure().map(|last| {
         (last.at(), last.next_attempt_in(), last.in_a_row(), last.failure().to_string())
     });
-    let refresher = status.refresher().map(|one| (one.elected_for(), one.lease_left()));
+    let refresher = status.lease_holder().map(|one| (one.elected_for(), one.lease_left()));
     let life = (status.expires_in(), status.refresh_in(), status.age());
     drop(format!("{status:?} {failure:?} {refresher:?} {session:?} {life:?} {}", status.failed()));
     assert!(status.source().len() <= 3 * ENTRY, "a description without bound");

@@ -148,7 +148,7 @@ pub fn parent_of(pid: Pid) -> Pid {
 /// The process that is elected and alive.
 pub fn elected(session: &SharedSession) -> Option<Pid> {
     let status = session.status().unwrap();
-    let found = status.refresher().filter(|refresher| refresher.is_alive())?;
+    let found = status.lease_holder().filter(|refresher| refresher.is_alive())?;
     Some(Pid::from_raw(i32::try_from(found.pid()).unwrap()))
 }
 

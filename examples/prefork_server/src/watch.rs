@@ -34,7 +34,7 @@ impl<'a> Watch<'a> {
             return;
         }
         // Who was elected for one call may be done with it, or dead, too.
-        let successor = match status.refresher().filter(|refresher| refresher.is_alive()) {
+        let successor = match status.lease_holder().filter(|refresher| refresher.is_alive()) {
             Some(refresher) => format!("process {}", refresher.pid()),
             None => "another process".to_owned(),
         };

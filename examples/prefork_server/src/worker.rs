@@ -234,7 +234,7 @@ fn status(session: &SharedSession) -> Answer {
         "access_key_tail": status.access_key_tail(),
         "expires_in_s": status.expires_in().as_secs(),
         "refresh_in_s": status.refresh_in().as_secs(),
-        "refresher": status.refresher().map(|refresher| refresher.pid()),
+        "refresher": status.lease_holder().map(|refresher| refresher.pid()),
         "last_failure": failure,
         "source_calls": status.source_calls(),
         "published": status.published(),

@@ -48,7 +48,7 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
         refresh,
     );
     let up = Gauge::<i64>::default();
-    up.set(i64::from(status.refresher().is_some_and(|refresher| refresher.is_alive())));
+    up.set(i64::from(status.lease_holder().is_some_and(|refresher| refresher.is_alive())));
     registry.register("refresher_up", "Whether a process is elected and alive", up);
     let generation = Gauge::<i64>::default();
     generation.set(i64::try_from(status.generation()).unwrap_or(i64::MAX));

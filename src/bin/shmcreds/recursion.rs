@@ -11,7 +11,7 @@ const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
 pub(crate) fn check(session: &SharedSession) -> Result<(), CommandError> {
     let asking = std::env::var(ASKED_BY).ok().and_then(|pid| pid.parse().ok());
     let status = session.status()?;
-    let refresher = status.refresher().filter(|refresher| refresher.is_alive());
+    let refresher = status.lease_holder().filter(|refresher| refresher.is_alive());
     let Some(refresher) = refresher.filter(|refresher| Some(refresher.pid()) == asking) else {
         return Ok(());
     };

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
-use shmcreds::{ErrorKind, Refresher, SharedSession, State, Status};
+use shmcreds::{ErrorKind, LeaseHolder, SharedSession, State, Status};
 
 use crate::command_error::CommandError;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandErr
 
 /// The exit code: 0 fresh, 1 degraded, 2 expired or empty.
 pub(crate) fn severity(status: &Status) -> u8 {
-    let works = status.refresher().is_none_or(|one| one.is_alive() && holds_its_lease(one));
+    let works = status.lease_holder().is_none_or(|one| one.is_alive() && holds_its_lease(one));
     match status.state() {
         State::Expired | State::Empty => 2,
         State::Mandatory => 1,
@@ -56,13 +56,13 @@ pub(crate) fn severity(status: &Status) -> u8 {
     }
 }
 
-fn holds_its_lease(refresher: &Refresher) -> bool {
+fn holds_its_lease(refresher: &LeaseHolder) -> bool {
     !refresher.lease_left().is_zero()
 }
 
 /// The refresher's pid, and what is wrong with it.
 pub(crate) fn refresher(status: &Status) -> String {
-    match status.refresher() {
+    match status.lease_holder() {
         None => "none".to_owned(),
         Some(one) if !one.is_alive() => format!("{} (dead)", one.pid()),
         Some(one) if !holds_its_lease(one) => format!("{} (hangs)", one.pid()),

@@ -186,7 +186,7 @@ impl Scene {
     pub fn end(self) -> Result<(), String> {
         let path = self.path();
         let status = self.session.status().map_err(|error| error.to_string())?;
-        if let Some(refresher) = status.refresher() {
+        if let Some(refresher) = status.lease_holder() {
             return Err(format!("the election is still held: {refresher:?}"));
         }
         drop(self.session);
