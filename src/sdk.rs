@@ -97,7 +97,7 @@ impl SharedSession {
     /// they give sets of. Asks the source's own credentials of their source.
     ///
     /// # Errors
-    /// [`NoSource`](ErrorKind::NoSource) in a process that has none, and those of
+    /// [`NoSource`](crate::ErrorKind::NoSource) in a process that has none, and those of
     /// [`identity`](Self::identity).
     pub async fn source_identity(&self) -> Result<Identity, Error> {
         self.inner().identify(None).await

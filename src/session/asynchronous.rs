@@ -47,7 +47,7 @@ impl SharedSession {
     /// ```
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) when the kernel gives no thread.
+    /// [`System`](crate::ErrorKind::System) when the kernel gives no thread.
     pub async fn changed(&self) -> Result<(), Error> {
         let inner = Arc::clone(self.inner());
         let seen = inner.generation_given();
@@ -79,6 +79,6 @@ async fn on_thread<T: Send + 'static>(
         .map_err(|error| inner.fault(operation, Fault::system("starting a thread", error)))?;
     receiver.await.map_err(|_| {
         let text = "the thread that waits for the set ended without an answer";
-        inner.fault(operation, Fault::new(ErrorKind::System, text))
+        inner.fault(operation, Fault::new(crate::ErrorKind::System, text))
     })
 }

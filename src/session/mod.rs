@@ -41,13 +41,13 @@ use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};
 ///
 /// # Errors of all methods that give credentials
 /// None as long as there is a set that has not expired. Otherwise
-/// [`SourceTerminal`](ErrorKind::SourceTerminal), [`SourceTransient`](ErrorKind::SourceTransient),
-/// [`SourceThrottled`](ErrorKind::SourceThrottled) or
-/// [`SourceMisconfigured`](ErrorKind::SourceMisconfigured) with what the source said (for every process,
-/// while the shared back-off lasts), [`Timeout`](ErrorKind::Timeout) at the deadline,
-/// [`NoSource`](ErrorKind::NoSource) when this process may only read and nobody else refreshed in time,
-/// [`System`](ErrorKind::System) when the kernel refuses a thread or a descriptor,
-/// [`BadChecksum`](ErrorKind::BadChecksum) when somebody has damaged the segment and this process may only
+/// [`SourceTerminal`](crate::ErrorKind::SourceTerminal), [`SourceTransient`](crate::ErrorKind::SourceTransient),
+/// [`SourceThrottled`](crate::ErrorKind::SourceThrottled) or
+/// [`SourceMisconfigured`](crate::ErrorKind::SourceMisconfigured) with what the source said (for every process,
+/// while the shared back-off lasts), [`Timeout`](crate::ErrorKind::Timeout) at the deadline,
+/// [`NoSource`](crate::ErrorKind::NoSource) when this process may only read and nobody else refreshed in time,
+/// [`System`](crate::ErrorKind::System) when the kernel refuses a thread or a descriptor,
+/// [`BadChecksum`](crate::ErrorKind::BadChecksum) when somebody has damaged the segment and this process may only
 /// read it.
 ///
 /// ```
@@ -92,11 +92,11 @@ impl SharedSession {
     /// the name can read (give it a source by [`SharedSessionBuilder::attach`]).
     ///
     /// # Errors
-    /// [`Absent`](ErrorKind::Absent), [`ForeignOwner`](ErrorKind::ForeignOwner),
-    /// [`InsecureMode`](ErrorKind::InsecureMode), [`NotAFile`](ErrorKind::NotAFile),
-    /// [`TooSmall`](ErrorKind::TooSmall), [`Uninitialized`](ErrorKind::Uninitialized) after half a
-    /// second, [`WrongMagic`](ErrorKind::WrongMagic), [`WrongVersion`](ErrorKind::WrongVersion),
-    /// [`BadChecksum`](ErrorKind::BadChecksum), [`InvalidInput`](ErrorKind::InvalidInput).
+    /// [`Absent`](crate::ErrorKind::Absent), [`ForeignOwner`](crate::ErrorKind::ForeignOwner),
+    /// [`InsecureMode`](crate::ErrorKind::InsecureMode), [`NotAFile`](crate::ErrorKind::NotAFile),
+    /// [`TooSmall`](crate::ErrorKind::TooSmall), [`Uninitialized`](crate::ErrorKind::Uninitialized) after half a
+    /// second, [`WrongMagic`](crate::ErrorKind::WrongMagic), [`WrongVersion`](crate::ErrorKind::WrongVersion),
+    /// [`BadChecksum`](crate::ErrorKind::BadChecksum), [`InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn attach(name: impl AsRef<str>) -> Result<Self, Error> {
         SharedSession::builder(name.as_ref()).attach()
     }
@@ -130,7 +130,7 @@ impl SharedSession {
     /// Honours the back-off after a failure.
     ///
     /// # Errors
-    /// The source's error, [`Timeout`](ErrorKind::Timeout) or [`NoSource`](ErrorKind::NoSource);
+    /// The source's error, [`Timeout`](crate::ErrorKind::Timeout) or [`NoSource`](crate::ErrorKind::NoSource);
     /// the set that was there stays.
     pub fn refresh(&self) -> Result<Credentials, Error> {
         let refresh = |inner: &Arc<Inner>| {
@@ -150,7 +150,7 @@ impl SharedSession {
     /// until it is as old as that: what AWS rejects at once, it would reject again.
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) when the segment cannot be written.
+    /// [`System`](crate::ErrorKind::System) when the segment cannot be written.
     pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
         self.inner
             .latest()
@@ -177,8 +177,8 @@ impl SharedSession {
     /// ```
     ///
     /// # Errors
-    /// [`NoSource`](ErrorKind::NoSource) when this process has none;
-    /// [`System`](ErrorKind::System) when the kernel refuses a lock, a mapping or a thread. A failure of
+    /// [`NoSource`](crate::ErrorKind::NoSource) when this process has none;
+    /// [`System`](crate::ErrorKind::System) when the kernel refuses a lock, a mapping or a thread. A failure of
     /// the source is none: it stands in the status and is tried again.
     pub fn run_refresher(&self, stop: &StopHandle) -> Result<(), Error> {
         let inner = self.inner.latest();
@@ -200,7 +200,7 @@ impl SharedSession {
     /// ```
     ///
     /// # Errors
-    /// [`System`](ErrorKind::System) when the kernel gives no descriptor.
+    /// [`System`](crate::ErrorKind::System) when the kernel gives no descriptor.
     pub fn pass_to(&self, command: &mut Command) -> Result<(), Error> {
         let (shared, segment) = (&self.inner.shared, &self.inner.segment);
         if !segment.header.sealed {
@@ -222,8 +222,8 @@ impl SharedSession {
     /// Removes what killed processes have left of a session.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a wrong name, [`Absent`](ErrorKind::Absent) where there
-    /// is nothing, [`InUse`](ErrorKind::InUse) with the pid of a live process that uses it.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a wrong name, [`Absent`](crate::ErrorKind::Absent) where there
+    /// is nothing, [`InUse`](crate::ErrorKind::InUse) with the pid of a live process that uses it.
     pub fn remove(name: &str) -> Result<(), Error> {
         registry::remove(name).map_err(|fault| fault.during("remove", name))
     }
@@ -238,7 +238,7 @@ impl SharedSession {
     /// How the session is. Cheap, takes no lock and disturbs nobody.
     ///
     /// # Errors
-    /// [`BadChecksum`](ErrorKind::BadChecksum) when the segment was damaged.
+    /// [`BadChecksum`](crate::ErrorKind::BadChecksum) when the segment was damaged.
     pub fn status(&self) -> Result<Status, Error> {
         Status::of(&self.inner.latest()).map_err(|fault| self.inner.fault("status", fault))
     }

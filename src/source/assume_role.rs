@@ -292,7 +292,7 @@ impl AssumeRole {
 
     /// How long the code may take, in addition to [`operation_timeout`](Self::operation_timeout); after
     /// [`mfa`](Self::mfa) or [`mfa_command`](Self::mfa_command). 30 s by default, as long as a session's
-    /// own [deadline](crate::SharedSessionBuilder::deadline): give that more, where people type.
+    /// own [wait timeout](crate::SharedSessionBuilder::wait_timeout): give that more, where people type.
     pub fn mfa_timeout(mut self, timeout: Duration) -> Self {
         if let Some(mfa) = &mut self.mfa {
             mfa.set_timeout(timeout);
