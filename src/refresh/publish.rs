@@ -205,7 +205,7 @@ fn note(
     let in_a_row = match view.reader().failures().read(&mut words) {
         Some(_) => FailureRecord::decode(&words)
             .filter(|last| last.generation == basis.generation())
-            .map_or(1, |last| last.in_a_row + 1),
+            .map_or(1, |last| last.in_a_row.saturating_add(1)),
         None => 1,
     };
     let record = FailureRecord {

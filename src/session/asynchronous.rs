@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Inner, SharedSession, timing::CALLER_INTERVAL};
 use crate::{
-    error::{Error, ErrorKind, Fault},
+    error::{Error, Fault},
     sys::descriptor::ReservedStreams,
 };
 

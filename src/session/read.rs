@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 
 use super::{
     inner::Inner,
-    snapshot::{self, Current, Phase, Snapshot},
+    snapshot::{Current, Phase, Snapshot},
     timing::MANDATORY_WAIT,
     wait::Need,
 };
@@ -159,7 +159,7 @@ impl Inner {
     /// See [`testing::decode_newest`](crate::testing::decode_newest).
     #[cfg(feature = "testing")]
     pub(crate) fn decode_newest(&self) -> Result<Option<usize>, Error> {
-        snapshot::newest(self.segment.view(), |_, record| record.session_token.len())
+        super::snapshot::newest(self.segment.view(), |_, record| record.session_token.len())
             .map_err(|fault| self.fault("decode_newest", fault))
     }
 }
