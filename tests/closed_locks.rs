@@ -131,11 +131,12 @@ static PATH: OnceLock<CString> = OnceLock::new();
 /// A signal handler that opens and closes the lock file, and stops the process.
 extern "C" fn close_and_stop(_: i32) {
     let path = PATH.get().expect("it is set before the handler");
-    // SAFETY: system calls that a signal handler may make, on a path that is there.
-    unsafe {
-        libc::close(libc::open(path.as_ptr(), libc::O_RDONLY));
-        libc::raise(libc::SIGSTOP);
-    }
+    // SAFETY: `open` is async-signal-safe, and the path is a C string that lives as long as the process.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) };
+    // SAFETY: `close` is async-signal-safe, and nothing else owns the new descriptor.
+    unsafe { libc::close(fd) };
+    // SAFETY: `raise` is async-signal-safe.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// Its writer is stopped in the middle of writing for longer than its lease, and the others go on.

@@ -363,11 +363,12 @@ fn signals_do_not_disturb_it() {
             SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
         let often = nix::libc::timeval { tv_sec: 0, tv_usec: 200 };
         let timer = nix::libc::itimerval { it_interval: often, it_value: often };
-        // SAFETY: the handler does nothing; the timer's value is there to be read.
-        unsafe {
-            sigaction(Signal::SIGALRM, &action).unwrap();
-            nix::libc::setitimer(nix::libc::ITIMER_REAL, &timer, std::ptr::null_mut());
-        }
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(Signal::SIGALRM, &action) }.unwrap();
+        // SAFETY: the new value lives during the call, and null means that the old value is not wanted.
+        let set =
+            unsafe { nix::libc::setitimer(nix::libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+        assert_eq!(set, 0);
         for _ in 0..10 {
             let builder = SharedSession::builder(name("signals")).source(instant());
             let session = builder.refresh(Refresh::Eager).create().unwrap();

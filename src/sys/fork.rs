@@ -42,8 +42,10 @@ static REGISTER: extern "C" fn() = register;
 
 extern "C" fn register() {
     process_token::prepare();
-    // SAFETY: the handlers are functions of the program, which stays loaded, and may be called in any thread.
-    // They do not panic.
+    // SAFETY: the handlers may run in any thread and do not unwind: `take` ignores poison. They are never called
+    // after their code is gone. `pthread_atfork` is linked statically into the program or library that uses it,
+    // and registers the handlers for exactly that object. When `dlclose` unloads a library (a Python extension,
+    // for example), glibc removes the library's handlers (`__cxa_finalize`). musl never unloads a library.
     let _ = unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after_in_child)) };
 }
 

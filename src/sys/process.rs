@@ -79,8 +79,11 @@ pub(crate) fn detach(life: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result
     reap_stand_ins();
     let stays = adopts_orphans();
     // A child without an exit signal: only who asks for `__WCLONE` can wait for it.
-    // SAFETY: without flags `clone` is `fork`, on a copy of this stack. The child does nothing but
-    // fork again, which gives the grandchild a sound libc, and exit or wait.
+    // SAFETY: without flags `clone` copies the process as `fork` does, on a copy of this stack. Unlike `fork` it
+    // runs no fork handlers, and libc in the child still has the parent's thread id. The first is harmless since
+    // this is the only thread: no lock is held that nobody in the child could free. The second matters to
+    // `raise`, `pthread_kill` and error-checking mutexes. The child uses none of them: it forks, which corrects
+    // both for the grandchild, then runs `stand_in`, waits and ends by `_exit`.
     let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     match i32::try_from(pid).unwrap_or(-1) {
         -1 => Err(io::Error::last_os_error()),
@@ -104,7 +107,8 @@ fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
         // What the new process has forked comes to this one, if that is killed. Not inherited by it.
         let _ = prctl::set_child_subreaper(true);
     }
-    // SAFETY: one thread, as `detach` demands.
+    // SAFETY: this process has one thread, since its parent had one (see `detach`): no lock is held that
+    // nobody in the child could free.
     let code = match unsafe { fork() } {
         Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(life)).is_err()),
         Ok(ForkResult::Parent { .. }) => {
@@ -147,7 +151,7 @@ fn reap(pid: Pid) -> io::Result<()> {
 
 /// Runs `life` in a child, which says by true that it came to its end. The caller has one thread.
 pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<Pid> {
-    // SAFETY: one thread, as demanded.
+    // SAFETY: the caller has one thread: no lock is held that nobody in the child could free.
     match unsafe { fork() }? {
         ForkResult::Child => {
             exit(i32::from(!catch_unwind(AssertUnwindSafe(life)).unwrap_or(false)))
@@ -202,22 +206,22 @@ pub(crate) fn keep_on_exec(command: &mut Command, fds: Vec<OwnedFd>) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it makes system calls and nothing else: an errno becomes an
-    // `io::Error` without memory of its own.
+    // SAFETY: between fork and exec the closure makes async-signal-safe system calls only. To turn an errno
+    // into an `io::Error` allocates nothing.
     unsafe { command.pre_exec(keep) };
 }
 
 /// Gives the program that `command` starts a session of its own: no terminal, and the lead of a process
 /// group.
 pub(crate) fn lead_session(command: &mut Command) {
-    // SAFETY: between fork and exec it makes one system call: an errno becomes an `io::Error` without
-    // memory of its own.
+    // SAFETY: between fork and exec the closure makes one async-signal-safe system call. To turn an errno into
+    // an `io::Error` allocates nothing.
     unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
 }
 
 /// Ends this process at once; exit handlers belong to the one that it was forked from.
 pub(crate) fn exit(code: i32) -> ! {
-    // SAFETY: does not return, and runs nothing of ours.
+    // SAFETY: `_exit` does not return and runs no code of this process.
     unsafe { libc::_exit(code) }
 }
 
@@ -249,8 +253,8 @@ pub(crate) fn isolate(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
 
 fn reset_signals() -> io::Result<()> {
     for number in 1..=64 {
-        // SAFETY: the default disposition runs no code of ours. SIGKILL, SIGSTOP and what libc keeps
-        // for itself refuse, and have no other disposition anyway.
+        // SAFETY: the default disposition runs no code of this process. The call fails for SIGKILL, for SIGSTOP
+        // and for the signals that libc reserves; their dispositions cannot be changed.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     Ok(SigSet::empty().thread_set_mask()?)
@@ -274,15 +278,14 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
     // The standard streams are open from here on: nothing that is opened later takes their place.
     let open = open.into_iter().chain(0..=2);
     for fd in open.filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
-        // SAFETY: nothing in this process uses the descriptors that it was forked with, apart from
-        // those to keep: no value that owns one is dropped, since the process ends by `exit`.
-        unsafe {
-            match fd {
-                0..=2 => libc::dup2(ours[0], fd),
-                _ if is_unix_socket(fd) => libc::dup3(ours[1], fd, libc::O_CLOEXEC),
-                _ => libc::dup3(ours[0], fd, libc::O_CLOEXEC),
-            };
-        }
+        let (to, flags) = match fd {
+            0..=2 => (ours[0], 0),
+            _ if is_unix_socket(fd) => (ours[1], libc::O_CLOEXEC),
+            _ => (ours[0], libc::O_CLOEXEC),
+        };
+        // SAFETY: `dup3` touches no memory. Values of the parent that own these numbers are copies that this
+        // process never drops, because it ends by `exit`. The descriptors that it does use are in `keep`.
+        unsafe { libc::dup3(to, fd, flags) };
     }
     drop(reserved);
     runtime::forget();
@@ -308,13 +311,17 @@ fn set_title(title: &str) {
     let room = end - start;
     let shown = title.len().min(room.saturating_sub(1));
     let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
-    // SAFETY: the kernel says that these bytes are the program's arguments, which lie on the stack of
-    // the first thread for as long as the process lives. Nobody reads them any more: this is the only
-    // thread, and it never asks for the arguments.
-    unsafe {
-        std::ptr::copy_nonoverlapping(title.as_ptr(), start, shown);
-        std::ptr::write_bytes(start.add(shown), 0, room - shown);
-    }
+    // SAFETY: the kernel reports this range as the program's arguments. `exec` put them on the stack of the
+    // first thread, which is writable and stays mapped until the process ends. A program that moved the range
+    // (`PR_SET_MM`) must keep its new place mapped and writable. This process was forked just now and has one
+    // thread, so nothing reads the bytes during the write. `title` is not part of the range: it was allocated
+    // after `exec`. `shown` bytes fit into both.
+    unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), start, shown) };
+    // SAFETY: `shown` is less than `room`, or both are 0: the pointer stays in the range.
+    let rest = unsafe { start.add(shown) };
+    // SAFETY: the same range, from `rest` to its end. The last byte becomes 0, so that code which reads the
+    // arguments later, such as `std::env::args`, finds strings with an end.
+    unsafe { std::ptr::write_bytes(rest, 0, room - shown) };
 }
 
 /// Where the program's arguments are: fields 48 and 49 of the process's `stat`.

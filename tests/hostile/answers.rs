@@ -109,14 +109,13 @@ impl StandIn {
         let login = ".aws/sso/cache/e8be5486177c5b5392bd9aa76563515b29358e6e.json";
         file(login, r#"{"accessToken":"signed-in","expiresAt":"2999-01-01T00:00:00Z"}"#);
         let old: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
-        // SAFETY: the process has one thread.
-        unsafe {
-            old.iter()
-                .filter(|key| key.starts_with("AWS_"))
-                .for_each(|key| std::env::remove_var(key));
-            for (key, value) in [
-                ("AWS_CONFIG_FILE", "/dev/null"),
-                ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        for key in old.iter().filter(|key| key.starts_with("AWS_")) {
+            // SAFETY: the process has one thread.
+            unsafe { std::env::remove_var(key) };
+        }
+        for (key, value) in [
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
                 ("AWS_REGION", "us-east-1"),
                 ("AWS_MAX_ATTEMPTS", "1"),
                 ("HOME", self.folder.path().to_str().unwrap()),
@@ -127,9 +126,9 @@ impl StandIn {
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token"),
                 ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
                 ("AWS_WEB_IDENTITY_TOKEN_FILE", &file("token", "signed")),
-            ] {
-                std::env::set_var(key, value);
-            }
+        ] {
+            // SAFETY: the process has one thread.
+            unsafe { std::env::set_var(key, value) };
         }
     }
 

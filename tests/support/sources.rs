@@ -17,16 +17,15 @@ use crate::support::{Child, child};
 pub fn environment(variables: &[(&str, &str)]) {
     let old: Vec<String> = std::env::vars().map(|(key, _)| key).collect();
     let nowhere = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].map(|key| (key, "/dev/null"));
-    // SAFETY: the process has one thread.
-    unsafe {
-        old.iter().filter(|key| key.starts_with("AWS_")).for_each(|key| std::env::remove_var(key));
-        std::env::set_var("AWS_EC2_METADATA_DISABLED", "true");
-        std::env::set_var("AWS_REGION", "us-east-1");
-        for (key, value) in nowhere.iter().chain(variables) {
-            match *value {
-                "" => std::env::remove_var(key),
-                value => std::env::set_var(key, value),
-            }
+    let fixed = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_REGION", "us-east-1")];
+    let removed = old.iter().map(String::as_str).filter(|key| key.starts_with("AWS_"));
+    let removed = removed.map(|key| (key, ""));
+    for (key, value) in removed.chain(fixed).chain(nowhere).chain(variables.iter().copied()) {
+        match value {
+            // SAFETY: the process has one thread.
+            "" => unsafe { std::env::remove_var(key) },
+            // SAFETY: the process has one thread.
+            value => unsafe { std::env::set_var(key, value) },
         }
     }
 }
