@@ -1,5 +1,5 @@
-//! Watches another process: a thread that sleeps until the process dies, a limit passes, or the
-//! watch is dropped.
+//! Watches another process: a thread sleeps until the process dies, a limit passes, or the watch is
+//! dropped.
 
 use std::{
     fmt, io,
@@ -20,14 +20,14 @@ use rustix::{
 
 use super::{descriptor::ReservedStreams, fork, process_token::ProcessToken};
 
-/// How often a process is looked at that has no visible pid (another pid namespace).
+/// How often a process is checked that has no visible pid, because it is in another pid namespace.
 const UNSEEN: Duration = Duration::from_millis(50);
 
-/// How long the thread of a dropped watch sleeps on, if nobody waits for its end. To wake it at once would
-/// take as long as a sleeper that has just been woken needs for all the rest.
-const LINGER: Duration = Duration::from_millis(10);
+/// How long the thread of a dropped watch sleeps before it ends, unless something waits for its end. Waking
+/// it at once would delay the caller, which was just woken and has credentials to read.
+const GRACE: Duration = Duration::from_millis(10);
 
-/// A watch on one process. When it is dropped its thread ends soon.
+/// A watch on one process. Its thread ends soon after the watch is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     alarm: Arc<Alarm>,
@@ -35,9 +35,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Calls `then` once: when process `pid` dies, or after `limit`. `still` is asked once the
-    /// process can no longer be mistaken for a later one of the same pid; if it says no, the answer
-    /// is `None` and the caller looks again.
+    /// Calls `then` once: when process `pid` dies, or after `limit`.
+    ///
+    /// The pid may belong to a later process by now. So this opens a pidfd first and then calls `still`,
+    /// which checks that `pid` is the process meant. If `still` returns false, the result is `None`, and the
+    /// caller looks at the state again.
     pub(crate) fn new(
         pid: u32,
         limit: Duration,
@@ -50,7 +52,7 @@ impl Watch {
             return Ok(None);
         }
         let limit = if target.is_some() { limit } else { limit.min(UNSEEN) };
-        Ending::list().hurry();
+        Ending::list().wake_all();
         let alarm = Arc::new(Alarm::new(limit, Box::new(then))?);
         let theirs = Arc::clone(&alarm);
         let thread =
@@ -67,7 +69,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.alarm.disarm());
-        self.alarm.ring_after(LINGER);
+        self.alarm.fire_after(GRACE);
         if let Some(thread) = self.thread.take() {
             Ending::list().threads.push((Arc::downgrade(&self.alarm), thread));
         }
@@ -76,7 +78,7 @@ impl Drop for Watch {
 
 type Then = Box<dyn FnOnce() + Send>;
 
-/// What wakes the thread, the death of its process aside, and what it does then.
+/// The timer that wakes the thread, and what the thread does then. The death of the process wakes it, too.
 struct Alarm {
     timer: OwnedFd,
     then: Mutex<Option<Then>>,
@@ -86,29 +88,29 @@ impl Alarm {
     fn new(limit: Duration, then: Then) -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
         let alarm = Alarm { timer, then: Mutex::new(Some(then)) };
-        alarm.ring_after(limit);
+        alarm.fire_after(limit);
         Ok(alarm)
     }
 
-    /// Wakes the thread in that time, not when it was told before.
-    fn ring_after(&self, time: Duration) {
-        // A timer of zero would never ring.
+    /// Wakes the thread after `time`. Replaces an earlier time.
+    fn fire_after(&self, time: Duration) {
+        // Zero would disarm the timer.
         let time = time.max(Duration::from_nanos(1));
         let once = Itimerspec { it_interval: Timespec::default(), it_value: timespec(time) };
-        // It fails for what is no time or no timer only.
+        // It fails only for an invalid time or a descriptor that is not a timer.
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
     }
 
-    /// Takes what was to be done: nothing is, from here on.
+    /// Takes the action away: the thread does nothing when it wakes.
     fn disarm(&self) -> Option<Then> {
         self.then.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Sleeps until the alarm rings, or `target` is dead.
+    /// Sleeps until the timer fires or `target` is dead.
     fn wait(&self, target: Option<&OwnedFd>) {
         let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN)];
         fds.extend(target.map(|fd| PollFd::new(fd, PollFlags::IN)));
-        // A signal ends the sleep early, which the caller takes for the limit: it looks again.
+        // A signal ends the sleep early. The caller treats that like the limit: it looks at the state again.
         let _ = poll(&mut fds, None);
     }
 }
@@ -119,18 +121,18 @@ impl fmt::Debug for Alarm {
     }
 }
 
-/// The threads of dropped watches. A fork ends them and waits for that, since no thread survives it.
+/// The threads of dropped watches. No thread survives a fork, so a fork first ends them and joins them.
 struct Ending {
-    /// `None` before there are any.
+    /// The process that the threads belong to; `None` before the first use.
     process: Option<ProcessToken>,
-    /// An alarm ends with its thread.
+    /// The thread owns the alarm.
     threads: Vec<(Weak<Alarm>, JoinHandle<()>)>,
 }
 
 static ENDING: Mutex<Ending> = Mutex::new(Ending { process: None, threads: Vec::new() });
 
 impl Ending {
-    /// The list of this process. A fork joins the threads, and holds the list meanwhile.
+    /// The list of this process. A fork joins the threads and holds the list until it is over.
     fn list() -> MutexGuard<'static, Self> {
         fork::hold("watches", || {
             let mut list = Ending::locked();
@@ -140,36 +142,38 @@ impl Ending {
         Ending::locked()
     }
 
-    /// What a child finds there that was forked past the handlers are threads that it does not have.
+    /// The list, emptied in a child process. A child that was forked without the fork handlers (a raw `clone`)
+    /// finds threads of its parent here.
     fn locked() -> MutexGuard<'static, Self> {
         let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
         let us = Some(ProcessToken::current());
         if ending.process != us {
             ending.process = us;
-            // Neither joined, which would last for ever, nor detached, which would write to what they were.
+            // The child does not have these threads. A join would never return, and a detach would write to
+            // their memory.
             std::mem::forget(std::mem::take(&mut ending.threads));
         }
         ending
     }
 
-    /// Wakes all of them: who watches again and again is not to gather threads.
-    fn hurry(&mut self) {
+    /// Wakes all threads so that they end now: a caller that watches often must not accumulate threads.
+    fn wake_all(&mut self) {
         self.threads.retain(|(_, thread)| !thread.is_finished());
         for alarm in self.threads.iter().filter_map(|(alarm, _)| alarm.upgrade()) {
-            alarm.ring_after(Duration::ZERO);
+            alarm.fire_after(Duration::ZERO);
         }
     }
 
-    /// Waits for all of them, a matter of microseconds: they need nothing of this process any more.
+    /// Joins all threads. It takes microseconds: they wait for nothing else in this process.
     fn join(&mut self) {
-        self.hurry();
+        self.wake_all();
         for (_, thread) in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-/// Ends the threads of dropped watches and waits for them.
+/// Ends the threads of dropped watches and joins them.
 pub(crate) fn join_ended() {
     Ending::list().join();
 }
@@ -181,7 +185,7 @@ pub(super) fn timespec(time: Duration) -> Timespec {
     }
 }
 
-/// A descriptor that tells of the end of process `pid`.
+/// A pidfd of process `pid`, which becomes readable when the process ends.
 pub(super) fn open(pid: u32) -> Option<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()

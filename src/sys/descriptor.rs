@@ -1,8 +1,8 @@
-//! File descriptors that the library keeps, and that other code of the process may close.
+//! File descriptors that the library keeps. Other code of the process may close them.
 //!
-//! A number proves nothing: daemonising code closes whatever is open, and the kernel gives the number to the
-//! next file. So a kept descriptor remembers which object it leads to, and is compared with that before each
-//! use. It is never one of the three standard streams: what a program prints would go into the session.
+//! Code that makes a daemon of the process closes all descriptors, and the kernel reuses their numbers for
+//! the next files. So a kept descriptor stores the identity of its file, and each use compares the two. A kept
+//! descriptor never has the number of a standard stream: the program would print into the session.
 
 use std::{
     io,
@@ -18,10 +18,10 @@ use nix::{
 
 use crate::error::{ErrorKind, Fault};
 
-/// The first descriptor that is no standard stream.
+/// The first number after the standard streams.
 const FIRST: RawFd = 3;
 
-/// The identity of an open object.
+/// The identity of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inode {
     device: u64,
@@ -33,57 +33,57 @@ impl Inode {
         Inode { device: stat.st_dev, number: stat.st_ino }
     }
 
-    /// The object that `fd` leads to.
+    /// The identity of the file that `fd` refers to.
     ///
     /// # Errors
-    /// `System` when the kernel does not say.
+    /// `System` when `fstat` fails.
     pub(crate) fn of_descriptor(fd: BorrowedFd<'_>) -> Result<Self, Fault> {
-        let stat = fstat(fd).map_err(|e| Fault::system("looking at a descriptor", e))?;
+        let stat = fstat(fd).map_err(|e| Fault::system("fstat of a descriptor", e))?;
         Ok(Inode::of(&stat))
     }
 
-    /// Whether both are on one file system.
+    /// Whether both are on the same file system.
     pub(crate) fn same_device(&self, other: Inode) -> bool {
         self.device == other.device
     }
 
-    /// Device and number, for other processes.
+    /// The device and the inode number, to pass to another process.
     pub(crate) fn parts(&self) -> (u64, u64) {
         (self.device, self.number)
     }
 
-    /// What another process has told; see [`parts`](Self::parts).
+    /// The identity from its [`parts`](Self::parts).
     pub(crate) fn from_parts(device: u64, number: u64) -> Self {
         Inode { device, number }
     }
 }
 
-/// A descriptor above the standard streams that knows what it leads to.
+/// A descriptor that is not a standard stream, with the identity of its file.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     fd: ManuallyDrop<OwnedFd>,
     inode: Inode,
-    /// What it leads to, for errors.
+    /// The name of the file in error messages.
     object: String,
 }
 
 impl Descriptor {
-    /// Keeps `fd`, which leads to `object`.
+    /// Keeps `fd`. `object` is the name of its file in error messages.
     ///
     /// # Errors
-    /// `System` when the kernel gives no other number for a standard stream.
+    /// `System` when `fd` has the number of a standard stream and the kernel gives it no other number.
     pub(crate) fn keep(fd: OwnedFd, object: &str) -> Result<Self, Fault> {
-        let failed = |errno| Fault::system(&format!("looking at {object}"), errno);
+        let failed = |errno| Fault::system(&format!("fstat of {object}"), errno);
         let fd = above_standard(fd)
             .map_err(|e| Fault::system(&format!("duplicating the descriptor of {object}"), e))?;
         let inode = Inode::of(&fstat(&fd).map_err(failed)?);
         Ok(Descriptor { fd: ManuallyDrop::new(fd), inode, object: object.to_owned() })
     }
 
-    /// The descriptor, if it still leads to what it did.
+    /// The descriptor, if it still refers to the same file.
     ///
     /// # Errors
-    /// `DescriptorClosed` if other code of the process has closed it.
+    /// `DescriptorClosed` when other code of the process has closed it.
     pub(crate) fn get(&self) -> Result<BorrowedFd<'_>, Fault> {
         match is(&self.fd, self.inode) {
             true => Ok(self.fd.as_fd()),
@@ -91,10 +91,10 @@ impl Descriptor {
         }
     }
 
-    /// A copy under a number that no other code knows: what it leads to does not change while it is used.
+    /// A duplicate. No other code knows its number, so nothing closes it while it is used.
     ///
     /// # Errors
-    /// As [`get`](Self::get); `System` when the kernel gives no further descriptor.
+    /// As [`get`](Self::get); `System` when the kernel gives no more descriptors.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd, Fault> {
         let copy = match self.fd.try_clone() {
             Ok(copy) => copy,
@@ -109,7 +109,7 @@ impl Descriptor {
         }
     }
 
-    /// What it led to when it was kept.
+    /// The identity of the file when it was kept.
     pub(crate) fn inode(&self) -> Inode {
         self.inode
     }
@@ -117,7 +117,7 @@ impl Descriptor {
     fn closed(&self) -> Fault {
         let (number, object) = (self.fd.as_raw_fd(), &self.object);
         let now = std::fs::read_link(format!("/proc/self/fd/{number}"));
-        let now = now.map_or(String::new(), |now| format!(", and it leads to {now:?} now"));
+        let now = now.map_or(String::new(), |now| format!(", and it refers to {now:?} now"));
         let text = format!(
             "file descriptor {number} of {object} was closed by other code of this process{now}; \
              close only descriptors that your code has opened"
@@ -128,9 +128,9 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // By now the number may be another file's, which is not ours to close.
+        // The number may belong to a file of other code by now. Only that code may close it.
         if is(&self.fd, self.inode) {
-            // SAFETY: it is dropped once, here, and not used again.
+            // SAFETY: `drop` runs once, and nothing uses `fd` after it.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
@@ -140,24 +140,24 @@ fn is(fd: &OwnedFd, inode: Inode) -> bool {
     fstat(fd).is_ok_and(|stat| Inode::of(&stat) == inode)
 }
 
-/// The same open file under a number above the standard streams.
+/// The same open file under a number that is not a standard stream.
 fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     // `try_clone` asks the kernel for a number of 3 or more.
     if fd.as_raw_fd() < FIRST { fd.try_clone() } else { Ok(fd) }
 }
 
-/// Takes the numbers of standard streams that are closed, so that nothing that is opened meanwhile gets them.
-/// Reading and writing fail there as before.
+/// Occupies the numbers of closed standard streams, so that no file opened in the meantime gets one of them.
+/// Reads and writes of these streams still fail.
 #[derive(Debug, Default)]
 pub(crate) struct ReservedStreams(Vec<Descriptor>);
 
 impl ReservedStreams {
-    /// Reserves as many as the limit of descriptors allows.
+    /// Occupies the numbers, as far as `RLIMIT_NOFILE` allows.
     pub(crate) fn new() -> Self {
         let mut reserved = ReservedStreams::default();
         let any_closed = (0..FIRST).any(|stream| !is_open(stream));
         while let Some(placeholder) = any_closed.then(placeholder).and_then(Result::ok) {
-            // The kernel gives the lowest number that is free.
+            // The kernel uses the lowest free number.
             if placeholder.as_raw_fd() >= FIRST {
                 break;
             }
@@ -169,13 +169,14 @@ impl ReservedStreams {
     }
 }
 
-/// A descriptor that can be neither read nor written.
+/// A descriptor that allows neither reads nor writes.
 fn placeholder() -> nix::Result<OwnedFd> {
     open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 fn is_open(number: RawFd) -> bool {
-    // SAFETY: the number is only asked about; it need not be open.
+    // SAFETY: callers pass 0 to 2 (tests an open number), never -1. The borrow lasts for one `F_GETFD`, which
+    // changes nothing. For a closed number the kernel returns EBADF, which is the answer sought.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(fd, FcntlArg::F_GETFD).is_ok()
 }
@@ -191,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_leads_elsewhere_is_refused_and_left_alone() {
+    fn a_number_of_another_file_is_refused_and_stays_open() {
         let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let kept = kept(&one);
         assert!(kept.get().is_ok() && kept.duplicate().is_ok());
         let number = kept.fd.as_raw_fd();
         // Other code closes the descriptor, and its number becomes that of another file.
-        // SAFETY: the test takes the place of code that closes what is not its own.
+        // SAFETY: `dup2` touches no memory. `kept` must detect that it lost its descriptor: that is the test.
         let foreign = unsafe { nix::libc::dup2(other.as_raw_fd(), number) };
         assert_eq!(foreign, number);
         for fault in [kept.get().map(drop).unwrap_err(), kept.duplicate().map(drop).unwrap_err()] {
@@ -206,7 +207,7 @@ mod tests {
         }
         drop(kept);
         assert!(is_open(number), "the other file's descriptor stays open");
-        // SAFETY: the number is the duplicate made above, and nothing else owns it.
+        // SAFETY: `dup2` above made this descriptor, and nothing else owns it: `kept` has left it open.
         drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) });
     }
 

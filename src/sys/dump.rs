@@ -1,11 +1,13 @@
-//! What core dumps leave out.
+//! Memory that core dumps leave out.
 
 use std::{ffi::c_void, ptr::NonNull};
 
 use nix::sys::mman::{MmapAdvise, madvise};
 
-/// A copy of `text` on pages that core dumps leave out, for good: what shares them, or comes there after the
-/// copy was wiped, is missing in a dump, too. Where the kernel refuses that, a copy as any other.
+/// A copy of `text` on pages that core dumps leave out (`MADV_DONTDUMP`).
+///
+/// The pages stay excluded: other allocations on them, now and later, are missing in a core dump, too. When
+/// the kernel refuses the advice, the result is an ordinary copy.
 pub(crate) fn undumped(text: &str) -> String {
     let mut copy = String::with_capacity(text.len());
     let page = rustix::param::page_size();
@@ -13,7 +15,7 @@ pub(crate) fn undumped(text: &str) -> String {
     let start = start - start % page;
     if let Some(start) = NonNull::new(start as *mut c_void) {
         let bytes = end.next_multiple_of(page) - start.addr().get();
-        // SAFETY: whole pages around an allocation are mapped, and this advice changes no contents.
+        // SAFETY: the pages that an allocation touches are mapped as a whole, and this advice changes no contents.
         let _ = unsafe { madvise(start, bytes, MmapAdvise::MADV_DONTDUMP) };
     }
     copy.push_str(text);

@@ -1,19 +1,19 @@
-//! The end of a child, as an event of the async runtime. The child stays to be reaped.
+//! The end of a child process as an event of the async runtime. This does not reap the child.
 
 use std::{io, os::fd::OwnedFd};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Tells of the end of a process.
+/// Becomes ready when a process ends.
 #[derive(Debug)]
 pub(crate) struct Exit(AsyncFd<OwnedFd>);
 
 impl Exit {
-    /// That of the child `pid`; `None` where the kernel has no such thing. Called inside a runtime.
+    /// For the child `pid`. `None` when the kernel gives no pidfd. Call it inside a runtime.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let fd = super::death_watch::open(pid)?;
-        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which is not before the
-        // registration ends: the `AsyncFd` owns it, and we never take it out.
+        // SAFETY: an `OwnedFd` refers to the same open file until it is dropped. The `AsyncFd` owns it, and
+        // ends the registration before it drops the descriptor. Nothing takes the descriptor out.
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok().map(Exit)
     }
 

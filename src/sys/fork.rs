@@ -1,4 +1,5 @@
-//! Locks that no forked child finds taken: by a thread that it does not have, they would stay so.
+//! Locks that are free in each forked child. Without this, a child could inherit a lock that another thread
+//! of its parent holds, and nothing in the child would ever free it.
 
 use std::{
     any::Any,
@@ -10,19 +11,21 @@ use nix::libc;
 
 use super::process_token;
 
-/// Takes a lock; what comes back holds it.
+/// Takes a lock and returns its guard.
 type Take = fn() -> Box<dyn Any>;
 
 /// The locks by their names.
 static LOCKS: Mutex<Vec<(&str, Take)>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// What the thread that forks holds meanwhile.
+    /// The guards that the forking thread holds during the fork.
     static HELD: Cell<Vec<Box<dyn Any>>> = const { Cell::new(Vec::new()) };
 }
 
-/// Has every fork of this process hold, in both processes until it is over, what `take` gives. To be called
-/// before the lock `name` is taken. Nobody forks who holds it already.
+/// Registers the lock `name`: each `fork` of this process first takes it with `take`, and frees it in both
+/// processes afterwards.
+///
+/// Call this before taking the lock. A thread that holds the lock must not fork.
 pub(crate) fn hold(name: &'static str, take: Take) {
     let mut locks = locks();
     if locks.iter().all(|(known, _)| *known != name) {
@@ -34,8 +37,8 @@ fn locks() -> MutexGuard<'static, Vec<(&'static str, Take)>> {
     LOCKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Called when the program, or the library that this is part of, is loaded: with the first use of a lock it
-/// would be too late, since another thread may fork in the middle of registering.
+/// Runs when the program, or the library that contains this code, is loaded. At the first use of a lock it would
+/// be too late: another thread could fork during the registration.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static REGISTER: extern "C" fn() = register;
@@ -53,7 +56,7 @@ extern "C" fn before() {
     let locks = locks();
     let mut held: Vec<_> = locks.iter().map(|(_, take)| take()).collect();
     held.push(Box::new(locks));
-    // Where a thread forks in its very last moments there is no place to keep them.
+    // A thread that forks while its thread-locals are destroyed has no place to keep the guards.
     let _ = HELD.try_with(|place| place.set(held));
 }
 
@@ -73,19 +76,19 @@ pub(crate) mod tests {
     use super::*;
     use crate::sys::process;
 
-    /// Forks while a thread holds what `take` gives, and has the child take it.
+    /// Forks while a thread holds the lock of `take`. The child must be able to take it.
     pub(crate) fn a_child_can_take(take: fn() -> Box<dyn Any>) {
         drop(take());
         let (held, holds) = channel();
         let holder = thread::spawn(move || {
             let lock = take();
             held.send(()).unwrap();
-            // Long enough for the fork to meet it; the outcome does not depend on it.
+            // Long enough for the fork to happen meanwhile; the outcome does not depend on it.
             thread::sleep(Duration::from_millis(20));
             drop(lock);
         });
         holds.recv().unwrap();
-        // The child does nothing but take the lock, so the other threads' locks do not matter.
+        // The child only takes this lock, so locks of other threads do not matter.
         let child = process::child(|| {
             drop(take());
             true
@@ -95,7 +98,7 @@ pub(crate) mod tests {
         if ended.is_none() {
             process::kill(child);
         }
-        assert_eq!(ended, Some(true), "a forked child waits for a lock that nobody frees");
+        assert_eq!(ended, Some(true), "a forked child waits for a lock that no thread frees");
         holder.join().unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! Sleep and wake across processes. A shared futex works on a read-only mapping too.
+//! Sleep and wake across processes. A shared futex works on a read-only mapping, too.
 
 use std::{
     num::NonZeroU32,
@@ -12,11 +12,11 @@ use rustix::{
     time::{ClockId, Nsecs, clock_gettime},
 };
 
-/// Threads that are woken first, and threads that are woken last.
+/// Futex bit sets: threads that wake first, and threads that wake last.
 const FIRST: NonZeroU32 = NonZeroU32::new(1).unwrap();
 const LAST: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
-/// A futex word that can be loaded and slept on, which needs no right to write.
+/// A futex word to load and to sleep on. Read access to its memory is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadFutex<'a>(&'a AtomicU32);
 
@@ -25,7 +25,7 @@ impl<'a> ReadFutex<'a> {
         ReadFutex(word)
     }
 
-    /// The value. What was stored before the [`Futex::notify`] that made it is visible.
+    /// The value. Everything stored before the [`Futex::notify`] that produced it is visible.
     pub(crate) fn load(self) -> u32 {
         let value = self.0.load(Ordering::Relaxed);
         // Pairs with the release increment in `Futex::notify`. A fence, because a read-only mapping allows no
@@ -34,28 +34,28 @@ impl<'a> ReadFutex<'a> {
         value
     }
 
-    /// Sleeps while the value is `seen`, at most `limit`. May return early: callers look again.
+    /// Sleeps while the value is `seen`, at most `limit`. May return early: callers check the state again.
     pub(crate) fn wait(self, seen: u32, limit: Duration) {
-        // A changed word, a signal and the limit all mean the same to the caller: look again.
+        // A changed word, a signal and the limit all mean the same to the caller: check the state again.
         let _ = futex::wait(self.0, Flags::empty(), seen, Some(&timespec(limit)));
     }
 
-    /// The same, to be woken by [`Futex::notify_in_turn`] after all others.
+    /// As [`wait`](Self::wait), but [`Futex::notify_in_turn`] wakes this thread after all others.
     pub(crate) fn wait_last(self, seen: u32, limit: Duration) {
         let now = clock_gettime(ClockId::Monotonic);
         let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32);
-        // Unlike the other's, this time-out is a point in time.
+        // Unlike the timeout of `wait`, this one is absolute.
         let end = timespec(now.saturating_add(limit));
         let _ = futex::wait_bitset(self.0, Flags::empty(), seen, Some(&end), LAST);
     }
 
-    /// Wakes everyone who sleeps.
+    /// Wakes all sleepers.
     pub(crate) fn wake(self) {
         let _ = futex::wake(self.0, Flags::empty(), i32::MAX as u32);
     }
 }
 
-/// A futex word in memory that may be written.
+/// A futex word in writable memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Futex<'a>(&'a AtomicU32);
 
@@ -69,20 +69,21 @@ impl<'a> Futex<'a> {
         ReadFutex(self.0)
     }
 
-    /// Counts an event and wakes everyone who sleeps.
+    /// Increments the word and wakes all sleepers.
     pub(crate) fn notify(self) {
         // Release pairs with the fence in `ReadFutex::load`.
         self.0.fetch_add(1, Ordering::Release);
         self.reader().wake();
     }
 
-    /// Counts an event and wakes everyone who sleeps. Those run first who do not sleep by
-    /// [`ReadFutex::wait_last`]: the kernel likes to put a woken thread on the waker's CPU, to wait there until
-    /// the waker sleeps.
+    /// Increments the word and wakes all sleepers. Sleepers in [`ReadFutex::wait_last`] wake last.
+    ///
+    /// The kernel often puts a woken thread on the CPU of the waker. There it waits until the waker sleeps. So
+    /// this yields the CPU between the two groups.
     pub(crate) fn notify_in_turn(self) {
         // Release pairs with the fence in `ReadFutex::load`.
         self.0.fetch_add(1, Ordering::Release);
-        // A thread that sleeps in `wait` is of either kind.
+        // A thread in `wait` belongs to both groups.
         let woken = futex::wake_bitset(self.0, Flags::empty(), i32::MAX as u32, FIRST);
         if woken.is_ok_and(|count| count > 0) {
             yield_now();

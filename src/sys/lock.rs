@@ -1,12 +1,12 @@
-//! Byte locks on a file of their own.
+//! Byte locks on a separate lock file.
 //!
-//! Two kinds, for two needs:
-//! * **Exclusive byte locks of a process** (POSIX record locks): the kernel frees them when the
-//!   process dies, even while a child that it forked lives on, and names the holder. Closing any
-//!   descriptor of the file in the process would drop them, and threads of one process do not
-//!   exclude each other: so there is one descriptor per process, and a mutex in front of it.
-//! * **The presence lock** (an open-file-description lock): shared by all who inherited the
-//!   descriptor, and freed when the last of them is gone. It says that the session is in use.
+//! There are two kinds:
+//! * **Exclusive byte locks of a process** (POSIX record locks). The kernel frees them when the process dies,
+//!   even if a forked child lives on, and reports the holder's pid. They have two limits. When the process closes
+//!   any descriptor of the file, it loses all its locks. Threads of one process do not exclude each other.
+//!   So a process has one descriptor of the file, and a lock in memory in front of it.
+//! * **The presence lock** (an open-file-description lock). All processes that inherited the descriptor share it.
+//!   The kernel frees it when the last of them has exited. It means that the session is in use.
 
 use std::{
     os::fd::OwnedFd,
@@ -33,21 +33,21 @@ use crate::error::Fault;
 /// The byte of the presence lock.
 const PRESENCE: i64 = 0;
 
-/// Locked bytes of one file.
+/// A lock file.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    /// Replaced when other code of the process has closed it and the file still has its name.
+    /// Replaced when other code of the process closed it and the file still has its name.
     descriptor: ArcSwap<Descriptor>,
     inode: Inode,
     bytes: usize,
-    /// The shared memory object, where it has a name.
+    /// The name of the shared memory object, if it has one.
     name: Option<String>,
-    /// Whether the presence lock was shared through the descriptor.
+    /// Whether this process shares the presence lock through the descriptor.
     present: AtomicBool,
 }
 
 impl LockFile {
-    /// The locks of `object`, which has no name.
+    /// The lock file `object`, without a name.
     pub(crate) fn new(object: Object) -> Self {
         LockFile {
             inode: object.inode(),
@@ -58,18 +58,19 @@ impl LockFile {
         }
     }
 
-    /// The locks of the shared memory object `name`.
+    /// The lock file `object` with the name `name`.
     pub(crate) fn named(object: Object, name: &str) -> Self {
         LockFile { name: Some(name.to_owned()), ..LockFile::new(object) }
     }
 
-    /// The same file with a presence of its own: that of `self` is shared with forked children.
+    /// Opens the same file again, for a presence lock of its own. Forked children share the presence lock of
+    /// `self`.
     pub(crate) fn reopened(&self) -> Result<Self, Fault> {
         let again = LockFile::new(object::reopen(self.descriptor()?.get()?)?);
         Ok(LockFile { name: self.name.clone(), ..again })
     }
 
-    /// A copy of the descriptor: it shares the presence.
+    /// A duplicate of the descriptor. It shares the presence lock.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd, Fault> {
         self.descriptor()?.duplicate()
     }
@@ -78,44 +79,44 @@ impl LockFile {
         self.inode
     }
 
-    /// The same, with the size that the file has now.
+    /// Updates the size to the current size of the file.
     pub(crate) fn measured(self) -> Result<Self, Fault> {
         let bytes = object::bytes(self.descriptor()?.get()?)?;
         Ok(LockFile { bytes, ..self })
     }
 
-    /// How long the file was when it was opened or measured.
+    /// The size of the file when it was opened or measured.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The same, which is empty, with `bytes` of zeros in it.
+    /// Fills the empty file with `bytes` zero bytes.
     pub(crate) fn reserved(self, bytes: usize) -> Result<Self, Fault> {
         object::reserve(self.descriptor()?.get()?, bytes)?;
         Ok(LockFile { bytes, ..self })
     }
 
-    /// The descriptor of the file. Opened again by name where other code of the process has closed it: what
-    /// was locked through it is free by then.
+    /// The descriptor of the file. If other code of the process closed it, this opens the file again by its name.
+    /// The close has freed all locks of this process by then.
     ///
     /// # Errors
-    /// `DescriptorClosed` where the name leads elsewhere, or there is none.
+    /// `DescriptorClosed` when it was closed and the file has no name, or another file has the name.
     pub(crate) fn descriptor(&self) -> Result<Guard<Arc<Descriptor>>, Fault> {
         let known = self.descriptor.load();
         let Err(closed) = known.get().map(drop) else { return Ok(known) };
         let Some(name) = &self.name else { return Err(closed) };
         let _alone = reopening();
-        // Another thread may have been here meanwhile.
+        // Another thread may have opened it in the meantime.
         let known = self.descriptor.load();
         if known.get().is_err() {
             let lost = self.descriptor.swap(Arc::new(self.opened_by_name(name).ok_or(closed)?));
-            // Its number may be that of the new descriptor, which it must not close.
+            // Do not drop the old one: the new descriptor may have its number, and a drop would close it.
             std::mem::forget(lost);
         }
         Ok(self.descriptor.load())
     }
 
-    /// The file, opened by its name; `None` when the name is another file's by now, or there is none.
+    /// Opens the file by its name. `None` when there is no such name, or it belongs to another file.
     fn opened_by_name(&self, name: &str) -> Option<Descriptor> {
         let again = LockFile::new(object::open(name).ok()?);
         let same = again.inode == self.inode;
@@ -124,14 +125,14 @@ impl LockFile {
         (same && present()).then(|| Arc::into_inner(again.descriptor.into_inner())).flatten()
     }
 
-    /// Locks `byte` for this process. False when another process has it.
+    /// Locks `byte` for this process. False when another process holds it.
     pub(crate) fn try_lock(&self, byte: i64) -> Result<bool, Fault> {
         self.set(FcntlArg::F_SETLK(&range(libc::F_WRLCK, byte)), "locking a byte")
     }
 
     /// Frees `byte`.
     pub(crate) fn unlock(&self, byte: i64) {
-        // Where the descriptor is closed, the kernel has freed the byte.
+        // If the descriptor was closed, the kernel has freed the byte.
         if let Ok(descriptor) = self.descriptor()
             && let Ok(fd) = descriptor.get()
         {
@@ -139,33 +140,33 @@ impl LockFile {
         }
     }
 
-    /// The other process that holds `byte`, if one does. The pid is 0 when the holder is in a pid
-    /// namespace that this process cannot see.
+    /// The pid of another process that holds `byte`. The pid is 0 when the holder is in a pid namespace that this
+    /// process cannot see.
     pub(crate) fn holder(&self, byte: i64) -> Result<Option<u32>, Fault> {
         let mut lock = range(libc::F_WRLCK, byte);
         fcntl(self.descriptor()?.get()?, FcntlArg::F_GETLK(&mut lock))
-            .map_err(|errno| Fault::system("asking for a byte's holder", errno))?;
+            .map_err(|errno| Fault::system("asking for the holder of a byte lock", errno))?;
         let free = lock.l_type == libc::F_UNLCK as i16;
         Ok((!free).then_some(u32::try_from(lock.l_pid).unwrap_or(0)))
     }
 
-    /// Takes the presence lock alone: true only when nobody else is present.
+    /// Takes the presence lock exclusively. True only when no other process has the session.
     pub(crate) fn try_alone(&self) -> Result<bool, Fault> {
         self.set(FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, PRESENCE)), "taking the presence lock")
     }
 
-    /// Takes or keeps the presence lock together with others: false while one is there alone.
+    /// Takes or keeps a share of the presence lock. False while another process holds it exclusively.
     pub(crate) fn try_present(&self) -> Result<bool, Fault> {
         let shared = self.set(
             FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, PRESENCE)),
             "sharing the presence lock",
         )?;
-        // Relaxed: it is a note of this process for itself.
+        // Relaxed: only this process uses the flag, and it orders nothing.
         self.present.fetch_or(shared, Ordering::Relaxed);
         Ok(shared)
     }
 
-    /// Sleeps until nobody else is present, and takes the presence lock alone then.
+    /// Sleeps until no other process has the session, and takes the presence lock exclusively.
     pub(crate) fn wait_alone(&self) -> Result<(), Fault> {
         let descriptor = self.descriptor()?;
         loop {
@@ -187,7 +188,8 @@ impl LockFile {
     }
 }
 
-/// Held while a file is opened again: of two descriptors one would be closed, and all locks with it.
+/// Held while a file is opened again. Otherwise two threads could open it twice, and the close of one descriptor
+/// would free all locks of the process.
 fn reopening() -> MutexGuard<'static, ()> {
     static REOPENING: Mutex<()> = Mutex::new(());
     let lock = || REOPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +203,7 @@ fn range(kind: i32, byte: i64) -> flock {
         l_whence: libc::SEEK_SET as i16,
         l_start: byte,
         l_len: 1,
-        // The kernel insists on 0 for open-file-description locks.
+        // The kernel requires 0 for open-file-description locks.
         l_pid: 0,
     }
 }

@@ -1,5 +1,4 @@
-//! Shared mappings. One that was made for reading gives views that can only load; one that may be written
-//! gives atomics.
+//! Shared mappings. A read-only mapping gives views that can only load. A writable mapping gives atomics.
 
 use std::{
     ffi::c_void,
@@ -28,71 +27,72 @@ struct Region {
     bytes: usize,
 }
 
-// SAFETY: the mapping is memory of the whole process, reached through atomics only.
+// SAFETY: the mapping is memory of the whole process, and every access goes through atomics.
 unsafe impl Send for Region {}
 // SAFETY: as above; every access goes through `&AtomicU64` or `&AtomicU32`.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Maps the first `bytes` of `fd`, kept out of core dumps.
+    /// Maps the first `bytes` of `fd`. Core dumps leave them out.
     fn new(fd: BorrowedFd<'_>, bytes: usize, prot: ProtFlags) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a fresh mapping at an address that the kernel chooses aliases nothing of ours.
+        // SAFETY: the kernel chooses a free address, so the new mapping overlaps no other memory.
         let base = unsafe { mman::mmap(None, length, prot, MapFlags::MAP_SHARED, fd, 0) }?;
         let region = Region { base, bytes };
         region.advise(MmapAdvise::MADV_DONTDUMP)?;
         Ok(region)
     }
 
-    /// The same memory mapped once more, with the same access: no seal stands against that.
+    /// Maps the same memory again, with the same access. A seal does not prevent that.
     fn again(&self) -> io::Result<Self> {
         let flags = mman::MRemapFlags::MREMAP_MAYMOVE;
-        // SAFETY: an old size of 0 makes a second mapping of shared pages, at an address that the
-        // kernel chooses, and leaves the first alone.
+        // SAFETY: with an old size of 0, `mremap` makes a second mapping of the shared pages and keeps the first.
+        // The kernel chooses a free address for it.
         let base = unsafe { mman::mremap(self.base, 0, self.bytes, flags, None) }?;
         Ok(Region { base, bytes: self.bytes })
     }
 
-    /// Gives advice that changes no contents.
+    /// Gives the kernel advice that changes no contents.
     fn advise(&self, advice: MmapAdvise) -> io::Result<()> {
-        // SAFETY: the range is ours and mapped. None of the advice that this file gives changes contents.
+        // SAFETY: `self` owns the range, and it is mapped. No advice that this file gives changes contents.
         Ok(unsafe { mman::madvise(self.base, self.bytes, advice) }?)
     }
 
     /// `count` words from byte `offset`.
     ///
     /// # Panics
-    /// When the range is not aligned or leaves the mapping: offsets are constants of the layout.
+    /// When the range is not aligned or not inside the mapping. Offsets are constants of the layout.
     #[inline]
     fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         let end = offset.checked_add(count * 8);
         assert!(offset.is_multiple_of(8) && end.is_some_and(|end| end <= self.bytes));
-        // SAFETY: in bounds, as asserted.
+        // SAFETY: the assertion keeps the pointer inside the mapping.
         let start = unsafe { self.base.byte_add(offset) };
-        // SAFETY: in bounds and 8-aligned (asserted; the base is page-aligned), mapped as long as `self`,
-        // initialised by the kernel. Every party uses atomics, so there is no data race. Of a read-only mapping
-        // `ReadMapping` gives out views that only load, relaxed, which Rust permits there.
+        // SAFETY: the range is inside the mapping and 8-aligned (asserted; the base is page-aligned). It is mapped
+        // as long as `self` lives, and the kernel initialised it. Every process uses atomics, so there is no data
+        // race. For a read-only mapping, `ReadMapping` returns only views with relaxed loads, which Rust permits
+        // on read-only memory.
         unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), count) }
     }
 
     /// The 32-bit futex word at byte `offset`.
     fn futex(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.bytes);
-        // SAFETY: in bounds, as asserted.
+        // SAFETY: the assertion keeps the pointer inside the mapping.
         let word = unsafe { self.base.byte_add(offset) };
-        // SAFETY: as in `words`; nothing accesses this word in another width.
+        // SAFETY: as in `words`, with 4-byte alignment. Nothing accesses this word with another width.
         unsafe { word.cast::<AtomicU32>().as_ref() }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by us, and no reference into it outlives `self`.
+        // SAFETY: `self` owns the range, and no reference into it outlives `self`.
         let _ = unsafe { mman::munmap(self.base, self.bytes) };
     }
 }
 
-/// A mapping for reading. No method of it, and of what it gives, stores.
+/// A read-only mapping. Neither its methods nor its views can store.
 #[derive(Debug)]
 pub(crate) struct ReadMapping(Region);
 
@@ -102,22 +102,22 @@ impl ReadMapping {
         Region::new(fd, bytes, READ).map(ReadMapping)
     }
 
-    /// The same memory mapped once more.
+    /// Maps the same memory again.
     pub(crate) fn again(&self) -> io::Result<Self> {
         self.0.again().map(ReadMapping)
     }
 
-    /// Locks the pages in RAM, so that they never reach swap. False where the limit forbids it.
-    /// Not inherited by fork: each process asks for itself.
+    /// Locks the pages in RAM, so that they never reach swap. False when `RLIMIT_MEMLOCK` forbids it.
+    /// A forked child does not inherit the lock: each process must call this itself.
     pub(crate) fn lock_in_ram(&self) -> bool {
-        // SAFETY: the range is ours and mapped. Locking changes no contents.
+        // SAFETY: `self` owns the range, and it is mapped. `mlock` changes no contents.
         unsafe { mman::mlock(self.0.base, self.0.bytes).is_ok() }
     }
 
     /// `count` words from byte `offset`.
     ///
     /// # Panics
-    /// As all of these: when the range is not aligned or leaves the mapping.
+    /// When the range is not aligned or not inside the mapping. So do all accessors.
     pub(crate) fn words(&self, offset: usize, count: usize) -> ReadWords<'_> {
         ReadWords::new(self.0.words(offset, count))
     }
@@ -128,14 +128,14 @@ impl ReadMapping {
     }
 }
 
-/// A word of a mapping that is kept together with it: to load it takes one step.
+/// A word of a mapping, together with the mapping. A load needs one pointer only.
 #[derive(Debug)]
 pub(crate) struct KeptWord {
     word: NonNull<AtomicU64>,
     _mapping: Arc<ReadMapping>,
 }
 
-// SAFETY: it is a `&AtomicU64` into a mapping that it keeps.
+// SAFETY: it acts as a `&AtomicU64` into a mapping that it keeps alive.
 unsafe impl Send for KeptWord {}
 // SAFETY: as above.
 unsafe impl Sync for KeptWord {}
@@ -149,12 +149,12 @@ impl KeptWord {
 
     #[inline]
     pub(crate) fn get(&self) -> ReadWord<'_> {
-        // SAFETY: the word is in the mapping, which is kept, and is accessed by atomics only.
+        // SAFETY: the word is inside the mapping, which `self` keeps alive. All accesses are atomic.
         ReadWord::new(unsafe { self.word.as_ref() })
     }
 }
 
-/// A mapping for reading and writing.
+/// A writable mapping.
 #[derive(Debug)]
 pub(crate) struct WriteMapping(Region);
 
@@ -164,32 +164,32 @@ impl WriteMapping {
         Region::new(fd, bytes, READ_WRITE).map(WriteMapping)
     }
 
-    /// The same memory mapped once more: no seal stands against that.
+    /// Maps the same memory again. A seal does not prevent that.
     pub(crate) fn again(&self) -> io::Result<Self> {
         self.0.again().map(WriteMapping)
     }
 
-    /// A zeroed page of its own that forked children share: for the injected clock of tests.
+    /// New zeroed memory that forked children share, for the clock of tests.
     #[cfg(feature = "testing")]
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a fresh mapping at an address that the kernel chooses aliases nothing of ours.
+        // SAFETY: the kernel chooses a free address, so the new mapping overlaps no other memory.
         let base = unsafe { mman::mmap_anonymous(None, length, READ_WRITE, MapFlags::MAP_SHARED) }?;
         Ok(WriteMapping(Region { base, bytes }))
     }
 
-    /// Says whether children that are forked from now on have the mapping.
+    /// Sets whether children that are forked from now on inherit the mapping.
     pub(crate) fn inherit(&self, inherit: bool) {
         let advice = if inherit { MmapAdvise::MADV_DOFORK } else { MmapAdvise::MADV_DONTFORK };
-        // Where the kernel refuses, the child has it. A child without it has no reference into it, since it
-        // leaves what it has inherited alone.
+        // If the kernel refuses, the child inherits the mapping. A child without it never uses it: it does not
+        // touch the values that it inherited.
         let _ = self.0.advise(advice);
     }
 
     /// `count` words from byte `offset`.
     ///
     /// # Panics
-    /// As all of these: when the range is not aligned or leaves the mapping.
+    /// When the range is not aligned or not inside the mapping. So do all accessors.
     pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         self.0.words(offset, count)
     }

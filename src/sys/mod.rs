@@ -1,4 +1,4 @@
-//! System calls: the only room with `unsafe` in it, and one that knows nothing of credentials.
+//! System calls: all `unsafe` code of the library. Nothing here knows what credentials are.
 #![allow(unsafe_code)]
 
 pub(crate) mod death_watch;

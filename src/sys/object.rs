@@ -1,4 +1,4 @@
-//! Named shared-memory objects: opened without following links, checked before use, removed by name.
+//! Shared memory objects: opened without following links, checked before use, removed by name.
 
 use std::{
     io,
@@ -22,56 +22,55 @@ use shared_memory::{ShmemConf, ShmemError};
 use super::descriptor::{Descriptor, Inode};
 use crate::error::{ErrorKind, Fault};
 
-/// An open object and what the kernel says of it.
+/// An open object and its size.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) fd: Descriptor,
     pub(crate) bytes: usize,
 }
 
-/// Opens the object `name` for reading and writing. `shm_open` never follows a link and sets
-/// close-on-exec.
+/// Opens the object `name` for reading and writing. `shm_open` follows no symbolic link and sets close-on-exec.
 pub(crate) fn open(name: &str) -> Result<Object, Fault> {
     let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
     Object::checked(name, fd)
 }
 
-/// What a memory file is sealed against, for ever.
+/// The permanent seal of a memory file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seal {
-    /// A change of its size, which would be a SIGBUS for those who have it mapped.
+    /// Against a change of its size, which would cause a SIGBUS in processes that have it mapped.
     Size,
-    /// That, and any write but through mappings that are there already.
+    /// Against a change of its size, and against writes except through existing mappings.
     AgainstWriting,
 }
 
-/// Creates a memory file without a name, with `bytes` that the kernel has really set aside. `name`
+/// Creates a memory file without a name in the file system. The kernel reserves `bytes` of memory for it. `name`
 /// is for people.
 pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault> {
     let failed = |errno| Fault::system("creating a memory file", errno);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = memfd_create(name.trim_start_matches('/'), flags).map_err(failed)?;
-    // It is made for everyone; whoever may use it inherits it.
+    // The kernel creates it with access for everyone. Only processes that inherit it may use it.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     let object = Object::inherited(name, fd)?;
     reserve(object.fd.get()?, bytes)?;
     Ok(Object { bytes, ..object })
 }
 
-/// Lets every process that has inherited the memory file open it once more, whoever it has become.
-/// The file has no name: nobody else finds it but through the `/proc` of a process that has it.
+/// Lets every process that inherited the memory file open it again, even after a change of its user id.
+/// The file has no name. Other processes can only find it in `/proc` of a process that has it.
 pub(crate) fn open_to_inheritors(object: &Object) -> Result<(), Fault> {
     fchmod(object.fd.get()?, Mode::from_bits_truncate(0o666))
-        .map_err(|errno| Fault::system("opening a memory file to its inheritors", errno))
+        .map_err(|errno| Fault::system("changing the mode of a memory file", errno))
 }
 
-/// Creates `bytes` of memory that the kernel takes out of its own address space: not even its debug
-/// interfaces read it. It cannot be sealed, and so be written by whoever has the descriptor.
+/// Creates `bytes` of secret memory. The kernel removes it from its own address space, so that not even its debug
+/// interfaces can read it. It cannot be sealed: every process with the descriptor can write it.
 pub(crate) fn create_secret(bytes: usize) -> Result<Descriptor, Fault> {
-    // SAFETY: a call without pointers.
+    // SAFETY: the system call takes no pointers.
     let number = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     let Ok(number @ 0..) = RawFd::try_from(number) else {
-        let fault = Fault::system("secret_memory: asking for secret memory", Errno::last());
+        let fault = Fault::system("secret_memory: memfd_secret", Errno::last());
         return Err(match Errno::last() {
             Errno::ENOSYS => Fault::new(
                 ErrorKind::Unsupported,
@@ -81,7 +80,7 @@ pub(crate) fn create_secret(bytes: usize) -> Result<Descriptor, Fault> {
             _ => fault,
         });
     };
-    // SAFETY: the descriptor is fresh, and nobody else's.
+    // SAFETY: the kernel has just returned this number as a new descriptor, so nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -89,10 +88,11 @@ pub(crate) fn create_secret(bytes: usize) -> Result<Descriptor, Fault> {
     Descriptor::keep(fd, "the secret memory")
 }
 
-/// A copy of the inherited descriptor `number`, if it is open and leads to `inode`.
+/// A duplicate of the inherited descriptor `number`, if it is open and refers to `inode`. `number` is not negative.
 pub(crate) fn copy_of(number: RawFd, inode: Inode) -> Option<OwnedFd> {
-    // SAFETY: the number need not be open, and is only copied. What the copy leads to is checked below, and no
-    // other code knows its number.
+    // SAFETY: `number` is not -1. The borrow lasts for one `F_DUPFD_CLOEXEC`, which changes nothing under that
+    // number. For a closed number the kernel returns EBADF. If another file has the number by now, the check of
+    // the duplicate below finds that out; no other code knows the number of the duplicate.
     let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().ok()?;
     (Inode::of(&fstat(&copy).ok()?) == inode).then_some(copy)
 }
@@ -109,34 +109,34 @@ pub(crate) fn seal(object: &Object, seal: Seal) -> Result<(), Fault> {
         .map_err(|errno| Fault::system("sealing a memory file", errno))
 }
 
-/// Opens what `fd` leads to once more, as an open file description of its own.
+/// Opens the file of `fd` again, as a new open file description.
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let again = nix::fcntl::open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Fault::system("opening the lock file once more", errno))?;
+        .map_err(|errno| Fault::system("opening the lock file again", errno))?;
     Object::inherited("the lock file", again)
 }
 
-/// Opens the object `name`, made empty if there is none.
+/// Opens the object `name`. Creates an empty one if there is none.
 pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let fd = shm_open(name, flags, mode).map_err(|errno| match errno {
-        // What would be made cannot be absent: its file system is.
+        // With `O_CREAT` the object cannot be missing, so its file system is.
         Errno::ENOENT => open_fault(name, errno).kind(ErrorKind::NoSpace),
         _ => open_fault(name, errno),
     })?;
     Object::checked(name, fd)
 }
 
-/// Creates the object `name` with `bytes` of memory that the kernel has really set aside, so that a
-/// full file system is an error here and never a SIGBUS later.
+/// Creates the object `name`. The kernel reserves `bytes` of memory for it, so that a full file system is an error
+/// here and not a SIGBUS later.
 pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     check_limit(bytes)?;
     let mut shmem =
         ShmemConf::new().os_id(name).size(bytes).create().map_err(|e| create_fault(name, e))?;
-    // The crate's owner flag is inherited by fork, and a child's drop would remove the name. The
-    // session decides that itself, by process.
+    // A forked child would inherit the owner flag of the crate, and remove the name when it drops its copy. The
+    // session itself decides which process removes the name.
     shmem.set_owner(false);
     let made = open(name).and_then(|object| reserve(object.fd.get()?, bytes).map(|()| object));
     if made.is_err() {
@@ -145,7 +145,7 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     made
 }
 
-/// Sets aside `bytes` of memory for the file.
+/// Reserves `bytes` of memory for the file.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -155,13 +155,13 @@ pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     })
 }
 
-/// Whether this process may have a file of `bytes`. To make one that is longer is no error for the kernel but a
-/// reason to kill it.
+/// Checks that this process may make a file of `bytes`. For a file beyond `RLIMIT_FSIZE` the kernel sends SIGXFSZ,
+/// which kills the process.
 fn check_limit(bytes: usize) -> Result<(), Fault> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if limit < bytes as u64 => {
             let text = format!(
-                "{bytes} bytes of shared memory are needed, and a file may have {limit} (RLIMIT_FSIZE)"
+                "{bytes} bytes of shared memory are needed, but RLIMIT_FSIZE allows {limit}; raise the limit"
             );
             Err(Fault::new(ErrorKind::NoSpace, text))
         }
@@ -169,10 +169,10 @@ fn check_limit(bytes: usize) -> Result<(), Fault> {
     }
 }
 
-/// The names of all objects, of whomever.
+/// The names of all objects of all users.
 ///
 /// # Errors
-/// A directory that cannot be read. One that is not there has no objects.
+/// When the directory cannot be read. A missing directory has no objects and is no error.
 pub(crate) fn names() -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir("/dev/shm") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -182,24 +182,24 @@ pub(crate) fn names() -> io::Result<Vec<String>> {
     names.filter_map(Result::transpose).collect()
 }
 
-/// Where the C library puts it.
+/// The path that the C library uses for the object.
 fn path(name: &str) -> String {
     format!("/dev/shm{name}")
 }
 
-/// The identity of what `name` leads to now, without opening it.
+/// The identity of the file that has the name `name` now. Does not open it.
 pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
     stat(path(name).as_str()).ok().as_ref().map(Inode::of)
 }
 
-/// Removes the name. The memory lives on for those who have it mapped.
+/// Removes the name. Processes that have the memory mapped keep it.
 pub(crate) fn unlink(name: &str) -> bool {
     shm_unlink(name).is_ok()
 }
 
 /// The size of an open object.
 pub(crate) fn bytes(fd: BorrowedFd<'_>) -> Result<usize, Fault> {
-    let stat = fstat(fd).map_err(|e| Fault::system("looking at an object's size", e))?;
+    let stat = fstat(fd).map_err(|e| Fault::system("fstat of a shared memory object", e))?;
     Ok(size(&stat))
 }
 
@@ -208,24 +208,26 @@ fn size(stat: &FileStat) -> usize {
 }
 
 impl Object {
-    /// An object that this process has inherited, whoever it has become since.
+    /// An object that this process inherited. It may have changed its user id since, so the owner is not checked.
     pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let fd = Descriptor::keep(fd, name)?;
         let bytes = bytes(fd.get()?)?;
         Ok(Object { fd, bytes })
     }
 
-    /// Checks that the open object is a regular file of this user, for this user alone.
+    /// Checks that the open object is a regular file of this user that no other user can access.
     pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let fd = Descriptor::keep(fd, name)?;
-        let looked = fstat(fd.get()?).map_err(|e| Fault::system(&format!("looking at {name}"), e));
+        let looked = fstat(fd.get()?).map_err(|e| Fault::system(&format!("fstat of {name}"), e));
         let stat = looked?;
         if let Some(fault) = misfit(name, &stat) {
             return Err(fault);
         }
         let mode = stat.st_mode & 0o7777;
         if mode & 0o077 != 0 {
-            let text = format!("{name} has mode {mode:04o}; group and others must have no access");
+            let text = format!(
+                "{name} has mode {mode:04o}; group and others must have no access (chmod 600)"
+            );
             return Err(Fault::new(ErrorKind::InsecureMode, text));
         }
         Ok(Object { bytes: size(&stat), fd })
@@ -237,7 +239,7 @@ impl Object {
 }
 
 fn open_fault(name: &str, errno: Errno) -> Fault {
-    // What may not be opened may be looked at.
+    // `lstat` works even without permission to open the file.
     let found = lstat(path(name).as_str()).ok();
     if let Some(fault) = found.and_then(|stat| misfit(name, &stat)) {
         return fault;
@@ -250,7 +252,7 @@ fn open_fault(name: &str, errno: Errno) -> Fault {
     Fault::system(&format!("opening the shared memory object {name}"), errno).kind(kind)
 }
 
-/// Why the object cannot be one of ours: it is no regular file, or another user's.
+/// Why the object cannot belong to a session: it is not a regular file, or another user owns it.
 fn misfit(name: &str, stat: &FileStat) -> Option<Fault> {
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     if kind != SFlag::S_IFREG {
@@ -274,7 +276,7 @@ fn create_fault(name: &str, error: ShmemError) -> Fault {
     let error = io::Error::from_raw_os_error(errno);
     let fault = Fault::system(&format!("creating the shared memory object {name}"), error);
     match Errno::from_raw(errno) {
-        // Without its file system there is no shared memory to be had.
+        // ENOENT: there is no file system for shared memory.
         Errno::ENOENT | Errno::ENOSPC | Errno::ENOMEM => fault.kind(ErrorKind::NoSpace),
         _ => fault,
     }

@@ -1,4 +1,4 @@
-//! A process of its own, that the one which made it never sees again.
+//! Forks processes, isolates them from their parent, and waits for them.
 
 use std::{
     ffi::CString,
@@ -39,8 +39,8 @@ use super::{death_watch, descriptor::ReservedStreams, runtime};
 
 pub(crate) use nix::unistd::Pid;
 
-/// How many threads this process has, without those that are about to end. One that has been joined
-/// may still be listed for a moment; it runs nothing of this program any more.
+/// The number of threads of this process, without threads that are exiting. The kernel lists a joined thread for
+/// a moment longer, but it no longer runs code of this program.
 pub(crate) fn threads() -> io::Result<usize> {
     death_watch::join_ended();
     let mut running = 0;
@@ -50,15 +50,15 @@ pub(crate) fn threads() -> io::Result<usize> {
     Ok(running)
 }
 
-/// Whether the kernel is taking the task down, or has done so.
+/// Whether the task is exiting or gone.
 pub(super) fn is_exiting(task: &Path) -> io::Result<bool> {
     const PF_EXITING: u64 = 0x4;
     let stat = match std::fs::read_to_string(task.join("stat")) {
-        // It ends between the look at the list and this one, or while this reads.
+        // The task ended after the directory was listed, or during the read.
         Err(error) if is_gone(&error) => return Ok(true),
         stat => stat?,
     };
-    // After the name, which may hold anything: the state, five numbers, the flags.
+    // The name in parentheses may contain anything. After it come the state, five numbers and the flags.
     let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6));
     Ok(flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0)))
 }
@@ -68,26 +68,26 @@ fn is_gone(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
-/// Runs `life` in a new process that is no child of this one: no `waitpid` and no SIGCHLD here ever
-/// tells of it. The new process ends with `life`.
+/// Runs `body` in a new process that is a grandchild of this process. Its end causes no SIGCHLD here, and no
+/// `waitpid` here returns it. The new process exits after `body`.
 ///
-/// Where orphans come to this process, the one in between lives as long as the new one, after
-/// `stand_in`.
+/// The process in between normally exits at once. If this process adopts orphans, it would become the parent of
+/// the new process. Then the process in between runs `stand_in`, and exits after the new process.
 ///
-/// The caller has one thread: after the fork of several, the locks of the others stay locked.
-pub(crate) fn detach(life: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result<()> {
+/// The caller must have one thread: a forked child inherits locks that other threads hold, and nothing frees them.
+pub(crate) fn detach(body: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result<()> {
     reap_stand_ins();
     let stays = adopts_orphans();
-    // A child without an exit signal: only who asks for `__WCLONE` can wait for it.
+    // A child without an exit signal: only a `waitpid` with `__WCLONE` returns it.
     // SAFETY: without flags `clone` copies the process as `fork` does, on a copy of this stack. Unlike `fork` it
     // runs no fork handlers, and libc in the child still has the parent's thread id. The first is harmless since
-    // this is the only thread: no lock is held that nobody in the child could free. The second matters to
+    // this is the only thread: no thread that the child lacks holds a lock. The second matters to
     // `raise`, `pthread_kill` and error-checking mutexes. The child uses none of them: it forks, which corrects
     // both for the grandchild, then runs `stand_in`, waits and ends by `_exit`.
     let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     match i32::try_from(pid).unwrap_or(-1) {
         -1 => Err(io::Error::last_os_error()),
-        0 => fork_again(life, stays.then_some(stand_in)),
+        0 => fork_again(body, stays.then_some(stand_in)),
         pid if stays => {
             stand_ins().push(Pid::from_raw(pid));
             Ok(())
@@ -96,21 +96,22 @@ pub(crate) fn detach(life: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result
     }
 }
 
-/// Whether the kernel hands orphans to this process: to the first of a pid namespace, as the server is in
-/// most containers, and to one that has asked for it.
+/// Whether this process adopts orphans: as the first process of a pid namespace (most servers in containers), or as
+/// a subreaper.
 fn adopts_orphans() -> bool {
     std::process::id() == 1 || prctl::get_child_subreaper().unwrap_or(false)
 }
 
-fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
+fn fork_again(body: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
     if stand_in.is_some() {
-        // What the new process has forked comes to this one, if that is killed. Not inherited by it.
+        // If the new process is killed, this process adopts its children. The new process does not inherit the
+        // setting.
         let _ = prctl::set_child_subreaper(true);
     }
-    // SAFETY: this process has one thread, since its parent had one (see `detach`): no lock is held that
-    // nobody in the child could free.
+    // SAFETY: this process has one thread, since its parent had one (see `detach`): no thread that the child lacks
+    // holds a lock.
     let code = match unsafe { fork() } {
-        Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(life)).is_err()),
+        Ok(ForkResult::Child) => i32::from(catch_unwind(AssertUnwindSafe(body)).is_err()),
         Ok(ForkResult::Parent { .. }) => {
             if let Some(stand_in) = stand_in {
                 let _ = catch_unwind(AssertUnwindSafe(stand_in));
@@ -123,15 +124,15 @@ fn fork_again(life: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
     exit(code)
 }
 
-/// The processes that stand between this one and those that it must not see. Locked by processes of one thread
-/// only, so that no fork catches it.
+/// The processes in between that [`detach`] left running. Only processes with one thread lock this, so it is free
+/// during each fork.
 static STAND_INS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn stand_ins() -> MutexGuard<'static, Vec<Pid>> {
     STAND_INS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Buries those that have ended, which nobody else can; forgets those of a parent.
+/// Reaps the processes in between that have exited; no other code can. Forgets those of a parent process.
 fn reap_stand_ins() {
     let flags = WaitPidFlag::__WCLONE | WaitPidFlag::WNOHANG;
     stand_ins().retain(|&pid| matches!(waitpid(pid, Some(flags)), Ok(WaitStatus::StillAlive)));
@@ -149,22 +150,23 @@ fn reap(pid: Pid) -> io::Result<()> {
     }
 }
 
-/// Runs `life` in a child, which says by true that it came to its end. The caller has one thread.
-pub(crate) fn child(life: impl FnOnce() -> bool) -> io::Result<Pid> {
-    // SAFETY: the caller has one thread: no lock is held that nobody in the child could free.
+/// Runs `body` in a child process. The child exits with status 0 when `body` returns true. The caller must have one
+/// thread, as for [`detach`].
+pub(crate) fn child(body: impl FnOnce() -> bool) -> io::Result<Pid> {
+    // SAFETY: the caller has one thread: no thread that the child lacks holds a lock.
     match unsafe { fork() }? {
         ForkResult::Child => {
-            exit(i32::from(!catch_unwind(AssertUnwindSafe(life)).unwrap_or(false)))
+            exit(i32::from(!catch_unwind(AssertUnwindSafe(body)).unwrap_or(false)))
         }
         ForkResult::Parent { child } => Ok(child),
     }
 }
 
-/// Waits for the end of a child, at most `limit`: true if its life came to one, and said so; `None` while
-/// it lives.
+/// Waits until a child exits, at most `limit`, and reaps it. True when it exited with status 0; `None` when it still
+/// runs.
 pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<bool>> {
     let fd = limit.and_then(|_| death_watch::open(child.as_raw().unsigned_abs()));
-    // Where the kernel gives no descriptor, the wait is for the end.
+    // If the kernel gives no pidfd, wait without a limit.
     if let (Some(limit), Some(fd)) = (limit, fd)
         && !readable(&fd, limit)?
     {
@@ -178,7 +180,7 @@ pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<boo
     }
 }
 
-/// Waits until `fd` has something to read, or comes to its end: false when it has not within `limit`.
+/// Waits until `fd` has data or reached its end. False after `limit`.
 pub(crate) fn readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
     let end = Instant::now().checked_add(limit);
     loop {
@@ -191,14 +193,13 @@ pub(crate) fn readable(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// Kills a child that has not been waited for yet.
+/// Kills a child that has not been reaped yet.
 pub(crate) fn kill(child: Pid) {
-    // It fails for one that has ended.
+    // An error means that the child has exited.
     let _ = signal::kill(child, Signal::SIGKILL);
 }
 
-/// Lets the program that `command` starts inherit `fds`, under the numbers that they have here. They
-/// stay open here as long as the command is there.
+/// Lets the program that `command` starts inherit `fds` under their numbers in this process. `command` owns them.
 pub(crate) fn keep_on_exec(command: &mut Command, fds: Vec<OwnedFd>) {
     let keep = move || {
         for fd in &fds {
@@ -211,23 +212,22 @@ pub(crate) fn keep_on_exec(command: &mut Command, fds: Vec<OwnedFd>) {
     unsafe { command.pre_exec(keep) };
 }
 
-/// Gives the program that `command` starts a session of its own: no terminal, and the lead of a process
-/// group.
+/// Makes the program that `command` starts the leader of a new session and process group, without a terminal.
 pub(crate) fn lead_session(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes one async-signal-safe system call. To turn an errno into
     // an `io::Error` allocates nothing.
     unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
 }
 
-/// Ends this process at once; exit handlers belong to the one that it was forked from.
+/// Ends this process at once, without exit handlers: they belong to the process that it was forked from.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: `_exit` does not return and runs no code of this process.
     unsafe { libc::_exit(code) }
 }
 
-/// Runs `work` on a thread of its own, where nothing is left of what surrounded the fork: no async runtime,
-/// and no subscriber to events, which may wait for threads that are not there. A closed connection is an
-/// error there and no SIGPIPE. `None` when it panicked.
+/// Runs `work` on a new thread, free of the state that the forking thread had: without its async runtime, and
+/// without its tracing subscriber, which may wait for threads that the child does not have. SIGPIPE is blocked, so
+/// a closed connection is an error. `None` when `work` panicked.
 pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Option<T>> {
     let work = || {
         SigSet::from(Signal::SIGPIPE).thread_block()?;
@@ -239,8 +239,8 @@ pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Opti
     })
 }
 
-/// Makes a forked process one of its own: a session without a terminal, default signals, no core
-/// dump, the name `title`, and no descriptor of its parent's but `keep`.
+/// Isolates a forked process from its parent: a new session without a terminal, default signal handlers, no core
+/// dumps, the name `title`, and no descriptors of the parent except `keep`.
 pub(crate) fn isolate(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     setsid()?;
     reset_signals()?;
@@ -260,22 +260,22 @@ fn reset_signals() -> io::Result<()> {
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-/// Takes the parent's descriptors away. Each number leads to `/dev/null` from then on, since whoever still
-/// knows it, such as a logger, would write to what is opened under it next.
+/// Redirects the parent's descriptors to `/dev/null`. It does not close them: code that still knows a number, such
+/// as a logger, would write into the next file that gets it.
 ///
-/// A Unix socket is replaced by one that leads nowhere: an async runtime that the parent has used keeps
-/// such a pair for the life of the process, and makes the next runtime from it.
+/// Unix sockets are replaced by a new, unused socket. If the parent used an async runtime, tokio keeps a socket pair
+/// until the process exits, and makes the next runtime from it.
 fn close_others(keep: &[RawFd]) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     let reserved = ReservedStreams::new();
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    // Nobody reads from the other end: a writer is not to wait for that.
+    // Nothing reads from the other end, so writes must not block.
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let ours = [null.as_raw_fd(), pair.0.as_raw_fd(), pair.1.as_raw_fd()];
-    // The standard streams are open from here on: nothing that is opened later takes their place.
+    // Include closed standard streams: from here on they are open, so no later file gets their numbers.
     let open = open.into_iter().chain(0..=2);
     for fd in open.filter(|fd| !keep.contains(fd) && !ours.contains(fd)) {
         let (to, flags) = match fd {
@@ -289,9 +289,9 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
     }
     drop(reserved);
     runtime::forget();
-    // The other end stays open, or the sockets would report its end for ever.
+    // Keep the other end open. Otherwise the sockets would always report end-of-file.
     std::mem::forget(pair);
-    // The numbers that are taken are not to be missing.
+    // The redirected numbers stay in use, so raise the limit of descriptors.
     let most = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
 }
@@ -301,10 +301,10 @@ fn is_unix_socket(fd: RawFd) -> bool {
         .is_ok_and(|address| address.family() == Some(AddressFamily::Unix))
 }
 
-/// Sets the name that `ps` shows. Failing to is no harm.
+/// Sets the name that `ps` shows. A failure is harmless.
 fn set_title(title: &str) {
     if let Ok(name) = CString::new(title) {
-        // The kernel cuts it to 15 bytes.
+        // The kernel truncates it to 15 bytes.
         let _ = prctl::set_name(&name);
     }
     let Some((start, end)) = argument_range() else { return };
@@ -317,17 +317,17 @@ fn set_title(title: &str) {
     // thread, so nothing reads the bytes during the write. `title` is not part of the range: it was allocated
     // after `exec`. `shown` bytes fit into both.
     unsafe { std::ptr::copy_nonoverlapping(title.as_ptr(), start, shown) };
-    // SAFETY: `shown` is less than `room`, or both are 0: the pointer stays in the range.
+    // SAFETY: `shown` is less than `room`, so the pointer stays in the range.
     let rest = unsafe { start.add(shown) };
     // SAFETY: the same range, from `rest` to its end. The last byte becomes 0, so that code which reads the
     // arguments later, such as `std::env::args`, finds strings with an end.
     unsafe { std::ptr::write_bytes(rest, 0, room - shown) };
 }
 
-/// Where the program's arguments are: fields 48 and 49 of the process's `stat`.
+/// The address range of the program's arguments: fields 48 and 49 of `/proc/self/stat`.
 fn argument_range() -> Option<(usize, usize)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field may hold spaces; the third follows its parenthesis.
+    // The second field may contain spaces. The third field follows its closing parenthesis.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);
     let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     (0 < start && start < end).then_some((start, end))

@@ -1,8 +1,8 @@
-//! A number that tells this process from the one that it was forked from.
+//! A number that distinguishes this process from the process that it was forked from.
 //!
-//! A pid is no identity: the kernel gives it to another process later, and a new pid namespace counts from 1
-//! again. The token lies on a page that the kernel wipes in each forked child, however the child was
-//! forked. A child that finds 0 there draws a token of its own.
+//! A pid is no identity: the kernel reuses pids, and a new pid namespace starts at 1 again. The token is on a page
+//! that the kernel wipes in each forked child (`MADV_WIPEONFORK`), even after a raw `clone`. A child that finds 0
+//! there draws a new token.
 
 use std::{
     num::NonZeroUsize,
@@ -12,7 +12,7 @@ use std::{
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// Tells processes apart that have copied memory from one another. Never 0, and the highest bit is clear.
+/// Distinguishes processes that share a copy of memory. Never 0; the highest bit is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessToken(u64);
 
@@ -28,30 +28,30 @@ impl ProcessToken {
     }
 }
 
-/// The page that forked children find wiped; null where the kernel cannot do that.
+/// The page that the kernel wipes in forked children; null when the kernel cannot do that.
 static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
 
-/// Counts the forks between the first process and this one.
+/// The number of forks between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// Makes the page. Runs when the program, or the library that this is part of, is loaded.
+/// Makes the page. Runs when the program, or the library that contains this code, is loaded.
 pub(super) fn prepare() {
     const BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<AtomicU64>()).unwrap();
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: a fresh mapping at an address that the kernel chooses aliases nothing.
+    // SAFETY: the kernel chooses a free address, so the new mapping overlaps no other memory.
     let Ok(page) = (unsafe { mmap_anonymous(None, BYTES, prot, MapFlags::MAP_PRIVATE) }) else {
         return;
     };
-    // SAFETY: the range is the mapping just made, which nothing else uses yet.
+    // SAFETY: the range is the mapping made above, and nothing else uses it yet.
     if unsafe { madvise(page, BYTES.get(), MmapAdvise::MADV_WIPEONFORK) }.is_ok() {
         PAGE.store(page.as_ptr().cast(), Ordering::Release);
     } else {
-        // SAFETY: the range is the mapping just made, and nothing refers to it.
+        // SAFETY: the range is the mapping made above, and nothing refers to it.
         let _ = unsafe { munmap(page, BYTES.get()) };
     }
 }
 
-/// Notes that this process was forked. Called in each child by the fork handlers.
+/// Counts a fork. The fork handlers call it in each child.
 pub(super) fn count_fork() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
@@ -59,14 +59,14 @@ pub(super) fn count_fork() {
 fn page() -> Option<&'static AtomicU64> {
     // Acquire pairs with the release in `prepare`.
     let page = PAGE.load(Ordering::Acquire);
-    // SAFETY: it is null, or a page-aligned mapping that is never unmapped and that is accessed by
-    // atomics only.
+    // SAFETY: the pointer is null, or points to a page-aligned mapping that is never unmapped. All accesses are
+    // atomic.
     unsafe { page.as_ref() }
 }
 
-/// The token on the page. The first thread that asks draws it.
+/// The token on the page. The first thread that calls this draws it.
 fn drawn(word: &AtomicU64) -> u64 {
-    // Relaxed: the token stands for itself and orders nothing.
+    // Relaxed: the token orders no other memory.
     match word.load(Ordering::Relaxed) {
         0 => {
             let drawn = draw();
@@ -88,7 +88,7 @@ fn draw() -> u64 {
     }
 }
 
-/// For kernels before 4.14: no two processes of one line of descent have the same.
+/// The token for kernels before 4.14: no process has the same as one of its ancestors.
 fn by_generation() -> u64 {
     let generation = u64::from(GENERATION.load(Ordering::Relaxed) & (u32::MAX >> 1));
     generation << 32 | u64::from(std::process::id())

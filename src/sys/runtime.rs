@@ -1,8 +1,8 @@
-//! The async runtime of one call, in a process whose descriptors other code may close.
+//! The async runtime of one call. Other code of the process may close its descriptors.
 //!
-//! Tokio makes a pair of sockets with the first runtime of a process, and each later runtime uses it. Nothing
-//! else of a runtime outlives it. Code that closes all descriptors closes the pair, too: from then on no
-//! runtime could be made, or one would read from the file that has the number by then.
+//! Tokio makes a socket pair with the first runtime of a process, and every later runtime uses it. Nothing else of
+//! a runtime stays after its end. Code that closes all descriptors closes the pair, too. Then tokio could make no
+//! further runtime, or a runtime would read from another file that got the number.
 
 use std::{
     collections::BTreeSet,
@@ -22,11 +22,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{descriptor::Inode, fork};
 
-/// The sockets that tokio keeps, if this library made the first runtime.
+/// The sockets that tokio keeps, if they are known.
 enum Kept {
-    /// No runtime was made here yet.
+    /// This library has made no runtime yet.
     Unknown,
-    /// They cannot be told from others: the program has made a runtime before, or there is no `/proc`.
+    /// They cannot be identified: the program made a runtime earlier, or there is no `/proc`.
     NotOurs,
     Pair([(RawFd, Inode); 2]),
 }
@@ -39,39 +39,40 @@ fn kept() -> MutexGuard<'static, Kept> {
     lock()
 }
 
-/// Notes that this process has put other sockets in the place of the pair itself.
+/// Notes that this process itself replaced the pair.
 pub(super) fn forget() {
     *kept() = Kept::NotOurs;
 }
 
-/// A runtime for the thread that builds it.
+/// Makes a runtime for the current thread.
 ///
 /// # Errors
-/// What the kernel refuses; `EBADF` with the number where the runtime's descriptors lead elsewhere by now.
+/// When the kernel refuses a resource, or when a descriptor of the runtime refers to another file now; the message
+/// names its number.
 pub(crate) fn build() -> io::Result<Runtime> {
     let mut kept = kept();
     if matches!(*kept, Kept::Unknown) {
         *kept = first()?;
     }
     if let Kept::Pair(pair) = &mut *kept {
-        mend(pair)?;
+        repair(pair)?;
     }
     new()
 }
 
 fn new() -> io::Result<Runtime> {
     let build = || Builder::new_current_thread().enable_all().build();
-    // It panics for want of descriptors.
+    // Tokio panics when it gets no descriptors.
     catch_unwind(build).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map_or("it panicked", String::as_str);
         Err(io::Error::other(text.to_owned()))
     })
 }
 
-/// Makes a first runtime and looks for what stays of it.
+/// Makes a first runtime and finds the sockets that stay after it.
 fn first() -> io::Result<Kept> {
     let before = unix_sockets();
-    // The caller may be in a runtime of its own, where none may be dropped that has to be waited for.
+    // The caller may be inside another runtime. There a blocking drop would panic.
     new()?.shutdown_background();
     let new: Vec<RawFd> = unix_sockets().difference(&before).copied().collect();
     let known = |number: RawFd| Some((number, inode_of(number)?));
@@ -84,8 +85,8 @@ fn first() -> io::Result<Kept> {
     })
 }
 
-/// Puts a new pair in the place of one that was closed.
-fn mend(pair: &mut [(RawFd, Inode); 2]) -> io::Result<()> {
+/// Replaces a closed pair by a new one.
+fn repair(pair: &mut [(RawFd, Inode); 2]) -> io::Result<()> {
     if pair.iter().all(|(number, inode)| inode_of(*number) == Some(*inode)) {
         return Ok(());
     }
@@ -93,7 +94,7 @@ fn mend(pair: &mut [(RawFd, Inode); 2]) -> io::Result<()> {
         if inode_of(*number).is_some_and(|found| found != *inode) {
             let text = format!(
                 "file descriptor {number} of the async runtime was closed by other code of this process, and \
-                 leads to another file now; close only descriptors that your code has opened"
+                 refers to another file now; close only descriptors that your code has opened"
             );
             return Err(io::Error::other(text));
         }
@@ -102,10 +103,11 @@ fn mend(pair: &mut [(RawFd, Inode); 2]) -> io::Result<()> {
     let new = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     for ((number, inode), new) in pair.iter_mut().zip([new.0, new.1]) {
         if new.as_raw_fd() == *number {
-            // Tokio closes it no sooner than the process ends.
+            // Tokio keeps it until the process exits.
             std::mem::forget(new);
         } else {
-            // SAFETY: the number is free, or the old socket's, of which tokio knows nothing but the number.
+            // SAFETY: `dup3` touches no memory. The number is free, or it is still the old socket of the pair,
+            // which tokio knows by its number only.
             let placed = unsafe { libc::dup3(new.as_raw_fd(), *number, libc::O_CLOEXEC) };
             if placed < 0 {
                 return Err(io::Error::last_os_error());
@@ -126,9 +128,10 @@ fn unix_sockets() -> BTreeSet<RawFd> {
         .collect()
 }
 
-/// What the number leads to; `None` when it is closed.
+/// The identity of the file under `number`; `None` when the number is closed.
 fn inode_of(number: RawFd) -> Option<Inode> {
-    // SAFETY: the number is only asked about; it need not be open.
+    // SAFETY: the number comes from `/proc/self/fd`, so it is not -1. The borrow lasts for one `fstat`, which
+    // changes nothing. For a closed number the kernel returns EBADF.
     Inode::of_descriptor(unsafe { BorrowedFd::borrow_raw(number) }).ok()
 }
 

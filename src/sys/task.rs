@@ -1,40 +1,40 @@
-//! The mark of a thread: one word of shared memory that names it, and that no later thread of the same number
-//! can be taken for.
+//! The mark of a thread: one word of shared memory that identifies it. A later thread with the same id has another
+//! mark.
 //!
 //! | bits | meaning |
 //! | --- | --- |
-//! | 0–21 | the number of the thread, as `/proc` shows it; the kernel gives none beyond |
+//! | 0–21 | the thread id, as `/proc` shows it; the kernel uses no larger ids |
 //! | 22–31 | the lowest bits of the inode of its pid namespace |
-//! | 32–63 | CRC-32 of the number, the inode, when the thread was started, and what the mark is for |
+//! | 32–63 | CRC-32 of the thread id, the inode, the start time of the thread, and the purpose of the mark |
 
 use std::{fs, io, os::unix::fs::MetadataExt};
 
 const NUMBER_BITS: u32 = 22;
 const NAMESPACE_BITS: u32 = 10;
 
-/// The mark. 0, as by default, is nobody's.
+/// The mark. 0, the default, marks no thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TaskMark(u64);
 
-/// What can be said of a marked thread.
+/// The state of a marked thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It lives, be it stopped.
+    /// The thread exists; it may be stopped.
     Alive,
-    /// There is no such thread, or it is about to end.
+    /// There is no such thread, or it is exiting.
     Gone,
-    /// It belongs to a pid namespace that this process does not see.
+    /// The thread is in another pid namespace, so this process cannot tell.
     Unseen,
 }
 
 impl TaskMark {
-    /// The mark of the calling thread, made for `purpose`. Where `/proc` does not tell, it is that of nobody.
+    /// The mark of the calling thread for `purpose`. 0 when `/proc` cannot be read.
     pub(crate) fn of_this_thread(purpose: u64) -> Self {
         let mark = || TaskMark::read("/proc/thread-self/stat", namespace().ok()?, purpose);
         mark().unwrap_or(TaskMark(0))
     }
 
-    /// The mark of this process, as [`of_this_thread`](Self::of_this_thread).
+    /// The mark of this process for `purpose`. 0 when `/proc` cannot be read.
     pub(crate) fn of_this_process(purpose: u64) -> Self {
         let mark = || TaskMark::read("/proc/self/stat", namespace().ok()?, purpose);
         mark().unwrap_or(TaskMark(0))
@@ -48,7 +48,8 @@ impl TaskMark {
         self.0
     }
 
-    /// Whether what was marked for `purpose` lives. A process does as long as one of its threads.
+    /// The state of the thread or process that was marked for `purpose`. A process lives as long as any of its
+    /// threads.
     pub(crate) fn presence(self, purpose: u64) -> Presence {
         if self.0 == 0 {
             return Presence::Gone;
@@ -67,7 +68,7 @@ impl TaskMark {
     fn read(stat: &str, namespace: u64, purpose: u64) -> Option<Self> {
         let stat = fs::read_to_string(stat).ok()?;
         let number: u64 = stat.split(' ').next()?.parse().ok()?;
-        // After the name, which may hold anything: the start is the 20th field of the rest.
+        // The name in parentheses may contain anything. After it, the start time is the 20th field.
         let start: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
         let parts = [number, namespace, start, purpose];
         let sum = u64::from(crc32fast::hash(bytemuck::cast_slice(&parts)));
@@ -75,8 +76,8 @@ impl TaskMark {
     }
 }
 
-/// Whether the thread is about to end, and all others of its process are: the first thread of a process may end
-/// before the others, which hold all that the process has.
+/// Whether the thread and all other threads of its process are exiting. The first thread of a process may exit
+/// before the others, which then still hold the resources of the process.
 fn is_ending(number: u64) -> bool {
     let folder = format!("/proc/{number}");
     let ends = |task: &str| super::process::is_exiting(task.as_ref()).unwrap_or(true);
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_there_until_it_ends() {
+    fn a_thread_is_alive_until_it_ends() {
         let (send, marks) = channel();
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -112,7 +113,7 @@ mod tests {
         });
         let mark = marks.recv().unwrap();
         assert_eq!(mark.presence(1), Presence::Alive);
-        assert_eq!(mark.presence(2), Presence::Gone, "it was made for something else");
+        assert_eq!(mark.presence(2), Presence::Gone, "the mark has another purpose");
         drop(stop);
         thread.join().unwrap();
         while mark.presence(1) == Presence::Alive {
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_process_of_the_number_is_another() {
+    fn a_later_process_with_the_same_id_is_another() {
         let mark = TaskMark::of_this_process(1);
         let mut child = Command::new("sleep").arg("100").stdout(Stdio::null()).spawn().unwrap();
         let number = (1 << NUMBER_BITS) - 1;
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn another_namespace_is_not_seen() {
+    fn a_mark_of_another_namespace_is_unseen() {
         let mark = TaskMark::of_this_thread(1);
         assert_eq!(TaskMark(mark.0 ^ 1 << NUMBER_BITS).presence(1), Presence::Unseen);
     }
