@@ -1,4 +1,4 @@
-//! The newest failure of the source, as the segment tells it.
+//! The back-off state: the newest failure of the source, as stored in the segment.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,20 +12,20 @@ use crate::{
     source::SourceError,
 };
 
-/// A failure after which no set has come yet.
+/// A failure that no newer set has ended.
 pub(crate) struct Backoff {
     pub(crate) version: Version,
     pub(crate) failure: SourceError,
     pub(crate) at: SystemTime,
-    /// When somebody may ask again, in nanoseconds since boot.
+    /// When the next attempt is allowed, in nanoseconds since boot.
     pub(crate) next_attempt: u64,
     pub(crate) in_a_row: u64,
-    /// It is no failure of the source: a process died in its call.
+    /// A process died during its call. The source itself did not fail.
     pub(crate) died: bool,
 }
 
 impl Backoff {
-    /// `None` when there is none, or a set came after it.
+    /// The back-off state. `None` when there was no failure, or a newer set ended it.
     pub(crate) fn read(view: Entry<'_>) -> Option<Self> {
         let mut words = Words::default();
         let version = view.failures().read(&mut words)?;
@@ -40,18 +40,18 @@ impl Backoff {
         })
     }
 
-    /// Whether it forbids another attempt at `now`.
+    /// Whether an attempt at `now` is too early.
     pub(crate) fn forbids(&self, now: u64) -> bool {
         now < self.next_attempt
     }
 
-    /// How long it still does.
+    /// How long after `now` the next attempt is allowed.
     pub(crate) fn next_attempt_in(&self, now: u64) -> Duration {
         Duration::from_nanos(self.next_attempt.saturating_sub(now))
     }
 }
 
-/// The failure as the refresher knew it.
+/// The error that the refresher got from the source.
 fn failure_of(record: &FailureRecord<'_>) -> SourceError {
     let mut failure = SourceError::of_known_text(publish::class_of(record.class), record.message);
     if !record.code.is_empty() {

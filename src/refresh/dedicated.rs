@@ -1,4 +1,5 @@
-//! The dedicated refresher: a process of its own that does the refresh loop until nobody uses the session.
+//! The dedicated refresher: a process that runs the refresh loop until no process uses the session. Its keeper is the
+//! parent process: it restarts the refresher, or cleans up after it.
 
 use std::{
     cell::Cell,
@@ -24,35 +25,36 @@ use crate::{
     },
 };
 
-/// A refresher that dies sooner may do so again: it is started again later each time, at most after
-/// [`LONGEST_PAUSE`]. One that has lived longer is started again at once.
+/// A refresher that dies sooner than this may die again. The pause before its restart doubles each time, up to
+/// [`LONGEST_PAUSE`]. A refresher that ran longer is restarted at once.
 const SHORT_LIFE: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether this process may fork: with several threads it may not.
+/// Checks that this process may fork: it must have one thread.
 ///
 /// # Errors
 /// `Multithreaded`, with what to do instead.
 pub(crate) fn check_threads() -> Result<(), Fault> {
-    let threads = process::threads().map_err(|e| Fault::system("counting the threads", e))?;
+    let threads =
+        process::threads().map_err(|e| Fault::system("counting the threads of this process", e))?;
     if threads == 1 {
         return Ok(());
     }
     let text = format!(
         "an eager session forks its refresher, which is not safe in a process with {threads} threads; \
-         create it before anything starts threads, or use Refresh::Deferred, or let a process of its \
-         own call run_refresher"
+         create it before anything starts threads, use Refresh::Deferred, or call run_refresher in a \
+         separate process"
     );
     Err(Fault::new(ErrorKind::Multithreaded, text))
 }
 
-/// Starts the refresher of the session `name`; returns when it has started. `forget` makes the new
-/// process forget what it has inherited.
+/// Starts the refresher of the session `name`, and waits until it reports its start. `forget` drops the state of the
+/// parent in the new process.
 ///
 /// # Errors
-/// `System` when the process could not be made, or did not come so far; `Timeout` when it has not within
-/// `limit`.
+/// `System` when the process cannot be created or fails before it has started; `Timeout` when it has not started
+/// within `limit`.
 pub(crate) fn spawn(
     name: &SessionName,
     segment: &Segment,
@@ -65,12 +67,12 @@ pub(crate) fn spawn(
     let _reserved = ReservedStreams::new();
     let (ready, report) = pipe().map_err(failed)?;
     let (report, writer) = (Cell::new(Some(report)), Cell::new(writer));
-    let life = || {
-        let Some(report) = report.take() else { unreachable!("it is forked once") };
+    let keeper = || {
+        let Some(report) = report.take() else { unreachable!("the closure runs once") };
         match isolate_keeper(name, segment, locks, writer.take(), job, &report) {
-            Ok(refresher) => {
+            Ok(keeper) => {
                 forget();
-                refresher.live(report);
+                keeper.run(report);
             }
             Err(fault) => fail(Some(report), &fault),
         }
@@ -78,26 +80,26 @@ pub(crate) fn spawn(
     };
     let stand_in = || {
         drop(writer.take());
-        // If it fails, the descriptors stay open: the creator would wait for its end.
+        // After a failure the descriptors stay open, and the creator would wait for them to close.
         if process::isolate(&title(name), &[]).is_err() {
             process::exit(1);
         }
     };
-    process::detach(life, stand_in).map_err(failed)?;
+    process::detach(keeper, stand_in).map_err(failed)?;
     drop(report);
-    hear(ready, limit)
+    read_report(ready, limit)
 }
 
 fn failed(error: io::Error) -> Fault {
     Fault::system("starting the refresher", error)
 }
 
-/// What a refresher reports once it is elected, or waits for the end of another. Anything else is why it could not
-/// start.
+/// The report of a refresher that is elected, or that waits because another process is elected. Any other report is
+/// the reason why it could not start.
 const STARTED: &[u8] = b".";
 
-/// Waits for the report of the new process, which is written at once.
-fn hear(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
+/// Waits for the report of the new process. A report arrives as a whole, because it is one small write.
+fn read_report(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
     if !process::readable(&report, limit).map_err(failed)? {
         let text = format!("the refresher has not started within {limit:?}");
         return Err(Fault::new(ErrorKind::Timeout, text));
@@ -106,31 +108,31 @@ fn hear(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
     let length = report.read(&mut text).map_err(failed)?;
     match &text[..length] {
         STARTED => Ok(()),
-        [] => Err(failed(io::Error::other("its process was killed at once"))),
+        [] => Err(failed(io::Error::other("its process was killed during the start"))),
         text => Err(failed(io::Error::other(String::from_utf8_lossy(text)))),
     }
 }
 
-/// Reports a failure to whoever still waits.
+/// Reports a failure, if the creator still waits for a report.
 fn fail(report: Option<PipeWriter>, fault: &Fault) {
     if let Some(mut report) = report {
         let _ = report.write_all(fault.message.as_bytes());
     }
 }
 
-/// What `ps` shows.
+/// The process name that `ps` shows.
 fn title(name: &SessionName) -> String {
     format!("shmcreds: {}", name.as_str())
 }
 
-/// The life of the process.
+/// The keeper process.
 struct Keeper {
     name: SessionName,
     refresh_loop: RefreshLoop,
 }
 
-/// Cuts the new process off from its parent: what it shares is the session, and that through
-/// descriptors of its own. Those it has inherited would keep the session's presence lock.
+/// Isolates the new process from its parent. It uses the session through new descriptors: the inherited ones share
+/// the parent's presence lock, and would keep it locked.
 fn isolate_keeper(
     name: &SessionName,
     segment: &Segment,
@@ -144,7 +146,7 @@ fn isolate_keeper(
     let mut keep = segment.fds()?;
     keep.extend([descriptor.get()?, report.as_fd()]);
     process::isolate(&title(name), &keep)
-        .map_err(|e| Fault::system("settling the refresher's process", e))?;
+        .map_err(|e| Fault::system("isolating the refresher's process", e))?;
     drop(descriptor);
     let (election_lock, segment) = (ElectionLock::new(locks)?, Arc::new(segment));
     let refresh_loop = RefreshLoop::new(segment, election_lock, job, StopHandle::new());
@@ -152,14 +154,14 @@ fn isolate_keeper(
 }
 
 impl Keeper {
-    /// Has a child do the refresh loop, and keeps what the child cannot keep when it is killed: of a sealed session
-    /// the refresh loop itself, since nobody else could take over; of one with a name the removal of the name.
-    fn live(self, report: PipeWriter) {
+    /// Runs the refresh loop in a child process, and does what a killed child cannot do. For a sealed session it
+    /// restarts the child, since no other process could take over. For a session with a name it removes the name.
+    fn run(self, report: PipeWriter) {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
-            let refresher = process::child(|| self.serve_apart(report.take()));
-            let ended = match refresher.and_then(|pid| self.outlive(pid, began)) {
+            let refresher = process::child(|| self.run_refresher(report.take()));
+            let ended = match refresher.and_then(|pid| self.wait_for_refresher(pid, began)) {
                 Ok(ended) => ended,
                 Err(error) => {
                     fail(report.take(), &Fault::system("its process", error));
@@ -167,7 +169,7 @@ impl Keeper {
                 }
             };
             drop(report.take());
-            // By itself it ends when nobody uses the session any more.
+            // The refresher exits by itself when no process uses the session any more.
             if ended {
                 return;
             }
@@ -176,7 +178,7 @@ impl Keeper {
                 let _ = remove_when_alone(&self.name, locks);
                 return;
             }
-            // It may have died too young to notice that, over and over.
+            // A refresher that always dies early never notices that no process uses the session.
             if locks.try_alone().unwrap_or(false) {
                 return;
             }
@@ -189,17 +191,17 @@ impl Keeper {
         }
     }
 
-    /// The life of the refresher; true if it came to its end.
-    fn serve_apart(&self, mut report: Option<PipeWriter>) -> bool {
+    /// The body of the refresher process. True when it ended without a failure.
+    fn run_refresher(&self, mut report: Option<PipeWriter>) -> bool {
         let served = process::apart(|| self.serve(&mut report))
-            .map_err(|error| Fault::system("starting its thread", error))
+            .map_err(|error| Fault::system("starting the refresher's thread", error))
             .and_then(|served| served.unwrap_or_else(|| Err(panicked())));
         served.inspect_err(|fault| fail(report, fault)).is_ok()
     }
 
-    /// Waits for the end of the refresher, which says by true that it came to it by itself. One that hangs
-    /// beyond its lease is killed where nobody else could take its place.
-    fn outlive(&self, pid: Pid, began: Instant) -> io::Result<bool> {
+    /// Waits until the refresher exits. True when it ended without a failure. In a sealed session no other process
+    /// could take over, so this kills a refresher that hangs beyond its lease.
+    fn wait_for_refresher(&self, pid: Pid, began: Instant) -> io::Result<bool> {
         let sealed = self.refresh_loop.segment.header.sealed;
         loop {
             let left = sealed.then(|| self.lease_left(pid, began));
@@ -214,7 +216,7 @@ impl Keeper {
         }
     }
 
-    /// How long the refresher may be silent. One that is not elected has as long to become so.
+    /// The rest of the refresher's lease. A refresher that is not elected yet has the time of one lease for that.
     fn lease_left(&self, pid: Pid, began: Instant) -> Duration {
         let RefreshLoop { segment, election_lock, job, .. } = &self.refresh_loop;
         match election::last(segment.view(), election_lock.locks()) {
@@ -232,7 +234,7 @@ impl Keeper {
                 let _ = report.write_all(STARTED);
             }
         };
-        // A process that has attached meanwhile may be elected. This one waits for its end then.
+        // Another process that attached in the meantime may be elected. Then this one waits for its end.
         let elected = self.refresh_loop.wait_for_election(&mut started)?;
         started();
         let Some(elected) = elected else { return Ok(()) };
@@ -240,8 +242,8 @@ impl Keeper {
         self.refresh_loop.run()
     }
 
-    /// Ends the process as soon as nobody else has the session. It waits by an open file of its own: that of
-    /// the keeper would stay locked if this process were killed at its end.
+    /// Exits as soon as no other process uses the session. It waits with a new open file: if it used the keeper's, and
+    /// were killed after it got the lock, the keeper's file would stay locked.
     fn end_when_alone(&self) -> Result<(), Fault> {
         let (name, locks) =
             (self.name.clone(), self.refresh_loop.election_lock.locks().reopened()?);
@@ -251,11 +253,13 @@ impl Keeper {
                 if remove_when_alone(&name, &locks).is_ok() {
                     process::exit(0);
                 }
-                // To close it would free all that this process has locked.
+                // Do not close it: a close would free all byte locks of this process.
                 std::mem::forget(locks);
             })
             .map(drop)
-            .map_err(|error| Fault::system("starting the thread that waits for the end", error))
+            .map_err(|error| {
+                Fault::system("starting the thread that waits for the end of the session", error)
+            })
     }
 }
 
@@ -263,8 +267,8 @@ fn panicked() -> Fault {
     Fault::new(ErrorKind::System, "it panicked")
 }
 
-/// Sleeps until nobody else has the session: then the kernel grants the presence lock. What killed
-/// processes left is removed.
+/// Waits until no other process uses the session: then the kernel grants the presence lock. Then removes the names of
+/// the session.
 fn remove_when_alone(name: &SessionName, locks: &LockFile) -> Result<(), Fault> {
     locks.wait_alone()?;
     segment::remove(name, locks.inode());
@@ -276,21 +280,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_of_a_refresher_is_heard() {
-        let heard = |text: &[u8]| {
+    fn the_report_of_a_refresher_is_read() {
+        let reported = |text: &[u8]| {
             let (ready, mut report) = pipe().unwrap();
             report.write_all(text).unwrap();
             drop(report);
-            hear(ready, Duration::from_secs(60)).map_err(|fault| (fault.kind, fault.message))
+            read_report(ready, Duration::from_secs(60)).map_err(|fault| (fault.kind, fault.message))
         };
-        assert_eq!(heard(STARTED), Ok(()));
-        let (kind, text) = heard(b"no room").unwrap_err();
+        assert_eq!(reported(STARTED), Ok(()));
+        let (kind, text) = reported(b"no room").unwrap_err();
         assert_eq!((kind, &*text), (ErrorKind::System, "starting the refresher: no room"));
-        let (kind, text) = heard(b"").unwrap_err();
+        let (kind, text) = reported(b"").unwrap_err();
         assert!(kind == ErrorKind::System && text.contains("killed"), "{text}");
 
         let (ready, _report) = pipe().unwrap();
-        let fault = hear(ready, Duration::from_millis(1)).unwrap_err();
+        let fault = read_report(ready, Duration::from_millis(1)).unwrap_err();
         assert_eq!(fault.kind, ErrorKind::Timeout);
     }
 }

@@ -1,29 +1,30 @@
-//! The election: which process may call the source now.
+//! The election: it decides which process may call the source.
 //!
-//! The election word of the entry names a *ticket*, or is 0. A ticket stands for a byte of the lock file, which its
-//! owner keeps locked. So the word says who is elected, and the
-//! kernel says whether that process still lives:
+//! The election word of the entry holds a *ticket*, or 0. A ticket stands for a byte of the lock file. The owner of
+//! the ticket keeps that byte locked. So the word tells which process is elected, and the kernel tells whether that
+//! process still lives:
 //!
 //! | word | its byte | marked thread | lease | meaning |
 //! | --- | --- | --- | --- | --- |
 //! | 0 | - | - | - | vacant |
 //! | ticket | locked by another | - | running | held |
-//! | ticket | free | alive | running | its owner has lost its lock: held |
-//! | ticket | free | gone, not seen, or no mark | - | its owner died: vacant |
-//! | ticket | locked, or marked thread alive | | over | its owner hangs: vacant |
+//! | ticket | free | alive | running | the owner lives and has lost its lock: held |
+//! | ticket | free | gone, not seen, or no mark | - | the owner died: vacant |
+//! | ticket | locked, or marked thread alive | | over | the owner hangs: vacant |
 //!
-//! The kernel drops a process's locks on a file when anything in it closes that file: another copy of this library,
-//! an agent that looks through `/dev/shm`. So the winner puts the mark of its thread beside the word, made for its
-//! ticket. A loss between the exchange and the mark, a matter of microseconds, costs one call.
+//! The kernel frees a process's locks on a file when any code in the process closes that file: another copy of this
+//! library, or an agent that reads `/dev/shm`. So the winner also stores the mark of its thread, made for its ticket.
+//! If the lock is lost in the microseconds before the mark is stored, another process may be elected, too. That costs
+//! one extra call of the source.
 //!
-//! A candidate locks the byte of a fresh ticket first and then exchanges the word for it, from what
-//! it saw to be vacant. The exchange decides: of many candidates one wins, and a word that changed
-//! in between makes the others look again. A ticket carries the end of its lease, so that one
-//! exchange sets both. Tickets do not repeat: two owners of one byte cannot be, and the lease's
-//! millisecond is over before 2^21 random numbers are.
+//! A candidate first locks the byte of a new ticket. Then it puts the ticket into the word with a compare-and-swap, from
+//! the value that
+//! it found vacant. One candidate wins; the others find a changed word and check it again. A ticket contains the end of
+//! its lease, so one compare-and-swap sets both. Tickets do not repeat: a byte has only one owner at a time, and a
+//! millisecond is too short to use up 2^21 random numbers.
 //!
-//! An owner that was stopped and wakes after its lease may still believe itself elected. It can do
-//! no harm: publication is an exchange from the version that it saw before it asked the source.
+//! An owner that was stopped and continues after its lease may still consider itself elected. That is harmless: it
+//! publishes with a compare-and-swap from the version that it saw before it asked the source.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -46,17 +47,17 @@ use crate::{
 
 const RANDOM_BITS: u32 = 21;
 const MILLISECOND: u64 = 1_000_000;
-/// Two candidates draw the same ticket once in two million times; a byte that is taken so often has been taken
-/// with many others.
+/// How many tickets a candidate draws at most. Two candidates draw the same one once in two million times. If so many
+/// bytes in a row are taken, a process has locked whole ranges of the lock file.
 const TICKETS: usize = 8;
 
-/// The name of one candidacy, and the byte that it locks.
+/// Identifies one candidacy, and the byte that it locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ticket(u64);
 
 impl Ticket {
     fn new(lease_end: u64, random: u64) -> Self {
-        // The highest bit stays clear. That is enough for 139 years.
+        // The highest bit stays clear. The rest is enough for 139 years.
         let millisecond = (lease_end / MILLISECOND) & ((1 << (63 - RANDOM_BITS)) - 1);
         Ticket(millisecond << RANDOM_BITS | random >> (64 - RANDOM_BITS))
     }
@@ -66,23 +67,23 @@ impl Ticket {
     }
 }
 
-/// Who holds the election.
+/// The elected process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// 0 when the process is in a pid namespace that this one cannot see.
+    /// 0 when the process is in a pid namespace that this process cannot see.
     pub(crate) pid: u32,
     /// When its lease ends, in nanoseconds since boot.
     pub(crate) lease_end: u64,
     ticket: Ticket,
 }
 
-/// Who holds the election at `now`, this process aside: its own locks are invisible to it.
+/// The elected process at `now`, if it is another process: a process cannot see its own locks.
 pub(crate) fn holder(
     entry: Entry<'_>,
     locks: &LockFile,
     now: u64,
 ) -> Result<Option<Holder>, Fault> {
-    // The word alone decides nothing, the lock table and the exchange do.
+    // The word alone decides nothing: the locks and the compare-and-swap do.
     holder_of(Ticket(entry.election()), entry, locks, now)
 }
 
@@ -90,14 +91,14 @@ pub(crate) fn holder(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastElection {
     pub(crate) pid: u32,
-    /// In nanoseconds since boot, as the end.
+    /// In nanoseconds since boot, as is `lease_end`.
     pub(crate) since: u64,
     pub(crate) lease_end: u64,
-    /// Whether the elected process lives; false also when it is this one.
+    /// Whether the elected process lives. False also when it is this process.
     pub(crate) alive: bool,
 }
 
-/// Who was elected and has not resigned, dead or alive.
+/// The process that was elected and has not resigned, dead or alive.
 pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElection>, Fault> {
     let word = || Ticket(entry.election());
     let mut ticket = word();
@@ -106,8 +107,8 @@ pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElec
             return Ok(None);
         }
         let holder = owner(ticket, entry, locks)?;
-        // A free byte is that of a dead process only if the word still names it: an owner that renews its
-        // lease frees the old one.
+        // A free byte means a dead owner only if the word still holds the ticket: an owner that renews its lease
+        // frees the old byte.
         let now = word();
         if holder.is_some() || now == ticket {
             break holder;
@@ -115,7 +116,7 @@ pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElec
         ticket = now;
     };
     let ElectedNote { since, pid: noted, .. } = entry.last_elected();
-    // The note follows the election, and its writer may have been killed before it.
+    // The note is written after the election. Its writer may have been killed before that.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
     Ok(Some(LastElection { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
 }
@@ -133,8 +134,8 @@ fn holder_of(
     Ok(owner(ticket, entry, locks)?.map(|pid| Holder { pid, lease_end, ticket }))
 }
 
-/// The process that locks the ticket's byte, or that has lost that lock and lives. Its pid is 0 when it is in a pid
-/// namespace that this process cannot see.
+/// The pid of the process that locks the byte of the ticket, or that lost this lock and still lives. 0 when it is in a
+/// pid namespace that this process cannot see.
 fn owner(ticket: Ticket, entry: Entry<'_>, locks: &LockFile) -> Result<Option<u32>, Fault> {
     if let Some(pid) = locks.holder(entry.locks().ticket(ticket.0))? {
         return Ok(Some(pid));
@@ -148,19 +149,19 @@ fn owner(ticket: Ticket, entry: Entry<'_>, locks: &LockFile) -> Result<Option<u3
 pub(crate) enum Outcome {
     /// This process is elected.
     Won(Elected),
-    /// Another process is; the election lock comes back.
+    /// Another process is elected. Returns the guard of the election lock.
     Held(ElectionGuard, Holder),
 }
 
-/// Proof of the election; dropping it resigns.
+/// Proof that this process is elected. Dropping it resigns.
 #[derive(Debug)]
 pub(crate) struct Elected {
     ticket: Ticket,
     view: Arc<EntryWriter>,
     guard: ElectionGuard,
-    /// The predecessor died or hung instead of resigning, and nobody has counted that yet.
+    /// The predecessor died or hung instead of resigning, and this is not counted yet.
     pub(crate) takeover: bool,
-    /// The pid of the last one that was elected before.
+    /// The pid of the process that was elected before.
     pub(crate) predecessor: u32,
 }
 
@@ -189,19 +190,19 @@ impl Elected {
         self.ticket.lease_end()
     }
 
-    /// Notes the calling thread as the one that does the work of the elected.
+    /// Stores the mark of the calling thread: it does the work of the elected process.
     pub(crate) fn mark_thread(&self) {
         let mark = TaskMark::of_this_thread(self.ticket.0);
         self.view.note_elected(ElectedNote { mark, ..self.view.reader().last_elected() });
     }
 
-    /// Extends the lease: from `now` for `lease`. False when the election was lost meanwhile.
+    /// Extends the lease: from `now` for `lease`. False when the election was lost in the meantime.
     ///
-    /// The new ticket's byte is locked before the word names it and the old one's freed after, so
-    /// that at no moment the word names a free byte.
+    /// It locks the byte of the new ticket before the word holds that ticket, and frees the old byte after. So the
+    /// word never holds a ticket with a free byte.
     pub(crate) fn renew(&mut self, now: u64, lease: Duration) -> Result<bool, Fault> {
         let next = lock_ticket(&self.view, self.locks(), now.saturating_add(as_nanos(lease)))?;
-        // AcqRel as in `exchange`: the word keeps what the election before it has released.
+        // AcqRel as in `exchange`: the word keeps releasing what earlier elections released.
         let renewed = self
             .view
             .election()
@@ -215,11 +216,11 @@ impl Elected {
         Ok(renewed)
     }
 
-    /// Whether nobody else was elected meanwhile: false for a process that was stopped for longer
-    /// than its lease.
+    /// Whether this process is still elected. False when another process was elected in the meantime, after this one
+    /// was stopped for longer than its lease.
     pub(crate) fn holds(&self) -> bool {
-        // Relaxed: this only saves a needless call. Whether a set may be published is decided by
-        // the exchange of its version.
+        // Relaxed: this only avoids a needless call. The compare-and-swap of the version decides whether a set may
+        // be published.
         self.view.election().load(Ordering::Relaxed) == self.ticket.0
     }
 
@@ -227,23 +228,23 @@ impl Elected {
         self.view.reader().locks().ticket(ticket.0)
     }
 
-    /// Gives election and election lock back, and wakes whoever fell asleep meanwhile to see it.
+    /// Resigns, frees the election lock and wakes the waiters.
     pub(crate) fn resign(self) {}
 }
 
 impl Drop for Elected {
     fn drop(&mut self) {
-        // The word first, the lock after: a word without its lock would count as a death. If the
-        // word is another's by now, the lease was over.
-        // Release pairs with the acquire exchange of the next winner: it sees what we published.
+        // First the word, then the lock: a ticket in the word with a free byte would count as a death. If the word
+        // holds another ticket by now, the lease was over.
+        // Release pairs with the acquire in the next winner's `exchange`: it sees what this process published.
         let _ = self.view.election().compare_exchange(
             self.ticket.0,
             0,
             Ordering::Release,
             Ordering::Relaxed,
         );
-        // The election lock is freed after this: no other thread of this process can stand while its own lock
-        // makes the word look vacant.
+        // The guard of the election lock is dropped after this. Before that, no other thread of this process can
+        // stand for election. It would not see this process's own byte lock, and would find the word vacant.
         self.locks().unlock(self.byte(self.ticket));
     }
 }
@@ -289,12 +290,13 @@ fn lock_ticket(view: &EntryWriter, locks: &LockFile, lease_end: u64) -> Result<T
     }
     let holder = locks.holder(last)?.unwrap_or(0);
     let text = format!(
-        "process {holder} has locked bytes of the session's lock file that are none of its own"
+        "process {holder} has locked bytes of the session's lock file that it does not own; end that process"
     );
     Err(Fault::new(ErrorKind::System, text))
 }
 
-/// Exchanges the word for `ticket` if it is vacant; says then whether it was left by a dead process.
+/// Puts `ticket` into the word, if the election is vacant. Then `Ok(true)` means that the predecessor died or hung.
+/// `Err` is the process that holds the election.
 fn exchange(
     view: &EntryWriter,
     locks: &LockFile,
@@ -306,9 +308,8 @@ fn exchange(
         if let Some(holder) = holder_of(Ticket(seen), view.reader(), locks, now)? {
             return Ok(Err(holder));
         }
-        // Acquire pairs with the release of the one who resigned: its set or failure is visible,
-        // so that nobody calls the source for what is there already. After a death the kernel's
-        // lock table has ordered the two.
+        // Acquire pairs with the release in `drop` when the predecessor resigned: its set or failure is visible, so
+        // this process does not call the source again. After a death the kernel's lock table has ordered the two.
         let exchanged =
             view.election().compare_exchange(seen, ticket.0, Ordering::AcqRel, Ordering::Relaxed);
         if exchanged.is_ok() {
@@ -317,18 +318,18 @@ fn exchange(
     }
 }
 
-/// 64 random bits from the kernel: no seed that a fork could copy.
+/// 64 random bits from the kernel: there is no seed that a fork could copy.
 pub(crate) fn random() -> Result<u64, Fault> {
     let mut bytes = [0u8; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     match filled {
         Ok(8) => Ok(u64::from_ne_bytes(bytes)),
         Ok(n) => Err(Fault::new(ErrorKind::System, format!("the kernel gave {n} random bytes"))),
-        Err(errno) => Err(Fault::system("asking the kernel for random bytes", errno)),
+        Err(errno) => Err(Fault::system("getrandom", errno)),
     }
 }
 
-/// A chance from 0 to 1, drawn anew each time.
+/// A random number from 0 to 1.
 pub(crate) fn chance() -> Result<f64, Fault> {
     Ok((random()? >> 11) as f64 / (1u64 << 53) as f64)
 }

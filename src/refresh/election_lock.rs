@@ -1,9 +1,10 @@
-//! The election lock: in each process at most one thread at a time concerns itself with the election.
+//! The election lock: at most one thread of each process takes part in the election.
 //!
-//! Byte locks do not exclude threads of one process, and closing any descriptor of the lock file
-//! drops them all: so a process has one lock file for a session, and one election lock in front of it. A
-//! forked child finds the election lock as its parent's threads left it, which says nothing about the child:
-//! an election lock that another process has taken is free.
+//! Byte locks do not exclude threads of one process, and the close of any descriptor of the lock file frees all of
+//! them. So a process has one descriptor of the lock file, and this lock in memory in front of it.
+//!
+//! The lock stores the token of the process in which it was taken. In a forked child the token differs, so the lock
+//! counts as free.
 
 use std::sync::{
     Arc,
@@ -19,12 +20,12 @@ use crate::{
 /// Set when a thread waits for the election lock to become free.
 const WANTED: u64 = 1 << 63;
 
-/// The lock file of a session and the election lock in front of it: one for all its handles in the process.
+/// The lock file of a session and the lock in front of it. All handles of the session in a process share one.
 #[derive(Debug)]
 pub(crate) struct ElectionLock {
     locks: LockFile,
     requests: RequestPage,
-    /// The token of the process in which the election lock is taken, and `WANTED`; 0 when it is free.
+    /// The token of the process in which the lock is taken, and `WANTED`; 0 when it is free.
     guard: AtomicU64,
 }
 
@@ -34,22 +35,22 @@ impl ElectionLock {
         Ok(Arc::new(ElectionLock { locks, requests, guard: AtomicU64::new(0) }))
     }
 
-    /// What the processes of the session wish for.
+    /// The page with the requests of all processes.
     pub(crate) fn requests(&self) -> &RequestPage {
         &self.requests
     }
 
-    /// The lock file. Whoever locks bytes of it holds the election lock.
+    /// The lock file. A thread must hold the election lock while it locks bytes of the file.
     pub(crate) fn locks(&self) -> &LockFile {
         &self.locks
     }
 
-    /// Whether a thread of this process has the election lock.
+    /// Whether a thread of this process holds the election lock.
     pub(crate) fn is_taken(&self) -> bool {
         self.guard.load(Ordering::Relaxed) & !WANTED == ProcessToken::current().word()
     }
 
-    /// The election lock, if no other thread of this process has it.
+    /// Takes the election lock. `None` when another thread of this process holds it.
     pub(crate) fn try_lock_election(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
@@ -57,7 +58,8 @@ impl ElectionLock {
         self.lock_for(segment, 0)
     }
 
-    /// The same; where the election lock is taken, its end is announced in the segment.
+    /// As [`try_lock_election`](Self::try_lock_election). When it returns `None`, the thread that holds the lock counts an
+    /// event in the segment when it frees it, which wakes the caller.
     pub(crate) fn try_lock_or_notify(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
@@ -71,8 +73,8 @@ impl ElectionLock {
             let seen = self.guard.load(Ordering::Relaxed);
             let taken = seen & !WANTED == us;
             let next = if taken { seen | mark } else { us };
-            // Acquire pairs with the release in `ElectionGuard::drop`: the election lock comes with all that the
-            // thread before did to the locks.
+            // Acquire pairs with the release in `ElectionGuard::drop`: this thread sees all changes that the
+            // previous holder made to the byte locks.
             let exchanged =
                 self.guard.compare_exchange(seen, next, Ordering::Acquire, Ordering::Relaxed);
             match exchanged {
@@ -87,13 +89,13 @@ impl ElectionLock {
     }
 }
 
-/// The right of one thread to stand for election. Dropping it frees the election lock, and wakes whoever sleeps
-/// until then: a thread of this process that wants the election lock, or, after an election, everyone.
+/// The right of one thread to stand for election. Dropping it frees the election lock. The drop wakes all waiters after
+/// an election, or when a thread of this process waits for the lock.
 #[derive(Debug)]
 pub(crate) struct ElectionGuard {
     election_lock: Arc<ElectionLock>,
     segment: Arc<Segment>,
-    /// The segment as the elected one writes it.
+    /// The writable segment, after this thread was elected.
     elected: Option<Arc<EntryWriter>>,
 }
 
@@ -102,7 +104,7 @@ impl ElectionGuard {
         &self.election_lock.locks
     }
 
-    /// Notes that this thread is elected, and writes by `view`.
+    /// Notes that this thread was elected and writes through `view`.
     pub(crate) fn win(&mut self, view: &Arc<EntryWriter>) {
         self.elected = Some(Arc::clone(view));
     }
@@ -110,7 +112,7 @@ impl ElectionGuard {
 
 impl Drop for ElectionGuard {
     fn drop(&mut self) {
-        // Release pairs with the acquire in `sit`.
+        // Release pairs with the acquire in `lock_for`.
         let wanted = self.election_lock.guard.swap(0, Ordering::Release) & WANTED != 0;
         match &self.elected {
             Some(view) => view.announce(),
@@ -147,29 +149,29 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_sits_and_who_waits_is_told() {
+    fn one_thread_holds_the_lock_and_a_waiting_thread_is_woken() {
         let (election_lock, segment) = election_lock(&format!("election_lock-{}", process::id()));
         let event = || segment.view().latest_event();
         let before = event();
         let guard = election_lock.try_lock_election(&segment).unwrap();
         assert!(election_lock.try_lock_election(&segment).is_none());
         drop(guard);
-        assert_eq!(event(), before, "nobody waits");
+        assert_eq!(event(), before, "no thread waits");
         let guard = election_lock.try_lock_election(&segment).unwrap();
         assert!(election_lock.try_lock_or_notify(&segment).is_none());
         drop(guard);
-        assert_ne!(event(), before, "somebody waits");
+        assert_ne!(event(), before, "a thread waits");
         let before = event();
         drop(election_lock.try_lock_or_notify(&segment).unwrap());
-        assert_eq!(event(), before, "nobody waits any more");
+        assert_eq!(event(), before, "no thread waits any more");
         let mut guard = election_lock.try_lock_election(&segment).unwrap();
         guard.win(&Arc::new(segment.writable().unwrap()));
         drop(guard);
-        assert_ne!(event(), before, "everyone waits for the elected");
+        assert_ne!(event(), before, "after an election all waiters are woken");
     }
 
     #[test]
-    fn the_seat_of_another_process_is_free() {
+    fn a_lock_taken_in_another_process_is_free() {
         let (election_lock, segment) =
             election_lock(&format!("election_lock-of-parent-{}", process::id()));
         election_lock.guard.store(ProcessToken::current().word() ^ 2, Ordering::Relaxed);

@@ -1,5 +1,4 @@
-//! The refresher: one call of the source, by the elected process, on a thread and a runtime of its
-//! own that end with the call.
+//! One call of the source by the elected process. Its thread and its async runtime end with the call.
 
 use std::{
     io,
@@ -29,10 +28,10 @@ use crate::{
     sys::{descriptor::ReservedStreams, runtime},
 };
 
-/// What a lease allows beyond the call itself: building the client, publishing.
+/// The time that a lease allows in addition to the call: to build the client, and to publish.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-/// Everything a process needs in order to refresh. Plain data: it survives fork.
+/// What a process needs to refresh. It is plain data, so it stays valid after `fork`.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub(crate) source: Arc<dyn Source>,
@@ -40,29 +39,30 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// How long the election lasts: no honest call takes longer.
+    /// The lease of an election. No call takes longer, because its time is limited.
     pub(crate) fn lease(&self) -> Duration {
         self.source.timeout().saturating_add(LEASE_MARGIN)
     }
 }
 
-/// What a refresh works with, beside the election.
+/// The input of a refresh, besides the election.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) session: String,
-    /// Whether a dedicated process refreshes: another is to take its place at once.
+    /// Whether a dedicated process refreshes. If it dies, another one must replace it at once.
     pub(crate) eager: bool,
     pub(crate) recipe: Recipe,
     pub(crate) clock: Clock,
 }
 
-/// Starts one refresh. The thread ends by itself, whatever becomes of those who wait for it.
+/// Starts one refresh on a new thread. The thread ends by itself, even if no caller waits for it any more.
 ///
 /// # Errors
-/// `System` when the kernel gives no thread, or not what a runtime needs: a shortage of this process, of
-/// which the others are not told.
+/// `System` when the kernel gives no thread, or no resources for a runtime. That concerns this process only, so it is
+/// not published as a failure.
 pub(crate) fn start(elected: Elected, job: Job) -> Result<FetchHandle, Fault> {
-    let call = Call::new().map_err(|e| Fault::system("building the refresh's runtime", e))?;
+    let call =
+        Call::new().map_err(|e| Fault::system("starting the async runtime of the refresh", e))?;
     let answered = Arc::clone(&call.answered);
     let thread = Builder::new()
         .name("shmcreds-fetch".into())
@@ -71,7 +71,7 @@ pub(crate) fn start(elected: Elected, job: Job) -> Result<FetchHandle, Fault> {
     Ok(FetchHandle { thread, answered })
 }
 
-/// A refresh that has been started.
+/// A running refresh.
 #[derive(Debug)]
 pub(crate) struct FetchHandle {
     thread: JoinHandle<()>,
@@ -79,9 +79,10 @@ pub(crate) struct FetchHandle {
 }
 
 impl FetchHandle {
-    /// Waits for the end of its thread, a matter of moments once the source has answered. A source that has
-    /// not may never do so: then the thread goes on alone.
+    /// Joins the thread if the source has answered: then the thread ends soon. If the source has not answered, it may
+    /// never do so. Then this does not wait, and the thread ends later by itself.
     pub(crate) fn join(self) {
+        // Acquire pairs with the release in `ask`.
         if self.answered.load(Ordering::Acquire) {
             let _ = self.thread.join();
         }
@@ -92,11 +93,11 @@ fn once(elected: Elected, job: &Job, call: Call) {
     elected.mark_thread();
     attempt(&elected, job, &call);
     elected.resign();
-    // Last, because it takes as long as all the rest.
+    // Last, because it takes as long as everything else together.
     call.end();
 }
 
-/// One refresh of many, by a process that does nothing else.
+/// One refresh of the refresh loop, on the current thread.
 pub(crate) fn refresh(elected: &Elected, job: &Job) {
     match Call::new() {
         Ok(call) => {
@@ -104,14 +105,15 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) {
             call.end();
         }
         Err(error) => {
-            let failure = transient(format!("building the refresh's runtime: {error}"));
+            let failure = transient(format!("starting the async runtime of the refresh: {error}"));
             record(elected, job, Basis::of(elected), &failure);
         }
     }
 }
 
-/// Notes that a predecessor died or hung: maybe after its last publication and before it woke anyone, maybe in its
-/// call, which is a failed attempt for everybody then. Whoever is elected does this first.
+/// Completes what a predecessor left undone when it died or hung. It may have died between a publication and the wake,
+/// so this wakes all waiters. It may have died during its call, so this publishes a failed attempt. Each elected process
+/// calls this first.
 pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
     let takeover = std::mem::take(&mut elected.takeover);
     let (view, session) = (elected.view(), job.session.as_str());
@@ -121,7 +123,7 @@ pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
         info!(session, "took over from a refresher that died or hung");
     }
     let Some(attempt) = view.attempt() else { return };
-    // It may have published a set before it died.
+    // The predecessor may have published a set before it died.
     if attempt.generation == view.reader().published().generation() {
         let died = publish::death(elected, elected.predecessor, job.eager, &job.clock);
         if let Err(fault) = died {
@@ -131,7 +133,7 @@ pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
     view.end_attempt(attempt.ticket);
 }
 
-/// Asks the source once and publishes what comes of it.
+/// Asks the source once and publishes the result.
 fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();
     let basis = Basis::of(elected);
@@ -152,28 +154,29 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
     hit(FaultPoint::Published);
 }
 
-/// The source's answer; `None` when it was not asked any more.
+/// Asks the source. `None` when this process is not elected any more, so that it did not ask.
 fn ask(
     elected: &Elected,
     job: &Job,
     basis: Basis,
     call: &Call,
 ) -> Option<Result<Fetched, SourceError>> {
-    // Its lease may be over although nobody has noticed yet: then somebody may at any moment.
+    // After the end of the lease another process may be elected at any moment.
     let holds = elected.holds() && job.clock.boot() < elected.lease_end();
     let answer = holds.then(|| {
         elected.begin_attempt(basis.generation());
         elected.view().count(Counter::SourceCalls);
         call.make(&*job.recipe.source, &job.clock)
     });
-    // Before the outcome is published: who waits for that sees this, too. Pairs with the acquire in `join`.
+    // Release pairs with the acquire in `join`. It comes before the publication, so a waiter that sees the result sees
+    // this, too.
     call.answered.store(true, Ordering::Release);
     answer
 }
 
 fn record(elected: &Elected, job: &Job, basis: Basis, failure: &SourceError) {
     let session = job.session.as_str();
-    // What it got is of no use any more, and says nothing of the source.
+    // After a lost election the error is outdated, and may have been caused by the stop.
     if !elected.holds() {
         return info!(session, "stopped for too long; another process refreshes");
     }
@@ -183,10 +186,10 @@ fn record(elected: &Elected, job: &Job, basis: Basis, failure: &SourceError) {
     }
 }
 
-/// One call of the source, in a runtime of its own.
+/// One call of the source, with its own async runtime.
 struct Call {
     runtime: Option<Runtime>,
-    /// What a call opens is no standard stream: the program may print into it.
+    /// Keeps files that the call opens off the numbers of standard streams, into which the program may print.
     _reserved: ReservedStreams,
     answered: Arc<AtomicBool>,
 }
@@ -198,11 +201,9 @@ impl Call {
         Ok(Call { runtime: Some(runtime), _reserved: reserved, answered: Arc::default() })
     }
 
-    /// The source's answer. A panic in the user's code is a failure.
+    /// Makes the call. A panic in the user's source counts as a failure.
     fn make(&self, source: &dyn Source, clock: &Clock) -> Result<Fetched, SourceError> {
-        let Some(runtime) = &self.runtime else {
-            unreachable!("only the end of the call takes it")
-        };
+        let Some(runtime) = &self.runtime else { unreachable!("only `end` takes the runtime") };
         let limit = source.timeout();
         let asked = Moment::now(clock);
         let fetch = async { tokio::time::timeout(limit, source.fetch()).await };
@@ -215,12 +216,12 @@ impl Call {
                 answer.map(|fetched| fetched.within(Exchange { asked, answered }))
             }
             Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
-            // The payload is not shown: it could hold anything.
+            // Do not show the payload: it could contain a secret.
             Err(_) => Err(SourceError::new(SourceErrorClass::Terminal, "the source panicked")),
         }
     }
 
-    /// Ends the runtime. A name look-up that hangs is left behind.
+    /// Ends the runtime. It does not wait for a name look-up that hangs.
     fn end(mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_millis(100));
@@ -230,7 +231,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // Where no thread was to be had: the caller may be in a runtime of its own, which must not wait.
+        // The thread could not be started. The caller may be inside another runtime, where a blocking drop panics.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

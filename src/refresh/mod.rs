@@ -1,4 +1,4 @@
-//! Refreshing: when, by whom, and what becomes of the answer.
+//! Refresh: when it happens, which process does it, and how the result is published.
 
 pub(crate) mod backoff;
 pub(crate) mod dedicated;

@@ -1,5 +1,5 @@
-//! When a set is refreshed, and when a failed refresh is tried again: arithmetic and nothing else.
-//! All points in time are nanoseconds on one clock; all chances are drawn by the caller.
+//! When a set is refreshed, and when a failed refresh is tried again: pure arithmetic. All points in time are
+//! nanoseconds on one clock. The caller draws all random numbers.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::{clock::as_nanos, source::SourceErrorClass};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: u64 = 1_000_000_000;
 
-/// A set that AWS rejects is not replaced sooner after it was fetched: whatever its users say, the
-/// source is not asked more often than that.
+/// A set that AWS rejects is not replaced earlier than this after its fetch. It limits how often reported rejections
+/// can cause calls of the source.
 pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
 
-/// The longest that the source is left alone after a failure.
+/// The longest delay after a failure.
 const LONGEST: u64 = 300 * SECOND;
 const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
 
-/// The windows before expiry that the user overrides.
+/// The refresh windows before expiry that the user sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Windows {
     pub(crate) advisory: Option<Duration>,
@@ -24,6 +24,8 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
+    /// Checks the windows.
+    ///
     /// # Errors
     /// A sentence that names the window and the rule.
     pub(crate) fn validate(&self) -> Result<(), String> {
@@ -38,7 +40,7 @@ impl Windows {
         }
     }
 
-    /// These; each that the user has not given is that of `others`.
+    /// These windows, with those of `others` where the user has set none.
     pub(crate) fn or(self, others: Self) -> Self {
         let (advisory, mandatory) = (self.advisory, self.mandatory);
         Windows {
@@ -57,7 +59,7 @@ impl Windows {
         as_nanos(window)
     }
 
-    /// Never longer than the advisory window that the user has given.
+    /// Never longer than an advisory window that the user has set.
     fn mandatory(&self, lifetime: u64) -> u64 {
         let longest = self.advisory.unwrap_or(Duration::MAX);
         let window = self.mandatory.unwrap_or(MINUTE.min(longest));
@@ -65,7 +67,7 @@ impl Windows {
     }
 }
 
-/// The points at which a set changes its state.
+/// The points in time at which a set changes its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Points {
     pub(crate) advisory: u64,
@@ -74,8 +76,8 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    /// The points of a set that was fetched at `now` and lives `lifetime`. `chance`, from 0 to 1,
-    /// shortens the advisory window by up to a tenth. It never opens in the first half of the life.
+    /// The points of a set that was fetched at `now` and lives for `lifetime`. `chance`, from 0 to 1, shortens the
+    /// advisory window by up to a tenth. The window never opens in the first half of the lifetime.
     pub(crate) fn new(windows: &Windows, now: u64, lifetime: u64, chance: f64) -> Self {
         let expires = now.saturating_add(lifetime);
         let window = windows.advisory(lifetime).min(lifetime / 2);
@@ -86,8 +88,8 @@ impl Points {
     }
 }
 
-/// When the source may be asked again after failure number `in_a_row`. `expires` is the expiry of
-/// the set that is there, 0 without one; `chance` is from 0 to 1.
+/// When the source may be asked again after failure number `in_a_row`. `expires` is the expiry of the current set, 0
+/// without one. `chance` is from 0 to 1.
 pub(crate) fn next_attempt(
     class: SourceErrorClass,
     in_a_row: u64,
@@ -99,24 +101,24 @@ pub(crate) fn next_attempt(
         SourceErrorClass::Terminal | SourceErrorClass::Misconfigured if expires <= now => {
             LONGEST_WITHOUT_A_SET
         }
-        // Trying again cannot help, but somebody may mend the role meanwhile.
+        // Another attempt cannot help by itself, but an administrator may fix the role in the meantime.
         SourceErrorClass::Terminal | SourceErrorClass::Misconfigured => LONGEST,
         SourceErrorClass::Transient | SourceErrorClass::Throttled => {
             let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
-            // Full jitter, yet never at once: a storm of calls helps nobody.
+            // Full jitter, but never at once: that prevents bursts of calls.
             ((ceiling as f64 * chance) as u64).max(SECOND / 10)
         }
     };
-    // What the set that is there allows, and not a moment longer than that set lives.
+    // No longer than the current set lives, or than the limit without a set.
     let limit = expires.max(now + LONGEST_WITHOUT_A_SET);
     (now + delay).min(limit)
 }
 
-/// When the source may be asked again after a process has died in its call, as failure number `in_a_row`. The
-/// first time `at_once`, where somebody waits for it. `expires` and `chance` are as above.
+/// When the source may be asked again after a process died during its call, as failure number `in_a_row`. With
+/// `at_once` there is no delay after the first death. `expires` and `chance` are as in [`next_attempt`].
 ///
-/// Processes that live shorter than a call must not make one each: the delay doubles, and half of it is certain. Nor
-/// may they let the set expire: at most half of what is left of its life passes without an attempt.
+/// Processes that live shorter than a call must not make one call each. So the delay doubles, and only half of it is
+/// random. But the set must not expire meanwhile. So the delay is at most half of its remaining lifetime.
 pub(crate) fn next_attempt_after_death(
     in_a_row: u64,
     at_once: bool,

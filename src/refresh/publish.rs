@@ -1,4 +1,4 @@
-//! What becomes of the source's answer: a set that is published, or a failure that is.
+//! Publishes the source's answer: a set or a failure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,13 +23,14 @@ use crate::{
     sys::task::{Presence, TaskMark},
 };
 
-/// Below this a difference between the clocks is the second that `Date` rounds to, or the network.
+/// A smaller difference between the clocks is ignored: it comes from the network, or from `Date`, which has whole
+/// seconds.
 const SKEW_FLOOR: Duration = Duration::from_secs(3);
 
-/// The longest life of a set that STS gives: 36 hours.
+/// The longest lifetime of a set from STS: 36 hours.
 const LONGEST_LIFE: Duration = Duration::from_secs(36 * 3600);
 
-/// What was newest when the source was asked. Only who still finds it there may publish.
+/// The newest versions when the source was asked. A process may publish only while they are still the newest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Basis {
     set: Version,
@@ -47,12 +48,10 @@ impl Basis {
     }
 }
 
-/// Publishes a new set, if it is complete and unexpired and nobody published one meanwhile.
-/// Gives its generation.
+/// Publishes a new set and returns its generation. `None` when another process published first.
 ///
 /// # Errors
-/// A set that cannot be used: terminal when another answer would be no better. Transient when it
-/// could not be written.
+/// When the set is incomplete or expired, or cannot be written. The class says whether another attempt may help.
 pub(crate) fn set(
     elected: &Elected,
     basis: Basis,
@@ -61,7 +60,8 @@ pub(crate) fn set(
     clock: &Clock,
 ) -> Result<Option<u64>, SourceError> {
     let credentials = &fetched.credentials;
-    // Before the lifetime, which ends the earlier for what passes from here on.
+    // Read this clock before the lifetime is computed: time that passes in between makes the set expire earlier, not
+    // later.
     let now = clock.boot();
     let lifetime = lifetime(fetched, clock)?;
     let points = Points::new(windows, now, lifetime, election::chance().map_err(unwritten)?);
@@ -107,12 +107,13 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, SourceError> {
     Ok(value)
 }
 
-/// How long the set lives from now on, in nanoseconds.
+/// The remaining lifetime of the set, in nanoseconds.
 ///
-/// Where the server's time and ours agree, ours is believed, because it is exact; where they do not, the
-/// server's. That is as old as the request may be: an answer that nobody has read yet does not age its date.
-/// What has passed since then is told by the boot clock, which goes on while this process or the machine is
-/// stopped, and which nobody sets.
+/// If the server's clock and the local wall clock agree, the local clock counts, because it is exact. If they
+/// differ, the server's `Date` counts.
+///
+/// `Date` may be as old as the request: an answer may wait unread for some time. So all time since the request is
+/// subtracted. The boot clock measures it: it runs while the process or the machine is suspended, and cannot be set.
 fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
     let Some(expiry) = fetched.credentials.expiry() else {
         let origin = fetched.credentials.get_property::<KeysOf>();
@@ -132,13 +133,13 @@ fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
     let by_wall = left(exchange.answered.wall(), exchange.answered.elapsed());
     let left = match fetched.server_time.map(|date| left(date, exchange.asked.elapsed())) {
         Some(by_server) if by_server.abs_diff(by_wall) < SKEW_FLOOR => by_wall,
-        // No such set is given by a server of AWS: its time is not to be believed.
+        // AWS issues no set with such a lifetime, so the server's clock is wrong.
         Some(by_server) if by_server > LONGEST_LIFE => by_server.min(by_wall),
         Some(by_server) => by_server,
         None => by_wall,
     };
     if left.is_zero() {
-        // The SDK takes an expiry that is missing in an answer for 1970.
+        // The SDK reads a missing expiry as 1970.
         let problem = match expiry > UNIX_EPOCH {
             true => "it has expired already",
             false => "its expiry is missing",
@@ -148,7 +149,7 @@ fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
     Ok(as_nanos(left))
 }
 
-/// Publishes a failure, and with it the time of the next attempt for every process.
+/// Publishes a failure, with the time of the next attempt for all processes.
 pub(crate) fn failure(
     elected: &Elected,
     basis: Basis,
@@ -165,8 +166,8 @@ pub(crate) fn failure(
     Ok(())
 }
 
-/// Publishes that process `pid` died or hung in its call: a failed attempt for everybody, though none of the
-/// source's. With `at_once` the first one is no reason to wait.
+/// Publishes that process `pid` died or hung during its call. It counts as a failed attempt for all processes, but not
+/// as a failure of the source. With `at_once` there is no delay after the first one.
 pub(crate) fn death(
     elected: &Elected,
     pid: u32,
@@ -174,8 +175,8 @@ pub(crate) fn death(
     clock: &Clock,
 ) -> Result<(), Fault> {
     let text = format!(
-        "process {pid} ended or hung while it asked the source; where processes live shorter than a call, let one \
-         that stays refresh the session: Refresh::Eager, or run_refresher"
+        "process {pid} ended or hung while it asked the source; if processes live shorter than a call, let a \
+         long-lived process refresh the session: Refresh::Eager, or run_refresher"
     );
     let failure = SourceError::new(SourceErrorClass::Transient, text).with_code(DIED_CODE);
     let next = |row, now, expires| {
@@ -189,8 +190,8 @@ pub(crate) fn death(
     Ok(())
 }
 
-/// Publishes a failure record; false when another one came first. `next` says when the source is asked again after
-/// so many failures in a row, at this time, beside a set with that expiry.
+/// Publishes a failure record. False when another process published one first. `next` computes when the source is asked
+/// again, from the number of failures in a row, the current time and the expiry of the current set.
 fn note(
     elected: &Elected,
     basis: Basis,
@@ -223,7 +224,7 @@ fn note(
     Ok(store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some())
 }
 
-/// Marks the set of `version` as rejected; true for the first who does so while it is the newest.
+/// Marks the set of `version` as rejected. True for the first call, if the set is still the newest.
 pub(crate) fn rejection(view: &EntryWriter, version: Version, session: &str) -> bool {
     let marked = view.sets().mark_rejected(version);
     if marked {
@@ -233,74 +234,74 @@ pub(crate) fn rejection(view: &EntryWriter, version: Version, session: &str) -> 
     marked
 }
 
-/// The class of a process's death in its call: none of the source's, and so not counted with them.
+/// The class of a death during a call. It is not a class of the source, and not counted with them.
 pub(crate) const DIED: u64 = SourceErrorClass::ALL.len() as u64;
-/// The same for people.
+/// The error code of such a failure.
 const DIED_CODE: &str = "RefresherDied";
 
-/// The class as it stands in the segment.
+/// The class as stored in the segment.
 fn class_word(class: SourceErrorClass) -> u64 {
     SourceErrorClass::ALL.iter().position(|one| *one == class).unwrap_or(0) as u64
 }
 
-/// The class that a word of the segment means. One of a later version is worth another attempt.
+/// The class for a word of the segment. An unknown word, from a later version, counts as transient.
 pub(crate) fn class_of(word: u64) -> SourceErrorClass {
     let place = usize::try_from(word).unwrap_or(usize::MAX);
     SourceErrorClass::ALL.get(place).copied().unwrap_or(SourceErrorClass::Transient)
 }
 
-/// When the newest set expires; 0 when there is none.
+/// The expiry of the newest set; 0 when there is none.
 fn expiry(sets: LatchReader<'_>) -> u64 {
     let mut words = Words::default();
     let found = sets.read(&mut words).and_then(|_| SetRecord::decode(&words));
     found.map_or(0, |record| record.expires_boot)
 }
 
-/// The slots of one latch, and what guards them: bytes and claims.
-struct Guarded {
+/// The slots of one latch, with their lock bytes and their claim words.
+struct SlotGroup {
     slots: usize,
     byte: fn(EntryLocks, usize) -> i64,
     first_claim: usize,
 }
 
-const SETS: Guarded =
-    Guarded { slots: layout::SET_SLOTS, byte: EntryLocks::set_slot, first_claim: 0 };
-const FAILURES: Guarded = Guarded {
+const SETS: SlotGroup =
+    SlotGroup { slots: layout::SET_SLOTS, byte: EntryLocks::set_slot, first_claim: 0 };
+const FAILURES: SlotGroup = SlotGroup {
     slots: layout::FAILURE_SLOTS,
     byte: EntryLocks::failure_slot,
     first_claim: layout::SET_SLOTS,
 };
 
-/// Writes `words` into a free slot and publishes it, if `from` is still the newest.
+/// Writes `words` into a free slot and publishes it, if `from` is still the newest version.
 ///
-/// A slot has one writer: a process that was stopped in the middle of writing keeps its slot, and the next one
-/// takes another.
+/// A slot has one writer at a time. A process that was stopped during a write keeps its slot, and the next writer uses
+/// another one.
 fn store(
     elected: &Elected,
     latch: Latch<'_>,
-    guarded: &Guarded,
+    group: &SlotGroup,
     from: Version,
     words: &[u64],
 ) -> Result<Option<Version>, Fault> {
-    // A slot whose last writer cannot be seen is taken when there is no other.
+    // Use a slot only as a last resort if its last writer is in another pid namespace.
     for unseen in [false, true] {
-        for step in 1..=guarded.slots {
-            let slot = (from.slot() + step) % guarded.slots;
-            let Some(_claim) = Claim::take(elected, guarded, slot, unseen)? else { continue };
+        for step in 1..=group.slots {
+            let slot = (from.slot() + step) % group.slots;
+            let Some(_claim) = Claim::take(elected, group, slot, unseen)? else { continue };
             if let Some(outcome) = write(latch, slot, from, words) {
                 return Ok(outcome);
             }
         }
     }
-    let text = "every slot is held by a process that was stopped while writing";
+    let text = "no free slot: stopped processes hold all unpublished slots; resume or kill them";
     Err(Fault::new(ErrorKind::System, text))
 }
 
 /// The right to write a slot, for one thread.
 ///
-/// Two things guard it. The lock of the slot's byte is freed by the kernel when its process dies, but also when
-/// anything in that process closes the lock file. The mark in the segment stays then, and counts as long as its
-/// thread lives.
+/// It consists of a byte lock and a mark. The kernel frees the byte lock when the process dies, but also when any code
+/// in the process closes the lock file. In that case the mark in the segment remains, and counts as long as its thread
+/// lives.
 struct Claim<'a> {
     elected: &'a Elected,
     byte: i64,
@@ -309,16 +310,16 @@ struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// `None` when another thread has the slot. `unseen` takes it from one that this process cannot see, of
-    /// which the free byte alone says that it is dead.
+    /// Claims `slot`. `None` when another thread has it. With `unseen` this also takes a slot with a free byte whose
+    /// writer is in another pid namespace: the free byte is then the only sign that the writer died.
     fn take(
         elected: &'a Elected,
-        guarded: &Guarded,
+        group: &SlotGroup,
         slot: usize,
         unseen: bool,
     ) -> Result<Option<Self>, Fault> {
-        let byte = (guarded.byte)(elected.view().reader().locks(), slot);
-        let place = guarded.first_claim + slot;
+        let byte = (group.byte)(elected.view().reader().locks(), slot);
+        let place = group.first_claim + slot;
         if !elected.locks().try_lock(byte)? {
             return Ok(None);
         }
@@ -330,8 +331,8 @@ impl<'a> Claim<'a> {
             Presence::Alive => false,
         };
         let mark = TaskMark::of_this_thread(place as u64).word();
-        // Acquire pairs with the release of the claim before: its words in the slot come before ours. After a
-        // death the kernel's lock table has ordered the two.
+        // Acquire pairs with the release in `drop` of the previous claim: the words of its writer come before the
+        // words of this one. After a death the kernel's lock table has ordered the two.
         let taken = is_free
             && word.compare_exchange(seen, mark, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !taken {
@@ -344,13 +345,13 @@ impl<'a> Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let word = self.elected.view().claim(self.place);
-        // Release pairs with the acquire in `take`. Another mark is there only if this thread looked dead.
+        // Release pairs with the acquire in `take`. The word holds another mark only if this thread looked dead.
         let _ = word.compare_exchange(self.mark, 0, Ordering::Release, Ordering::Relaxed);
         self.elected.locks().unlock(self.byte);
     }
 }
 
-/// `None` when the slot is the published one; `Some(None)` when somebody else published first.
+/// `None` when the slot is the published one. `Some(None)` when another process published first.
 fn write(latch: Latch<'_>, slot: usize, from: Version, words: &[u64]) -> Option<Option<Version>> {
     let mut writing = latch.begin(slot)?;
     let middle = words.len() / 2;

@@ -1,8 +1,8 @@
-//! The refresh loop of a dedicated refresher: to hold the election, and to refresh when it is time.
+//! The refresh loop of a dedicated refresher: it keeps the election, and refreshes when it is time.
 //!
-//! Whoever does it, a process of its own, a user's, or a thread of a worker that took over, runs
-//! this loop. It sleeps until the notify word of the requests rings, at most [`ROUND`]: then it renews its lease, so
-//! that a refresher that hangs is replaced after a round and the time of one call.
+//! It runs in the dedicated process of an eager session, in a process that calls `run_refresher`, or on a thread of a
+//! worker that took over. It sleeps until a process notifies it, at most [`ROUND`]. Then it renews its lease. So a
+//! refresher that hangs is replaced after one round and the time of one call.
 
 use std::{sync::Arc, thread::Builder, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// How long an idle refresher sleeps at most: two and a half wake-ups a minute.
+/// The longest sleep of an idle refresher: 2.5 wake-ups a minute.
 const ROUND: Duration = Duration::from_secs(24);
 
 /// The loop of one refresher.
@@ -41,7 +41,7 @@ pub(crate) struct RefreshLoop {
 }
 
 impl RefreshLoop {
-    /// The loop that `stop` ends.
+    /// The loop. `stop` ends it.
     pub(crate) fn new(
         segment: Arc<Segment>,
         election_lock: Arc<ElectionLock>,
@@ -52,10 +52,11 @@ impl RefreshLoop {
         RefreshLoop { segment, election_lock, job, stop, _registration: registration }
     }
 
-    /// Waits to be elected, and serves until told to stop; stands again after losing the election.
+    /// Waits until this process is elected, and refreshes until it is told to stop. After a lost election it stands
+    /// again.
     ///
     /// # Errors
-    /// `System` when the kernel refuses what it has granted before.
+    /// `System` when a system call fails.
     pub(crate) fn run(&self) -> Result<(), Fault> {
         while let Some(elected) = self.wait_for_election(&mut || ())? {
             self.serve(elected)?;
@@ -63,8 +64,8 @@ impl RefreshLoop {
         Ok(())
     }
 
-    /// Waits until this process is elected. `None` when told to stop. Calls `held` when another process is elected,
-    /// before it waits for the end of that process's election.
+    /// Waits until this process is elected. `None` when it is told to stop. If another process is elected, it calls
+    /// `held` before it waits for the end of that election.
     pub(crate) fn wait_for_election(
         &self,
         held: &mut dyn FnMut(),
@@ -91,7 +92,7 @@ impl RefreshLoop {
         }
     }
 
-    /// Refreshes whenever it is time, until told to stop or until the election is lost.
+    /// Refreshes whenever it is time, until it is told to stop or loses the election.
     ///
     /// # Errors
     /// See [`run`](Self::run).
@@ -100,7 +101,7 @@ impl RefreshLoop {
         elected.mark_thread();
         fetch::succeed(&mut elected, &self.job);
         loop {
-            // Before the look at the state: a ring after it ends the sleep.
+            // Read this before the state: any later notification ends the sleep.
             let notifications = self.election_lock.requests().notifications();
             if self.stop.is_stopped() {
                 break;
@@ -108,11 +109,14 @@ impl RefreshLoop {
             let now = clock.boot();
             let due = self.due(elected.view());
             let left = Duration::from_nanos(due.saturating_sub(now));
-            // Enough for the call that is due, or for this round and a call after it.
+            // The lease must last for the call that is due, or for this round and the next call.
             let needed = now.saturating_add(as_nanos(self.job.recipe.lease()));
             let short = elected.lease_end() < needed.saturating_add(as_nanos(ROUND.min(left)));
             if !elected.holds() || (short && !elected.renew(now, self.lease())?) {
-                info!(session = self.job.session, "stopped for too long; another one is elected");
+                info!(
+                    session = self.job.session,
+                    "stopped for too long; another process is elected"
+                );
                 break;
             }
             if left.is_zero() {
@@ -127,7 +131,7 @@ impl RefreshLoop {
         Ok(())
     }
 
-    /// Serves on a thread of its own, from an election that is won already.
+    /// Runs [`serve`](Self::serve) on a new thread, after the election is won.
     pub(crate) fn start(self, elected: Elected) -> Result<(), Fault> {
         Builder::new()
             .name("shmcreds-refresh".into())
@@ -144,14 +148,15 @@ impl RefreshLoop {
         self.job.recipe.lease().saturating_add(ROUND)
     }
 
-    /// When the source is to be asked next; in the past when it is time.
+    /// When to ask the source next. A point in the past means now.
     fn due(&self, view: &EntryWriter) -> u64 {
-        let wish = self.wish(view);
-        Backoff::read(view.reader()).map_or(wish, |standing| wish.max(standing.next_attempt))
+        let wanted = self.wanted(view);
+        Backoff::read(view.reader()).map_or(wanted, |backoff| wanted.max(backoff.next_attempt))
     }
 
-    /// When its users and its age want a successor of the set. Notes a rejection that others could not.
-    fn wish(&self, view: &EntryWriter) -> u64 {
+    /// When a new set is wanted: by its age, or by requests of the workers. The back-off does not count here. In a sealed
+    /// session workers cannot mark the set as rejected, so this does it for them.
+    fn wanted(&self, view: &EntryWriter) -> u64 {
         let requests = self.election_lock.requests();
         let mut words = Words::default();
         let Some(version) = view.reader().sets().read(&mut words) else { return 0 };

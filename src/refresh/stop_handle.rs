@@ -1,4 +1,4 @@
-//! How a refresher is told to stop.
+//! The handle that stops a refresher.
 
 use std::sync::{
     Arc,
@@ -10,15 +10,15 @@ use arc_swap::ArcSwap;
 use super::election_lock::ElectionLock;
 use crate::segment::Segment;
 
-/// Ends the calls of [`run_refresher`](crate::SharedSession::run_refresher) that it is given to, and no others.
+/// Stops the calls of [`run_refresher`](crate::SharedSession::run_refresher) that receive this handle, and no others.
 ///
-/// | when it is told to stop | what happens |
+/// | when `stop` is called | what happens |
 /// | --- | --- |
 /// | before the call | the call returns at once |
-/// | during the call | the call returns at once, or when the call of the source that is under way has ended |
-/// | after the call, or once more | nothing |
+/// | during the call | the call returns at once, or after the current call of the source |
+/// | after the call, or again | nothing |
 ///
-/// Clones are one handle.
+/// Clones share one state.
 ///
 /// ```
 /// let stop = shmcreds::StopHandle::new();
@@ -33,11 +33,11 @@ pub struct StopHandle(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     stopped: AtomicBool,
-    /// What the calls that run sleep on. No lock: a thread may fork while another one changes it.
+    /// The running calls. Not behind a lock: a thread may fork while another thread changes the list.
     running: ArcSwap<Vec<Running>>,
 }
 
-/// A call that runs.
+/// A running call, with what it sleeps on.
 #[derive(Clone, Debug)]
 struct Running {
     segment: Arc<Segment>,
@@ -45,30 +45,31 @@ struct Running {
 }
 
 impl StopHandle {
-    /// A handle that has stopped nothing yet.
+    /// A handle that is not stopped.
     pub fn new() -> Self {
         StopHandle::default()
     }
 
-    /// Ends what it was given to, and what it will be given to. Works from any thread.
+    /// Stops all calls that received this handle, and all that will receive it. Any thread may call this.
     pub fn stop(&self) {
+        // Release pairs with the acquire in `is_stopped`.
         self.0.stopped.store(true, Ordering::Release);
-        // Pairs with the fence in `register`: either this sees the call, or the call sees that it is stopped.
+        // Pairs with the fence in `register`: either this thread sees the registered call, or the call sees the flag.
         fence(Ordering::SeqCst);
         for Running { segment, election_lock } in self.0.running.load().iter() {
-            // One of them wakes it: an elected refresher, or one that waits to be elected.
+            // The first wakes an elected refresher, the second one that waits to be elected.
             election_lock.requests().notify();
             segment.announce();
         }
     }
 
-    /// Whether it was told to stop.
+    /// Whether [`stop`](Self::stop) was called.
     pub fn is_stopped(&self) -> bool {
         // Acquire pairs with the release in `stop`.
         self.0.stopped.load(Ordering::Acquire)
     }
 
-    /// Notes a call that is about to run, until the registration is dropped.
+    /// Registers a call that is about to run. Dropping the registration removes it.
     pub(super) fn register(
         &self,
         segment: &Arc<Segment>,
@@ -87,7 +88,7 @@ impl StopHandle {
     }
 }
 
-/// A call that runs is noted as long as this lives.
+/// Keeps a running call registered.
 #[derive(Debug)]
 pub(super) struct Registration {
     handle: StopHandle,

@@ -1,4 +1,4 @@
-//! Sleeping beside the one who is elected.
+//! Waits while another process is elected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{error::Fault, segment::Segment, sys::death_watch::Watch};
 
-/// Sleeps until an event later than `event`, at most `limit`. The holder's death and the end of its
-/// lease do not announce themselves: a watch does it for them.
+/// Sleeps until an event after `event`, at most `limit`. The death of the holder and the end of its lease are no events,
+/// so a watch counts an event for them.
 ///
 /// # Errors
 /// `System` when the kernel gives no thread for the watch.
@@ -27,7 +27,7 @@ pub(crate) fn sleep(
     let announcer = Arc::clone(segment);
     let watch = Watch::new(holder.pid, lease, still, move || announcer.announce())
         .map_err(|error| Fault::system("watching the refresher", error))?;
-    // Without a watch the holder has changed: look again at once.
+    // `None`: the holder has changed, so the caller checks the election again at once.
     if watch.is_some() {
         view.sleep(event, limit);
     }
