@@ -1,7 +1,7 @@
-//! An entry: all shared state of one identity. It stands at a base offset of the segment, knows nothing of the
-//! file around it, and can stand there many times.
+//! An entry: all shared state of one identity. It is at a base offset of the segment and does not depend on the rest of
+//! the file, so a segment can hold many entries.
 //!
-//! [`Entry`] reads and sleeps. [`EntryWriter`] also writes; only a writable mapping gives it.
+//! [`Entry`] reads and sleeps. [`EntryWriter`] also writes; it needs a writable mapping.
 
 use std::{
     os::fd::BorrowedFd,
@@ -36,13 +36,13 @@ pub(crate) enum Counter {
     Rejections,
 }
 
-/// The memory of a segment, for reading.
+/// The read-only mappings of a segment.
 #[derive(Debug)]
 pub(super) struct ReadMemory {
     pub(super) file: Arc<ReadMapping>,
-    /// The sets of a secret segment. Those of any other are in the entries.
+    /// The secret memory that holds the sets, for a secret segment. Other segments have the sets in their entries.
     secret: Option<ReadMapping>,
-    /// The version of the first entry's newest set: all that most reads look at.
+    /// The version of the newest set of the first entry. Most reads load nothing else.
     published: KeptWord,
 }
 
@@ -85,7 +85,7 @@ impl ReadMemory {
     }
 }
 
-/// An entry, for reading. No method of it stores.
+/// An entry, for reading. It has no method that stores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     index: usize,
@@ -116,36 +116,36 @@ impl<'a> Entry<'a> {
         LatchReader::new(self.word(field::FAILED), slots, layout::FAILURE_SLOT_WORDS)
     }
 
-    /// The word that says which process is elected.
+    /// The ticket of the elected process; 0 when there is none.
     pub(crate) fn election(self) -> u64 {
         self.word(field::ELECTION).load()
     }
 
-    /// How often the source was called, and what came of it.
+    /// The counters, in the order of the layout.
     pub(crate) fn counters(self) -> [u64; layout::COUNTERS] {
         let mut values = self.part(field::COUNTERS, layout::COUNTERS).values();
         std::array::from_fn(|_| values.next().unwrap_or(0))
     }
 
-    /// The number of the latest event. Taken before a look at the state, it makes [`sleep`](Self::sleep) return
-    /// at once when something happened in between.
+    /// The number of the latest event. Read it before the state: then [`sleep`](Self::sleep) returns at once if an
+    /// event happened in between.
     pub(crate) fn latest_event(self) -> u32 {
         self.event.load()
     }
 
-    /// Sleeps until an event later than `seen`, at most `limit`.
+    /// Sleeps until an event after `seen`, at most `limit`.
     pub(crate) fn sleep(self, seen: u32, limit: Duration) {
         self.event.wait(seen, limit);
     }
 
-    /// The same beside a refresh of this process: the wake-up comes after that of other processes, which have a
-    /// longer way. Should the process that wakes die in between, the end of the refresh wakes, or that of the
-    /// next process that is elected.
+    /// As [`sleep`](Self::sleep), for a thread that waits for a refresh of its own process. It wakes after the threads
+    /// of other processes, whose wake-up takes longer. If the waker dies in between, the end of the refresh wakes this
+    /// thread, or the end of the next election.
     pub(crate) fn sleep_last(self, seen: u32, limit: Duration) {
         self.event.wait_last(seen, limit);
     }
 
-    /// Wakes all that sleep, without an event: they look, and sleep again.
+    /// Wakes all sleepers without an event: they check the state and sleep again.
     pub(super) fn wake(self) {
         self.event.wake();
     }
@@ -153,19 +153,19 @@ impl<'a> Entry<'a> {
     pub(super) fn word(self, offset: usize) -> ReadWord<'a> {
         match self.words.word(offset / 8) {
             Some(word) => word,
-            None => unreachable!("a field is inside of its entry"),
+            None => unreachable!("a field is inside its entry"),
         }
     }
 
     pub(super) fn part(self, offset: usize, count: usize) -> ReadWords<'a> {
         match self.words.part(offset / 8, count) {
             Some(words) => words,
-            None => unreachable!("a field is inside of its entry"),
+            None => unreachable!("a field is inside its entry"),
         }
     }
 }
 
-/// An entry, for writing: for the elected process, while it works.
+/// An entry, for writing. The elected process has it while it works.
 #[derive(Debug)]
 pub(crate) struct EntryWriter {
     index: usize,
@@ -211,7 +211,7 @@ impl EntryWriter {
         Latch::new(self.word(field::FAILED), slots, layout::FAILURE_SLOT_WORDS)
     }
 
-    /// The word that says which process is elected.
+    /// The word with the ticket of the elected process.
     pub(crate) fn election(&self) -> &AtomicU64 {
         self.word(field::ELECTION)
     }
@@ -221,17 +221,17 @@ impl EntryWriter {
         self.increment(counter as usize);
     }
 
-    /// Counts a failure of that class, a word of the layout.
+    /// Counts a failure of the class with that word of the layout.
     pub(crate) fn count_failure(&self, class: u64) {
         self.increment(layout::FAILURE_COUNTERS + class as usize);
     }
 
     fn increment(&self, place: usize) {
-        // Relaxed: statistics order nothing.
+        // Relaxed: the counters order no other memory.
         self.words(field::COUNTERS, layout::COUNTERS)[place].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Wakes all that sleep.
+    /// Counts an event and wakes all sleepers.
     pub(crate) fn announce(&self) {
         self.event().notify_in_turn();
     }

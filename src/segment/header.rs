@@ -1,4 +1,4 @@
-//! The header: what a segment says of itself, written once by its creator.
+//! The header: the constant facts of a segment. Its creator writes it once.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -11,7 +11,7 @@ use crate::{
     sys::mapping::{ReadMapping, WriteMapping},
 };
 
-/// The places of the words. Before the instance come magic, version and sizes.
+/// The indices of the words. Magic, version and sizes come before the instance.
 const INSTANCE: usize = 10;
 const CREATOR: usize = 11;
 const TIME_NAMESPACE: usize = 12;
@@ -20,25 +20,26 @@ const FLAGS: usize = 17;
 const CHECKSUM: usize = 18;
 const WORDS: usize = 19;
 
-/// What tells one source from another: the SHA-256 of its description.
+/// Identifies a source: the SHA-256 of its description.
 pub(crate) type Fingerprint = [u8; 32];
 
 /// The facts of a segment that never change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Random, so that a segment made anew under an old name is told apart.
+    /// A random number. It distinguishes a new segment from an earlier one with the same name.
     pub(crate) instance: u64,
     pub(crate) creator: u32,
-    /// The inode of the time namespace whose `CLOCK_BOOTTIME` the points in time are on; 0 when it is not known.
+    /// The inode of the time namespace of the creator; 0 when it is not known. All points in time are on the
+    /// `CLOCK_BOOTTIME` of this namespace.
     pub(crate) time_namespace: u64,
     pub(crate) fingerprint: Fingerprint,
-    /// What the source is, cut to its room.
+    /// A description of the source, cut to the available space.
     pub(crate) description: String,
     /// Whether a dedicated process refreshes.
     pub(crate) eager: bool,
-    /// Whether the kernel keeps everybody else from writing.
+    /// Whether the kernel prevents new writable mappings.
     pub(crate) sealed: bool,
-    /// Whether the sets are in memory of their own, which the kernel itself does not map.
+    /// Whether the sets are in secret memory, which the kernel itself does not map.
     pub(crate) secret: bool,
 }
 
@@ -47,7 +48,7 @@ const SEALED: u64 = 2;
 const SECRET: u64 = 4;
 
 impl Header {
-    /// Writes the header; the magic comes last, so that nobody takes a half-made segment for one.
+    /// Writes the header. The magic is written last, so that a half-made segment is not valid.
     pub(crate) fn write(&self, mapping: &WriteMapping) {
         let words = mapping.words(0, WORDS);
         let mut values = [0u64; WORDS];
@@ -66,7 +67,7 @@ impl Header {
         for (word, value) in words.iter().zip(values).skip(1) {
             word.store(value, Ordering::Relaxed);
         }
-        // Pairs with the acquire fence in `read`: who sees the magic sees the rest.
+        // Release pairs with the acquire fence in `read`: a process that sees the magic sees all other words.
         words[0].store(layout::MAGIC, Ordering::Release);
     }
 
@@ -78,12 +79,12 @@ impl Header {
         // mapping allows no acquire load.
         fence(Ordering::Acquire);
         if magic == 0 {
-            let text = "the segment is not finished; its creator may still be at work";
+            let text = "the segment is not finished; its creator may still write it; try again";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
         }
         if magic != layout::MAGIC {
             let text =
-                format!("the memory starts with {magic:#018x}, which is no shmcreds segment");
+                format!("the memory starts with {magic:#018x}; it is not a shmcreds segment");
             return Err(Fault::new(ErrorKind::WrongMagic, text));
         }
         let mut words = words();
@@ -121,25 +122,25 @@ impl Header {
     /// `Unsupported` in another time namespace, where `CLOCK_BOOTTIME` is another clock.
     pub(super) fn check_clock(&self) -> Result<(), Fault> {
         let ours = time_namespace();
-        // 0 is that of a process that could not tell.
+        // 0: a process could not find out its namespace.
         if ours == self.time_namespace || ours == 0 || self.time_namespace == 0 {
             return Ok(());
         }
         let text = format!(
             "the session was created in time namespace {}, and this process is in {ours}: their clocks differ; \
-             start both in one time namespace",
+             start both in the same time namespace",
             self.time_namespace
         );
         Err(Fault::new(ErrorKind::Unsupported, text))
     }
 }
 
-/// The inode of this process's time namespace; 0 where there is none to be seen.
+/// The inode of this process's time namespace; 0 when it is not known.
 pub(crate) fn time_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/time").map_or(0, |meta| meta.ino())
 }
 
-/// The words of the sizes that a header holds, and where they are.
+/// The indices of the words with sizes.
 const SIZES: std::ops::Range<usize> = 2..INSTANCE;
 
 fn sizes() -> [u64; INSTANCE - 2] {
@@ -156,7 +157,7 @@ fn sizes() -> [u64; INSTANCE - 2] {
     .map(|size| size as u64)
 }
 
-/// The instance of a header that has been read before.
+/// The instance of a header. The caller has checked the header before.
 pub(super) fn instance(mapping: &WriteMapping) -> u64 {
     mapping.word(INSTANCE * 8).load(Ordering::Relaxed)
 }
@@ -166,13 +167,13 @@ fn check_sizes(values: &[u64; WORDS], bytes: usize) -> Result<(), Fault> {
         return Err(too_small(bytes));
     }
     if values[SIZES] != sizes() {
-        let text = "the header's sizes are not those of its layout version";
+        let text = "the sizes in the header do not match its layout version";
         return Err(Fault::new(ErrorKind::WrongVersion, text));
     }
     Ok(())
 }
 
-/// The segment ends before its layout does.
+/// The error for a segment that is shorter than its layout.
 pub(crate) fn too_small(bytes: usize) -> Fault {
     let text = format!("the segment has {bytes} bytes; the layout needs {}", layout::TOTAL_BYTES);
     Fault::new(ErrorKind::TooSmall, text)
@@ -200,7 +201,7 @@ fn write_text(mapping: &WriteMapping, text: &[u8]) {
     }
 }
 
-/// The description; whether it is the one that was written, the checksum tells.
+/// Reads the description. The caller checks it with the checksum.
 fn read_text(mapping: &ReadMapping) -> Vec<u8> {
     let length = mapping.words(layout::DESCRIPTION, 1).values().next().unwrap_or(0);
     let length = usize::try_from(length).map_or(0, |n| n.min(layout::DESCRIPTION_BYTES));

@@ -1,4 +1,4 @@
-//! Where everything stands in the segment. `docs/PROTOCOL.md` says the same for other languages.
+//! The layout of the segment. `docs/PROTOCOL.md` describes the same for other languages.
 
 use std::mem::{offset_of, size_of};
 
@@ -6,49 +6,50 @@ use crossbeam_utils::CachePadded;
 
 /// The first word of every finished segment: `SHMCREDS` in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMCREDS");
-/// The version of this layout. Any change of an offset, a width or a meaning is a new one.
+/// The version of this layout. Any change of an offset, a width or a meaning needs a new version.
 pub(crate) const VERSION: u64 = 2;
 
-/// The header page: what the file has once. Never built: it gives the fields their offsets, and `CachePadded`
-/// keeps what different parties touch on lines of their own.
+/// The header page, which a file has once. This type is never constructed: it only gives the fields their offsets.
+/// `CachePadded` puts fields that different processes write on different cache lines.
 #[repr(C)]
 #[allow(dead_code)]
 struct HeaderPage {
     facts: CachePadded<[u64; 32]>,
-    /// Whether the session was ended on purpose; the pid and the mark of the process that it belongs to.
+    /// Whether the session was ended on purpose, then the pid and the mark of its owner.
     ended: CachePadded<[u64; 3]>,
 }
 
 pub(crate) const ENDED: usize = offset_of!(HeaderPage, ended);
-/// What the source is: the length of the text in bytes, and the text.
+/// The description of the source: the length of the text in bytes, then the text.
 pub(crate) const DESCRIPTION: usize = 512;
-/// Its room: the rest of the header page.
+/// The space for the text: the rest of the header page.
 pub(crate) const DESCRIPTION_BYTES: usize = HEADER_BYTES - DESCRIPTION - 8;
 /// Bytes before the first entry.
 pub(crate) const HEADER_BYTES: usize = 4096;
 
-/// An entry. Never built, as the header page.
+/// An entry. Never constructed, as the header page.
 #[repr(C)]
 #[allow(dead_code)]
 struct EntryFields {
     /// The version of the newest set.
     published: CachePadded<u64>,
-    /// Counts events; the futex that waiters sleep on. Its upper half is unused.
+    /// The number of events, and the futex that waiters sleep on. The upper half is unused.
     event: CachePadded<u64>,
-    /// The ticket of the elected process, 0 when there is none; since when, its pid, and the mark of its thread. Then
-    /// the ticket of the process that asks the source, and the generation that was newest when it did.
+    /// Four words on the election: the ticket of the elected process (0 when there is none), since when it is elected, its
+    /// pid, and the mark of its thread. Two words on the attempt: the ticket of the process that asks the source, and the
+    /// generation that was newest at that time.
     election: CachePadded<[u64; 6]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
-    /// Source calls, publications, takeovers, invalidations, and failures by class.
+    /// Source calls, publications, takeovers, rejections, and failures by class.
     counters: CachePadded<[u64; COUNTERS]>,
-    /// For each slot, sets first, the mark of the thread that writes it; 0 when there is none.
+    /// For each slot, the mark of the thread that writes it; 0 when there is none. Set slots come first.
     claims: CachePadded<[u64; SLOTS]>,
     failures: [[u64; FAILURE_SLOT_WORDS]; FAILURE_SLOTS],
     sets: [[u64; SET_SLOT_WORDS]; SET_SLOTS],
 }
 
-/// Where the fields of an entry are, counted from its base.
+/// The offsets of the fields of an entry, from its base.
 pub(crate) mod entry {
     use super::{EntryFields, offset_of};
 
@@ -63,20 +64,20 @@ pub(crate) mod entry {
 }
 
 pub(crate) const COUNTERS: usize = 8;
-/// The first of the counters of failures.
+/// The index of the first failure counter.
 pub(crate) const FAILURE_COUNTERS: usize = 4;
-/// Slots for sets. One is published; each process killed or stopped in the middle of writing
-/// blocks one more until it is gone or goes on.
+/// Slots for sets. One is published. Each process that is stopped during a write blocks another one until it continues
+/// or is killed.
 pub(crate) const SET_SLOTS: usize = 4;
-/// Words of a slot for a set: two of the latch and the largest record, rounded up to lines of 128.
+/// Words of a set slot: two words of the latch and the largest record, rounded up to lines of 128 bytes.
 pub(crate) const SET_SLOT_WORDS: usize = 1104;
 /// Slots for failures.
 pub(crate) const FAILURE_SLOTS: usize = 3;
-/// Words of a slot for a failure.
+/// Words of a failure slot.
 pub(crate) const FAILURE_SLOT_WORDS: usize = 128;
 /// Slots of both kinds.
 pub(crate) const SLOTS: usize = SET_SLOTS + FAILURE_SLOTS;
-/// All slots for sets of one entry. A secret segment has them in memory apart.
+/// All set slots of one entry. A secret segment has them in secret memory.
 pub(crate) const SETS_WORDS: usize = SET_SLOTS * SET_SLOT_WORDS;
 pub(crate) const SETS_BYTES: usize = SETS_WORDS * 8;
 
@@ -87,13 +88,13 @@ pub(crate) const ENTRIES: usize = 1;
 /// Bytes of the whole segment.
 pub(crate) const TOTAL_BYTES: usize = entry_base(ENTRIES);
 
-/// Where the entry at `index` begins.
+/// The offset of the entry at `index`.
 pub(crate) const fn entry_base(index: usize) -> usize {
     HEADER_BYTES + index * ENTRY_BYTES
 }
 
 const _: () = {
-    // The padding is part of the layout: it must be 128 bytes wherever this compiles.
+    // The padding is part of the layout: it must be 128 bytes on every target.
     assert!(ENDED == 256 && size_of::<HeaderPage>() <= DESCRIPTION);
     assert!(entry::PUBLISHED == 0 && entry::EVENT == 128 && entry::ELECTION == 256);
     assert!(entry::FAILED == 384 && entry::COUNTERS == 512 && entry::CLAIMS == 640);
@@ -109,8 +110,8 @@ pub(crate) const NOTIFIED: usize = 0;
 pub(crate) const WANTED: usize = 8;
 pub(crate) const REJECTED: usize = 16;
 
-/// The locked bytes of an entry in the lock file, counted from the entry's first byte. Byte 0 of the first entry
-/// is the presence lock.
+/// The lock bytes of the slots in the lock file, from the first lock byte of the entry. Byte 0 of the first entry is the
+/// presence lock.
 pub(crate) const SET_SLOT_LOCKS: i64 = 16;
 pub(crate) const FAILURE_SLOT_LOCKS: i64 = 32;
 
@@ -118,7 +119,7 @@ pub(crate) const FAILURE_SLOT_LOCKS: i64 = 32;
 mod tests {
     use super::*;
 
-    /// The document for readers in other languages says what the code does.
+    /// The document for other languages matches the code.
     #[test]
     fn the_document_agrees() {
         let document = include_str!("../../docs/PROTOCOL.md");

@@ -1,8 +1,8 @@
-//! The bytes of the lock file that an entry has for its locks. Those of two entries never meet.
+//! The bytes of the lock file that an entry locks. Two entries never share a byte.
 
-/// Bytes of one entry: so many fit into the offsets of a file for 16,384 entries.
+/// Bytes for one entry. The offsets of a file have space for 16,384 entries.
 const SPAN: i64 = 1 << 49;
-/// The first byte of a ticket, counted from the entry's first byte, and how many bytes tickets have.
+/// The offset of the first ticket byte from the first byte of the entry, and the number of ticket bytes.
 const TICKETS: i64 = 1 << 48;
 
 /// The lock bytes of an entry.
@@ -12,7 +12,7 @@ pub(crate) struct EntryLocks {
 }
 
 impl EntryLocks {
-    /// Those of the entry at `index`.
+    /// The lock bytes of the entry at `index`.
     pub(super) fn of(index: usize) -> Self {
         EntryLocks { first: SPAN * index as i64 }
     }
@@ -27,8 +27,8 @@ impl EntryLocks {
         self.first + super::layout::FAILURE_SLOT_LOCKS + slot as i64
     }
 
-    /// The byte that the owner of a ticket locks: the lowest 48 bits of the ticket, of which 21 are random and
-    /// 27 count the milliseconds of 37 hours.
+    /// The byte that the owner of a ticket locks: the lowest 48 bits of the ticket. 21 of these bits are random, and 27
+    /// count milliseconds up to 37 hours.
     pub(crate) fn ticket(self, ticket: u64) -> i64 {
         self.first + TICKETS + (ticket & (TICKETS as u64 - 1)) as i64
     }

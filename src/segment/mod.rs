@@ -1,6 +1,6 @@
-//! The segment: made by one process, checked and mapped by the others.
+//! The segment: one process creates it, the others check it and map it.
 //!
-//! Everyone maps it read-only. Only the elected process maps it writable, for as long as it works.
+//! Every process maps it read-only. Only the elected process also maps it writable, while it works.
 
 mod entry;
 mod header;
@@ -46,25 +46,25 @@ use crate::{
 pub(crate) struct Segment {
     pub(crate) header: Header,
     locked_in_ram: bool,
-    /// The process that mapped it: a forked child's inherited mapping is not locked in RAM.
+    /// The process that mapped it. A forked child inherits the mapping, but not its lock in RAM.
     process: ProcessToken,
     memory: ReadMemory,
     fd: Arc<Descriptor>,
-    /// Of a secret segment: the memory apart that holds its sets.
+    /// The secret memory with the sets, for a secret segment.
     payload: Option<Arc<Descriptor>>,
-    /// The shared memory object, where it has a name.
+    /// The name of the shared memory object, if it has one.
     name: Option<String>,
-    /// Of a sealed segment, in its refresher's process: the mapping made before it was sealed.
+    /// The writable mapping made before the seal. Only the refresher's process of a sealed segment has it.
     writer: Option<EntryWriter>,
 }
 
 impl Segment {
-    /// Makes the segment `name`, in place of one that nobody uses any more. The caller holds the
-    /// presence lock alone, so that no other process creates or attaches meanwhile.
+    /// Creates the segment `name`, and replaces an unused one. The caller holds the presence lock exclusively, so no other
+    /// process creates or attaches at the same time.
     pub(crate) fn create(name: &SessionName, header: Header) -> Result<Self, Fault> {
         let path = name.segment();
         match object::open(&path) {
-            // Left by processes that were killed: nobody is present.
+            // Killed processes left it. No process uses it: the caller holds the presence lock.
             Ok(_) => drop(object::unlink(&path)),
             Err(fault) if fault.kind == ErrorKind::Absent => {}
             Err(fault) => return Err(fault),
@@ -81,8 +81,8 @@ impl Segment {
         Ok(made?.with_name(path))
     }
 
-    /// Makes a segment without a name, and seals it: from then on nobody can map it for writing. The
-    /// mapping that comes beside it is the only one that can write, with those that are made from it.
+    /// Creates a segment without a name, and seals it: from then on no process can make a new writable mapping. Also
+    /// returns the only writable mapping. Only this mapping and copies of it can write.
     pub(crate) fn create_sealed(
         name: &SessionName,
         header: Header,
@@ -98,7 +98,7 @@ impl Segment {
         Ok((Segment::mapped(object.fd, payload, header)?, writer))
     }
 
-    /// Of a sealed segment: with the mapping that can write it.
+    /// Adds the writable mapping of a sealed segment.
     pub(crate) fn with_writer(self, writer: Option<EntryWriter>) -> Self {
         Segment { writer, ..self }
     }
@@ -107,13 +107,13 @@ impl Segment {
         Segment { name: Some(name), ..self }
     }
 
-    /// Copies of the descriptors that lead to the segment: its own, and that of its secret memory.
+    /// Duplicates of the descriptors of the segment and of its secret memory.
     pub(crate) fn descriptors(&self) -> Result<(OwnedFd, Option<OwnedFd>), Fault> {
         let payload = self.payload.as_ref().map(|fd| fd.duplicate()).transpose()?;
         Ok((self.fd.duplicate()?, payload))
     }
 
-    /// The descriptors that the segment lives by.
+    /// The descriptors of the segment and of its secret memory.
     ///
     /// # Errors
     /// `DescriptorClosed` if other code of the process has closed one.
@@ -121,19 +121,19 @@ impl Segment {
         [&self.fd].into_iter().chain(&self.payload).map(|fd| fd.get()).collect()
     }
 
-    /// Whether this process can write the segment, and so be elected.
+    /// Whether this process can write the segment, and so can be elected.
     pub(crate) fn is_writable(&self) -> bool {
         self.writer.is_some() || !self.header.sealed
     }
 
-    /// Opens the segment `name` and checks all of it. The caller shares the presence lock.
+    /// Opens and checks the segment `name`. The caller holds a share of the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
         let name = name.segment();
         Ok(Segment::checked(object::open(&name)?, None)?.with_name(name))
     }
 
-    /// The segment in this process: as it is mapped here already, or mapped once more in a forked child. That
-    /// needs no descriptor: the child may have closed what it inherited.
+    /// The segment with a mapping of this process. In a forked child this maps it again. It needs no descriptor: the child
+    /// may have closed the inherited ones.
     pub(crate) fn here(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
         if self.process == ProcessToken::current() {
             return Ok(Arc::clone(self));
@@ -151,14 +151,14 @@ impl Segment {
         }))
     }
 
-    /// The same segment, checked and mapped once more, with descriptors of its own.
+    /// Checks and maps the same segment again, with new descriptors.
     pub(crate) fn again(&self) -> Result<Self, Fault> {
         let (fd, payload) = self.descriptors()?;
         let again = Segment::inherited(fd, payload)?;
         Ok(Segment { name: self.name.clone(), ..again })
     }
 
-    /// The segment of descriptors that this process has inherited.
+    /// The segment of inherited descriptors.
     pub(crate) fn inherited(fd: OwnedFd, payload: Option<OwnedFd>) -> Result<Self, Fault> {
         let payload = payload.map(|fd| Descriptor::keep(fd, "the secret memory")).transpose()?;
         Segment::checked(Object::inherited("the segment", fd)?, payload)
@@ -166,7 +166,7 @@ impl Segment {
 
     fn checked(object: Object, payload: Option<Descriptor>) -> Result<Self, Fault> {
         if object.bytes == 0 {
-            let text = "the segment is empty; its creator may have been killed";
+            let text = "the segment is empty; its creator still works, or was killed; try again";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
         }
         if object.bytes < layout::HEADER_BYTES {
@@ -181,7 +181,8 @@ impl Segment {
 
     fn mapped(fd: Descriptor, payload: Option<Descriptor>, header: Header) -> Result<Self, Fault> {
         if header.secret != payload.is_some() {
-            let text = "the segment's secret memory did not come with it";
+            let text =
+                "the secret-memory descriptor is missing; start the program with `pass_to()`";
             return Err(Fault::new(ErrorKind::Absent, text));
         }
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
@@ -201,19 +202,19 @@ impl Segment {
         })
     }
 
-    /// The segment as everyone sees it.
+    /// The entry, for reading.
     #[inline]
     pub(crate) fn view(&self) -> Entry<'_> {
         self.memory.entry(0)
     }
 
-    /// The version of the newest set: all that most reads look at.
+    /// The version of the newest set. Most reads load nothing else.
     #[inline]
     pub(crate) fn published(&self) -> Version {
         self.memory.published()
     }
 
-    /// A mapping of its own that may be written: for the elected process, while it works.
+    /// Makes a new writable mapping, for the elected process while it works.
     pub(crate) fn writable(&self) -> Result<EntryWriter, Fault> {
         match &self.writer {
             Some(writer) => writer.again(),
@@ -221,8 +222,8 @@ impl Segment {
         }
     }
 
-    /// Maps it through copies of the descriptors. Where other code of the process has closed them, a segment
-    /// with a name is opened by that, if the name still leads to it.
+    /// Maps it through duplicates of the descriptors. If other code of the process closed them, this opens the segment by
+    /// its name, if the name still belongs to the same file.
     fn map_writable(&self) -> Result<EntryWriter, Fault> {
         let (fd, payload) = match (self.descriptors(), &self.name) {
             (Err(fault), Some(name)) if fault.kind == ErrorKind::DescriptorClosed => {
@@ -240,23 +241,23 @@ impl Segment {
         }
     }
 
-    /// Whether this process has locked it in RAM: a forked child inherits the mapping and not the lock.
+    /// Whether this process locked it in RAM. A forked child inherits the mapping, but not the lock.
     pub(crate) fn is_locked_in_ram(&self) -> bool {
         self.locked_in_ram && self.process == ProcessToken::current()
     }
 
-    /// Wakes all who sleep, if the segment can be mapped for it: they look again at their limit, too.
+    /// Counts an event and wakes all sleepers. If that fails, they check the state again after their limit.
     pub(crate) fn announce(&self) {
         match self.is_writable().then(|| self.writable()) {
             Some(Ok(writable)) => writable.announce(),
-            // Those who sleep look, and sleep again.
+            // Without an event they check the state and sleep again.
             _ => self.view().wake(),
         }
     }
 }
 
-/// The descriptor of the secret memory is inherited by number. By now the number may lead to another memory file;
-/// to read beyond the end of a shorter one would be a SIGBUS.
+/// Checks the size of the secret memory. Its descriptor is inherited by number, and another, shorter memory file may have
+/// the number by now. A read beyond its end would cause a SIGBUS.
 fn check_secret_size(bytes: usize) -> Result<(), Fault> {
     if bytes >= layout::SETS_BYTES {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The names of a session in `/dev/shm`: which file they lead to, who uses it, and when they go.
+//! The names of a session in `/dev/shm`: how they are created, checked and removed.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -17,21 +17,21 @@ use crate::{
     },
 };
 
-/// How long `attach` waits for a creator that is still at work, and `create` for processes that only look.
+/// How long `attach` waits for a creator to finish, and `create` for processes that only inspect the files.
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_millis(500);
-/// How often it looks: a half-made segment has no word yet on which it could sleep.
+/// How often it checks: a half-made segment has no futex word to sleep on.
 const CREATION_LOOK: Duration = Duration::from_millis(1);
 
-/// Tries to attach, again and again for a short while, as long as a creator is at work.
+/// Retries `attach` while a creator is at work, at most [`CREATION_LIMIT`].
 pub(crate) fn retry_while_creating<T>(
     mut attach: impl FnMut() -> Result<Option<T>, Fault>,
 ) -> Result<T, Fault> {
-    let patience = Instant::now() + CREATION_LIMIT;
+    let end = Instant::now() + CREATION_LIMIT;
     loop {
         if let Some(attached) = attach()? {
             return Ok(attached);
         }
-        if Instant::now() >= patience {
+        if Instant::now() >= end {
             let text = format!("its creator has not finished within {CREATION_LIMIT:?}");
             return Err(Fault::new(ErrorKind::Uninitialized, text));
         }
@@ -39,27 +39,28 @@ pub(crate) fn retry_while_creating<T>(
     }
 }
 
-/// Opens the lock file of `name` and shares the presence lock. `None` while a creator is at work.
+/// Opens the lock file of `name` and takes a share of the presence lock. `None` while a creator is at work.
 pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     loop {
         let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
         if !locks.try_present()? {
             return Ok(None);
         }
-        // The name may have been removed and made anew between opening and locking.
+        // Between the open and the lock, the name may have been removed and created again.
         if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
-            // By now the creator has given it its size.
+            // The creator has set the size by now.
             return locks.measured().map(Some);
         }
     }
 }
 
-/// Makes the lock file of `name`, empty, and takes the presence lock alone. `None` when the session is in
-/// use. A file that killed processes have left is not used again: their refresher may yet have to notice
-/// that it is alone, and would take those of this session for its own. Waits as long as `patience` for a refresher
-/// that is cleaning up, and for processes that look at what killed ones have left.
-pub(crate) fn claim(name: &SessionName, patience: Duration) -> Result<Option<LockFile>, Fault> {
-    let end = Instant::now() + patience;
+/// Creates an empty lock file for `name`, and takes the presence lock exclusively. `None` when the session is in use.
+///
+/// A file that killed processes left is not reused: their refresher may still wait for its presence lock, and would take
+/// the processes of the new session for its own. Waits at most `limit` for a refresher that cleans up, and for processes
+/// that inspect such a file.
+pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFile>, Fault> {
+    let end = Instant::now() + limit;
     loop {
         let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
         if !locks.try_alone()? {
@@ -80,12 +81,12 @@ pub(crate) fn claim(name: &SessionName, patience: Duration) -> Result<Option<Loc
     }
 }
 
-/// Gives the lock file of a new session its page of requests.
+/// Adds the request page to the lock file of a new session.
 pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
     locks.reserved(layout::REQUESTS_BYTES)
 }
 
-/// A lock file without a name, for a sealed segment.
+/// Creates a lock file without a name, for a sealed segment.
 pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
     let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
     object::seal(&object, Seal::Size)?;
@@ -95,7 +96,7 @@ pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
     Ok(locks)
 }
 
-/// Removes both names, if they are still those of the session with that lock file.
+/// Removes both names, if they still belong to the session with that lock file.
 pub(crate) fn remove(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
         object::unlink(&name.segment());
@@ -103,20 +104,19 @@ pub(crate) fn remove(name: &SessionName, lock: Inode) {
     }
 }
 
-/// Removes the lock file alone, where no segment came of it.
+/// Removes the name of the lock file only, when no segment was created.
 pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
         object::unlink(&name.lock());
     }
 }
 
-/// What the name of the lock file leads to now.
+/// The identity of the file that has the name of the lock file now.
 pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
     object::inode_by_name(&name.lock())
 }
 
-/// A live process that uses the session `name`: its creator if that lives, or any that has the
-/// lock file open.
+/// A live process that has the lock file of session `name` open: the creator if possible, else any.
 pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
     let inode = object::inode_by_name(&name.lock())?;
     let creator = object::open(&name.segment())

@@ -1,7 +1,6 @@
-//! What processes note of themselves in the control page: who is elected, who asks the source, who writes a slot,
-//! whose the session is.
+//! Notes of processes about themselves in the entry: which one is elected, asks the source, or writes a slot.
 //!
-//! Locks of bytes are lost when anything in their process closes the lock file. The marks beside them are not.
+//! A process loses its byte locks when any of its code closes the lock file. The marks here remain.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,27 +10,27 @@ use super::{
 };
 use crate::sys::task::TaskMark;
 
-/// What the last elected process has noted.
+/// The note of the last elected process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ElectedNote {
     /// In nanoseconds since boot.
     pub(crate) since: u64,
     pub(crate) pid: u32,
-    /// Made for its ticket: with another one the note is that of a predecessor.
+    /// Made for the ticket. If the word holds another ticket, this is the note of a predecessor.
     pub(crate) mark: TaskMark,
 }
 
-/// A call of the source that has begun and of whose outcome nothing is known.
+/// A call of the source that has begun and has no known result yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt {
     /// The ticket of the process that asked.
     pub(crate) ticket: u64,
-    /// The generation that was newest.
+    /// The generation that was newest at the start.
     pub(crate) generation: u64,
 }
 
 impl Entry<'_> {
-    /// Which process was elected last, and since when.
+    /// The process that was elected last, and since when.
     pub(crate) fn last_elected(self) -> ElectedNote {
         let mut values = self.part(field::ELECTION, 4).values().skip(1);
         let [since, pid, mark] = std::array::from_fn(|_| values.next().unwrap_or(0));
@@ -42,7 +41,7 @@ impl Entry<'_> {
 impl EntryWriter {
     /// Notes which process was elected last, and since when.
     pub(crate) fn note_elected(&self, note: ElectedNote) {
-        // Relaxed: the mark says by its checksum whose it is, and misleads nobody when another word is older.
+        // Relaxed: the checksum in the mark names its thread and ticket, so an older pid or time does no harm.
         let words = self.election_words();
         words[1].store(note.since, Ordering::Relaxed);
         words[2].store(note.pid.into(), Ordering::Relaxed);
@@ -53,18 +52,18 @@ impl EntryWriter {
     pub(crate) fn begin_attempt(&self, attempt: Attempt) {
         let words = self.election_words();
         words[5].store(attempt.generation, Ordering::Relaxed);
-        // Release pairs with the acquire in `attempt`: who sees the ticket sees its generation.
+        // Release pairs with the acquire in `attempt`: a process that sees the ticket sees its generation.
         words[4].store(attempt.ticket, Ordering::Release);
     }
 
-    /// Notes that the outcome is known. Of another's attempt that has begun since nothing is changed.
+    /// Notes that the result is known. Leaves a later attempt of another process unchanged.
     pub(crate) fn end_attempt(&self, ticket: u64) {
         let word = &self.election_words()[4];
-        // Release: the outcome has been published before.
+        // Release pairs with the acquire in `attempt`: the result was published before.
         let _ = word.compare_exchange(ticket, 0, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// The attempt without an outcome.
+    /// The attempt that has no result yet.
     pub(crate) fn attempt(&self) -> Option<Attempt> {
         let words = self.election_words();
         // Pairs with the release in `begin_attempt`.
@@ -73,7 +72,7 @@ impl EntryWriter {
         (ticket != 0).then_some(Attempt { ticket, generation })
     }
 
-    /// The word in which the writer of a slot has put its mark; the slots of sets come first.
+    /// The word with the mark of the writer of a slot. Set slots come first.
     pub(crate) fn claim(&self, place: usize) -> &AtomicU64 {
         &self.words(field::CLAIMS, layout::SLOTS)[place]
     }

@@ -1,11 +1,11 @@
-//! Whose a session is, and whether it was ended on purpose: words of the header page that change.
+//! The owner of a session, and whether the session was ended on purpose: the words of the header page that change.
 
 use std::sync::atomic::Ordering;
 
 use super::{EntryWriter, Segment, layout};
 use crate::sys::task::TaskMark;
 
-/// The process that a session belongs to: it created the session, or took it over from one that died.
+/// The process that owns a session: it created the session, or took it over from a dead owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) pid: u32,
@@ -14,12 +14,12 @@ pub(crate) struct Owner {
 }
 
 impl Segment {
-    /// Whether the session was ended on purpose: another one may have its name.
+    /// Whether the session was ended on purpose. Then another session may use its name.
     pub(crate) fn is_ended(&self) -> bool {
         self.ownership()[0] != 0
     }
 
-    /// The process that the session belongs to.
+    /// The process that owns the session.
     pub(crate) fn owner(&self) -> Owner {
         let [_, pid, mark] = self.ownership();
         Owner { pid: u32::try_from(pid).unwrap_or(0), mark: TaskMark::from_word(mark) }
@@ -34,15 +34,16 @@ impl Segment {
 impl EntryWriter {
     /// Marks the session as ended on purpose.
     pub(crate) fn end(&self) {
-        // Relaxed: it orders nothing, and the names have been removed before.
+        // Relaxed: the word orders no other memory. The names were removed before.
         self.file.word(layout::ENDED).store(1, Ordering::Relaxed);
     }
 
-    /// Makes this process the owner of the session `instance`; false when another one has become that since `seen`.
+    /// Makes this process the owner of the session `instance`, in place of the owner `seen`. False when another process
+    /// became the owner first.
     pub(crate) fn own(&self, seen: TaskMark, instance: u64) -> bool {
         let mark = TaskMark::of_this_process(instance);
         let words = self.file.words(layout::ENDED, 3);
-        // Relaxed: which process wins is all that counts, and the pid is for people.
+        // Relaxed: only the winner matters, and the pid is for people.
         let owned = words[2]
             .compare_exchange(seen.word(), mark.word(), Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();

@@ -1,8 +1,7 @@
-//! Records: a set, or a failure, to words and back.
+//! Records: encode a set or a failure as words, and decode it.
 //!
-//! A record is `checksum, fixed words…, lengths, bytes…`. The checksum is the CRC-32 of everything
-//! after it; the lengths are 16 bits each in one word; the bytes of the fields follow one another,
-//! padded with zeros to a whole word.
+//! A record is `checksum, fixed words…, lengths, bytes…`. The checksum is the CRC-32 of everything after it. One word
+//! holds the lengths, with 16 bits each. The bytes of the fields follow without gaps, padded with zeros to a whole word.
 
 use std::{iter, ops::Deref};
 
@@ -12,7 +11,7 @@ use zeroize::Zeroize;
 use super::layout::SET_SLOT_WORDS;
 use crate::seqlock::Room;
 
-/// The longest field, in bytes: what the 16-bit lengths and the slots hold.
+/// The longest field, in bytes. The 16-bit lengths and the slots have space for it.
 pub(crate) const MAX_TOKEN: usize = 8192;
 const MAX_KEY_ID: usize = 128;
 const MAX_SECRET: usize = 256;
@@ -21,8 +20,8 @@ const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
 
-/// The words of a record, which may be secret: wiped when dropped, and filled where they are, since to move
-/// them would leave a copy behind.
+/// The words of a record, which may be secret. They are wiped on drop, and filled in place: a move would leave a copy
+/// behind.
 #[derive(Default)]
 pub(crate) struct Words(ArrayVec<u64, SET_SLOT_WORDS>);
 
@@ -52,14 +51,14 @@ impl Drop for Words {
     }
 }
 
-/// A set and its points in time, as it stands in a slot. Nanoseconds; `boot` is `CLOCK_BOOTTIME`.
+/// A set and its points in time, as stored in a slot. Times are nanoseconds; `boot` is `CLOCK_BOOTTIME`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SetRecord<'a> {
     pub(crate) fetched_boot: u64,
     pub(crate) advisory_boot: u64,
     pub(crate) mandatory_boot: u64,
     pub(crate) expires_boot: u64,
-    /// Expiry for the wall clock, since 1970.
+    /// The expiry on the wall clock, since 1970.
     pub(crate) expires_unix: u64,
     pub(crate) access_key_id: &'a str,
     pub(crate) secret_access_key: &'a str,
@@ -70,10 +69,10 @@ pub(crate) struct SetRecord<'a> {
 }
 
 impl<'a> SetRecord<'a> {
-    /// Puts the words of the record in place of what `words` hold.
+    /// Replaces the contents of `words` by the encoded record.
     ///
     /// # Errors
-    /// A sentence on a field that is larger than its room; it names the field, never the value.
+    /// When a field is too long. The sentence names the field, never its value.
     pub(crate) fn encode(&self, words: &mut Words) -> Result<(), String> {
         fits("AccessKeyId", self.access_key_id, MAX_KEY_ID)?;
         fits("SecretAccessKey", self.secret_access_key, MAX_SECRET)?;
@@ -92,7 +91,7 @@ impl<'a> SetRecord<'a> {
         Ok(())
     }
 
-    /// The record that `words` hold.
+    /// Decodes the record in `words`.
     pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
         let ([fetched_boot, advisory_boot, mandatory_boot, expires_boot, expires_unix], fields) =
             decode::<5>(words)?;
@@ -111,15 +110,15 @@ impl<'a> SetRecord<'a> {
     }
 }
 
-/// A failure of the source, as it stands in a slot.
+/// A failure of the source, as stored in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FailureRecord<'a> {
-    /// The generation that was newest when the source was asked: a later one ends the failure.
+    /// The generation that was newest when the source was asked. A later generation ends the failure.
     pub(crate) generation: u64,
     pub(crate) at_boot: u64,
     pub(crate) at_unix: u64,
     pub(crate) next_attempt_boot: u64,
-    /// How many failures in a row, this one included.
+    /// The number of failures in a row, including this one.
     pub(crate) in_a_row: u64,
     pub(crate) class: u64,
     pub(crate) code: &'a str,
@@ -128,8 +127,7 @@ pub(crate) struct FailureRecord<'a> {
 }
 
 impl<'a> FailureRecord<'a> {
-    /// Puts the words of the record in place of what `words` hold; texts are cut to their room, at a
-    /// character's edge.
+    /// Replaces the contents of `words` by the encoded record. Texts that are too long are cut between two characters.
     pub(crate) fn encode(&self, words: &mut Words) {
         let fixed = [
             self.generation,
@@ -148,7 +146,7 @@ impl<'a> FailureRecord<'a> {
         encode(words, &fixed, fields);
     }
 
-    /// The record that `words` hold.
+    /// Decodes the record in `words`.
     pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
         let ([generation, at_boot, at_unix, next_attempt_boot, in_a_row, class], fields) =
             decode::<6>(words)?;
@@ -183,7 +181,7 @@ fn encode(words: &mut Words, fixed: &[u64], fields: [&str; 4]) {
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
     let start = 1 + fixed.len() + 1;
     let fit = words.hold(iter::repeat_n(0, start + bytes.div_ceil(8)));
-    assert!(fit, "each field has been checked against its room");
+    assert!(fit, "the length of each field was checked");
     words.0[1..=fixed.len()].copy_from_slice(fixed);
     words.0[start - 1] = lengths;
     let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words.0[start..]);

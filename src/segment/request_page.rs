@@ -1,7 +1,7 @@
-//! The requests: the one page that every process of a session may write, the first of the lock file.
+//! The request page: the first page of the lock file. Every process of a session may write it.
 //!
-//! It holds wishes, not facts. Whoever is in charge of the refresh looks at them when the notify word rings, and decides;
-//! nonsense in it counts as one wish.
+//! It holds requests, not facts. The refresher wakes when the notify word changes, reads the requests and decides. Invalid
+//! values count as one request.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use crate::{
     sys::{futex::Futex, lock::LockFile, mapping::WriteMapping},
 };
 
-/// The mapped page, and the place of one entry in it.
+/// The mapped page, and the offset of one entry in it.
 #[derive(Debug)]
 pub(crate) struct RequestPage {
     page: WriteMapping,
@@ -22,24 +22,24 @@ pub(crate) struct RequestPage {
 }
 
 impl RequestPage {
-    /// Maps the page of `locks`, of which no byte is locked yet, for the entry at `index`.
+    /// Maps the page of `locks` for the entry at `index`. No byte of `locks` is locked yet.
     pub(crate) fn open(locks: &LockFile, index: usize) -> Result<Self, Fault> {
         if locks.bytes() < layout::REQUESTS_BYTES {
             let text = format!(
-                "the lock file has {} bytes; the requests need {}",
+                "the lock file has {} bytes; the request page needs {}",
                 locks.bytes(),
                 layout::REQUESTS_BYTES
             );
             return Err(Fault::new(ErrorKind::TooSmall, text));
         }
-        // The mapping keeps the open file alive, and with it the presence lock: a process that closes all its
-        // descriptors still uses the session.
+        // The mapping keeps the open file alive, and with it the presence lock. So a process that closes all its
+        // descriptors still counts as a user of the session.
         let page = WriteMapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES);
         let page = page.map_err(|e| Fault::system("mapping the lock file", e))?;
         Ok(RequestPage { page, base: index * layout::REQUEST_BYTES })
     }
 
-    /// Runs `fork`, whose child does not inherit the page: it is no user of the session.
+    /// Runs `fork`. The child does not inherit the page, so it does not count as a user of the session.
     pub(crate) fn without<T>(&self, fork: impl FnOnce() -> T) -> T {
         self.page.inherit(false);
         let forked = fork();
@@ -47,18 +47,18 @@ impl RequestPage {
         forked
     }
 
-    /// How often the notify word has rung. Taken before looking at the wishes, it makes `sleep` return at
-    /// once when it rang in between.
+    /// The number of notifications. Read it before the requests: then [`sleep`](Self::sleep) returns at once if one
+    /// arrived in between.
     pub(crate) fn notifications(&self) -> u32 {
         self.notified().reader().load()
     }
 
-    /// Wakes whoever is in charge of the refresh.
+    /// Wakes the refresher.
     pub(crate) fn notify(&self) {
         self.notified().notify();
     }
 
-    /// Sleeps until the notify word has rung more often than `seen`, at most `limit`.
+    /// Sleeps until a notification after `seen`, at most `limit`.
     pub(crate) fn sleep(&self, seen: u32, limit: Duration) {
         self.notified().reader().wait(seen, limit);
     }
@@ -67,19 +67,19 @@ impl RequestPage {
         self.page.futex(self.base + layout::NOTIFIED)
     }
 
-    /// Wishes for a successor of `generation`, whatever its age.
+    /// Requests a set newer than `generation`, regardless of its age.
     pub(crate) fn request_refresh(&self, generation: u64) {
-        // Relaxed, here and below: the notify word orders it.
+        // Relaxed, here and in `report_rejection`: the release increment in `notify` orders it before the wake.
         self.wanted().fetch_max(generation, Ordering::Relaxed);
         self.notify();
     }
 
-    /// Whether somebody wants a successor of `generation`, which is the newest.
+    /// Whether a process requested a set newer than `generation`, the newest one.
     pub(crate) fn is_refresh_requested(&self, generation: u64) -> bool {
         is_asked(self.wanted(), generation)
     }
 
-    /// Says that AWS rejected the set of `generation`; true for the first who says so.
+    /// Reports that AWS rejected the set of `generation`. True for the first report.
     pub(crate) fn report_rejection(&self, generation: u64) -> bool {
         let first = self.rejected().fetch_max(generation, Ordering::Relaxed) < generation;
         if first {
@@ -88,7 +88,7 @@ impl RequestPage {
         first
     }
 
-    /// Whether somebody said that AWS rejected the set of `generation`, which is the newest.
+    /// Whether a process reported that AWS rejected the set of `generation`, the newest one.
     pub(crate) fn is_rejection_reported(&self, generation: u64) -> bool {
         is_asked(self.rejected(), generation)
     }
@@ -102,8 +102,8 @@ impl RequestPage {
     }
 }
 
-/// Whether the word names `generation`. One that names a later set is nonsense: it counts as this one's, once,
-/// or else no honest maximum would ever count again.
+/// Whether the word requests a set newer than `generation`. A larger value is invalid. It counts as a request for this
+/// generation, and the word is lowered: otherwise no later `fetch_max` would have an effect.
 fn is_asked(word: &AtomicU64, generation: u64) -> bool {
     let asked = word.load(Ordering::Relaxed);
     if asked > generation {

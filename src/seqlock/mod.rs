@@ -1,36 +1,35 @@
 //! The publication protocol: a latch of seqlock slots over atomic words.
 //!
 //! ```text
-//! version ──▶ generation 7, slot 1          what is newest, and where
-//! slot 0: 5 │ length │ words …               an older record, still whole
+//! version ──▶ generation 7, slot 1          the newest record and its slot
+//! slot 0: 5 │ length │ words …               an older record, still complete
 //! slot 1: 7 │ length │ words …               the newest
-//! slot 2: 0 │ length │ words …               being written, or left by a writer that died
+//! slot 2: 0 │ length │ words …               a write in progress, or the rest of one that died
 //! ```
 //!
-//! A writer fills a slot that is not the published one and then exchanges the version. So its death
-//! at any store leaves the newest record whole, and a reader never waits for a writer. The first
-//! word of a slot is its *sequence*: the generation that it holds, or 0 while it is being written.
+//! A writer fills a slot that is not published, and then changes the version with a compare-and-swap. If it dies at any
+//! store, the newest record stays complete. A reader never waits for a writer. The first word of a slot is its
+//! *sequence*: the generation of its record, or 0 during a write.
 //!
 //! | step | writer | reader |
 //! | --- | --- | --- |
-//! | 1 | load version (acquire): my slot is not published | load version; fence (acquire) |
+//! | 1 | load version (acquire): the own slot is not published | load version; fence (acquire) |
 //! | 2 | sequence = 0; fence (release) | sequence must be the version's generation |
 //! | 3 | store the words | load the words |
 //! | 4 | sequence = generation + 1 | fence (acquire); sequence must not have changed |
-//! | 5 | exchange the version (release) | |
+//! | 5 | compare-and-swap of the version (release) | |
 //!
-//! * The reader's first fence pairs with the writer's exchange: who sees the version sees the words
-//!   that it stands for, or later ones.
-//! * The reader's second fence pairs with the writer's fence: who sees one word of a later writing
-//!   of the slot also sees its sequence 0, or a later generation, and tries again.
+//! * The reader's first fence pairs with the writer's compare-and-swap: a reader that sees the version sees the words of
+//!   its record, or later words.
+//! * The reader's second fence pairs with the writer's fence: a reader that sees one word of a later write of the slot
+//!   also sees its sequence 0, or a later generation, and tries again.
 //!
-//! Readers use relaxed loads and fences only, because their mapping is read-only: Rust guarantees
-//! no other atomic access there.
+//! Readers use only relaxed loads and fences, because their mapping is read-only. Rust guarantees no other atomic
+//! access there.
 //!
-//! A slot has one writer at a time, whatever happens to it: that is the refresh loop of the caller, who
-//! holds a lock on the slot that the kernel frees when the process dies. The exchange is from the
-//! version that the writer based its work on: a writer that was stopped for long finds another one
-//! there and has published nothing.
+//! A slot has one writer at a time. The caller ensures that: it holds a lock on the slot, which the kernel frees when the
+//! process dies. The compare-and-swap expects the version that the writer started from. A writer that was stopped for
+//! long finds another version and publishes nothing.
 
 use crate::{
     atomic::{AtomicU64, Ordering, fence},
@@ -51,19 +50,18 @@ impl Room for Vec<u64> {
     }
 }
 
-/// Words of a slot before the record.
+/// The number of words of a slot before the record.
 const HEAD: usize = 2;
 const SEQUENCE: usize = 0;
 const LENGTH: usize = 1;
-/// A reader gives up after so many tries; each lost one means that the slot was published, left and
-/// written again while it was being read.
+/// A reader gives up after this many tries. A try fails when the slot is written again during the read.
 const TRIES: usize = if cfg!(loom) { 2 } else { 64 };
 
 const SLOT_BITS: u32 = 8;
 const REJECTED_BIT: u64 = 1 << SLOT_BITS;
 const GENERATION_SHIFT: u32 = SLOT_BITS + 1;
 
-/// What is newest: its generation, its slot, and whether somebody had it rejected.
+/// The newest record: its generation, its slot, and whether it was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
@@ -72,23 +70,23 @@ impl Version {
         Version(generation << GENERATION_SHIFT | slot as u64)
     }
 
-    /// What is newest now. Relaxed, it orders nothing: for comparing only.
+    /// The newest version. The load is relaxed and orders nothing: use the result for comparisons only.
     #[inline]
     pub(crate) fn load(word: ReadWord<'_>) -> Self {
         Version(word.load())
     }
 
-    /// How many records have been published; 0 is none.
+    /// The number of published records; 0 means none.
     pub(crate) fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
     }
 
-    /// Where the record is.
+    /// The slot of the record.
     pub(crate) fn slot(self) -> usize {
         (self.0 & ((1 << SLOT_BITS) - 1)) as usize
     }
 
-    /// Whether the record was rejected by those it was meant for.
+    /// Whether AWS rejected the record.
     pub(crate) fn is_rejected(self) -> bool {
         self.0 & REJECTED_BIT != 0
     }
@@ -98,17 +96,17 @@ impl Version {
     }
 }
 
-/// Somebody published since the version that the writer based its work on.
+/// Another writer published after the version that this writer started from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Superseded;
 
-/// Where a reader copies a record to.
+/// The buffer to which a reader copies a record.
 pub(crate) trait Room {
-    /// Holds `words` from now on, in place of what it held. False when they are too many.
+    /// Replaces the contents by `words`. False when there are too many.
     fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool;
 }
 
-/// A latch that is read.
+/// A latch, for reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LatchReader<'a> {
     version: ReadWord<'a>,
@@ -117,27 +115,28 @@ pub(crate) struct LatchReader<'a> {
 }
 
 impl<'a> LatchReader<'a> {
-    /// The latch of `version` and as many slots of `slot_words` words as `slots` holds.
+    /// The latch of `version` and `slots`. Each slot has `slot_words` words.
     pub(crate) fn new(version: ReadWord<'a>, slots: ReadWords<'a>, slot_words: usize) -> Self {
         LatchReader { version, slots, slot_words }
     }
 
-    /// What is newest now. Orders nothing: for comparing only.
+    /// The newest version. Orders nothing: use it for comparisons only.
     #[inline]
     pub(crate) fn version(&self) -> Version {
         Version::load(self.version)
     }
 
-    /// Copies the newest record to `out` and says its version. `None` when nothing is published,
-    /// when writers left no time in all tries, or when the words make no sense: then what `out` holds
-    /// means nothing.
+    /// Copies the newest record to `out` and returns its version.
+    ///
+    /// `None` when nothing is published, when all tries failed, or when the words are invalid. Then the contents of `out`
+    /// have no meaning.
     pub(crate) fn read(&self, out: &mut impl Room) -> Option<Version> {
         (0..TRIES).find_map(|_| self.try_read(out))
     }
 
     fn try_read(&self, out: &mut impl Room) -> Option<Version> {
         let version = self.version();
-        // Pairs with the release exchange in `Writing::publish`.
+        // Acquire pairs with the release compare-and-swap in `Writing::publish`.
         fence(Ordering::Acquire);
         if version.generation() == 0 {
             return None;
@@ -149,18 +148,18 @@ impl<'a> LatchReader<'a> {
         if sequence != version.generation() {
             return None;
         }
-        // The length may be torn, or forged: it never leads outside of the slot.
+        // The length may be torn or forged. `part` checks that it stays inside the slot.
         let words = slot.part(HEAD, usize::try_from(length.load()).ok()?)?;
         if !out.hold(words.values()) {
             return None;
         }
-        // Pairs with the release fence in `begin`.
+        // Acquire pairs with the release fence in `begin`.
         fence(Ordering::Acquire);
         (head.load() == sequence).then_some(version)
     }
 }
 
-/// A latch that is read and written.
+/// A latch, for reading and writing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latch<'a> {
     version: &'a AtomicU64,
@@ -174,7 +173,7 @@ impl<'a> Latch<'a> {
         Latch { version, slots, slot_words }
     }
 
-    /// The same latch, for reading alone.
+    /// The same latch, for reading.
     #[cfg(test)]
     pub(crate) fn reader(&self) -> LatchReader<'a> {
         let (version, slots) = (ReadWord::new(self.version), ReadWords::new(self.slots));
@@ -186,29 +185,28 @@ impl<'a> Latch<'a> {
         self.slots.get(start..start + self.slot_words)
     }
 
-    /// Starts writing in `slot`, of which the caller is the only writer. `None` for the slot that is
-    /// published: its readers must not be disturbed.
+    /// Starts to write `slot`. The caller must be its only writer. `None` when the slot is published: readers may read it.
     pub(crate) fn begin(&self, slot: usize) -> Option<Writing<'a>> {
-        // Acquire pairs with the release exchange of whoever published last: the slot's words of
-        // long ago come before ours. A version that is out of date can only name a slot that was
-        // published before; ours cannot have become published, since we are its only writer.
+        // Acquire pairs with the release compare-and-swap of the last publisher: the earlier words of the slot come
+        // before the words of this write. An outdated version can only name a slot that was published earlier. This
+        // slot cannot have become published, since this is its only writer.
         let version = Version(self.version.load(Ordering::Acquire));
         if version.generation() != 0 && version.slot() == slot {
             return None;
         }
         let (head, words) = self.slot(slot)?.split_at_checked(HEAD)?;
         head[SEQUENCE].store(0, Ordering::Relaxed);
-        // Pairs with the second acquire fence in `try_read`: who sees a word of ours sees the 0.
+        // Release pairs with the second acquire fence in `try_read`: a reader that sees a word of this write sees the 0.
         fence(Ordering::Release);
         Some(Writing { version: self.version, slot, head, words, length: 0 })
     }
 
-    /// Marks the record of `version` as rejected. False when another one is published by now, or
-    /// somebody marked it first.
+    /// Marks the record of `version` as rejected. False when another record is published by now, or the mark is already
+    /// set.
     pub(crate) fn mark_rejected(&self, version: Version) -> bool {
         let marked = version.0 | REJECTED_BIT;
-        // AcqRel keeps the release of the publication for those who see the mark: an exchange
-        // continues the release sequence that it replaces.
+        // A reader that sees the mark must also see the words of the record. That holds: a compare-and-swap continues
+        // the release sequence of the publication. AcqRel also orders this process's earlier accesses before the mark.
         marked != version.0
             && self
                 .version
@@ -217,7 +215,7 @@ impl<'a> Latch<'a> {
     }
 }
 
-/// A slot in the middle of being written. Dropping it leaves the slot unpublished.
+/// A write in progress. Dropping it leaves the slot unpublished.
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
     version: &'a AtomicU64,
@@ -231,7 +229,7 @@ impl Writing<'_> {
     /// Appends one word.
     ///
     /// # Panics
-    /// When the slot is full: records are checked against their room when they are encoded.
+    /// When the slot is full. The encoder of the records checks their length.
     pub(crate) fn word(&mut self, word: u64) {
         self.words[self.length].store(word, Ordering::Relaxed);
         self.length += 1;
@@ -240,18 +238,18 @@ impl Writing<'_> {
     /// Publishes the record as the successor of `from`.
     ///
     /// # Errors
-    /// [`Superseded`] when another record succeeded `from` meanwhile.
+    /// [`Superseded`] when another record has replaced `from` in the meantime.
     pub(crate) fn publish(self, from: Version) -> Result<Version, Superseded> {
         let next = Version::new(from.generation() + 1, self.slot);
         self.head[LENGTH].store(self.length as u64, Ordering::Relaxed);
         self.head[SEQUENCE].store(next.generation(), Ordering::Relaxed);
         let mut seen = from;
         loop {
-            // Release pairs with the first acquire fence in `try_read` and with `begin`.
+            // Release pairs with the first acquire fence in `try_read` and with the acquire load in `begin`.
             match self.version.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
             {
                 Ok(_) => return Ok(next),
-                // Somebody had the record rejected: all the more reason to succeed it.
+                // Only the rejected bit was set in the meantime: publish anyway.
                 Err(found) if Version(found).same_record(from) => seen = Version(found),
                 Err(_) => return Err(Superseded),
             }

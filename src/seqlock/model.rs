@@ -1,5 +1,5 @@
-//! The protocol under the model checker: the code above, with every interleaving and every value
-//! that the memory model lets a load return.
+//! The protocol under the model checker: it runs the real code with every interleaving, and with every value that the
+//! memory model allows for a load.
 
 use loom::{sync::Arc, thread};
 
@@ -13,7 +13,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// `slots` slots, of which slot 0 holds generation 1.
+    /// `slots` slots. Slot 0 holds generation 1.
     fn new(slots: usize) -> Arc<Self> {
         let words = (0..slots * SLOT_WORDS).map(|_| AtomicU64::new(0)).collect();
         let memory = Memory { version: AtomicU64::new(0), words };
@@ -32,7 +32,7 @@ impl Memory {
         writing.publish(from)
     }
 
-    /// The newest value, if the tries suffice; panics if it is torn.
+    /// The newest value, unless all tries fail. Panics when it is torn.
     fn read(&self) -> Option<(u64, u64)> {
         let mut out = Vec::new();
         let version = self.latch().reader().read(&mut out)?;
@@ -53,9 +53,9 @@ fn reader(memory: &Arc<Memory>, reads: usize) -> thread::JoinHandle<()> {
     })
 }
 
-/// Two slots, so that the second publication writes where readers of the first may still be.
+/// With two slots the second publication writes a slot that readers may still read.
 #[test]
-fn two_readers_beside_a_writer() {
+fn two_readers_during_writes() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
@@ -69,7 +69,7 @@ fn two_readers_beside_a_writer() {
 }
 
 #[test]
-fn a_reader_beside_a_writer_in_all_interleavings() {
+fn a_reader_during_writes_in_all_interleavings() {
     loom::model(|| {
         let memory = Memory::new(2);
         let reader = reader(&memory, 2);
@@ -99,8 +99,7 @@ fn a_writer_dies_at_any_store() {
     }
 }
 
-/// The writer of slot 1 is stopped after its first word and wakes at any moment of the other's
-/// publication.
+/// The writer of slot 1 may be stopped at any point, and continues at any point of the other publication.
 #[test]
 fn a_stopped_writer_wakes_up() {
     let mut builder = loom::model::Builder::new();
@@ -117,7 +116,7 @@ fn a_stopped_writer_wakes_up() {
             writing.publish(start).is_ok()
         });
         let overtook = memory.publish(2, start, 2).is_ok();
-        assert!(overtook != stopped.join().unwrap(), "one of them publishes generation 2");
+        assert!(overtook != stopped.join().unwrap(), "exactly one writer publishes generation 2");
         reader.join().unwrap();
         assert_eq!(memory.read(), Some((2, 2)));
     });

@@ -61,7 +61,7 @@ fn a_writer_that_was_overtaken_publishes_nothing() {
 }
 
 #[test]
-fn a_writer_that_dies_at_any_word_harms_nobody() {
+fn a_writer_that_dies_at_any_word_does_no_harm() {
     for died_after in 0..8 {
         let memory = Memory::new();
         let first = memory.publish(0, memory.latch().reader().version(), &[1, 1]).unwrap();
@@ -87,7 +87,7 @@ fn a_rejected_record_can_be_read_and_succeeded() {
 }
 
 #[test]
-fn words_that_make_no_sense_are_refused() {
+fn invalid_words_are_refused() {
     for (word, value) in [(0, 99), (1, 9), (1, u64::MAX)] {
         let memory = Memory::new();
         memory.publish(0, memory.latch().reader().version(), &[1]).unwrap();
@@ -100,7 +100,7 @@ fn words_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn readers_beside_a_busy_writer_see_whole_records_in_order() {
+fn readers_during_writes_see_whole_records_in_order() {
     let rounds = if cfg!(miri) { 30 } else { 20_000 };
     let memory = Memory::new();
     thread::scope(|scope| {
