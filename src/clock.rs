@@ -1,27 +1,27 @@
-//! Time, injected.
+//! The clocks. Tests can replace them.
 //!
-//! Every point in time that the segment holds is on `CLOCK_BOOTTIME`, in nanoseconds: no NTP step
-//! moves it, and it goes on while the machine sleeps. It costs as much as the wall clock, so reads
-//! look at a *tick* first, the coarse monotonic clock at a fifth of the price, and ask for the
-//! boot time only when the tick has moved: an answer is at most one kernel tick (1 to 10 ms) old.
+//! All points in time in the segment are on `CLOCK_BOOTTIME`, in nanoseconds. NTP steps do not change this clock, and it
+//! runs while the machine is suspended. A read of it costs as much as a read of the wall clock. So readers first check a
+//! *tick*, the coarse monotonic clock, at a fifth of the cost. They read the boot clock only when the tick has changed.
+//! The result is at most one kernel tick (1 to 10 ms) old.
 
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Where the time comes from.
+/// The source of the time.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Clock {
     /// The kernel.
     #[default]
     System,
-    /// A test.
+    /// A clock that a test controls.
     #[cfg(feature = "testing")]
     Manual(crate::testing::ManualClock),
 }
 
 impl Clock {
-    /// A value that changes when time has passed; cheap, and comparable for equality only.
+    /// A cheap value that changes as time passes. Compare it only for equality.
     #[inline]
     pub(crate) fn tick(&self) -> u64 {
         match self {
@@ -31,7 +31,7 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds since boot, time asleep included.
+    /// Nanoseconds since boot, including suspended time.
     #[inline]
     pub(crate) fn boot(&self) -> u64 {
         match self {
@@ -41,7 +41,8 @@ impl Clock {
         }
     }
 
-    /// How long a sleeper may sleep that wants to wake after `limit`: a test's clock wakes nobody.
+    /// How long to sleep at once to wake up after `limit`. A clock of a test wakes no sleeper, so with it sleepers must
+    /// check the time often.
     pub(crate) fn longest_sleep(&self, limit: Duration) -> Duration {
         match self {
             Clock::System => limit,
@@ -50,7 +51,7 @@ impl Clock {
         }
     }
 
-    /// The wall clock, for people and for what the SDK calls expiry.
+    /// The wall clock, for people and for the expiry in the SDK.
     pub(crate) fn wall(&self) -> SystemTime {
         match self {
             Clock::System => SystemTime::now(),
@@ -60,7 +61,7 @@ impl Clock {
     }
 }
 
-/// A moment, by the clock that showed it.
+/// A point in time, with its clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
     clock: Clock,
@@ -70,7 +71,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now(clock: &Clock) -> Self {
-        // In this order: to a process that is stopped in between more seems to have passed, and not less.
+        // In this order: if the process is stopped in between, the elapsed time is too long and never too short.
         let boot = clock.boot();
         Moment { clock: clock.clone(), boot, wall: clock.wall() }
     }
@@ -79,7 +80,7 @@ impl Moment {
         self.wall
     }
 
-    /// How long ago it was. No step of the wall clock changes it, and time asleep counts.
+    /// The time since then, including suspended time. Steps of the wall clock do not change it.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.clock.boot().saturating_sub(self.boot))
     }
@@ -87,11 +88,11 @@ impl Moment {
 
 #[inline]
 fn nanos(time: Timespec) -> u64 {
-    // Neither clock is ever negative.
+    // These clocks are never negative.
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// A duration in the unit of the segment; saturates after 584 years.
+/// A duration in nanoseconds. Saturates after 584 years.
 pub(crate) fn as_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,12 @@
-//! The one error of the library: a kind to match on, the operation and the session it concerns,
-//! and a source chain. Its wording is for people and may change; [`ErrorKind`] is for programs.
+//! The error type of the library: a kind to match on, the operation, the session, and a source chain. The text is for
+//! people and may change; [`ErrorKind`] is for programs.
 
 use std::{fmt, time::Duration};
 
 /// The boxed error that an [`Error`] keeps as its source.
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What went wrong, as far as a program can act on it.
+/// The kind of an error, for programs that handle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -18,48 +18,48 @@ pub enum ErrorKind {
     InUse,
     /// The process has several threads, and the operation forks.
     Multithreaded,
-    /// The kernel lacks what was asked for.
+    /// The kernel does not support a requested feature.
     Unsupported,
     /// The segment or its lock file belongs to another user.
     ForeignOwner,
     /// The segment or its lock file can be accessed by the group or by others.
     InsecureMode,
-    /// The name leads to a symbolic link or to something else that is not a regular file.
+    /// The name belongs to a symbolic link, or to another object that is not a regular file.
     NotAFile,
-    /// The segment is shorter than its header says, or than any segment is.
+    /// The segment or its lock file is too short.
     TooSmall,
-    /// The segment exists but its creator has not finished it in time.
+    /// The segment exists, but its creator has not finished it in time.
     Uninitialized,
     /// The memory is not a shmcreds segment.
     WrongMagic,
-    /// The segment was laid out by another version of the layout.
+    /// The segment has another layout version.
     WrongVersion,
-    /// The header or a set fails its checksum.
+    /// The checksum of the header or of a set is wrong.
     BadChecksum,
-    /// The session is fed by another source than the one given.
+    /// The session uses another source than the given one.
     WrongSource,
-    /// Shared memory is full or not available.
+    /// Shared memory is full, limited or not available.
     NoSpace,
-    /// The source refused in a way that trying again cannot help: access is denied, the credentials that it
-    /// is asked with have expired.
+    /// The source refused, and another attempt cannot help. For example, access is denied, or the credentials for the call
+    /// have expired.
     SourceTerminal,
-    /// The source failed in a way that may pass: a time-out, a server error.
+    /// The source failed temporarily. For example, with a timeout or a server error.
     SourceTransient,
-    /// The source limits how often it is asked.
+    /// The source throttles its callers.
     SourceThrottled,
-    /// The source cannot work as it is configured: an invalid request, no credentials to begin with.
+    /// The source is configured wrongly. For example, the request is invalid, or there are no credentials for the call.
     SourceMisconfigured,
-    /// Nothing valid arrived before the deadline.
+    /// No valid credentials arrived in time.
     Timeout,
-    /// Nothing valid is there, and this process has no source to ask.
+    /// There are no valid credentials, and this process has no source.
     NoSource,
     /// Other code of this process has closed a file descriptor of the session.
     DescriptorClosed,
-    /// The operating system refused something that should have worked.
+    /// A system call failed unexpectedly.
     System,
 }
 
-/// Any failure of this library.
+/// An error of this library.
 ///
 /// ```
 /// use shmcreds::{ErrorKind, SharedSession};
@@ -82,8 +82,7 @@ struct Inner {
 }
 
 impl ErrorKind {
-    /// Whether the same call may succeed later without a change of the program, its configuration or its
-    /// permissions.
+    /// Whether the same call may succeed later, without a change of the program, its configuration or its permissions.
     pub fn is_retryable(self) -> bool {
         match self {
             ErrorKind::InUse
@@ -114,7 +113,7 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// What went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -125,18 +124,18 @@ impl Error {
         self.0.kind.is_retryable()
     }
 
-    /// How long no process asks the source again, counted from when the error was made. `None` when the error
-    /// is not one of the source, or the next attempt may be made at once.
+    /// How long the back-off lasts, from the creation of the error: no process asks the source again before. `None` when
+    /// the source did not fail, or the next attempt may start at once.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What was being done: `"create"`, `"attach"`, `"credentials"`, …
+    /// The operation that failed: `"create"`, `"attach"`, `"credentials"`, …
     pub fn operation(&self) -> &'static str {
         self.0.operation
     }
 
-    /// The name of the session that the operation was about.
+    /// The name of the session.
     pub fn session(&self) -> &str {
         &self.0.session
     }
@@ -155,7 +154,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// What the lower layers report: an [`Error`] that does not know yet which operation it belongs to.
+/// The error type of the lower layers: an [`Error`] without operation and session.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) kind: ErrorKind,
@@ -169,7 +168,7 @@ impl Fault {
         Fault { kind, message: message.into(), retry_after: None, cause: None }
     }
 
-    /// A failed system call, with `doing` in words.
+    /// A failed system call. `doing` describes the step.
     pub(crate) fn system(doing: &str, error: impl Into<std::io::Error>) -> Self {
         let error = error.into();
         Fault {
@@ -185,7 +184,7 @@ impl Fault {
         self
     }
 
-    /// Notes when the source may be asked again.
+    /// Sets the time until the source may be asked again.
     pub(crate) fn retry_after(mut self, next: Duration) -> Self {
         self.retry_after = Some(next).filter(|next| !next.is_zero());
         self
@@ -199,7 +198,7 @@ impl Fault {
         self
     }
 
-    /// Names the operation and the session.
+    /// Adds the operation and the session.
     pub(crate) fn during(self, operation: &'static str, session: &str) -> Error {
         Error(Box::new(Inner {
             kind: self.kind,

@@ -1,23 +1,23 @@
-//! The points of a refresh at which a test can have the process die or stop.
+//! Fault points: points of a refresh at which a test can kill or stop the process.
 
 /// A point of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "testing"), allow(dead_code))]
 #[repr(u8)]
 pub enum FaultPoint {
-    /// The process is elected and has not called the source.
+    /// The process is elected and has not called the source yet.
     Elected = 1,
-    /// The source has answered and nothing is written.
+    /// The source has answered, and nothing is written yet.
     Answered = 2,
-    /// Half the words of a record stand in the slot.
+    /// Half the words of a record are in the slot.
     MidWrite = 3,
-    /// The set is published and nobody has been woken.
+    /// The set is published, and no process has been woken yet.
     Exchanged = 4,
-    /// The set is published and the election is still held.
+    /// The set is published, and the process is still elected.
     Published = 5,
 }
 
-/// Says that the refresh has come to `point`: nothing, unless a test asked for a signal there.
+/// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there.
 #[inline]
 pub(crate) fn hit(point: FaultPoint) {
     #[cfg(feature = "testing")]
@@ -37,7 +37,7 @@ pub(crate) mod armed {
     /// `point << 32 | signal`; 0 when nothing is armed.
     static ARMED: AtomicU64 = AtomicU64::new(0);
 
-    /// Sends `signal` to this process when its next refresh comes to `point`, once.
+    /// Sends `signal` to this process once, when a refresh next reaches `point`.
     pub fn signal_at(point: FaultPoint, signal: i32) {
         ARMED.store((point as u64) << 32 | signal as u64, Ordering::Relaxed);
     }

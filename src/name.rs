@@ -1,4 +1,4 @@
-//! The name of a session, checked.
+//! The validated name of a session.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use crate::error::{ErrorKind, Fault};
 
 const MAX: usize = 64;
 
-/// A valid session name, among those of one user.
+/// A valid session name of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionName {
     name: String,
-    /// The user whom the process was when the name was given. It may become another one later, and the session
-    /// stays where it is.
+    /// The user id of the process when the name was made. The process may change its user id later; the session keeps its
+    /// files.
     uid: Uid,
 }
 
 impl SessionName {
-    /// 1 to 64 ASCII letters, digits, `.`, `_` or `-`, the first a letter or digit: what is safe in
-    /// a file name, a log line and a shell.
+    /// Checks the name: 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and the first one a letter or digit. Such a name is
+    /// safe in a file name, a log line and a shell.
     pub(crate) fn new(name: &str) -> Result<Self, Fault> {
         let problem = if name.is_empty() {
             Some("is empty".to_owned())
@@ -44,20 +44,20 @@ impl SessionName {
         }
     }
 
-    /// The shared memory object that holds the segment.
+    /// The name of the segment's shared memory object.
     pub(crate) fn segment(&self) -> String {
         format!("/{}{}", prefix(self.uid), self.name)
     }
 
-    /// What the objects of all this user's segments begin with, in the directory of shared memory.
+    /// The common prefix of all segments of this user in `/dev/shm`.
     pub(crate) fn segment_prefix() -> String {
         prefix(geteuid())
     }
 
-    /// The object whose bytes are locked. A file of its own: closing any descriptor of a file drops
-    /// a process's locks on it, and the segment's descriptors come and go.
+    /// The name of the lock file. It is a separate file: when a process closes any descriptor of a file, it loses all its
+    /// locks on that file, and descriptors of the segment are opened and closed often.
     pub(crate) fn lock(&self) -> String {
-        // No session name contains '@', so no segment can be taken for a lock.
+        // No session name contains '@', so no segment has the name of a lock file.
         format!("{}@lock", self.segment())
     }
 
@@ -65,7 +65,7 @@ impl SessionName {
         &self.name
     }
 
-    /// Whether both are names of one user.
+    /// Whether both names belong to the same user.
     pub(crate) fn same_user(&self, other: &SessionName) -> bool {
         self.uid == other.uid
     }

@@ -1,7 +1,7 @@
-//! Words of shared memory, as one who may only read sees them.
+//! Read-only views of words in shared memory.
 //!
-//! A mapping that was made for reading alone gives these views and nothing else. They can load, and have no
-//! method that stores: a store there is a SIGSEGV. A mapping that may be written gives the atomics themselves.
+//! A read-only mapping gives only these views. They can load and have no method that stores, because a store there would
+//! cause a SIGSEGV. A writable mapping gives the atomics themselves.
 //!
 //! ```
 //! # mod atomic { pub(crate) use std::sync::atomic::{AtomicU64, Ordering}; }
@@ -14,7 +14,7 @@
 //! }
 //! ```
 //!
-//! The same with a store does not compile:
+//! A store does not compile:
 //!
 //! ```compile_fail,E0599
 //! # mod atomic { pub(crate) use std::sync::atomic::{AtomicU64, Ordering}; }
@@ -27,7 +27,7 @@
 //! }
 //! ```
 //!
-//! Nor can the atomic be taken out of the view:
+//! The atomic inside the view is private:
 //!
 //! ```compile_fail,E0616
 //! # mod atomic { pub(crate) use std::sync::atomic::{AtomicU64, Ordering}; }

@@ -1,4 +1,4 @@
-//! The embedded STS in a process of its own.
+//! The embedded STS in a child process.
 
 use std::{
     future::pending,
@@ -22,13 +22,13 @@ use rustix::process::{
 use super::server;
 use crate::sys::process;
 
-/// A child process that serves. The descriptor names it beyond doubt, even if somebody else has
-/// reaped it and its pid has gone to another process.
+/// A child process that runs the server. The pidfd always refers to this child, even after other code reaped it and the
+/// kernel reused its pid.
 #[derive(Debug)]
 pub(crate) struct Child(OwnedFd);
 
 impl Child {
-    /// Forks a child that serves the listener until it is killed or its parent dies.
+    /// Forks a child that serves the listener until it is killed, or its parent dies.
     pub(crate) fn spawn(listener: TcpListener) -> io::Result<Self> {
         refuse_threads()?;
         let parent = getpid();
@@ -48,7 +48,7 @@ impl Child {
         Ok(Self(pidfd))
     }
 
-    /// Kills the child and reaps it. Errors mean that somebody else did so before.
+    /// Kills the child and reaps it. An error means that other code did so before.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
         let wait = || waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED);
@@ -56,14 +56,14 @@ impl Child {
     }
 }
 
-/// After a fork, the child of a process with threads may not even allocate memory.
+/// Refuses a process with several threads: after a fork, its child might not even be able to allocate memory.
 fn refuse_threads() -> io::Result<()> {
     let threads = process::threads()?;
     if threads == 1 {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "LocalSts::fork needs a process with one thread, and this one has {threads}: call it \
+        "LocalSts::fork needs a process with one thread, but this one has {threads}: call it \
          before anything that starts threads (a runtime, the test harness), or use \
          LocalSts::start"
     )))
@@ -71,12 +71,12 @@ fn refuse_threads() -> io::Result<()> {
 
 #[allow(unsafe_code)]
 fn fork_process() -> nix::Result<ForkResult> {
-    // SAFETY: the caller has made sure that this thread is the only one, so no lock can be held
-    // by a thread that the child lacks, and the child may do whatever the parent may.
+    // SAFETY: `refuse_threads` has checked that this is the only thread. So no thread that the child lacks holds a lock,
+    // and the child may call any function.
     unsafe { fork() }
 }
 
-/// The life of the child. Nothing may unwind or return into the code of the parent.
+/// The body of the child. It must not unwind or return into the code of the parent.
 fn serve_and_exit(parent: Pid, listener: TcpListener) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
         set_pdeathsig(Signal::SIGKILL)?;
@@ -90,19 +90,18 @@ fn serve_and_exit(parent: Pid, listener: TcpListener) -> ! {
     exit(i32::from(!matches!(served, Ok(Ok(())))))
 }
 
-/// Puts away the parent's handlers, which would act on a copy of its state.
+/// Resets the signal handlers of the parent: in the child they would use a copy of its state.
 #[allow(unsafe_code)]
 fn reset_signals() -> io::Result<()> {
     for one in Signal::iterator() {
         let handler = match one {
             Signal::SIGKILL | Signal::SIGSTOP => continue,
-            // Ctrl-C and Ctrl-\ go to all of the terminal's foreground processes, but the server
-            // has to outlast an orderly shutdown of its parent. Writes to a closed socket are
-            // to fail, as everywhere in Rust.
+            // Ctrl-C and Ctrl-\ signal all foreground processes of the terminal, but the server must run until its
+            // parent has shut down. SIGPIPE is ignored, so that writes to a closed socket return an error.
             Signal::SIGINT | Signal::SIGQUIT | Signal::SIGPIPE => SigHandler::SigIgn,
             _ => SigHandler::SigDfl,
         };
-        // SAFETY: neither disposition runs any code of ours.
+        // SAFETY: neither disposition runs a handler.
         unsafe { signal(one, handler) }?;
     }
     Ok(SigSet::empty().thread_set_mask()?)
@@ -110,6 +109,6 @@ fn reset_signals() -> io::Result<()> {
 
 #[allow(unsafe_code)]
 fn exit(code: i32) -> ! {
-    // SAFETY: ends the process at once; exit handlers belong to the parent and are not to run.
+    // SAFETY: `_exit` ends the process at once. It runs no exit handlers, which belong to the parent.
     unsafe { nix::libc::_exit(code) }
 }

@@ -1,4 +1,4 @@
-//! A clock that stands still until a test moves it.
+//! A clock that stays the same until a test moves it.
 
 use std::{
     io,
@@ -8,23 +8,22 @@ use std::{
 
 use crate::sys::mapping::WriteMapping;
 
-/// A clock that a test moves by hand, shared with every process forked afterwards.
+/// A clock that a test moves. Processes that are forked later share it.
 ///
-/// Give it to [`SharedSessionBuilder::clock`](crate::SharedSessionBuilder::clock), and expiry and
-/// refresh points come when the test says so. Limits of waiting (deadlines, time-outs of calls)
-/// stay on the real clock.
+/// Pass it to [`SharedSessionBuilder::clock`](crate::SharedSessionBuilder::clock). Then the test controls when a set
+/// expires or is refreshed. Timeouts of waits and of calls use the real clock.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    /// Nanoseconds since boot, and at byte 8 the seconds that the wall clock was stepped by.
+    /// Nanoseconds since boot, and at byte 8 the steps of the wall clock in seconds.
     words: Arc<WriteMapping>,
     wall_at_zero: SystemTime,
 }
 
 impl ManualClock {
-    /// A clock that shows the present wall time and one hour since boot.
+    /// A clock with the current wall time, one hour after boot.
     ///
     /// # Errors
-    /// When the kernel has no memory for the page that the processes share.
+    /// When the kernel has no memory for the shared page.
     pub fn new() -> io::Result<Self> {
         const START: Duration = Duration::from_secs(3600);
         let clock = ManualClock {
@@ -37,12 +36,12 @@ impl ManualClock {
 
     /// Moves the clock forward, in every process that shares it.
     pub fn advance(&self, by: Duration) {
-        // Relaxed: the time orders nothing but itself.
+        // Relaxed: the time orders no other memory.
         self.words.word(0).fetch_add(crate::clock::as_nanos(by), Ordering::Relaxed);
     }
 
-    /// Steps the wall clock alone by so many seconds, back when negative, in every process that
-    /// shares it: as somebody who sets the time does. Expiry and refresh points do not move.
+    /// Steps only the wall clock by `seconds`, in every process that shares it, as an administrator who sets the time
+    /// does. A negative number steps it back. Expiry and refresh points do not change.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -55,7 +54,7 @@ impl ManualClock {
     /// # }
     /// ```
     pub fn step_wall(&self, seconds: i64) {
-        // Relaxed, as above. The word holds a two's complement, so that it wraps to either side.
+        // Relaxed, as above. The word holds a two's complement number, so the addition also works for negative steps.
         self.words.word(8).fetch_add(seconds as u64, Ordering::Relaxed);
     }
 

@@ -1,7 +1,7 @@
-//! Control of a running server, over the same port as its service.
+//! Controls a running server, over the same port as its service.
 //!
-//! HTTP rather than memory, so that every process that inherited the handle through a fork can
-//! look at the log and inject faults.
+//! It uses HTTP and not memory. So every process that inherited the handle through a fork can read the log and inject
+//! faults.
 
 use std::{io, net::SocketAddr};
 
@@ -9,11 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{http, service::Service};
 
-/// What the paths of control begin with.
+/// The prefix of all control paths.
 pub(crate) const PREFIX: &str = "/_control/";
 
-/// Server side: obeys the command, and returns what to answer in JSON.
-pub(crate) fn obey(service: &mut Service, command: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+/// The server side: runs the command and returns the answer as JSON.
+pub(crate) fn run(service: &mut Service, command: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     match command {
         "calls" => return Ok(serde_json::to_vec(service.log.calls())?),
         "clear-calls" => service.log.clear(),
@@ -28,7 +28,7 @@ pub(crate) fn obey(service: &mut Service, command: &str, body: &[u8]) -> io::Res
     Ok(b"null".to_vec())
 }
 
-/// Client side: gives a command and waits for the answer.
+/// The client side: sends a command and waits for the answer.
 pub(crate) fn command<T: DeserializeOwned>(
     server: SocketAddr,
     name: &str,

@@ -1,4 +1,4 @@
-//! Names and secrets in the shapes that STS gives them.
+//! Names and secrets in the formats of STS.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,7 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// A freshly issued set. It has no `Debug`, for it holds secrets.
+/// A new set. It has no `Debug`, because it holds secrets.
 pub(crate) struct IssuedSet {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
@@ -28,7 +28,7 @@ impl IssuedSet {
     }
 }
 
-/// `len` random characters; the size of the alphabet is a power of two, so none is preferred.
+/// `len` random characters. The size of the alphabet is a power of two, so all are equally likely.
 fn random_text(len: usize, alphabet: &[u8]) -> io::Result<String> {
     let mut bytes = vec![0; len];
     let mut filled = 0;
@@ -38,9 +38,9 @@ fn random_text(len: usize, alphabet: &[u8]) -> io::Result<String> {
     Ok(bytes.iter().map(|&byte| letter(alphabet, usize::from(byte))).collect())
 }
 
-/// An unchanging unique id for a name: the prefix and 17 characters.
+/// The unique id of a name, always the same: the prefix and 17 characters.
 pub(crate) fn unique_id(prefix: &str, name: &str) -> String {
-    // One hash holds 64 bits, the id takes 85 of them.
+    // A hash has 64 bits, and the id needs 85.
     let bits = u128::from(hash(&(name, 0))) << 64 | u128::from(hash(&(name, 1)));
     let tail = (0..17).map(|i| letter(BASE32, (bits >> (5 * i)) as usize & 31));
     prefix.chars().chain(tail).collect()

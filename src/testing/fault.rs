@@ -1,10 +1,10 @@
-//! What can be made to go wrong, and for how many calls.
+//! The faults that a test can inject, and for how many calls.
 
 use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How the embedded STS answers while nothing else is asked for.
+/// How the embedded STS answers, unless a fault overrides it.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -28,71 +28,70 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// No latency, the lifetime that the caller asks for, the right time, tokens of 512 bytes.
+    /// No latency, the lifetime that the caller requests, the correct time, and tokens of 512 bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Waits this long before each answer.
+    /// Waits for this time before each answer.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Issues credentials that live this long, whatever `DurationSeconds` asks for.
+    /// Issues credentials with this lifetime, regardless of `DurationSeconds`.
     ///
-    /// Counted in whole seconds, as STS does; a fraction is dropped.
+    /// As in STS, it has whole seconds; a fraction is dropped.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime_secs = Some(whole_seconds(lifetime));
         self
     }
 
-    /// Issues credentials that have expired this long ago, in whole seconds.
+    /// Issues credentials that expired this long ago, in whole seconds.
     pub fn expired(mut self, ago: Duration) -> Self {
         self.lifetime_secs = Some(-whole_seconds(ago));
         self
     }
 
-    /// Sets the server's clock ahead (or, when negative, behind) by so many seconds.
+    /// Sets the server's clock ahead by `seconds`, or behind when negative.
     ///
-    /// It shows in the `Date` header and, because the server reckons by its own clock, in
-    /// `Expiration` too. The call log keeps the true time.
+    /// This changes the `Date` header, and also `Expiration`, which the server computes from its clock. The call log uses
+    /// the correct time.
     pub fn date_skew(mut self, seconds: i64) -> Self {
         self.date_skew_secs = seconds;
         self
     }
 
-    /// Issues session tokens of so many bytes.
+    /// Issues session tokens of this many bytes.
     pub fn token_bytes(mut self, bytes: usize) -> Self {
         self.token_bytes = bytes;
         self
     }
 }
 
-/// Bounded, so that no later sum of seconds can overflow.
+/// Limited, so that no later sum of seconds can overflow.
 fn whole_seconds(duration: Duration) -> i64 {
     i64::from(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// Something that goes wrong with a call.
+/// A fault of a call.
 ///
-/// The sticky [`Settings`] (latency, skew, …) hold for a faulty call as well.
+/// The [`Settings`] (latency, skew, …) apply to a faulty call, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Answers properly, but under these settings in place of the sticky ones: for one slow call,
-    /// one short-lived set, and so on.
+    /// Answers correctly, but with these settings: for one slow call, one short-lived set, and so on.
     Under(Settings),
-    /// Fails with this HTTP status and the error that STS gives with it: 503 is
-    /// `ServiceUnavailable`, any other status `InternalFailure`.
+    /// Fails with this HTTP status and its error of STS: `ServiceUnavailable` for 503, `InternalFailure` for any other
+    /// status.
     Status(u16),
     /// Fails with `Throttling`, HTTP status 400, "Rate exceeded".
     Throttling,
-    /// Fails with `AccessDenied`, HTTP status 403, in the words of STS.
+    /// Fails with `AccessDenied`, HTTP status 403, and the message of STS.
     AccessDenied,
-    /// Fails with an error of your own.
+    /// Fails with a custom error.
     Error {
-        /// HTTP status; one that HTTP does not know counts as 500.
+        /// HTTP status. An invalid status counts as 500.
         status: u16,
         /// Error code, for example `ExpiredToken`.
         code: String,
@@ -101,35 +100,35 @@ pub enum Fault {
     },
     /// Reads the request, then resets the connection (TCP RST).
     Reset,
-    /// Reads the request and never answers. The connection stays open until the client gives up
-    /// or the server stops; [`clear_faults`](super::LocalSts::clear_faults) does not free it.
+    /// Reads the request and never answers. The connection stays open until the client closes it or the server stops;
+    /// [`clear_faults`](super::LocalSts::clear_faults) does not close it.
     BlackHole,
-    /// Answers 200 with a body that is no XML: it breaks off within its first tag.
+    /// Answers 200 with a body that is not XML: it ends inside its first tag.
     MalformedBody,
-    /// Answers 200 with a body that breaks off half-way, for `AssumeRole` within the credentials.
-    /// Beware: clients may take this for a whole answer, and the `aws_sdk_sts` of today does.
+    /// Answers 200 with the first half of the body, which for `AssumeRole` ends inside the credentials. Note: clients may
+    /// accept this as a complete answer, and the current `aws_sdk_sts` does.
     TruncatedBody,
-    /// Answers `AssumeRole` with a set that lacks its `SecretAccessKey`; leaves other actions be.
+    /// Answers `AssumeRole` with a set without `SecretAccessKey`. Does not change other actions.
     IncompleteSet,
 }
 
 impl Fault {
-    /// An [`Error`](Fault::Error) in short.
+    /// A shorthand for [`Error`](Fault::Error).
     pub fn error(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Error { status, code: code.into(), message: message.into() }
     }
 }
 
-/// How many calls a fault befalls.
+/// How many calls a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Times {
-    /// The next so many calls, whatever their action.
+    /// The next calls of any action, up to this number.
     Next(usize),
     /// Every call until [`clear_faults`](super::LocalSts::clear_faults).
     UntilCleared,
 }
 
-/// The faults still to come, in the order of their injection.
+/// The pending faults, in the order of their injection.
 #[derive(Debug, Default)]
 pub(crate) struct FaultQueue(VecDeque<(Fault, Times)>);
 

@@ -1,8 +1,7 @@
-//! One blocking POST on a connection of its own.
+//! A blocking POST on a new connection.
 //!
-//! Not hyper's client: that needs an async runtime. A caller may be inside one already, and tokio
-//! leaves a socket pair behind in the process that has started one, which callers that are about to
-//! fork must not have.
+//! It does not use hyper's client, which needs an async runtime. The caller may already be inside one. Also, tokio keeps a
+//! socket pair in each process that ever started a runtime, and callers that fork later must not have it.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -10,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-/// Longest wait to connect, and for each read and write.
+/// The timeout of the connect, and of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than our server sends.
+/// More than the server sends.
 const MAX_HEADERS: usize = 16;
 
-/// What the server answered.
+/// The answer of the server.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -30,7 +29,7 @@ impl Answer {
     }
 }
 
-/// Sends `body`, and waits for the whole answer. The names and values of `headers` must be valid.
+/// Sends `body` and waits for the complete answer. The names and values of `headers` must be valid.
 pub(super) fn post(
     server: SocketAddr,
     path: &str,
@@ -38,7 +37,7 @@ pub(super) fn post(
     body: &[u8],
 ) -> io::Result<Answer> {
     exchange(server, path, headers, body).map_err(|error| match error.kind() {
-        // How Linux reports the timeout of a blocking socket.
+        // Linux reports the timeout of a blocking socket with this kind.
         io::ErrorKind::WouldBlock => {
             let text = format!("{server} did not answer POST {path} within {TIMEOUT:?}");
             io::Error::new(io::ErrorKind::TimedOut, text)
@@ -66,8 +65,8 @@ fn exchange(
     read_answer(BufReader::new(stream))
 }
 
-/// Reads as many bytes as the head announces. The end of the stream is no end of the answer: a process
-/// that was forked meanwhile may hold the server's side of the connection open.
+/// Reads as many bytes as `Content-Length` says. It must not wait for the end of the stream: a process that was forked in
+/// the meantime may hold the server's side of the connection open.
 fn read_answer(mut stream: impl BufRead) -> io::Result<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -78,7 +77,7 @@ fn read_answer(mut stream: impl BufRead) -> io::Result<Answer> {
     let mut answer = parse_head(&head)?;
     let length = answer.header("Content-Length").and_then(|length| length.parse().ok());
     let length: u64 = length.ok_or_else(|| invalid("an answer without Content-Length"))?;
-    // Grows with what arrives, not with what was announced.
+    // The buffer grows with the data that arrives, not with the announced length.
     stream.take(length).read_to_end(&mut answer.body)?;
     if (answer.body.len() as u64) < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_an_error() {
+    fn an_invalid_answer_is_an_error() {
         for text in [
             "220 mail\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\n",

@@ -17,15 +17,15 @@ use super::{
     server,
 };
 
-/// An embedded STS on the loopback. See the [module](super) for a guide.
+/// An embedded STS on the loopback interface. See the [module](super) for a guide.
 ///
-/// The handle works in every process that inherits it through a fork. The server stops when the
-/// process that created it drops the handle; a drop in any other process leaves the server alone.
+/// The handle works in every process that inherits it through a fork. The server stops when the process that created it
+/// drops the handle. A drop in another process does not stop the server.
 #[derive(Debug)]
 pub struct LocalSts {
     addr: SocketAddr,
     creator: u32,
-    /// Taken by the drop.
+    /// `None` after `drop` took it.
     server: Option<Server>,
 }
 
@@ -36,35 +36,32 @@ enum Server {
 }
 
 impl LocalSts {
-    /// The account of callers whose access key id was not issued here: they are
+    /// The account of callers with an access key id that this server did not issue. They are
     /// `arn:aws:iam::123456789012:user/local`.
     pub const ACCOUNT: &str = "123456789012";
 
     /// Starts the server on a thread of this process.
     ///
     /// # Errors
-    /// When the loopback has no free port, or no thread can be started.
+    /// When there is no free port, or no thread can be started.
     pub fn start() -> io::Result<Self> {
         let (listener, addr) = listen()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            // An error is one of starting up; clients notice it by the closed port.
+            // It can only fail at the start. Clients notice that by the closed port.
             let _ = server::run(listener, async { drop(stopped.await) });
         };
         let thread = thread::Builder::new().name("local-sts".to_owned()).spawn(serve)?;
         Ok(Self::new(addr, Server::Thread(stop, thread)))
     }
 
-    /// Starts the server in a child process, so that this one stays without threads and can fork
-    /// workers of its own.
+    /// Starts the server in a child process. So this process stays without threads and can fork workers.
     ///
-    /// The child dies with the thread that calls this, even if that is killed. It ignores SIGINT
-    /// and SIGQUIT, so that Ctrl-C on the terminal leaves it to the parent to end it. A parent
-    /// that waits for "any child" should expect to see this one only if it dies untimely.
+    /// The child dies with the calling thread, even if that thread is killed. It ignores SIGINT and SIGQUIT: after Ctrl-C
+    /// on the terminal the parent ends it. A `wait` for any child returns this child only if it dies unexpectedly.
     ///
     /// # Errors
-    /// When this process has more than one thread, the loopback has no free port, or the fork
-    /// fails.
+    /// When this process has more than one thread, there is no free port, or the fork fails.
     pub fn fork() -> io::Result<Self> {
         let (listener, addr) = listen()?;
         Ok(Self::new(addr, Server::Process(Child::spawn(listener)?)))
@@ -74,7 +71,7 @@ impl LocalSts {
         Self { addr, creator: process::id(), server: Some(server) }
     }
 
-    /// The URL for clients: `http://127.0.0.1:PORT`.
+    /// The endpoint URL for clients: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -84,16 +81,16 @@ impl LocalSts {
         self.addr
     }
 
-    /// The calls since the start or the last [`clear_calls`](Self::clear_calls), in the order of
-    /// their arrival. Calls that are still without an answer are among them.
+    /// The calls since the start or the last [`clear_calls`](Self::clear_calls), in the order of their arrival. Includes
+    /// calls without an answer yet.
     ///
     /// # Errors
-    /// When the server cannot be reached; so with all methods that follow.
+    /// When the server cannot be reached.
     pub fn calls(&self) -> io::Result<Vec<Call>> {
         control::command(self.addr, "calls", &())
     }
 
-    /// How many of the [`calls`](Self::calls) have this action, failed ones included.
+    /// How many of the [`calls`](Self::calls) have this action, including failed calls.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -101,7 +98,7 @@ impl LocalSts {
         Ok(self.calls()?.iter().filter(|call| call.action == action).count())
     }
 
-    /// Empties the call log.
+    /// Clears the call log.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -109,10 +106,10 @@ impl LocalSts {
         control::command(self.addr, "clear-calls", &())
     }
 
-    /// Lets something go wrong with calls to come.
+    /// Injects a fault into future calls.
     ///
-    /// Each call has one fault at most. Injected faults take their turns in the order of their
-    /// injection, so what follows a fault [until cleared](Times::UntilCleared) waits for ever.
+    /// Each call has one fault at most. Faults apply in the order of their injection. So a fault after one that lasts
+    /// [until cleared](Times::UntilCleared) never applies.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -120,7 +117,7 @@ impl LocalSts {
         control::command(self.addr, "inject", &(fault, times))
     }
 
-    /// Forgets all faults still to come.
+    /// Removes all pending faults.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -128,7 +125,7 @@ impl LocalSts {
         control::command(self.addr, "clear-faults", &())
     }
 
-    /// Replaces the settings that hold for all calls from now on.
+    /// Replaces the settings for all calls from now on.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -141,8 +138,8 @@ impl Drop for LocalSts {
     fn drop(&mut self) {
         let server = self.server.take();
         if self.creator != process::id() {
-            // A forked worker: the server belongs to its parent. Of a thread there is but a copy
-            // of the bookkeeping, which must not be touched.
+            // This is a forked worker: the server belongs to its parent. The worker has only a copy of the thread's
+            // handle, which it must not use.
             mem::forget(server);
             return;
         }
@@ -157,7 +154,7 @@ impl Drop for LocalSts {
     }
 }
 
-/// Listens before the server runs, so that clients may connect from the first moment.
+/// Listens before the server runs, so that clients can connect at once.
 fn listen() -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! The log of the calls that reached the embedded STS.
+//! The log of calls to the embedded STS.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Signer;
 
-/// One call, as the embedded STS saw it. Holds no secret access key and no session token.
+/// A call, as the embedded STS received it. Contains no secret access key and no session token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Call {
-    /// Place in the order of arrival, from 1. Clearing the log does not start it anew.
+    /// The position in the order of arrival, from 1. It continues after the log is cleared.
     pub number: u64,
     /// `Action` of the request; empty if it had none.
     pub action: String,
-    /// All form inputs as they were sent, save that tokens and assertions which would authenticate
-    /// the caller are replaced by their length: `<redacted: 6 bytes>`.
+    /// All form inputs as sent. Tokens and assertions that authenticate the caller are replaced by their length:
+    /// `<redacted: 6 bytes>`.
     pub parameters: BTreeMap<String, String>,
-    /// The access key id that signed the request, if it was signed.
+    /// The access key id of the signature, if the request was signed.
     pub access_key_id: Option<String>,
-    /// The Region that it was signed for.
+    /// The Region of the signature.
     #[serde(default)]
     pub region: Option<String>,
-    /// When the request had arrived in full, by the true clock.
+    /// When the complete request had arrived, by the real clock.
     pub received: SystemTime,
-    /// HTTP status of the answer; `None` while the call waits, and for good if it fell to
-    /// [`Fault::BlackHole`](super::Fault::BlackHole) or [`Fault::Reset`](super::Fault::Reset).
+    /// HTTP status of the answer. `None` while the call waits. It stays `None` after
+    /// [`Fault::BlackHole`](super::Fault::BlackHole) and [`Fault::Reset`](super::Fault::Reset).
     pub status: Option<u16>,
-    /// Access key id of the credentials in the answer.
+    /// The access key id of the credentials in the answer.
     pub issued_access_key_id: Option<String>,
 }
 
-/// Inputs that authenticate a caller by themselves.
+/// The inputs that authenticate a caller.
 const SECRET_INPUTS: [&str; 3] = ["SAMLAssertion", "TokenCode", "WebIdentityToken"];
 
 /// The calls in the order of their arrival.
@@ -42,7 +42,7 @@ pub(crate) struct CallLog {
 }
 
 impl CallLog {
-    /// Enters a call that has just arrived and returns its number.
+    /// Adds a new call and returns its number.
     pub(crate) fn arrived(
         &mut self,
         mut parameters: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ impl CallLog {
         self.last
     }
 
-    /// Notes the answer to a call, unless the log was cleared in the meantime.
+    /// Adds the answer to a call, unless the log was cleared in the meantime.
     pub(crate) fn answered(&mut self, number: u64, status: u16, issued: Option<String>) {
         if let Some(call) = self.calls.iter_mut().find(|call| call.number == number) {
             call.status = Some(status);

@@ -1,12 +1,12 @@
-//! Tools to test programs that live on temporary credentials: an embedded STS.
+//! Tools to test programs that use temporary credentials: an embedded STS and a manual clock.
 //!
-//! [`LocalSts`] answers `AssumeRole` and `GetCallerIdentity` on the loopback as the real service
-//! does, keeps a log of the calls, and fails on demand. It needs no network and no AWS account,
-//! and it checks no signatures: any credentials will do to sign with.
+//! [`LocalSts`] answers `AssumeRole` and `GetCallerIdentity` on the loopback interface as the real service does. It logs
+//! the calls and fails on demand. It needs no network and no AWS account. It does not check signatures: clients can sign
+//! with any credentials.
 //!
 //! # Testing your own program
 //!
-//! Start the server, point your STS client to its URL, and see what happens:
+//! Start the server and use its URL as the endpoint of your STS client:
 //!
 //! ```
 //! use aws_sdk_sts::config::{BehaviorVersion, Credentials, Region};
@@ -41,9 +41,8 @@
 //! # }
 //! ```
 //!
-//! A program that you cannot hand a client takes the URL from its environment: the AWS SDKs and
-//! the command line tools read `AWS_ENDPOINT_URL_STS`. They want credentials to sign with and a
-//! region as well:
+//! If you cannot pass a client to the program, set the URL in its environment. The AWS SDKs and the AWS CLI read
+//! `AWS_ENDPOINT_URL_STS`. They also need a region, and credentials to sign with:
 //!
 //! ```no_run
 //! # use shmcreds::testing::LocalSts;
@@ -61,17 +60,15 @@
 //!
 //! # Servers that fork
 //!
-//! A process with threads cannot safely fork. For the tests of a prefork server there is
-//! [`LocalSts::fork`], which puts the server into a child process; call it while the process has
-//! one thread still (not under the harness of `cargo test`, which runs each test on a thread of
-//! its own). Workers forked later may use the handle that they inherit: to read the log, to
-//! inject faults. Their drop of it does not stop the server.
+//! A process with threads cannot safely fork. For tests of a prefork server use [`LocalSts::fork`], which runs the server
+//! in a child process. Call it while the process has one thread. The harness of `cargo test` runs each test on its own
+//! thread, so such tests need their own `main`. Workers that are forked later can use the inherited handle to read the log
+//! and to inject faults. When they drop it, the server continues.
 //!
-//! # What can go wrong
+//! # Faults
 //!
-//! [`Settings`] hold for all calls until they are replaced: latency, lifetime, the server's clock,
-//! the size of tokens. A [`Fault`] befalls the [next so many calls](Times::Next), or
-//! [every call until it is cleared](Times::UntilCleared).
+//! [`Settings`] apply to all calls until they are replaced: latency, lifetime, the server's clock, the size of tokens. A
+//! [`Fault`] affects [the next calls](Times::Next), or [every call until it is cleared](Times::UntilCleared).
 //!
 //! ```
 //! # use std::time::Duration;
@@ -87,8 +84,8 @@
 //! # }
 //! ```
 //!
-//! Anybody on this machine can reach the port, and control the server through it. The credentials
-//! it issues are worth nothing elsewhere.
+//! Every user of this machine can reach the port, and can control the server through it. Its credentials are not valid
+//! anywhere else.
 
 mod child;
 mod clock;
@@ -112,10 +109,10 @@ pub use log::Call;
 pub use crate::fault_point::{FaultPoint, armed::signal_at};
 use crate::{Error, SharedSession};
 
-/// Copies the newest set out of the segment, checks it and decodes it: what the first read of a
-/// generation does before it makes the SDK's `Credentials` of it. For benches.
+/// Copies the newest set from the segment, checks it and decodes it, as the first read of a generation does before it
+/// makes the SDK's `Credentials`. For benchmarks.
 ///
-/// Gives the length of the session token in bytes; `None` when there is no set yet.
+/// Returns the length of the session token in bytes; `None` when there is no set yet.
 ///
 /// # Errors
 /// `BadChecksum` when the set is damaged.

@@ -1,11 +1,11 @@
-//! The AWS Query protocol: requests are forms, answers are XML.
+//! The AWS Query protocol: a request is a form, and an answer is XML.
 
 use std::collections::BTreeMap;
 
 /// Inputs of a request, by name.
 pub(crate) type Inputs = BTreeMap<String, String>;
 
-/// An error that STS answers with.
+/// An error answer of STS.
 #[derive(Debug)]
 pub(crate) struct StsError {
     pub(crate) status: u16,
@@ -15,12 +15,12 @@ pub(crate) struct StsError {
 
 impl StsError {
     pub(crate) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        // Anything else is no final status of HTTP, and could not be sent.
+        // Any other number is not a final HTTP status and cannot be sent.
         let status = if (200..=599).contains(&status) { status } else { 500 };
         Self { status, code: code.to_owned(), message: message.into() }
     }
 
-    /// The document that carries the error.
+    /// The XML document of the error.
     pub(crate) fn xml(&self, request_id: &str) -> String {
         let fault = if self.status < 500 { "Sender" } else { "Receiver" };
         let error = element("Type", fault)
@@ -30,7 +30,7 @@ impl StsError {
     }
 }
 
-/// The document that carries the result of `action`.
+/// The XML document of the result of `action`.
 pub(crate) fn result_xml(action: &str, result: &str, request_id: &str) -> String {
     let metadata = nest("ResponseMetadata", &element("RequestId", request_id));
     document(&format!("{action}Response"), &(nest(&format!("{action}Result"), result) + &metadata))
@@ -40,12 +40,12 @@ fn document(root: &str, content: &str) -> String {
     format!("<{root} xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\n{content}</{root}>\n")
 }
 
-/// An element with text in it.
+/// An element that contains text.
 pub(crate) fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>\n", escape(text))
 }
 
-/// An element with elements in it.
+/// An element that contains elements.
 pub(crate) fn nest(name: &str, content: &str) -> String {
     format!("<{name}>\n{content}</{name}>\n")
 }
@@ -54,19 +54,19 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Reads the form in the body of a request.
+/// Parses the form in the body of a request.
 pub(crate) fn parse(body: &[u8]) -> Inputs {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-/// Who signed a request, and for which Region.
+/// The access key and the Region of a signature.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
     pub(crate) access_key_id: String,
     pub(crate) region: Option<String>,
 }
 
-/// The signer out of `AWS4-HMAC-SHA256 Credential=ID/date/region/sts/aws4_request, …`.
+/// The signer in `AWS4-HMAC-SHA256 Credential=ID/date/region/sts/aws4_request, …`.
 pub(crate) fn signer(authorization: &str) -> Option<Signer> {
     let (_, credential) = authorization.split_once("Credential=")?;
     let (access_key_id, scope) = credential.split_once('/')?;
@@ -84,7 +84,7 @@ pub(crate) struct AssumeRole {
 }
 
 impl AssumeRole {
-    /// Checks the inputs as STS does, and objects in its words.
+    /// Checks the inputs as STS does, with the same messages.
     pub(crate) fn from_inputs(inputs: &Inputs) -> Result<Self, StsError> {
         let input = |name: &str| inputs.get(name).map(String::as_str);
         let duration = input("DurationSeconds").unwrap_or("3600");
@@ -95,7 +95,7 @@ impl AssumeRole {
         check_text(&mut objections, "roleArn", input("RoleArn"), 20..=2048, |_| true, "");
         for (member, value) in [
             ("roleSessionName", input("RoleSessionName")),
-            // Unlike the others it may be missing.
+            // This input is optional.
             ("sourceIdentity", input("SourceIdentity").or(Some("none"))),
         ] {
             let pattern = r"[\w+=,.@-]*";
@@ -168,7 +168,7 @@ fn validation_error(objections: &[String]) -> StsError {
     StsError::new(400, "ValidationError", message)
 }
 
-/// `arn:aws:iam::ACCOUNT:role/PATH/NAME`, taken apart.
+/// The parts of `arn:aws:iam::ACCOUNT:role/PATH/NAME`.
 #[derive(Debug)]
 pub(crate) struct RoleArn {
     pub(crate) partition: String,
@@ -185,7 +185,7 @@ impl RoleArn {
         else {
             return None;
         };
-        // A role may have a path, which the ARN of its sessions leaves out.
+        // A role may have a path. The ARN of its sessions does not contain it.
         let name = resource.strip_prefix("role/")?.rsplit('/').next()?;
         let valid = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
         (valid && !name.is_empty()).then(|| Self {

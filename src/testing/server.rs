@@ -1,4 +1,4 @@
-//! The HTTP server: reads requests, lets the service answer them, and commits its network faults.
+//! The HTTP server: reads requests, gets the answers from the service, and causes network faults.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,10 @@ use super::{
     service::{Answer, Service},
 };
 
-/// Longest body that is read.
+/// The longest accepted body.
 const MAX_BODY: usize = 1 << 20;
 
-/// Tells the connection that it is to be reset.
+/// The error that makes the server reset the connection.
 type Reset = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves the listener until `stop` completes. Everything runs on the calling thread.
@@ -45,7 +45,7 @@ pub(crate) fn run(
             _ = accept_all(listener) => Ok(()),
         }
     })
-    // The drop of the runtime drops the connections, those that are never answered as well.
+    // The drop of the runtime drops all connections, including those without an answer.
 }
 
 async fn accept_all(listener: TcpListener) -> Infallible {
@@ -53,7 +53,7 @@ async fn accept_all(listener: TcpListener) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(serve(stream, service.clone()))),
-            // Out of descriptors, most likely: some will be closed soon.
+            // Probably the process has no free descriptors; some are closed soon.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -62,11 +62,10 @@ async fn accept_all(listener: TcpListener) -> Infallible {
 async fn serve(stream: TcpStream, service: Arc<Mutex<Service>>) {
     let answer = service_fn(|request| Box::pin(respond(request, &service)));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-    // Without the orderly shutdown, the stream can still be reset afterwards.
+    // Do not shut the stream down here, so that it can still be reset.
     let outcome = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     if outcome.is_err() {
-        // The close that follows sends RST instead of FIN. Where the client went away first, this
-        // changes nothing.
+        // The close then sends RST instead of FIN. If the client closed the connection first, this has no effect.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
@@ -78,7 +77,7 @@ async fn respond(
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
     if let Some(command) = head.uri.path().strip_prefix(control::PREFIX) {
-        return Ok(control_response(control::obey(&mut lock(service), command, &body)));
+        return Ok(control_response(control::run(&mut lock(service), command, &body)));
     }
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let signer = authorization.and_then(query::signer);
@@ -93,7 +92,7 @@ async fn respond(
     }
 }
 
-/// A panic in one call leaves the state usable for the others.
+/// Ignores poison: after a panic in one call the state is still valid for the others.
 fn lock(service: &Mutex<Service>) -> MutexGuard<'_, Service> {
     service.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What the embedded STS knows, and how it answers the calls made to it.
+//! The state of the embedded STS, and its answers.
 
 use std::{
     collections::HashMap,
@@ -15,13 +15,13 @@ use super::{
     query::{AssumeRole, Inputs, Signer, StsError, element, nest, result_xml},
 };
 
-/// Everything the server keeps between calls.
+/// The state of the server between calls.
 #[derive(Default)]
 pub(crate) struct Service {
     pub(crate) log: CallLog,
     pub(crate) faults: FaultQueue,
     pub(crate) settings: Settings,
-    /// The identities behind the access key ids issued so far.
+    /// The identities of the issued access key ids.
     issued: HashMap<String, Identity>,
 }
 
@@ -32,13 +32,13 @@ struct Identity {
     account: String,
 }
 
-/// A call that has been read and entered in the log.
+/// A call that was read and logged.
 pub(crate) struct Request {
     pub(crate) number: u64,
     pub(crate) inputs: Inputs,
     pub(crate) signer: Option<String>,
     pub(crate) fault: Option<Fault>,
-    /// The settings that hold for this call.
+    /// The settings for this call.
     pub(crate) settings: Settings,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Answer {
 }
 
 impl Service {
-    /// Enters a call in the log and decides its fate.
+    /// Logs a call, and takes its fault and its settings.
     pub(crate) fn arrive(&mut self, inputs: Inputs, signer: Option<Signer>) -> Request {
         let number = self.log.arrived(inputs.clone(), signer.clone());
         let fault = self.faults.take();
@@ -63,7 +63,7 @@ impl Service {
         Request { number, inputs, signer, fault, settings }
     }
 
-    /// Answers a call and notes the answer in the log.
+    /// Answers a call and logs the answer.
     pub(crate) fn answer(&mut self, request: &Request) -> Answer {
         let request_id = format!("00000000-0000-4000-8000-{:012x}", request.number);
         let now = unix_seconds().saturating_add(request.settings.date_skew_secs);
@@ -176,7 +176,7 @@ impl Identity {
     }
 }
 
-/// The error that the call's fault asks for, if its fault is an error.
+/// The error of the call's fault, if the fault is an error.
 fn injected_error(request: &Request, caller: &Identity) -> Option<StsError> {
     Some(match request.fault.as_ref()? {
         Fault::Status(503) => StsError::new(503, "ServiceUnavailable", "Service unavailable"),
@@ -211,6 +211,6 @@ fn unix_seconds() -> i64 {
 }
 
 fn format_date(unix_seconds: i64, format: Format) -> String {
-    // Whole seconds only, as STS has them. A year past 9999 has no form and becomes empty.
+    // Whole seconds, as in STS. A year after 9999 cannot be formatted, so the text is empty.
     DateTime::from_secs(unix_seconds).fmt(format).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Each behaviour and each fault, as a client of the SDK or a bare HTTP client sees it.
+//! Each behaviour and each fault, as an SDK client or a plain HTTP client sees it.
 
 use std::{
     collections::HashSet,
@@ -44,7 +44,7 @@ async fn assume(client: &Client) -> Assumed {
     client.assume_role().role_arn(ROLE).role_session_name("worker").send().await
 }
 
-/// Status and code of an error that the service answered.
+/// The status and the code of an error answer.
 fn answered<E: ProvideErrorMetadata + Debug, T: Debug>(
     outcome: Result<T, SdkError<E>>,
 ) -> (u16, String) {
@@ -53,7 +53,7 @@ fn answered<E: ProvideErrorMetadata + Debug, T: Debug>(
     (status, error.code().unwrap_or_default().to_owned())
 }
 
-/// What a bare client gets: status, `Date` and body.
+/// The answer for a plain HTTP client: status, `Date` and body.
 fn post(sts: &LocalSts, form: &[(&str, &str)]) -> (u16, String, String) {
     let answer = post_with(sts, &[("Authorization", SIGNED)], form);
     let header = |name| answer.header(name).unwrap().to_owned();
@@ -69,7 +69,7 @@ fn post_with(sts: &LocalSts, headers: &[(&str, &str)], form: &[(&str, &str)]) ->
     http::post(sts.addr(), "/", headers, body.as_bytes()).unwrap()
 }
 
-/// Sends a call by hand, and leaves the answer to be read.
+/// Sends a call on a socket and does not read the answer.
 fn raw_call(sts: &LocalSts) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(sts.addr())?;
     let body = "Action=GetCallerIdentity";
@@ -114,7 +114,7 @@ async fn returns_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn knows_its_callers() {
+async fn identifies_its_callers() {
     let sts = LocalSts::start().unwrap();
     let identity = client(&sts).get_caller_identity().send().await.unwrap();
     assert_eq!(identity.arn(), Some("arn:aws:iam::123456789012:user/local"));
@@ -217,7 +217,7 @@ async fn error_faults_last_as_long_as_asked() {
 }
 
 #[test]
-fn denies_in_the_words_of_sts() {
+fn denies_with_the_message_of_sts() {
     let sts = LocalSts::start().unwrap();
     sts.inject(Fault::AccessDenied, Times::Next(1)).unwrap();
     let (_, _, body) = post(&sts, &[("Action", "AssumeRole"), ("RoleArn", ROLE)]);
@@ -238,7 +238,7 @@ fn resets_connections() {
 }
 
 #[tokio::test]
-async fn black_hole_holds_up_nobody_else() {
+async fn a_black_hole_delays_no_other_call() {
     let sts = LocalSts::start().unwrap();
     sts.inject(Fault::BlackHole, Times::Next(1)).unwrap();
     let mut hole = raw_call(&sts).unwrap();
@@ -311,7 +311,7 @@ async fn spoils_the_body() {
 
     sts.inject(Fault::TruncatedBody, Times::Next(1)).unwrap();
     let output = assume(&client(&sts)).await.unwrap();
-    // The client takes what it got for whole.
+    // The client accepts the partial answer as complete.
     assert!(output.credentials().unwrap().session_token().len() < 512);
 
     sts.inject(Fault::IncompleteSet, Times::Next(1)).unwrap();
@@ -334,7 +334,7 @@ fn serves_many_connections_at_once() {
 }
 
 #[test]
-fn wants_a_signature() {
+fn requires_a_signature() {
     let sts = LocalSts::start().unwrap();
     let answer = post_with(&sts, &[], &[("Action", "GetCallerIdentity")]);
     assert_eq!(answer.status, 403, "{answer:?}");

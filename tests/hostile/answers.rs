@@ -116,16 +116,16 @@ impl StandIn {
         for (key, value) in [
             ("AWS_CONFIG_FILE", "/dev/null"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-                ("AWS_REGION", "us-east-1"),
-                ("AWS_MAX_ATTEMPTS", "1"),
-                ("HOME", self.folder.path().to_str().unwrap()),
-                ("AWS_ENDPOINT_URL_STS", &self.plain),
-                ("AWS_ENDPOINT_URL_SSO", &self.plain),
-                ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.plain),
-                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", self.plain)),
-                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token"),
-                ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
-                ("AWS_WEB_IDENTITY_TOKEN_FILE", &file("token", "signed")),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_MAX_ATTEMPTS", "1"),
+            ("HOME", self.folder.path().to_str().unwrap()),
+            ("AWS_ENDPOINT_URL_STS", &self.plain),
+            ("AWS_ENDPOINT_URL_SSO", &self.plain),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.plain),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", self.plain)),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", &file("token", "signed")),
         ] {
             // SAFETY: the process has one thread.
             unsafe { std::env::set_var(key, value) };
