@@ -5,9 +5,15 @@
 //! *tick*, the coarse monotonic clock, at a fifth of the cost. They read the boot clock only when the tick has changed.
 //! The result is at most one kernel tick (1 to 10 ms) old.
 
+#[cfg(feature = "testing")]
+mod manual;
+
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+
+#[cfg(feature = "testing")]
+pub use manual::ManualClock;
 
 /// The source of the time.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +23,7 @@ pub(crate) enum Clock {
     System,
     /// A clock that a test controls.
     #[cfg(feature = "testing")]
-    Manual(crate::testing::ManualClock),
+    Manual(ManualClock),
 }
 
 impl Clock {

@@ -14,7 +14,7 @@ use super::{
     control,
     fault::{Fault, Settings, Times},
     log::Call,
-    server,
+    server, service,
 };
 
 /// An embedded STS on the loopback interface. See the [module](super) for a guide.
@@ -38,7 +38,7 @@ enum Server {
 impl LocalSts {
     /// The account of callers with an access key id that this server did not issue. They are
     /// `arn:aws:iam::123456789012:user/local`.
-    pub const ACCOUNT: &str = "123456789012";
+    pub const ACCOUNT: &str = service::ACCOUNT;
 
     /// Starts the server on a thread of this process.
     ///

@@ -88,7 +88,6 @@
 //! anywhere else.
 
 mod child;
-mod clock;
 mod control;
 mod credentials;
 mod fault;
@@ -101,13 +100,15 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use clock::ManualClock;
 pub use fault::{Fault, Settings, Times};
 pub use local_sts::LocalSts;
 pub use log::Call;
 
-pub use crate::fault_point::{FaultPoint, armed::signal_at};
 use crate::{Error, SharedSession};
+pub use crate::{
+    clock::ManualClock,
+    fault_point::{FaultPoint, armed::signal_at},
+};
 
 /// Copies the newest set from the segment, checks it and decodes it, as the first read of a generation does before it
 /// makes the SDK's `Credentials`. For benchmarks.

@@ -10,10 +10,12 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use super::{
     credentials::{IssuedSet, unique_id},
     fault::{Fault, FaultQueue, Settings},
-    local_sts::LocalSts,
     log::CallLog,
     query::{AssumeRole, Inputs, Signer, StsError, element, nest, result_xml},
 };
+
+/// The account of callers with an access key id that this server did not issue.
+pub(super) const ACCOUNT: &str = "123456789012";
 
 /// The state of the server between calls.
 #[derive(Default)]
@@ -165,8 +167,8 @@ impl Identity {
     }
 
     fn local_user() -> Self {
-        let arn = format!("arn:aws:iam::{}:user/local", LocalSts::ACCOUNT);
-        Self { user_id: unique_id("AIDA", &arn), arn, account: LocalSts::ACCOUNT.to_owned() }
+        let arn = format!("arn:aws:iam::{}:user/local", ACCOUNT);
+        Self { user_id: unique_id("AIDA", &arn), arn, account: ACCOUNT.to_owned() }
     }
 
     fn xml(&self) -> String {

@@ -37,7 +37,7 @@ impl ManualClock {
     /// Moves the clock forward, in every process that shares it.
     pub fn advance(&self, by: Duration) {
         // Relaxed: the time orders no other memory.
-        self.words.word(0).fetch_add(crate::clock::as_nanos(by), Ordering::Relaxed);
+        self.words.word(0).fetch_add(super::as_nanos(by), Ordering::Relaxed);
     }
 
     /// Steps only the wall clock by `seconds`, in every process that shares it, as an administrator who sets the time
