@@ -40,15 +40,16 @@ use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};
 /// children that drop theirs change nothing.
 ///
 /// # Errors of all methods that give credentials
-/// None as long as there is a set that has not expired. Otherwise
-/// [`SourceTerminal`](crate::ErrorKind::SourceTerminal), [`SourceTransient`](crate::ErrorKind::SourceTransient),
-/// [`SourceThrottled`](crate::ErrorKind::SourceThrottled) or
-/// [`SourceMisconfigured`](crate::ErrorKind::SourceMisconfigured) with what the source said (for every process,
-/// while the shared back-off lasts), [`Timeout`](crate::ErrorKind::Timeout) at the deadline,
-/// [`NoSource`](crate::ErrorKind::NoSource) when this process may only read and nobody else refreshed in time,
-/// [`System`](crate::ErrorKind::System) when the kernel refuses a thread or a descriptor,
-/// [`BadChecksum`](crate::ErrorKind::BadChecksum) when somebody has damaged the segment and this process may only
-/// read it.
+/// None as long as there is a set that has not expired. Otherwise:
+///
+/// | kind | when |
+/// | --- | --- |
+/// | [`SourceTerminal`](crate::ErrorKind::SourceTerminal), [`SourceTransient`](crate::ErrorKind::SourceTransient), [`SourceThrottled`](crate::ErrorKind::SourceThrottled), [`SourceMisconfigured`](crate::ErrorKind::SourceMisconfigured) | the source failed: every process gets what it said, while the shared back-off lasts |
+/// | [`Timeout`](crate::ErrorKind::Timeout) | no valid set came within the [wait timeout](SharedSessionBuilder::wait_timeout) |
+/// | [`NoSource`](crate::ErrorKind::NoSource) | this process may only read, and no other process refreshed in time |
+/// | [`DescriptorClosed`](crate::ErrorKind::DescriptorClosed) | other code of this process closed a descriptor of the session, and it cannot be opened again |
+/// | [`System`](crate::ErrorKind::System) | the kernel refuses a thread or a descriptor |
+/// | [`BadChecksum`](crate::ErrorKind::BadChecksum) | another program damaged the segment, and this process may only read it |
 ///
 /// ```
 /// # use std::time::{Duration, SystemTime};
@@ -96,7 +97,9 @@ impl SharedSession {
     /// [`InsecureMode`](crate::ErrorKind::InsecureMode), [`NotAFile`](crate::ErrorKind::NotAFile),
     /// [`TooSmall`](crate::ErrorKind::TooSmall), [`Uninitialized`](crate::ErrorKind::Uninitialized) after half a
     /// second, [`WrongMagic`](crate::ErrorKind::WrongMagic), [`WrongVersion`](crate::ErrorKind::WrongVersion),
-    /// [`BadChecksum`](crate::ErrorKind::BadChecksum), [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    /// [`BadChecksum`](crate::ErrorKind::BadChecksum), [`InvalidInput`](crate::ErrorKind::InvalidInput);
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) in another time namespace than the creator's;
+    /// [`DescriptorClosed`](crate::ErrorKind::DescriptorClosed) where other code of this process closed what it inherited.
     pub fn attach(name: impl AsRef<str>) -> Result<Self, Error> {
         SharedSession::builder(name.as_ref()).attach()
     }

@@ -141,7 +141,7 @@ impl Inner {
     }
 
     /// Waits for the set that a dedicated refresher fetches. That tries again after a failure that may pass,
-    /// by its back-off: such a failure ends the wait at the deadline only.
+    /// by its back-off: such a failure ends the wait only at the wait timeout.
     pub(super) fn wait_for_first_set(&self, deadline: Duration) -> Result<(), Fault> {
         use ErrorKind::{SourceThrottled, SourceTransient, Timeout};
         let (began, mut failed) = (Instant::now(), None);

@@ -30,7 +30,7 @@ type Joined = (Arc<ProcessSession>, Arc<Segment>);
 
 /// A lock file that this process has open, and the sessions that share it.
 #[derive(Debug)]
-struct Entry {
+struct KnownSession {
     name: SessionName,
     /// Outlives the handles while a refresh runs.
     election_lock: Weak<ElectionLock>,
@@ -38,15 +38,15 @@ struct Entry {
     sessions: Vec<Weak<ProcessSession>>,
 }
 
-impl Entry {
+impl KnownSession {
     fn shared(&self) -> Option<Arc<ProcessSession>> {
         self.sessions.iter().find_map(Weak::upgrade)
     }
 }
 
-static SESSIONS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+static SESSIONS: Mutex<Vec<KnownSession>> = Mutex::new(Vec::new());
 
-fn sessions() -> MutexGuard<'static, Vec<Entry>> {
+fn sessions() -> MutexGuard<'static, Vec<KnownSession>> {
     sys::fork::hold("sessions", || Box::new(entries()));
     let mut sessions = entries();
     sessions.retain_mut(|entry| {
@@ -56,7 +56,7 @@ fn sessions() -> MutexGuard<'static, Vec<Entry>> {
     sessions
 }
 
-fn entries() -> MutexGuard<'static, Vec<Entry>> {
+fn entries() -> MutexGuard<'static, Vec<KnownSession>> {
     SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -75,7 +75,8 @@ pub(super) fn create(
 ) -> Result<Joined, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if let Some(shared) = sessions.iter().filter(|e| e.name == name).find_map(Entry::shared) {
+    if let Some(shared) = sessions.iter().filter(|e| e.name == name).find_map(KnownSession::shared)
+    {
         let user = shared.creator.map_or_else(process::id, |creator| creator.pid);
         return Err(in_use(Some(user)));
     }
@@ -228,7 +229,7 @@ fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, F
 
 /// The session of that name that this process has, or has inherited.
 fn known(
-    sessions: &[Entry],
+    sessions: &[KnownSession],
     name: &SessionName,
 ) -> Option<(Arc<ElectionLock>, Option<Arc<ProcessSession>>)> {
     let inode = segment::lock_inode(name);
@@ -267,7 +268,7 @@ fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segmen
 }
 
 fn enter(
-    sessions: &mut Vec<Entry>,
+    sessions: &mut Vec<KnownSession>,
     name: SessionName,
     election_lock: Arc<ElectionLock>,
     segment: Arc<Segment>,
@@ -287,7 +288,7 @@ fn enter(
     let lock = Arc::downgrade(&election_lock);
     match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.election_lock, &lock)) {
         Some(entry) => entry.sessions.push(Arc::downgrade(&shared)),
-        None => sessions.push(Entry {
+        None => sessions.push(KnownSession {
             name,
             election_lock: lock,
             sessions: vec![Arc::downgrade(&shared)],
