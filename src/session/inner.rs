@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 
 use super::{process_session::ProcessSession, snapshot::Snapshot, waiters::Waiters};
 use crate::{
-    error::{Error, ErrorKind, Fault},
+    error::{Error, Fault},
     refresh::fetch::{Job, Recipe},
     segment::Segment,
 };
@@ -74,9 +74,4 @@ impl fmt::Debug for Inner {
             .field("generation", &self.segment.view().published().generation())
             .finish_non_exhaustive()
     }
-}
-
-/// The segment's words make no sense: only another program can have written them.
-pub(super) fn damaged(what: &str) -> Fault {
-    Fault::new(ErrorKind::BadChecksum, format!("{what} in the segment fails its checksum"))
 }

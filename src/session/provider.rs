@@ -6,7 +6,7 @@ use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
 };
 
-use super::{SharedSession, inner::Inner, waiters::Waiters};
+use super::{SharedSession, inner::Inner};
 use crate::error::{Error, ErrorKind};
 
 impl ProvideCredentials for SharedSession {
@@ -53,7 +53,8 @@ fn look_up(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
 }
 
 async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
-    let waiting = match Waiters::join(inner) {
+    let waiter = Arc::clone(inner);
+    let waiting = match inner.waiters().join(move || waiter.credentials()) {
         Ok(waiting) => waiting,
         // Without a thread nobody waits for a better set: no error while this one is valid.
         Err(error) => {

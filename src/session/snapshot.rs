@@ -11,9 +11,8 @@ use std::{
 use arc_swap::Guard;
 use aws_credential_types::Credentials;
 
-use super::inner::damaged;
 use crate::{
-    error::Fault,
+    error::{ErrorKind, Fault},
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         Entry,
@@ -158,4 +157,9 @@ impl Snapshot {
     pub(super) fn set_waited_for(&self) {
         self.waited_for.store(true, Ordering::Relaxed);
     }
+}
+
+/// The segment's words make no sense: only another program can have written them.
+fn damaged(what: &str) -> Fault {
+    Fault::new(ErrorKind::BadChecksum, format!("{what} in the segment fails its checksum"))
 }

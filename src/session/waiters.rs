@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
-use super::Inner;
 use crate::{error::Error, sys::process_token::ProcessToken};
 
 type Answer = Result<Credentials, Arc<Error>>;
@@ -29,16 +28,20 @@ struct Waiting {
 }
 
 impl Waiters {
-    /// Joins those who wait for credentials. A caller that goes away disturbs nobody.
-    pub(crate) fn join(inner: &Arc<Inner>) -> io::Result<Receiver<Answer>> {
+    /// Adds a caller to those that wait for credentials. The first one starts the thread that waits, by `wait`. A
+    /// caller that goes away disturbs no other.
+    pub(crate) fn join(
+        &self,
+        wait: impl FnOnce() -> Result<Credentials, Error> + Send + 'static,
+    ) -> io::Result<Receiver<Answer>> {
         let (sender, receiver) = oneshot::channel();
-        let waiting = inner.waiters().here();
+        let waiting = self.here();
         let mut callers = waiting.callers();
         if callers.is_empty() {
-            let (inner, waiting) = (Arc::clone(inner), Arc::clone(&waiting));
+            let waiting = Arc::clone(&waiting);
             std::thread::Builder::new()
                 .name("shmcreds-wait".into())
-                .spawn(move || waiting.answer(&inner))?;
+                .spawn(move || waiting.answer(wait))?;
         }
         callers.push(sender);
         drop(callers);
@@ -61,11 +64,11 @@ impl Waiting {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, inner: &Arc<Inner>) {
-        let answer = catch_unwind(AssertUnwindSafe(|| inner.credentials().map_err(Arc::new)));
-        // Whoever joins from here on starts a wait of its own.
+    fn answer(&self, wait: impl FnOnce() -> Result<Credentials, Error>) {
+        let answer = catch_unwind(AssertUnwindSafe(|| wait().map_err(Arc::new)));
+        // A caller that joins from here on starts a wait of its own.
         let callers = std::mem::take(&mut *self.callers());
-        // After a panic in the user's code they find that nobody will answer.
+        // After a panic in the user's code the callers find that no answer will come.
         let Ok(answer) = answer else { return };
         for caller in callers {
             let _ = caller.send(answer.clone());

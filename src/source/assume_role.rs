@@ -2,15 +2,14 @@
 
 pub(super) mod call;
 mod fingerprint;
+mod validate;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, profile::Settings, validate,
-};
+use super::{Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, profile::Settings};
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -362,7 +361,7 @@ impl Source for AssumeRole {
     }
 
     fn validate(&self) -> Result<(), String> {
-        validate::assume_role(self)
+        validate::inputs(self)
     }
 
     fn timeout(&self) -> Duration {

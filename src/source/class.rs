@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use aws_credential_types::provider::error::CredentialsError;
 
-use super::source_error::chain;
+use super::causes::chain;
 use crate::error::ErrorKind;
 
 /// What can help against a failure.

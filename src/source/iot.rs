@@ -27,9 +27,9 @@ use zeroize::Zeroizing;
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
+    causes::chain,
     environment,
     server_time::{self, Asked},
-    source_error::chain,
     validate,
 };
 

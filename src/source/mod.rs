@@ -5,6 +5,7 @@
 //! that the refresh gives it, and drops it again.
 
 mod assume_role;
+mod causes;
 mod class;
 mod clock_error;
 mod container;

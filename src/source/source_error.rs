@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_types::request_id::RequestId;
 
+use super::causes::chain;
 use super::{
     class::{self, SourceErrorClass},
     clock_error,
@@ -191,18 +192,6 @@ impl fmt::Display for SourceError {
 }
 
 impl Error for SourceError {}
-
-/// The error and all its causes, outermost first.
-pub(super) fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| wrapped(error).or_else(|| error.source()))
-}
-
-/// What an I/O error wraps, which it skips when asked for its source.
-fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    Some(error.downcast_ref::<std::io::Error>()?.get_ref()?)
-}
 
 /// What a service answered, if the error holds that: STS's own errors have it beside them, not below.
 fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ErrorMetadata> {
