@@ -158,7 +158,15 @@ impl Ending {
 
     /// Wakes all threads so that they end now: a caller that watches often must not accumulate threads.
     fn wake_all(&mut self) {
-        self.threads.retain(|(_, thread)| !thread.is_finished());
+        let threads = std::mem::take(&mut self.threads);
+        let (finished, running) = threads.into_iter().partition(|(_, thread)| thread.is_finished());
+        self.threads = running;
+        // Finished for the library, but maybe not yet for the kernel: a thread that is counted must not be one of
+        // these.
+        let finished: Vec<(Weak<Alarm>, JoinHandle<()>)> = finished;
+        for (_, thread) in finished {
+            let _ = thread.join();
+        }
         for alarm in self.threads.iter().filter_map(|(alarm, _)| alarm.upgrade()) {
             alarm.fire_after(Duration::ZERO);
         }

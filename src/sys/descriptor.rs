@@ -130,8 +130,10 @@ impl Drop for Descriptor {
     fn drop(&mut self) {
         // The number may belong to a file of other code by now. Only that code may close it.
         if is(&self.fd, self.inode) {
+            // Not by the drop of `OwnedFd`, which aborts in debug builds where other code has closed the number in
+            // this very moment.
             // SAFETY: `drop` runs once, and nothing uses `fd` after it.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
+            let _ = unsafe { nix::libc::close(self.fd.as_raw_fd()) };
         }
     }
 }

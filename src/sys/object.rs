@@ -12,11 +12,11 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         mman::{shm_open, shm_unlink},
+        resource::{Resource, getrlimit},
         stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
     },
     unistd::{ftruncate, geteuid},
 };
-use rustix::process::{Resource, getrlimit};
 use shared_memory::{ShmemConf, ShmemError};
 
 use super::descriptor::{Descriptor, Inode};
@@ -149,17 +149,26 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
 pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    posix_fallocate(fd, 0, length).map_err(|errno| {
-        Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
-            .kind(ErrorKind::NoSpace)
-    })
+    loop {
+        match posix_fallocate(fd, 0, length) {
+            // A signal. Before Linux 6.14 any signal ends the call on a tmpfs.
+            Err(Errno::EINTR) => {}
+            reserved => {
+                return reserved.map_err(|errno| {
+                    Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
+                        .kind(ErrorKind::NoSpace)
+                });
+            }
+        }
+    }
 }
 
 /// Checks that this process may make a file of `bytes`. For a file beyond `RLIMIT_FSIZE` the kernel sends SIGXFSZ,
 /// which kills the process.
 fn check_limit(bytes: usize) -> Result<(), Fault> {
-    match getrlimit(Resource::Fsize).current {
-        Some(limit) if limit < bytes as u64 => {
+    match getrlimit(Resource::RLIMIT_FSIZE) {
+        // A limit that the kernel does not tell may be none.
+        Ok((limit, _)) if limit < bytes as u64 => {
             let text = format!(
                 "{bytes} bytes of shared memory are needed, but RLIMIT_FSIZE allows {limit}; raise the limit"
             );

@@ -20,6 +20,7 @@ use nix::{
     libc,
     sys::{
         prctl,
+        resource::{Resource, getrlimit, setrlimit},
         signal::{self, SigSet, Signal},
         socket::{
             AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
@@ -31,7 +32,7 @@ use nix::{
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    process::{Resource, Rlimit, getrlimit, setrlimit, setsid},
+    process::setsid,
 };
 use tracing::subscriber::NoSubscriber;
 
@@ -244,7 +245,7 @@ pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Opti
 pub(crate) fn isolate(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     setsid()?;
     reset_signals()?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
     close_others(&keep)?;
     set_title(title);
@@ -269,6 +270,11 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
+    // The redirected numbers stay in use, and a number above the limit cannot be redirected.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without that it works, too, as long as there are numbers left.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     let reserved = ReservedStreams::new();
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     // Nothing reads from the other end, so writes must not block.
@@ -285,15 +291,18 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
         };
         // SAFETY: `dup3` touches no memory. Values of the parent that own these numbers are copies that this
         // process never drops, because it ends by `exit`. The descriptors that it does use are in `keep`.
-        unsafe { libc::dup3(to, fd, flags) };
+        let redirected = unsafe { libc::dup3(to, fd, flags) };
+        // A number above the hard limit: no later file gets it.
+        if redirected < 0 {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
     }
     drop(reserved);
     runtime::forget();
     // Keep the other end open. Otherwise the sockets would always report end-of-file.
     std::mem::forget(pair);
-    // The redirected numbers stay in use, so raise the limit of descriptors.
-    let most = getrlimit(Resource::Nofile).maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
+    Ok(())
 }
 
 fn is_unix_socket(fd: RawFd) -> bool {

@@ -59,7 +59,7 @@ impl Endpoint {
     /// Serves in a thread of its own, which fetches the first set, too, as long as the process lives.
     pub(crate) fn serve(self, session: SharedSession, events: Sender<Event>) -> io::Result<()> {
         let connections = http::allow_connections();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = http::runtime()?;
         let service = Arc::new(Service {
             session,
             token: self.token,

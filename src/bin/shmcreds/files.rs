@@ -8,6 +8,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::{libc, unistd::geteuid};
@@ -15,6 +16,8 @@ use nix::{libc, unistd::geteuid};
 use crate::environment::random_name;
 
 const MEMORY: &str = "/dev/shm";
+/// More than it takes to lock a new directory.
+const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Files {
     path: PathBuf,
@@ -23,18 +26,21 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes an empty directory of this process, and removes those that killed ones have left.
+    /// Makes an empty directory of this process, and removes those that killed ones have left. It gets its name
+    /// when it is locked: before that, another `exec` would take it for one that was left.
     pub(crate) fn create() -> io::Result<Self> {
         remove_left();
-        loop {
-            let path = Path::new(MEMORY).join(random_name(&prefix())?);
-            DirBuilder::new().mode(0o700).create(&path)?;
-            let directory = open(&path)?;
-            // Another `exec` may have taken it for one that was left.
-            if directory.try_lock().is_ok() && is_at(&directory, &path) {
-                return Ok(Files { path, _directory: directory });
-            }
-        }
+        let name = random_name(&prefix())?;
+        let (draft, path) =
+            (Path::new(MEMORY).join(format!(".{name}")), Path::new(MEMORY).join(&name));
+        DirBuilder::new().mode(0o700).create(&draft)?;
+        let named = open(&draft).and_then(|directory| {
+            directory.try_lock().map_err(io::Error::from)?;
+            fs::rename(&draft, &path)?;
+            Ok(directory)
+        });
+        let directory = named.inspect_err(|_| drop(fs::remove_dir(&draft)))?;
+        Ok(Files { path, _directory: directory })
     }
 
     /// Writes a file with a name that begins with `name`. As root CMD may become another user, who has to be
@@ -65,16 +71,16 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Whether `directory` is what the path leads to.
-fn is_at(directory: &File, path: &Path) -> bool {
-    let inode = |metadata: io::Result<fs::Metadata>| metadata.ok().map(|found| found.ino());
-    inode(directory.metadata()) == inode(fs::symlink_metadata(path))
-}
-
+/// Removes what killed processes have left: what nobody locks. A draft that is young may be about to be locked.
 fn remove_left() {
     for entry in fs::read_dir(MEMORY).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(&prefix())
-            && entry.metadata().is_ok_and(|found| found.uid() == geteuid().as_raw());
+        let (name, prefix) = (entry.file_name(), prefix());
+        let name = name.to_string_lossy();
+        let draft = name.strip_prefix('.').is_some_and(|name| name.starts_with(&prefix));
+        let is_ours = (name.starts_with(&prefix) || draft)
+            && entry
+                .metadata()
+                .is_ok_and(|found| found.uid() == geteuid().as_raw() && (!draft || is_old(&found)));
         let directory = is_ours.then(|| open(&entry.path()).ok()).flatten();
         // A live one is locked. The lock is kept until all is gone.
         if directory.is_some_and(|directory| {
@@ -83,4 +89,8 @@ fn remove_left() {
             tracing::info!(directory = %entry.path().display(), "removed what killed processes had left");
         }
     }
+}
+
+fn is_old(found: &fs::Metadata) -> bool {
+    found.modified().is_ok_and(|made| made.elapsed().is_ok_and(|age| age > DRAFT_LIFE))
 }

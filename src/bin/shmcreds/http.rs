@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
+    panic::catch_unwind,
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +26,7 @@ use nix::sys::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Runtime,
     sync::{Semaphore, oneshot},
     time::timeout,
 };
@@ -81,6 +83,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listen(&listener, Backlog::MAXALLOWABLE)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// A runtime for the thread that serves.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // It panics for want of descriptors.
+    catch_unwind(build).unwrap_or_else(|_| {
+        Err(io::Error::other("no async runtime; raise the limit of file descriptors (ulimit -n)"))
+    })
 }
 
 /// Raises the limit of descriptors as far as it goes; gives how many connections that allows.

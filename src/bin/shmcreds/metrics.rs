@@ -82,7 +82,7 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
 pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, CommandError> {
     let mut signals = Signals::new(TERM_SIGNALS)?;
     let listener = http::bind(address)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = http::runtime()?;
     crate::print(&format!("http://{}/metrics", listener.local_addr()?))?;
     let serve = http::serve(listener, http::allow_connections(), Arc::new(Scraped { name }));
     thread::Builder::new().name("metrics".into()).spawn(move || runtime.block_on(serve))?;

@@ -1,8 +1,14 @@
 //! `serve`: a session and its endpoint, for processes that somebody else starts.
 
 use std::{
-    ffi::OsString, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode,
-    sync::mpsc::channel, thread,
+    ffi::OsString,
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc::channel,
+    thread,
 };
 
 use nix::sys::signal::Signal;
@@ -29,10 +35,8 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
         signals.add_signal(SIGHUP)?;
     }
     let endpoint = Endpoint::bind(options.listen)?;
-    let token = endpoint.token.clone();
-    if let Some(path) = &options.token_file {
-        write_token(path, &token)?;
-    }
+    let token_file = options.token_file.as_deref();
+    let token_file = token_file.map(|path| TokenFile::write(path, &endpoint.token)).transpose()?;
     let (sender, events) = channel();
     crate::print(&endpoint.url())?;
     endpoint.serve(session.clone(), sender.clone())?;
@@ -67,9 +71,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     session.unlink();
-    if let Some(path) = &options.token_file {
-        remove_token(path, &token);
-    }
+    drop(token_file);
     outcome
 }
 
@@ -79,26 +81,38 @@ fn ready(session: &SharedSession) {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
-/// Writes the token, without a newline at its end, for this user only; in one step, so that nobody reads
-/// a half of it.
-fn write_token(path: &Path, token: &str) -> Result<(), CommandError> {
-    let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
-    let write = || {
-        let _ = fs::remove_file(&draft);
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(token.as_bytes())?;
-        fs::rename(&draft, path)
-    };
-    write().map_err(|error| {
-        let text = format!("--token-file {}: {error}", path.display());
-        CommandError::new(CANNOT_CREATE, text)
-    })
+/// The file with the token. It goes when this is dropped, however `serve` ends.
+struct TokenFile {
+    path: PathBuf,
+    token: String,
 }
 
-/// Removes the token, unless somebody has written another one.
-fn remove_token(path: &Path, token: &str) {
-    if fs::read_to_string(path).is_ok_and(|written| written == token) {
-        let _ = fs::remove_file(path);
+impl TokenFile {
+    /// Writes the token, without a newline at its end, for this user only; in one step, so that nobody reads
+    /// a half of it.
+    fn write(path: &Path, token: &str) -> Result<Self, CommandError> {
+        let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
+        let write = || {
+            let _ = fs::remove_file(&draft);
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+            file.write_all(token.as_bytes())?;
+            fs::rename(&draft, path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&draft);
+            let text = format!("--token-file {}: {error}", path.display());
+            CommandError::new(CANNOT_CREATE, text)
+        })?;
+        Ok(TokenFile { path: path.to_owned(), token: token.to_owned() })
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        // Another `serve` may have written its own meanwhile.
+        if fs::read_to_string(&self.path).is_ok_and(|written| written == self.token) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
