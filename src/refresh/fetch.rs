@@ -148,7 +148,12 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
     match outcome {
         Ok(Some(generation)) => info!(session, generation, "published a new set"),
         Ok(None) => info!(session, "another process published first"),
-        Err(failure) => record(elected, job, basis, &failure),
+        Err(failure) => {
+            // Before the failure is seen: its outcome is known, and a process that is elected after the end of this
+            // lease must not count it as a death.
+            elected.end_attempt();
+            record(elected, job, basis, &failure);
+        }
     }
     elected.end_attempt();
     hit(FaultPoint::Published);
