@@ -222,15 +222,16 @@ fn what_is_elsewhere_takes_the_proxy() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
         ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app"),
     ]);
-    child(|_| {
+    let error = child(|report| {
         environment(&all);
         let source = Provider::web_identity();
         let session = SharedSession::builder(name("proxy")).source(source).create().unwrap();
         // What the proxy answers is no answer of STS.
-        session.credentials().unwrap_err();
+        report.say(session.credentials().unwrap_err().to_string());
     })
     .finish();
-    assert!(proxy.seen().contains("POST http://sts.example.invalid/"), "{}", proxy.seen());
+    let seen = proxy.seen();
+    assert!(seen.contains("POST http://sts.example.invalid/"), "{seen:?}: {error}");
 }
 
 fn a_device_takes_no_proxy() {

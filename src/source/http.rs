@@ -42,16 +42,6 @@ pub(super) fn trusting(authorities: &TlsContext) -> SharedHttpClient {
     })
 }
 
-/// A client that takes no proxy at all, and knows no TLS.
-pub(super) fn without_tls() -> SharedHttpClient {
-    let plain = Builder::new().build_http();
-    SharedHttpClient::new(Client {
-        plain: plain.clone(),
-        direct: plain.clone(),
-        by_environment: plain,
-    })
-}
-
 /// The SDK's configuration of a provider that has that client. It has no Region.
 pub(super) fn provider_config() -> ProviderConfig {
     ProviderConfig::without_region().with_http_client(client())

@@ -133,7 +133,8 @@ impl SourceError {
         {
             return failure;
         }
-        match error.raw_response() {
+        // A body that could not be read to its end is gone: the error says why.
+        match error.raw_response().filter(|response| response.body().bytes().is_some()) {
             Some(response) => SourceError::from_response(place, response),
             None => SourceError::from_error(&format!("no answer from {place}"), error),
         }

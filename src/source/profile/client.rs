@@ -166,7 +166,8 @@ impl Settings {
 
     fn http_client(&self) -> Result<SharedHttpClient, String> {
         if self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://")) {
-            return Ok(http::without_tls());
+            // Without TLS the authorities do not matter.
+            return Ok(http::client());
         }
         match &self.ca_bundle {
             Some(bundle) => Ok(http::trusting(&authorities_of(bundle)?)),
