@@ -349,7 +349,7 @@ fn one_that_cannot_start() {
         let builder = SharedSession::builder(&name).source(instant()).refresh(Refresh::Eager);
         let error = builder.sealed().create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::System);
-        assert!(error.to_string().contains("starting its thread"), "{error}");
+        assert!(error.to_string().contains("starting the refresher's thread"), "{error}");
     })
     .finish();
     let title = format!("shmcreds: {name}");
