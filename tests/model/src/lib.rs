@@ -3,7 +3,7 @@
 
 #[path = "../../../src/atomic.rs"]
 mod atomic;
-#[path = "../../../src/shared_words.rs"]
+#[path = "../../../src/shared_words/mod.rs"]
 mod shared_words;
 #[path = "../../../src/seqlock/mod.rs"]
 mod seqlock;
