@@ -32,7 +32,7 @@ pub enum Answer {
     /// A set.
     Set,
     /// A failure.
-    SourceError,
+    Failure,
 }
 
 /// What became of the process that refreshed before.
@@ -97,7 +97,7 @@ impl Scene {
 
     /// A traced process that is about to refresh.
     pub fn victim(&self) -> Result<Tracee, String> {
-        let (name, fails) = (self.session.name(), self.answer == Answer::SourceError);
+        let (name, fails) = (self.session.name(), self.answer == Answer::Failure);
         Tracee::start(
             || {
                 if fails {
@@ -164,7 +164,7 @@ impl Scene {
     pub fn promise(&self) -> Duration {
         match self.answer {
             Answer::Set => PROMISE,
-            Answer::SourceError => PROMISE + BACK_OFF,
+            Answer::Failure => PROMISE + BACK_OFF,
         }
     }
 
@@ -173,7 +173,7 @@ impl Scene {
         let status = self.session.status().map_err(|error| error.to_string())?;
         Ok(match self.answer {
             Answer::Set => self.newest()? != self.first,
-            Answer::SourceError => status.last_failure().is_some(),
+            Answer::Failure => status.last_failure().is_some(),
         })
     }
 
