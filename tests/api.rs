@@ -163,7 +163,7 @@ fn a_set_that_cannot_be_used_is_never_published() {
         (Some(Fault::TruncatedBody), Settings::new()),
         (Some(Fault::MalformedBody), Settings::new()),
         (None, Settings::new().expired(MINUTE)),
-        (None, Settings::new().token_bytes(9000)),
+        (None, Settings::new().token_bytes(17_000)),
     ] {
         let (session, clock) = session(&sts, "unusable");
         let first = session.credentials().unwrap();
@@ -187,9 +187,9 @@ fn a_set_that_cannot_be_used_is_never_published() {
 #[test]
 fn the_largest_token_is_served() {
     let sts = LocalSts::start().unwrap();
-    sts.configure(Settings::new().token_bytes(8192)).unwrap();
+    sts.configure(Settings::new().token_bytes(16_384)).unwrap();
     let (session, _clock) = session(&sts, "token");
-    assert_eq!(session.credentials().unwrap().session_token().map(str::len), Some(8192));
+    assert_eq!(session.credentials().unwrap().session_token().map(str::len), Some(16_384));
 }
 
 #[test]

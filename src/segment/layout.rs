@@ -66,11 +66,11 @@ pub(crate) mod entry {
 pub(crate) const COUNTERS: usize = 8;
 /// The index of the first failure counter.
 pub(crate) const FAILURE_COUNTERS: usize = 4;
-/// Slots for sets. One is published. Each process that is stopped during a write blocks another one until it continues
-/// or is killed.
-pub(crate) const SET_SLOTS: usize = 4;
+/// Slots for sets. One is published. A process that is stopped during a write blocks another one until it continues or
+/// is killed.
+pub(crate) const SET_SLOTS: usize = 3;
 /// Words of a set slot: two words of the latch and the largest record, rounded up to lines of 128 bytes.
-pub(crate) const SET_SLOT_WORDS: usize = 1104;
+pub(crate) const SET_SLOT_WORDS: usize = 2128;
 /// Slots for failures.
 pub(crate) const FAILURE_SLOTS: usize = 3;
 /// Words of a failure slot.
@@ -99,6 +99,7 @@ const _: () = {
     assert!(entry::PUBLISHED == 0 && entry::EVENT == 128 && entry::ELECTION == 256);
     assert!(entry::FAILED == 384 && entry::COUNTERS == 512 && entry::CLAIMS == 640);
     assert!(entry::FAILURES == 768 && entry::SETS == 3840);
+    // A container often has an RLIMIT_MEMLOCK of 64 KiB.
     assert!(TOTAL_BYTES <= 64 * 1024);
 };
 
@@ -149,12 +150,12 @@ mod tests {
             format!("| {} | 8 | *failed*", entry::FAILED),
             format!("| {} | {COUNTERS} × 8 | counters", entry::COUNTERS),
             format!(
-                "| {} | 3 × {} | failure slots",
+                "| {} | {FAILURE_SLOTS} × {} | failure slots",
                 entry::FAILURES,
                 thousands(FAILURE_SLOT_WORDS * 8)
             ),
             format!(
-                "| {} | 4 × {} | set slots",
+                "| {} | {SET_SLOTS} × {} | set slots",
                 thousands(entry::SETS),
                 thousands(SET_SLOT_WORDS * 8)
             ),

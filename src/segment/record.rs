@@ -12,7 +12,7 @@ use super::layout::SET_SLOT_WORDS;
 use crate::seqlock::Room;
 
 /// The longest field, in bytes. The 16-bit lengths and the slots have space for it.
-pub(crate) const MAX_TOKEN: usize = 8192;
+pub(crate) const MAX_TOKEN: usize = 16_384;
 const MAX_KEY_ID: usize = 128;
 const MAX_SECRET: usize = 256;
 const MAX_ACCOUNT: usize = 64;
@@ -240,7 +240,7 @@ mod tests {
         fn any_set_within_the_limits_comes_back(
             id in "[A-Z0-9]{1,128}",
             secret in "[ -~]{1,256}",
-            token in "[ -~]{0,8192}",
+            token in "[ -~]{0,16384}",
             account in "[0-9]{0,12}",
         ) {
             let record = set(&id, &secret, &token, &account);

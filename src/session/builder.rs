@@ -108,7 +108,7 @@ impl SharedSessionBuilder {
     /// Keeps the sets of a [sealed](Self::sealed) session in memory that the kernel has taken out of
     /// its own address space (`memfd_secret`): no debugger and no `/proc/PID/mem` reads it, and it is
     /// never swapped out. It cannot be sealed: a worker that is out to do so can overwrite the sets,
-    /// though not forge the state of the session. Counts against `RLIMIT_MEMLOCK` with 36 KiB in each
+    /// though not forge the state of the session. Counts against `RLIMIT_MEMLOCK` with 52 KiB in each
     /// process. A process that has read the set has a copy of its own in ordinary memory.
     pub fn secret_memory(mut self) -> Self {
         self.secret = true;

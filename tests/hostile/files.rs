@@ -68,7 +68,8 @@ const COUNTERS: usize = ENTRY + 512;
 const FAILURES: usize = ENTRY + 768;
 const FAILURE_SLOT: usize = 1024;
 pub const SETS: usize = ENTRY + 3840;
-pub const SET_SLOT: usize = 8832;
+pub const SET_SLOT: usize = 17_024;
+pub const SET_SLOTS: usize = 3;
 
 /// The files of a healthy session.
 pub struct Template {
@@ -145,7 +146,7 @@ pub fn damage_segment(bytes: &mut Vec<u8>, choices: &mut Choices) -> Sums {
     for _ in 0..choices.byte() % 6 {
         let slot = match choices.byte() % 3 {
             0 => 0,
-            1 => SETS + choices.below(4) * SET_SLOT,
+            1 => SETS + choices.below(SET_SLOTS) * SET_SLOT,
             _ => FAILURES + choices.below(3) * FAILURE_SLOT,
         };
         let at = match (slot, choices.byte() % 3) {
@@ -164,7 +165,7 @@ pub fn damage_segment(bytes: &mut Vec<u8>, choices: &mut Choices) -> Sums {
         seal_header(bytes);
     }
     if sums == Sums::OfAll {
-        (0..4).for_each(|slot| seal_record(bytes, SETS + slot * SET_SLOT, SET_SLOT));
+        (0..SET_SLOTS).for_each(|slot| seal_record(bytes, SETS + slot * SET_SLOT, SET_SLOT));
         (0..3).for_each(|slot| seal_record(bytes, FAILURES + slot * FAILURE_SLOT, FAILURE_SLOT));
     }
     match choices.byte() {

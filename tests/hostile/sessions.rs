@@ -17,7 +17,7 @@ use shmcreds::{ErrorKind, SharedSession};
 use crate::{choices::Choices, files};
 
 const VARIABLE: &str = "SHMCREDS_SESSIONS";
-const SETS_BYTES: usize = 4 * files::SET_SLOT;
+const SETS_BYTES: usize = files::SET_SLOTS * files::SET_SLOT;
 
 /// A descriptor as the variable names it.
 fn honest(fd: &OwnedFd) -> String {

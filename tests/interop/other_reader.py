@@ -21,7 +21,7 @@ import zlib
 
 PAGE = 4096
 # The first entry, the bytes from one to the next, and the fields of the first.
-ENTRY, STRIDE = PAGE, 40960
+ENTRY, STRIDE = PAGE, 57344
 PUBLISHED, ELECTION, COUNTERS, SETS = ENTRY, ENTRY + 256, ENTRY + 512, ENTRY + 3840
 F_OFD_SETLK = 37
 # 98 on all the newer architectures.
@@ -60,7 +60,7 @@ class Session:
         on another the checksum would find what was torn."""
         for _ in range(1000):
             version = self.word(PUBLISHED)
-            generation, slot = version >> 9, SETS + (version & 0xFF) * 8832
+            generation, slot = version >> 9, SETS + (version & 0xFF) * 17024
             if self.word(slot) == generation:
                 record = self.bytes[slot + 16:slot + 16 + 8 * self.word(slot + 8)]
                 if self.word(slot) == generation:

@@ -18,7 +18,7 @@
 //! | `Resigning`, `Freeing` | `refresh/election.rs`, the drop of `Elected` |
 //! | `Marking` | `seqlock/mod.rs` `mark_stale` |
 //!
-//! Bounds: three processes, four slots as in the layout, two generations, two kills and two stops in any
+//! Bounds: three processes, three slots as in the layout, two generations, two kills and two stops in any
 //! order, one rejection in each generation, one loss of all the locks that a process has (something in it closes the
 //! lock file). A look at a mark and the exchange of a claim are one step: who is gone stays so. A lease lasts two ticks of a clock that all share; who stands may
 //! have looked at it a tick ago. A process that is not stopped is never slower than its lease: that is what

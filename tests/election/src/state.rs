@@ -2,7 +2,7 @@
 
 pub(crate) const PROCESSES: usize = 3;
 /// `segment/layout.rs`: `SET_SLOTS`.
-pub(crate) const SLOTS: usize = 4;
+pub(crate) const SLOTS: usize = 3;
 /// At most.
 pub(crate) const GENERATIONS: usize = 2;
 pub(crate) const LEASE: i8 = 2;
