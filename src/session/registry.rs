@@ -5,7 +5,7 @@
 
 use std::{
     io, process,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -22,7 +22,13 @@ use crate::{
     refresh::{election, election_lock::ElectionLock, policy::Windows},
     segment::{self, EntryWriter, Header, Segment},
     source::Fingerprint,
-    sys::{self, descriptor::ReservedStreams, lock::LockFile, object, task::Presence},
+    sys::{
+        descriptor::ReservedStreams,
+        fork::{ForkLock, LockOrder},
+        lock::LockFile,
+        object,
+        task::Presence,
+    },
 };
 
 /// A session of this process, and its mapping.
@@ -44,11 +50,10 @@ impl KnownSession {
     }
 }
 
-static SESSIONS: Mutex<Vec<KnownSession>> = Mutex::new(Vec::new());
+static SESSIONS: ForkLock<Vec<KnownSession>> = ForkLock::new(LockOrder::Sessions, Vec::new());
 
 fn sessions() -> MutexGuard<'static, Vec<KnownSession>> {
-    sys::fork::hold("sessions", || Box::new(entries()));
-    let mut sessions = entries();
+    let mut sessions = SESSIONS.lock();
     sessions.retain_mut(|entry| {
         entry.sessions.retain(|shared| shared.strong_count() > 0);
         entry.election_lock.strong_count() > 0
@@ -56,13 +61,9 @@ fn sessions() -> MutexGuard<'static, Vec<KnownSession>> {
     sessions
 }
 
-fn entries() -> MutexGuard<'static, Vec<KnownSession>> {
-    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Forgets all sessions: for a process that was forked without their descriptors.
 pub(super) fn forget() {
-    entries().clear();
+    SESSIONS.lock().clear();
 }
 
 /// Makes the session `name`, alive in no process. Processes that look at what killed ones have left are waited for
@@ -358,6 +359,6 @@ mod tests {
 
     #[test]
     fn a_fork_does_not_catch_the_list() {
-        sys::fork::tests::a_child_can_take(|| Box::new(sessions()));
+        crate::sys::fork::tests::a_child_can_take(|| Box::new(sessions()));
     }
 }

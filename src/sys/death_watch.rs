@@ -18,7 +18,11 @@ use rustix::{
     },
 };
 
-use super::{descriptor::ReservedStreams, fork, process_token::ProcessToken};
+use super::{
+    descriptor::ReservedStreams,
+    fork::{ForkLock, LockOrder},
+    process_token::ProcessToken,
+};
 
 /// How often a process is checked that has no visible pid, because it is in another pid namespace.
 const UNSEEN: Duration = Duration::from_millis(50);
@@ -129,31 +133,31 @@ struct Ending {
     threads: Vec<(Weak<Alarm>, JoinHandle<()>)>,
 }
 
-static ENDING: Mutex<Ending> = Mutex::new(Ending { process: None, threads: Vec::new() });
+/// A fork joins the threads and holds the list until it is over.
+static ENDING: ForkLock<Ending> =
+    ForkLock::with(LockOrder::Watches, Ending { process: None, threads: Vec::new() }, |ending| {
+        ending.of_this_process().join()
+    });
 
 impl Ending {
-    /// The list of this process. A fork joins the threads and holds the list until it is over.
+    /// The list of this process.
     fn list() -> MutexGuard<'static, Self> {
-        fork::hold("watches", || {
-            let mut list = Ending::locked();
-            list.join();
-            Box::new(list)
-        });
-        Ending::locked()
+        let mut ending = ENDING.lock();
+        ending.of_this_process();
+        ending
     }
 
-    /// The list, emptied in a child process. A child that was forked without the fork handlers (a raw `clone`)
+    /// Empties the list in a child process. A child that was forked without the fork handlers (a raw `clone`)
     /// finds threads of its parent here.
-    fn locked() -> MutexGuard<'static, Self> {
-        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    fn of_this_process(&mut self) -> &mut Self {
         let us = Some(ProcessToken::current());
-        if ending.process != us {
-            ending.process = us;
+        if self.process != us {
+            self.process = us;
             // The child does not have these threads. A join would never return, and a detach would write to
             // their memory.
-            std::mem::forget(std::mem::take(&mut ending.threads));
+            std::mem::forget(std::mem::take(&mut self.threads));
         }
-        ending
+        self
     }
 
     /// Wakes all threads so that they end now: a caller that watches often must not accumulate threads.
@@ -205,6 +209,6 @@ mod tests {
 
     #[test]
     fn a_fork_does_not_catch_the_list() {
-        fork::tests::a_child_can_take(|| Box::new(Ending::list()));
+        crate::sys::fork::tests::a_child_can_take(|| Box::new(Ending::list()));
     }
 }

@@ -4,37 +4,87 @@
 use std::{
     any::Any,
     cell::Cell,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use arc_swap::ArcSwapOption;
 use nix::libc;
 
 use super::process_token;
 
-/// Takes a lock and returns its guard.
-type Take = fn() -> Box<dyn Any>;
+/// The locks of the library, in the order in which one thread may take them: a thread that holds a lock takes only
+/// later ones. A fork takes all of them in this order, so it never waits for a thread that waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LockOrder {
+    Sessions,
+    Watches,
+    LockFiles,
+    Runtime,
+    #[cfg(test)]
+    TestOuter,
+    #[cfg(test)]
+    TestInner,
+}
 
-/// The locks by their names.
-static LOCKS: Mutex<Vec<(&str, Take)>> = Mutex::new(Vec::new());
+const LOCKS: usize = if cfg!(test) { 6 } else { 4 };
+
+/// The locks that were used so far, each at its place in the order. Not under a mutex: a thread registers a lock
+/// while it holds another one, and a fork may wait for that other one.
+static USED: [ArcSwapOption<&dyn TakeForFork>; LOCKS] =
+    [const { ArcSwapOption::const_empty() }; LOCKS];
 
 thread_local! {
     /// The guards that the forking thread holds during the fork.
     static HELD: Cell<Vec<Box<dyn Any>>> = const { Cell::new(Vec::new()) };
 }
 
-/// Registers the lock `name`: each `fork` of this process first takes it with `take`, and frees it in both
-/// processes afterwards.
-///
-/// Call this before taking the lock. A thread that holds the lock must not fork.
-pub(crate) fn hold(name: &'static str, take: Take) {
-    let mut locks = locks();
-    if locks.iter().all(|(known, _)| *known != name) {
-        locks.push((name, take));
+/// A lock that each `fork` of this process takes first, and frees in both processes afterwards. A thread that
+/// holds it must not fork.
+pub(crate) struct ForkLock<T> {
+    order: LockOrder,
+    value: Mutex<T>,
+    used: AtomicBool,
+    before_fork: fn(&mut T),
+}
+
+impl<T: Send> ForkLock<T> {
+    pub(crate) const fn new(order: LockOrder, value: T) -> Self {
+        ForkLock::with(order, value, |_| ())
+    }
+
+    /// As [`new`](Self::new). Each fork calls `before_fork` while it holds the lock.
+    pub(crate) const fn with(order: LockOrder, value: T, before_fork: fn(&mut T)) -> Self {
+        ForkLock { order, value: Mutex::new(value), used: AtomicBool::new(false), before_fork }
+    }
+
+    pub(crate) fn lock(&'static self) -> MutexGuard<'static, T> {
+        // Relaxed: two threads may both register the lock. It is registered before either of them takes it.
+        if !self.used.load(Ordering::Relaxed) {
+            USED[self.order as usize].store(Some(Arc::new(self)));
+            self.used.store(true, Ordering::Relaxed);
+        }
+        self.take()
+    }
+
+    fn take(&self) -> MutexGuard<'_, T> {
+        // What a panic left behind is whole: the values are lists and facts that change in one step.
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn locks() -> MutexGuard<'static, Vec<(&'static str, Take)>> {
-    LOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+trait TakeForFork: Sync {
+    fn take_for_fork(&'static self) -> Box<dyn Any>;
+}
+
+impl<T: Send> TakeForFork for ForkLock<T> {
+    fn take_for_fork(&'static self) -> Box<dyn Any> {
+        let mut guard = self.take();
+        (self.before_fork)(&mut guard);
+        Box::new(guard)
+    }
 }
 
 /// Runs when the program, or the library that contains this code, is loaded. At the first use of a lock it would
@@ -53,9 +103,8 @@ extern "C" fn register() {
 }
 
 extern "C" fn before() {
-    let locks = locks();
-    let mut held: Vec<_> = locks.iter().map(|(_, take)| take()).collect();
-    held.push(Box::new(locks));
+    let used = USED.iter().filter_map(|lock| lock.load_full());
+    let held = used.map(|lock| lock.take_for_fork()).collect();
     // A thread that forks while its thread-locals are destroyed has no place to keep the guards.
     let _ = HELD.try_with(|place| place.set(held));
 }
@@ -102,17 +151,31 @@ pub(crate) mod tests {
         holder.join().unwrap();
     }
 
+    /// One thread takes the inner lock while it holds the outer one; the other forks. The inner lock was used first.
     #[test]
-    fn a_registered_lock_is_free_in_a_child() {
-        static LOCK: Mutex<()> = Mutex::new(());
-        fn take() -> Box<dyn Any> {
-            hold("test", take_alone);
-            take_alone()
-        }
-        fn take_alone() -> Box<dyn Any> {
-            Box::new(LOCK.lock().unwrap())
-        }
-        a_child_can_take(take);
-        a_child_can_take(|| Box::new(locks()));
+    fn a_fork_waits_for_nested_locks() {
+        static OUTER: ForkLock<()> = ForkLock::new(LockOrder::TestOuter, ());
+        static INNER: ForkLock<()> = ForkLock::new(LockOrder::TestInner, ());
+        a_child_can_take(|| {
+            drop(INNER.lock());
+            Box::new(OUTER.lock())
+        });
+        let (ask, asked) = channel();
+        let (done, finished) = channel();
+        thread::spawn(move || {
+            let outer = OUTER.lock();
+            ask.send(()).unwrap();
+            // Long enough for the fork to begin; the outcome does not depend on it.
+            thread::sleep(Duration::from_millis(20));
+            drop(INNER.lock());
+            drop(outer);
+        });
+        thread::spawn(move || {
+            asked.recv().unwrap();
+            let child = process::child(|| true).unwrap();
+            done.send(process::wait(child, Some(Duration::from_secs(60))).unwrap()).unwrap();
+        });
+        let outcome = finished.recv_timeout(Duration::from_secs(60));
+        assert_eq!(outcome, Ok(Some(true)), "a fork and a thread wait for each other");
     }
 }

@@ -11,7 +11,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use nix::{
 
 use super::{
     descriptor::{Descriptor, Inode},
-    fork,
+    fork::{ForkLock, LockOrder},
     object::{self, Object},
 };
 use crate::error::Fault;
@@ -105,7 +105,7 @@ impl LockFile {
         let known = self.descriptor.load();
         let Err(closed) = known.get().map(drop) else { return Ok(known) };
         let Some(name) = &self.name else { return Err(closed) };
-        let _alone = reopening();
+        let _alone = REOPENING.lock();
         // Another thread may have opened it in the meantime.
         let known = self.descriptor.load();
         if known.get().is_err() {
@@ -190,12 +190,7 @@ impl LockFile {
 
 /// Held while a file is opened again. Otherwise two threads could open it twice, and the close of one descriptor
 /// would free all locks of the process.
-fn reopening() -> MutexGuard<'static, ()> {
-    static REOPENING: Mutex<()> = Mutex::new(());
-    let lock = || REOPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    fork::hold("reopening", || Box::new(REOPENING.lock().unwrap_or_else(PoisonError::into_inner)));
-    lock()
-}
+static REOPENING: ForkLock<()> = ForkLock::new(LockOrder::LockFiles, ());
 
 fn range(kind: i32, byte: i64) -> flock {
     flock {
@@ -214,6 +209,6 @@ mod tests {
 
     #[test]
     fn a_fork_does_not_catch_a_file_that_is_opened_again() {
-        fork::tests::a_child_can_take(|| Box::new(reopening()));
+        crate::sys::fork::tests::a_child_can_take(|| Box::new(REOPENING.lock()));
     }
 }

@@ -9,7 +9,6 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     panic::catch_unwind,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::{
@@ -20,7 +19,10 @@ use nix::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::{descriptor::Inode, fork};
+use super::{
+    descriptor::Inode,
+    fork::{ForkLock, LockOrder},
+};
 
 /// The sockets that tokio keeps, if they are known.
 enum Kept {
@@ -31,17 +33,11 @@ enum Kept {
     Pair([(RawFd, Inode); 2]),
 }
 
-static KEPT: Mutex<Kept> = Mutex::new(Kept::Unknown);
-
-fn kept() -> MutexGuard<'static, Kept> {
-    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    fork::hold("runtime", || Box::new(KEPT.lock().unwrap_or_else(PoisonError::into_inner)));
-    lock()
-}
+static KEPT: ForkLock<Kept> = ForkLock::new(LockOrder::Runtime, Kept::Unknown);
 
 /// Notes that this process itself replaced the pair.
 pub(super) fn forget() {
-    *kept() = Kept::NotOurs;
+    *KEPT.lock() = Kept::NotOurs;
 }
 
 /// Makes a runtime for the current thread.
@@ -50,7 +46,7 @@ pub(super) fn forget() {
 /// When the kernel refuses a resource, or when a descriptor of the runtime refers to another file now; the message
 /// names its number.
 pub(crate) fn build() -> io::Result<Runtime> {
-    let mut kept = kept();
+    let mut kept = KEPT.lock();
     if matches!(*kept, Kept::Unknown) {
         *kept = first()?;
     }
@@ -141,6 +137,6 @@ mod tests {
 
     #[test]
     fn a_fork_does_not_catch_a_runtime_that_is_made() {
-        fork::tests::a_child_can_take(|| Box::new(kept()));
+        crate::sys::fork::tests::a_child_can_take(|| Box::new(KEPT.lock()));
     }
 }
