@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Timeout,
     /// There are no valid credentials, and this process has no source.
     NoSource,
+    /// A [`Term`](crate::Term) is over: its lease ended, or it belongs to the process that this one was forked from.
+    TermOver,
     /// Other code of this process has closed a file descriptor of the session.
     DescriptorClosed,
     /// A system call failed unexpectedly.
@@ -92,6 +94,7 @@ impl ErrorKind {
             | ErrorKind::SourceThrottled
             | ErrorKind::Timeout
             | ErrorKind::NoSource
+            | ErrorKind::TermOver
             | ErrorKind::System => true,
             ErrorKind::InvalidInput
             | ErrorKind::Absent

@@ -56,11 +56,13 @@ mod sys;
 pub mod testing;
 
 // The session, and how it is made.
-pub use session::{Reader, Refresh, SharedSession, SharedSessionBuilder};
+pub use session::{Reader, Refresh, SetSnapshot, SharedSession, SharedSessionBuilder};
+// Calls of the source that the program makes itself.
+pub use session::{Election, Term};
 // Where sets come from.
 pub use source::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
-    Identity, IotCore, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
+    Identity, IotCore, ManualSource, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
 };
 // How a session is.
 pub use session::{LastFailure, LeaseHolder, State, Status};

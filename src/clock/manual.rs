@@ -62,7 +62,8 @@ impl ManualClock {
         self.words.word(0).load(Ordering::Relaxed)
     }
 
-    pub(crate) fn wall(&self) -> SystemTime {
+    /// The time on the wall clock.
+    pub fn wall(&self) -> SystemTime {
         let even = self.wall_at_zero + Duration::from_nanos(self.boot());
         let stepped = self.words.word(8).load(Ordering::Relaxed) as i64;
         let step = Duration::from_secs(stepped.unsigned_abs());

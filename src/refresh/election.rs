@@ -196,6 +196,12 @@ impl Elected {
         self.view.note_elected(ElectedNote { mark, ..self.view.reader().last_elected() });
     }
 
+    /// Stores the mark of this process: any of its threads may do the work.
+    pub(crate) fn mark_process(&self) {
+        let mark = TaskMark::of_this_process(self.ticket.0);
+        self.view.note_elected(ElectedNote { mark, ..self.view.reader().last_elected() });
+    }
+
     /// Extends the lease: from `now` for `lease`. False when the election was lost in the meantime.
     ///
     /// It locks the byte of the new ticket before the word holds that ticket, and frees the old byte after. So the

@@ -142,21 +142,34 @@ fn attempt(elected: &Elected, job: &Job, call: &Call) {
         return info!(session, "stopped for too long; another process refreshes");
     };
     hit(FaultPoint::Answered);
+    let _ = conclude(elected, job, basis, answer);
+    hit(FaultPoint::Published);
+}
+
+/// Publishes the answer: the set, or the failure that it returns. Returns the generation of the set; `None` when another
+/// process published first.
+pub(super) fn conclude(
+    elected: &Elected,
+    job: &Job,
+    basis: Basis,
+    answer: Result<Fetched, SourceError>,
+) -> Result<Option<u64>, SourceError> {
+    let session = job.session.as_str();
     let outcome = answer.and_then(|fetched| {
         publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
     });
-    match outcome {
+    match &outcome {
         Ok(Some(generation)) => info!(session, generation, "published a new set"),
         Ok(None) => info!(session, "another process published first"),
         Err(failure) => {
             // Before the failure is seen: its outcome is known, and a process that is elected after the end of this
             // lease must not count it as a death.
             elected.end_attempt();
-            record(elected, job, basis, &failure);
+            record(elected, job, basis, failure);
         }
     }
     elected.end_attempt();
-    hit(FaultPoint::Published);
+    outcome
 }
 
 /// Asks the source. `None` when this process is not elected any more, so that it did not ask.

@@ -252,6 +252,12 @@ impl SharedSessionBuilder {
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
         };
+        if eager && recipe.source.is_manual() {
+            return Err(invalid(
+                "source: only the program can ask a manual source, so no process of its own can refresh it; use \
+                 Refresh::Deferred",
+            ));
+        }
         let description = recipe.source.describe();
         let fingerprint = recipe.source.fingerprint();
         if eager {

@@ -45,9 +45,19 @@ impl Inner {
         Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
     }
 
-    /// How to refresh; `None` where this process may not.
+    /// How this process refreshes by itself; `None` where it may not.
     pub(super) fn recipe(&self) -> Option<&Recipe> {
+        self.term_recipe().filter(|recipe| !recipe.source.is_manual())
+    }
+
+    /// The recipe of a call that the program makes: also that of a source which only the program can ask.
+    pub(super) fn term_recipe(&self) -> Option<&Recipe> {
         self.shared.recipe.as_ref().filter(|_| self.segment.is_writable())
+    }
+
+    /// Whether this process can be elected, and so can replace a damaged set.
+    pub(super) fn may_write(&self) -> bool {
+        self.term_recipe().is_some()
     }
 
     pub(crate) fn wait_timeout(&self) -> Duration {

@@ -2,7 +2,9 @@
 
 mod asynchronous;
 mod builder;
+mod electing;
 mod inner;
+mod look;
 mod passed;
 mod process_session;
 mod provider;
@@ -15,21 +17,25 @@ mod snapshot;
 mod status;
 mod status_text;
 mod succession;
+mod term;
 mod timing;
 mod wait;
 mod waiters;
 mod whose;
 
-use std::{fmt, process::Command, sync::Arc};
+use std::{fmt, process::Command, sync::Arc, time::Duration};
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 
 pub use builder::{Refresh, SharedSessionBuilder};
+pub use electing::Election;
 pub(crate) use inner::Inner;
+pub use look::SetSnapshot;
 pub use reader::Reader;
 pub use status::{LastFailure, LeaseHolder, State, Status};
+pub use term::Term;
 
-use self::{process_session::ProcessSession, wait::Need};
+use self::{process_session::ProcessSession, timing::Limit, wait::Need};
 use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};
 
 /// One set of temporary credentials, shared by all processes that hold the session.
@@ -46,7 +52,7 @@ use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};
 /// | --- | --- |
 /// | [`SourceTerminal`](crate::ErrorKind::SourceTerminal), [`SourceTransient`](crate::ErrorKind::SourceTransient), [`SourceThrottled`](crate::ErrorKind::SourceThrottled), [`SourceMisconfigured`](crate::ErrorKind::SourceMisconfigured) | the source failed: every process gets what it said, while the shared back-off lasts |
 /// | [`Timeout`](crate::ErrorKind::Timeout) | no valid set came within the [wait timeout](SharedSessionBuilder::wait_timeout) |
-/// | [`NoSource`](crate::ErrorKind::NoSource) | this process may only read, and no other process refreshed in time |
+/// | [`NoSource`](crate::ErrorKind::NoSource) | this process may only read, or only [`elect`](Self::elect) lets it ask the source, and no other process refreshed in time |
 /// | [`DescriptorClosed`](crate::ErrorKind::DescriptorClosed) | other code of this process closed a descriptor of the session, and it cannot be opened again |
 /// | [`System`](crate::ErrorKind::System) | the kernel refuses a thread or a descriptor |
 /// | [`BadChecksum`](crate::ErrorKind::BadChecksum) | another program damaged the segment, and this process may only read it |
@@ -124,6 +130,77 @@ impl SharedSession {
         }
     }
 
+    /// As [`credentials`](Self::credentials), but waits at most `limit`: for a caller that must look at something else
+    /// meanwhile, such as a signal or an event loop. It may call again.
+    ///
+    /// | at the limit | |
+    /// | --- | --- |
+    /// | this process makes the call of the source | the call goes on on its thread, and publishes its set for all processes |
+    /// | another process makes it | nothing changes for that process |
+    /// | there is a valid set, and a better one is waited for | the valid set is returned |
+    ///
+    /// With a limit of zero it never waits, but starts the call where this process is elected for it.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use aws_credential_types::Credentials;
+    /// # use shmcreds::{ErrorKind, Provider, SharedSession};
+    /// # let make = || async {
+    /// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+    /// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+    /// # };
+    /// # let name = format!("doc-within-{}", std::process::id());
+    /// # let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+    /// let credentials = loop {
+    ///     match session.credentials_within(Duration::from_millis(100)) {
+    ///         Err(error) if error.kind() == ErrorKind::Timeout => { /* look at signals, go on */ }
+    ///         outcome => break outcome?,
+    ///     }
+    /// };
+    /// # assert_eq!(credentials.access_key_id(), "ASIAEXAMPLE");
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`SharedSession`]. [`Timeout`](crate::ErrorKind::Timeout) names `limit`; in a process without a source it is
+    /// [`NoSource`](crate::ErrorKind::NoSource).
+    pub fn credentials_within(&self, limit: Duration) -> Result<Credentials, Error> {
+        match self.inner.quick() {
+            Some(current) => current.credentials(),
+            None => self.inner.credentials_by(Limit::of_call(limit)),
+        }
+    }
+
+    /// The newest set as it is now: credentials, generation, expiry and state as one value; `None` when there has been
+    /// no set. It neither waits nor starts a call, whatever the state: for a program that decides itself when to wait.
+    ///
+    /// The set may have expired, or AWS may have rejected it: see [`SetSnapshot::state`] and
+    /// [`SetSnapshot::is_rejected`].
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use aws_credential_types::Credentials;
+    /// # use shmcreds::{Provider, SharedSession};
+    /// # let make = || async {
+    /// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+    /// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+    /// # };
+    /// # let name = format!("doc-snapshot-{}", std::process::id());
+    /// # let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+    /// assert!(session.snapshot()?.is_none());
+    /// session.credentials()?;
+    /// let set = session.snapshot()?.expect("there is one now");
+    /// assert_eq!((set.generation(), set.is_valid()), (1, true));
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BadChecksum`](crate::ErrorKind::BadChecksum) when another program damaged the segment and this process may only
+    /// read it.
+    pub fn snapshot(&self) -> Result<Option<SetSnapshot>, Error> {
+        self.inner.latest().look().map_err(|fault| self.inner.fault("snapshot", fault))
+    }
+
     /// A handle for one thread that lends the credentials: the fastest way to read them often.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.inner))
@@ -139,7 +216,7 @@ impl SharedSession {
         let refresh = |inner: &Arc<Inner>| {
             let generation = inner.segment.view().published().generation();
             inner.shared.election_lock.requests().request_refresh(generation);
-            inner.wait(Need::After(generation), inner.shared.wait_timeout)
+            inner.wait(Need::After(generation), inner.limit())
         };
         self.inner
             .on_latest(refresh)

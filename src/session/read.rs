@@ -8,8 +8,8 @@ use aws_credential_types::Credentials;
 use super::{
     inner::Inner,
     snapshot::{Current, Phase, Snapshot},
-    timing::MANDATORY_WAIT,
-    wait::Need,
+    timing::{Limit, MANDATORY_WAIT},
+    wait::{Aim, End, Need},
 };
 use crate::error::{Error, ErrorKind, Fault};
 
@@ -49,26 +49,39 @@ impl Inner {
     /// The credentials, after whatever it takes.
     #[cold]
     pub(crate) fn credentials(self: &Arc<Self>) -> Result<Credentials, Error> {
+        self.credentials_by(self.limit())
+    }
+
+    /// The same, within a limit.
+    #[cold]
+    pub(super) fn credentials_by(self: &Arc<Self>, limit: Limit) -> Result<Credentials, Error> {
         if self.has_successor()
             && let Some(current) = self.latest().quick()
         {
             return current.credentials();
         }
-        self.obtain()
+        self.obtain(limit)
             .map(|snapshot| snapshot.credentials.clone())
             .map_err(|fault| self.fault("credentials", fault))
     }
 
-    /// The set to use now; waits if it has to.
-    pub(super) fn obtain(self: &Arc<Self>) -> Result<Arc<Snapshot>, Fault> {
-        self.on_latest(|inner| inner.obtain_here())
+    /// The limit of each wait, as the session's settings say.
+    pub(super) fn limit(&self) -> Limit {
+        Limit::of_each_wait(self.shared.wait_timeout)
     }
 
-    pub(super) fn obtain_here(&self) -> Result<Arc<Snapshot>, Fault> {
+    /// The set to use now; waits if it has to.
+    pub(super) fn obtain(self: &Arc<Self>, limit: Limit) -> Result<Arc<Snapshot>, Fault> {
+        self.on_latest(|inner| inner.obtain_here(limit))
+    }
+
+    fn obtain_here(&self, limit: Limit) -> Result<Arc<Snapshot>, Fault> {
         match self.without_waiting()? {
             Found::Usable(snapshot) => Ok(snapshot),
-            Found::Valid(snapshot) => self.wait_for_newer(snapshot),
-            Found::Nothing => self.wait(Need::Valid, self.shared.wait_timeout),
+            Found::Valid(snapshot) => {
+                self.wait_for_newer(snapshot, Aim::Fetch, limit).map(End::set)
+            }
+            Found::Nothing => self.wait(Need::Valid, limit),
         }
     }
 
@@ -102,27 +115,30 @@ impl Inner {
 
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
     /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
-    pub(super) fn wait_for_newer(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Fault> {
+    pub(super) fn wait_for_newer(
+        &self,
+        snapshot: Arc<Snapshot>,
+        aim: Aim,
+        limit: Limit,
+    ) -> Result<End, Fault> {
         let life = snapshot.life;
         let generation = life.version.generation();
         let mandatory = life.phase(self.shared.clock.boot()) != Phase::Advisory;
-        let (need, limit) = match mandatory && !snapshot.was_waited_for() {
-            true if life.version.is_rejected() => {
-                (Need::Better(generation), self.shared.wait_timeout)
-            }
-            true => (Need::Better(generation), MANDATORY_WAIT),
-            false => (Need::Own(generation), self.shared.wait_timeout),
+        let (need, wait) = match mandatory && !snapshot.was_waited_for() {
+            true if life.version.is_rejected() => (Need::Better(generation), limit),
+            true => (Need::Better(generation), limit.at_most(MANDATORY_WAIT)),
+            false => (Need::Own(generation), limit),
         };
-        let waited = self.wait(need, limit);
-        waited.or_else(|fault| {
-            snapshot.set_waited_for();
+        self.wait_for(need, aim, wait).or_else(|fault| {
+            // A caller that had less time than others would have has not waited in their place.
+            if !limit.is_over() {
+                snapshot.set_waited_for();
+            }
             if snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired {
-                return Ok(snapshot);
+                return Ok(End::Set(snapshot));
             }
             match fault.kind {
-                ErrorKind::Timeout | ErrorKind::NoSource => {
-                    self.wait(Need::Valid, self.shared.wait_timeout)
-                }
+                ErrorKind::Timeout | ErrorKind::NoSource => self.wait_for(Need::Valid, aim, limit),
                 _ => Err(fault),
             }
         })
@@ -146,7 +162,7 @@ impl Inner {
             return Ok(Some(snapshot));
         }
         let read = match Snapshot::read(self.segment.view()) {
-            Err(fault) if fault.kind == ErrorKind::BadChecksum && self.recipe().is_some() => {
+            Err(fault) if fault.kind == ErrorKind::BadChecksum && self.may_write() => {
                 self.shared.election_lock.requests().notify();
                 None
             }

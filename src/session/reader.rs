@@ -56,7 +56,7 @@ impl Reader {
 
     #[cold]
     fn look(&mut self, tick: u64) -> Result<(), Error> {
-        let looked = self.inner.obtain();
+        let looked = self.inner.obtain(self.inner.limit());
         self.snapshot = Some(looked.map_err(|fault| self.inner.fault("credentials", fault))?);
         self.inner = self.inner.latest();
         self.tick = tick;

@@ -13,7 +13,7 @@ use super::{
     inner::Inner,
     process_session::ProcessSession,
     registry,
-    timing::{FIRST_SET_INTERVAL, PROBE_INTERVAL},
+    timing::{FIRST_SET_INTERVAL, Limit, PROBE_INTERVAL},
     wait::Need,
 };
 use crate::{
@@ -34,12 +34,9 @@ impl Inner {
     /// its own, because a process has died in its call: this one may live no longer. Failing to is no failure of
     /// the caller, who has a valid set; the next one tries again.
     pub(super) fn refresh_in_background(&self, now: u64) -> bool {
-        let next = self.next_probe.load(Ordering::Relaxed);
-        if now < next {
+        if !self.is_probe_due(now) {
             return false;
         }
-        // Relaxed: two threads that both pass here are kept apart by the election lock.
-        self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
         let wait = self.start_in_background(now).unwrap_or_else(|fault| {
             tracing::warn!(session = %self.shared.name, "cannot refresh: {}", fault.message);
             false
@@ -49,6 +46,16 @@ impl Inner {
             self.next_probe.store(0, Ordering::Relaxed);
         }
         wait
+    }
+
+    /// Whether this process looks again whether somebody refreshes. Then it does not for some time.
+    pub(super) fn is_probe_due(&self, now: u64) -> bool {
+        if now < self.next_probe.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Relaxed: two threads that both pass here are kept apart by the election lock.
+        self.next_probe.store(now.saturating_add(PROBE_INTERVAL), Ordering::Relaxed);
+        true
     }
 
     pub(super) fn start_in_background(&self, now: u64) -> Result<bool, Fault> {
@@ -110,7 +117,10 @@ impl Inner {
 
     pub(super) fn run_refresher(&self, stop: &StopHandle) -> Result<(), Fault> {
         let Some(recipe) = self.recipe() else {
-            let text = "this process has no source to ask, or may not write; attach with one";
+            let text = match self.may_write() {
+                true => "the program asks this session's source itself: call elect()",
+                false => "this process has no source to ask, or may not write; attach with one",
+            };
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
         let refresh_loop = self.refresh_loop(recipe, stop);
@@ -147,7 +157,7 @@ impl Inner {
         let (began, mut failed) = (Instant::now(), None);
         loop {
             let left = deadline.saturating_sub(began.elapsed());
-            match self.wait(Need::Valid, left) {
+            match self.wait(Need::Valid, Limit::of_each_wait(deadline).at_most(left)) {
                 Err(fault) if matches!(fault.kind, SourceThrottled | SourceTransient) => {
                     if left.is_zero() {
                         return Err(fault);

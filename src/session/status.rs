@@ -141,7 +141,7 @@ impl Status {
         let life = set.as_ref().map(|(life, _)| *life);
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
         Ok(Status {
-            state: life.map_or(State::Empty, |life| state(life.phase(now))),
+            state: life.map_or(State::Empty, |life| life.phase(now).into()),
             generation: life.map_or(0, |life| life.version.generation()),
             access_key_tail: set.map(|(_, tail)| tail),
             expires_in: life.map_or(Duration::ZERO, |life| left(life.points.expires)),
@@ -259,16 +259,19 @@ fn refresher(inner: &Inner, now: u64) -> Result<Option<LeaseHolder>, Fault> {
     }))
 }
 
-fn state(phase: Phase) -> State {
-    match phase {
-        Phase::Fresh => State::Fresh,
-        Phase::Advisory => State::Advisory,
-        Phase::Mandatory => State::Mandatory,
-        Phase::Expired => State::Expired,
+impl From<Phase> for State {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Fresh => State::Fresh,
+            Phase::Advisory => State::Advisory,
+            Phase::Mandatory => State::Mandatory,
+            Phase::Expired => State::Expired,
+        }
     }
 }
 
-fn tail(key: &str) -> String {
+/// The last four characters of an access key id.
+pub(super) fn tail(key: &str) -> String {
     let skip = key.chars().count().saturating_sub(4);
     key.chars().skip(skip).collect()
 }

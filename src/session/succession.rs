@@ -78,9 +78,7 @@ impl Inner {
                 tracing::info!(session = %self.shared.name, "goes on with a new session of the name");
                 Ok(true)
             }
-            Err(fault) if fault.kind == ErrorKind::WrongSource && self.recipe().is_none() => {
-                Err(fault)
-            }
+            Err(fault) if fault.kind == ErrorKind::WrongSource && !self.may_write() => Err(fault),
             // It is being made, or this process cannot open it: later.
             Ok(None) | Err(_) => Ok(false),
         }

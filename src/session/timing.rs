@@ -1,6 +1,6 @@
 //! How long the session waits, and how often it looks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a caller waits when nothing valid is there, unless the user says otherwise.
 pub(super) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,3 +17,48 @@ pub(super) const FIRST_SET_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) const RACE_LIMIT: Duration = Duration::from_secs(2);
 /// How often a thread that waits for the next set looks whether its caller still does.
 pub(super) const CALLER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a wait may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// As the program gave it.
+    pub(super) given: Duration,
+    /// Whether the program gave it for one call, all its waits together. Otherwise each wait may take so long.
+    pub(super) of_call: bool,
+    /// When the wait ends; `None` when no wait has begun.
+    end: Option<Instant>,
+}
+
+impl Limit {
+    /// The limit of each wait: what the session's settings say.
+    pub(super) fn of_each_wait(limit: Duration) -> Self {
+        Limit { given: limit, of_call: false, end: None }
+    }
+
+    /// The limit of a whole call, from now on.
+    pub(super) fn of_call(limit: Duration) -> Self {
+        Limit { given: limit, of_call: true, end: Some(after(limit)) }
+    }
+
+    /// When a wait that begins now ends.
+    pub(super) fn end(self) -> Instant {
+        self.end.unwrap_or_else(|| after(self.given))
+    }
+
+    /// Whether the time of the call is over.
+    pub(super) fn is_over(self) -> bool {
+        self.of_call && self.end() <= Instant::now()
+    }
+
+    /// A limit of one wait that is no longer than `most`.
+    pub(super) fn at_most(self, most: Duration) -> Self {
+        let end = self.end().min(after(most));
+        Limit { end: Some(end), ..self }
+    }
+}
+
+fn after(limit: Duration) -> Instant {
+    let now = Instant::now();
+    // A limit beyond what the clock can count is none.
+    now.checked_add(limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+}

@@ -8,15 +8,15 @@ use std::{
 use super::{
     Inner,
     snapshot::{Phase, Snapshot},
-    timing::READER_INTERVAL,
+    timing::{Limit, READER_INTERVAL},
 };
 use crate::{
     error::{ErrorKind, Fault},
     refresh::{
         backoff::Backoff,
-        election::{self, Outcome},
+        election::{self, Elected, Outcome},
         election_lock::ElectionGuard,
-        fetch::{self, FetchHandle},
+        fetch::{self, FetchHandle, Recipe},
         wait_for_holder,
     },
     seqlock::Version,
@@ -37,27 +37,61 @@ pub(super) enum Need {
     After(u64),
 }
 
+/// What a wait does with an election that it wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// It asks the source.
+    Fetch,
+    /// It ends: the program asks the source.
+    Term,
+}
+
+/// How a wait ends.
+pub(super) enum End {
+    Set(Arc<Snapshot>),
+    /// Only with [`Aim::Term`].
+    Elected(Elected),
+}
+
+impl End {
+    /// The set, of a wait with [`Aim::Fetch`].
+    pub(super) fn set(self) -> Arc<Snapshot> {
+        match self {
+            End::Set(snapshot) => snapshot,
+            End::Elected(_) => unreachable!("a wait that fetches ends with a set"),
+        }
+    }
+}
+
 /// A wait that is going on.
 struct Wait<'a> {
     inner: &'a Inner,
     need: Need,
+    aim: Aim,
+    limit: Limit,
     end: Instant,
     /// The newest failure when the wait began: a later one is the one that was waited for.
     failed: Version,
     /// The refresh that this wait started.
     refresh: Option<FetchHandle>,
+    /// This wait has looked at the state once.
+    looked: bool,
     /// This wait has started one, be it a refresh loop that goes on.
     started: bool,
 }
 
 impl Inner {
-    /// Waits at most `limit` for what is needed.
-    pub(super) fn wait(&self, need: Need, limit: Duration) -> Result<Arc<Snapshot>, Fault> {
-        let now = Instant::now();
-        // A limit beyond what the clock can count is none.
-        let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
-        let failed = self.segment.view().failures().version();
-        let mut wait = Wait { inner: self, need, end, failed, refresh: None, started: false };
+    /// Waits at most `limit` for a set.
+    pub(super) fn wait(&self, need: Need, limit: Limit) -> Result<Arc<Snapshot>, Fault> {
+        self.wait_for(need, Aim::Fetch, limit).map(End::set)
+    }
+
+    /// Waits at most `limit` for a set, or for the election of this process.
+    pub(super) fn wait_for(&self, need: Need, aim: Aim, limit: Limit) -> Result<End, Fault> {
+        let (end, failed) = (limit.end(), self.segment.view().failures().version());
+        let (refresh, looked, started) = (None, false, false);
+        let mut wait =
+            Wait { inner: self, need, aim, limit, end, failed, refresh, looked, started };
         let outcome = wait.run();
         wait.join();
         // Who may have its workers yet to fork has no thread more than before.
@@ -69,20 +103,21 @@ impl Inner {
 }
 
 impl Wait<'_> {
-    fn run(&mut self) -> Result<Arc<Snapshot>, Fault> {
+    fn run(&mut self) -> Result<End, Fault> {
         let view = self.inner.segment.view();
         loop {
             // Before the look at the state: what happens after it ends the sleep.
             let event = view.latest_event();
             if let Some(outcome) = self.outcome()? {
-                return outcome;
+                return outcome.map(End::Set);
             }
             // The caller goes on with the session that has its name now.
             if self.inner.follow()? {
                 return Err(not_now());
             }
             let left = self.end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // A limit of zero is too short to wait, but not to stand for election once.
+            if std::mem::replace(&mut self.looked, true) && left.is_zero() {
                 return Err(self.give_up());
             }
             let pause = self.pause().filter(|_| !self.started);
@@ -91,14 +126,24 @@ impl Wait<'_> {
                 continue;
             }
             match self.guard() {
-                Some(guard) => self.act(guard, event, left)?,
+                Some(guard) => {
+                    if let Some(elected) = self.act(guard, event, left)? {
+                        return Ok(End::Elected(elected));
+                    }
+                }
                 None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
                 None if self.started => view.sleep_last(event, left),
-                None if self.inner.recipe().is_none() => {
-                    view.sleep(event, left.min(READER_INTERVAL))
-                }
+                None if self.recipe().is_none() => view.sleep(event, left.min(READER_INTERVAL)),
                 None => view.sleep(event, left),
             }
+        }
+    }
+
+    /// How this process may refresh in this wait.
+    fn recipe(&self) -> Option<&'_ Recipe> {
+        match self.aim {
+            Aim::Fetch => self.inner.recipe(),
+            Aim::Term => self.inner.term_recipe(),
         }
     }
 
@@ -128,7 +173,7 @@ impl Wait<'_> {
     /// How long this process leaves the source alone, because others have died in their calls: no error, and no
     /// reason not to do what the user wants.
     fn pause(&self) -> Option<Duration> {
-        self.inner.recipe().filter(|_| !matches!(self.need, Need::After(_)))?;
+        self.recipe().filter(|_| !matches!(self.need, Need::After(_)))?;
         let now = self.inner.shared.clock.boot();
         let standing = Backoff::read(self.inner.segment.view())?;
         (standing.died && standing.forbids(now)).then(|| standing.next_attempt_in(now))
@@ -145,50 +190,68 @@ impl Wait<'_> {
 
     /// The election lock, where this process has a source.
     fn guard(&self) -> Option<ElectionGuard> {
-        self.inner.recipe()?;
+        self.recipe()?;
         self.inner.shared.election_lock.try_lock_or_notify(&self.inner.segment)
     }
 
-    /// Stands for election; fetches if elected, else sleeps beside the one who is.
-    fn act(&mut self, guard: ElectionGuard, event: u32, left: Duration) -> Result<(), Fault> {
+    /// Stands for election. If elected, fetches, or returns the election to a program that asks the source itself.
+    /// Else sleeps while another process is elected.
+    fn act(
+        &mut self,
+        guard: ElectionGuard,
+        event: u32,
+        left: Duration,
+    ) -> Result<Option<Elected>, Fault> {
         let inner = self.inner;
-        let Some(recipe) = inner.recipe() else { return Ok(()) };
+        let Some(recipe) = self.recipe().cloned() else { return Ok(None) };
         let (now, writable) = (inner.shared.clock.boot(), inner.segment.writable()?);
         match election::stand(guard, writable, now, recipe.lease())? {
             Outcome::Held(..) if matches!(self.need, Need::Own(_)) => Err(not_now()),
+            Outcome::Held(..) if left.is_zero() => Ok(None),
             Outcome::Held(guard, holder) => {
-                wait_for_holder::sleep(&inner.segment, &guard, holder, now, event, left)
+                wait_for_holder::sleep(&inner.segment, &guard, holder, now, event, left)?;
+                Ok(None)
             }
             // Somebody may have settled it between the look and the election.
             Outcome::Won(elected) if self.outcome()?.is_some() => {
                 elected.resign();
-                Ok(())
+                Ok(None)
             }
             Outcome::Won(mut elected) => {
                 self.join();
-                let job = inner.job(recipe);
+                let job = inner.job(&recipe);
                 fetch::succeed(&mut elected, &job);
                 if self.pause().is_some() {
                     elected.resign();
-                    return Ok(());
+                    return Ok(None);
                 }
-                self.refresh = inner.start(elected, recipe, job)?;
+                if self.aim == Aim::Term {
+                    return Ok(Some(elected));
+                }
+                self.refresh = inner.start(elected, &recipe, job)?;
                 self.started = true;
-                Ok(())
+                Ok(None)
             }
         }
     }
 
     /// Ends the wait without a set; another of those who wait takes its place.
     fn give_up(&self) -> Fault {
-        self.inner.segment.announce();
-        let limit = self.inner.shared.wait_timeout;
+        // A program that waits in short slices would wake all processes each time. The guard of the election lock has
+        // woken the threads of this process that wait for this one.
+        if !self.limit.of_call {
+            self.inner.segment.announce();
+        }
+        let limit = self.limit.given;
         let what = match self.need {
             Need::Valid => "no valid credentials",
             Need::Better(_) | Need::Own(_) | Need::After(_) => "no newer credentials",
         };
-        let (kind, why) = if self.inner.recipe().is_some() {
+        let (kind, why) = if self.recipe().is_some() {
             (ErrorKind::Timeout, "")
+        } else if self.inner.may_write() {
+            let why = ", and the program asks this session's source itself: call elect()";
+            (ErrorKind::NoSource, why)
         } else if self.inner.segment.header.sealed {
             (ErrorKind::NoSource, ", and of a sealed session only its refresher may ask the source")
         } else {

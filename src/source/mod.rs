@@ -15,6 +15,7 @@ mod http;
 mod identity;
 mod instance;
 mod iot;
+mod manual;
 mod mfa;
 mod moment;
 mod overhear;
@@ -44,6 +45,7 @@ pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
 pub use iot::{IotCore, Pem};
+pub use manual::ManualSource;
 pub use process::CredentialProcess;
 pub use profile::Profile;
 pub use provider::Provider;
@@ -112,6 +114,13 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether only the program can ask it, after [`SharedSession::elect`](crate::SharedSession::elect): the library never
+    /// calls [`fetch`](Self::fetch) then. False unless the source says otherwise; true for a
+    /// [`ManualSource`](crate::ManualSource).
+    fn is_manual(&self) -> bool {
+        false
+    }
+
     /// Asks STS whose `credentials` these are; without any, who the source itself is: who assumes the
     /// role, for one that does. By default the STS that the environment names is asked, and a source is
     /// who its sets are of.
@@ -150,12 +159,22 @@ impl<S: Source + ?Sized> Source for Arc<S> {
         (**self).is_role()
     }
 
+    fn is_manual(&self) -> bool {
+        (**self).is_manual()
+    }
+
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         (**self).identify(credentials)
     }
 
     fn fetch(&self) -> Fetching<'_> {
         (**self).fetch()
+    }
+}
+
+impl From<Credentials> for Fetched {
+    fn from(credentials: Credentials) -> Self {
+        Fetched::new(credentials)
     }
 }
 

@@ -1,0 +1,216 @@
+//! What never waits, and what waits as long as its caller says: `snapshot` and `credentials_within`.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use shmcreds::{
+    ErrorKind, SharedSession, State,
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
+};
+use support::{LIMIT, assumed, child, elected, instant, name, role, until};
+
+fn main() {
+    support::run_forking(&[
+        ("a_snapshot_is_one_set_in_each_state", a_snapshot_is_one_set_in_each_state),
+        ("a_snapshot_starts_nothing", a_snapshot_starts_nothing),
+        ("a_snapshot_does_not_wait_for_a_stopped_process", a_snapshot_does_not_wait),
+        ("a_snapshot_shows_no_secret", a_snapshot_shows_no_secret),
+        ("a_short_limit_does_not_end_the_call", a_short_limit_does_not_end_the_call),
+        ("slices_until_the_set_is_there", slices_until_the_set_is_there),
+        ("a_limit_of_zero_starts_the_call", a_limit_of_zero_starts_the_call),
+        ("a_short_limit_beside_a_valid_set", a_short_limit_beside_a_valid_set),
+        ("a_limit_may_be_longer_than_the_wait_timeout", a_longer_limit),
+        ("the_error_of_the_source_comes_before_the_limit", the_error_of_the_source_comes_first),
+    ]);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn with_clock(what: &str) -> (LocalSts, SharedSession, ManualClock) {
+    let sts = LocalSts::fork().unwrap();
+    sts.configure(Settings::new().lifetime(HOUR)).unwrap();
+    let clock = ManualClock::new().unwrap();
+    let builder = SharedSession::builder(name(what)).source(role(&sts)).clock(&clock);
+    let session = builder.create().unwrap();
+    (sts, session, clock)
+}
+
+fn a_snapshot_is_one_set_in_each_state() {
+    let (_sts, session, clock) = with_clock("states");
+    assert!(session.snapshot().unwrap().is_none());
+    let credentials = session.credentials().unwrap();
+    let look = || session.snapshot().unwrap().unwrap();
+    let before = look();
+    assert_eq!(before.credentials(), &credentials);
+    assert_eq!((before.generation(), before.state()), (1, State::Fresh));
+    assert!(before.is_valid() && !before.is_rejected());
+    for (passed, state) in [
+        (HOUR - Duration::from_secs(600), State::Advisory),
+        (Duration::from_secs(570), State::Mandatory),
+    ] {
+        clock.advance(passed);
+        assert_eq!(look().state(), state);
+        assert!(look().is_valid() && look().refresh_in().is_zero());
+    }
+    assert!(look().expires_in() < Duration::from_secs(60) && !look().expires_in().is_zero());
+    session.invalidate(credentials.access_key_id()).unwrap();
+    assert!(look().is_rejected() && look().is_valid());
+    clock.advance(Duration::from_secs(60));
+    assert_eq!((look().state(), look().expires_in()), (State::Expired, Duration::ZERO));
+    assert!(!look().is_valid());
+    // What was seen stays as it was.
+    assert!(before.is_valid() && !before.is_rejected() && before.state() == State::Fresh);
+    session.credentials().unwrap();
+    assert_eq!((look().generation(), look().state()), (2, State::Fresh));
+}
+
+fn a_snapshot_starts_nothing() {
+    let (sts, session, clock) = with_clock("nothing");
+    session.snapshot().unwrap();
+    session.credentials().unwrap();
+    for passed in [HOUR - Duration::from_secs(600), Duration::from_secs(570), HOUR] {
+        clock.advance(passed);
+        for _ in 0..10 {
+            session.snapshot().unwrap().unwrap();
+        }
+        assert_eq!(elected(&session), None);
+    }
+    assert_eq!((assumed(&sts), session.status().unwrap().source_calls()), (1, 1));
+}
+
+fn a_snapshot_does_not_wait() {
+    let (sts, session, _clock) = with_clock("stopped");
+    sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
+    let worker = child(|_| drop(session.credentials_within(LIMIT)));
+    until("it is elected", || elected(&session).is_some());
+    support::stop(worker.pid);
+    let began = Instant::now();
+    assert!(session.snapshot().unwrap().is_none());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+fn a_snapshot_shows_no_secret() {
+    let session = SharedSession::builder(name("secret")).source(instant()).create().unwrap();
+    let credentials = session.credentials().unwrap();
+    let text = format!("{:?}", session.snapshot().unwrap().unwrap());
+    let tail = &credentials.access_key_id()[credentials.access_key_id().len() - 4..];
+    assert!(text.contains(tail), "{text}");
+    for secret in [
+        credentials.access_key_id(),
+        credentials.secret_access_key(),
+        credentials.session_token().unwrap(),
+    ] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+/// A call that takes longer than the limit goes on, for all.
+fn a_short_limit_does_not_end_the_call() {
+    let sts = LocalSts::fork().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(600))).unwrap();
+    let session = SharedSession::builder(name("short")).source(role(&sts)).create().unwrap();
+    let limit = Duration::from_millis(50);
+    let mut caller = child(|report| {
+        let began = Instant::now();
+        let error = session.credentials_within(limit).unwrap_err();
+        assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::Timeout, "credentials"));
+        assert!(error.to_string().contains("no valid credentials within 50ms"), "{error}");
+        report.say("!");
+        until("it is killed", || false);
+    });
+    caller.hear();
+    assert_eq!(elected(&session), Some(caller.pid), "its call goes on");
+    // Another process with a short limit does not disturb it.
+    let error = session.credentials_within(limit).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    session.credentials_within(LIMIT).unwrap();
+    assert_eq!((assumed(&sts), session.status().unwrap().source_calls()), (1, 1));
+}
+
+fn slices_until_the_set_is_there() {
+    let sts = LocalSts::fork().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(300))).unwrap();
+    let session = SharedSession::builder(name("slices")).source(role(&sts)).create().unwrap();
+    let workers: Vec<_> = (0..16)
+        .map(|_| {
+            child(|report| {
+                let mut slices = 0;
+                let set = loop {
+                    slices += 1;
+                    match session.credentials_within(Duration::from_millis(20)) {
+                        Err(error) if error.kind() == ErrorKind::Timeout => {}
+                        outcome => break outcome.unwrap(),
+                    }
+                };
+                assert!(slices > 1, "{slices}");
+                report.say(set.access_key_id());
+            })
+        })
+        .collect();
+    let mut keys: Vec<String> = workers.into_iter().map(|worker| worker.finish()).collect();
+    keys.dedup();
+    assert_eq!((keys.len(), assumed(&sts)), (1, 1));
+}
+
+fn a_limit_of_zero_starts_the_call() {
+    let sts = LocalSts::fork().unwrap();
+    let session = SharedSession::builder(name("zero")).source(role(&sts)).create().unwrap();
+    // In a child: the call goes on on a thread.
+    child(|_| {
+        let error = session.credentials_within(Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        until("the set is there", || session.credentials_within(Duration::ZERO).is_ok());
+    })
+    .finish();
+    assert_eq!(assumed(&sts), 1);
+}
+
+fn a_short_limit_beside_a_valid_set() {
+    let (sts, session, clock) = with_clock("valid");
+    let first = session.credentials().unwrap();
+    sts.inject(Fault::BlackHole, Times::UntilCleared).unwrap();
+    clock.advance(HOUR - Duration::from_secs(30));
+    child(|_| {
+        let began = Instant::now();
+        for _ in 0..3 {
+            let set = session.credentials_within(Duration::from_millis(10)).unwrap();
+            assert_eq!(set.access_key_id(), first.access_key_id());
+        }
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        // Those did not use up the one wait that a caller with time has.
+        session.credentials().unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+        let began = Instant::now();
+        session.credentials().unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    })
+    .finish();
+}
+
+fn a_longer_limit() {
+    let sts = LocalSts::fork().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(300))).unwrap();
+    let builder = SharedSession::builder(name("longer")).source(role(&sts));
+    let session = builder.wait_timeout(Duration::from_millis(10)).create().unwrap();
+    child(|_| {
+        assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
+        session.credentials_within(LIMIT).unwrap();
+    })
+    .finish();
+    assert_eq!(assumed(&sts), 1);
+}
+
+fn the_error_of_the_source_comes_first() {
+    let sts = LocalSts::fork().unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let session = SharedSession::builder(name("denied")).source(role(&sts)).create().unwrap();
+    let began = Instant::now();
+    let error = session.credentials_within(LIMIT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceTerminal);
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
+    let error = session.credentials_within(Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceTerminal, "the standing failure");
+}
