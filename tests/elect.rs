@@ -93,6 +93,7 @@ fn denied() -> SourceError {
     SourceError::new(SourceErrorClass::Terminal, "not authorized")
         .with_code("AccessDenied")
         .with_request_id("r-1")
+        .with_http_status(403)
 }
 
 fn sixty_four_cold_processes() {
@@ -200,6 +201,7 @@ fn a_failure_is_told_to_all() {
             report.say("!");
             let error = wait(&session);
             assert_eq!(error.kind(), ErrorKind::SourceTerminal, "{error}");
+            assert_eq!(error.source_error(), Some(&denied()));
             report.say(error.to_string());
         });
         waiting.hear();

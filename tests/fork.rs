@@ -27,7 +27,7 @@ use nix::{
     },
 };
 use shmcreds::{
-    ErrorKind, Provider, Refresh, SharedSession,
+    ErrorKind, Provider, Refresh, SharedSession, SourceErrorClass,
     testing::{Fault, FaultPoint, LocalSts, ManualClock, Settings, Times, signal_at},
 };
 use support::{
@@ -574,14 +574,20 @@ fn one_failure_is_one_call() {
                 let session = SharedSession::attach(session.name()).unwrap();
                 let error = session.credentials().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::SourceTerminal);
-                report.say(error.to_string());
+                let said = error.source_error().unwrap();
+                assert_eq!((said.code(), said.http_status()), (Some("AccessDenied"), Some(403)));
+                assert_eq!(said.class(), SourceErrorClass::Terminal);
+                report.say(format!("{} {}", said.request_id().unwrap(), said.message()));
             })
         })
         .collect();
-    for worker in workers {
-        assert!(worker.finish().contains("AccessDenied"));
-    }
-    assert_eq!(assumed(&sts), 1);
+    let mut said: Vec<String> = workers.into_iter().map(Child::finish).collect();
+    said.dedup();
+    assert_eq!((said.len(), assumed(&sts)), (1, 1), "{said:?}");
+    // The status shows the same, also beside other handles.
+    let last = session.status().unwrap().last_failure().unwrap().failure().clone();
+    assert_eq!(said[0], format!("{} {}", last.request_id().unwrap(), last.message()));
+    assert_eq!(last.http_status(), Some(403));
     // After the back-off somebody may ask again, and the error is gone with its cause.
     sts.clear_faults().unwrap();
     clock.advance(Duration::from_secs(6));

@@ -60,5 +60,8 @@ fn failure_of(record: &FailureRecord<'_>) -> SourceError {
     if !record.request_id.is_empty() {
         failure = failure.with_request_id(record.request_id);
     }
+    if let Some(status) = u16::try_from(record.http_status).ok().filter(|status| *status != 0) {
+        failure = failure.with_http_status(status);
+    }
     failure
 }

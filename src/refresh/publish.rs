@@ -216,6 +216,7 @@ fn note(
         next_attempt_boot: next(in_a_row, now, expiry(view.reader().sets()))?,
         in_a_row,
         class,
+        http_status: failure.http_status().map_or(0, u64::from),
         code: failure.code().unwrap_or_default(),
         request_id: failure.request_id().unwrap_or_default(),
         message: failure.message(),

@@ -121,6 +121,8 @@ pub(crate) struct FailureRecord<'a> {
     /// The number of failures in a row, including this one.
     pub(crate) in_a_row: u64,
     pub(crate) class: u64,
+    /// 0 when no HTTP answer came.
+    pub(crate) http_status: u64,
     pub(crate) code: &'a str,
     pub(crate) request_id: &'a str,
     pub(crate) message: &'a str,
@@ -136,6 +138,7 @@ impl<'a> FailureRecord<'a> {
             self.next_attempt_boot,
             self.in_a_row,
             self.class,
+            self.http_status,
         ];
         let fields = [
             cut(self.code, MAX_CODE),
@@ -148,8 +151,8 @@ impl<'a> FailureRecord<'a> {
 
     /// Decodes the record in `words`.
     pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
-        let ([generation, at_boot, at_unix, next_attempt_boot, in_a_row, class], fields) =
-            decode::<6>(words)?;
+        let (fixed, fields) = decode::<7>(words)?;
+        let [generation, at_boot, at_unix, next_attempt_boot, in_a_row, class, http_status] = fixed;
         let [code, request_id, message, _] = fields;
         Some(FailureRecord {
             generation,
@@ -158,6 +161,7 @@ impl<'a> FailureRecord<'a> {
             next_attempt_boot,
             in_a_row,
             class,
+            http_status,
             code,
             request_id,
             message,
@@ -256,7 +260,7 @@ mod tests {
         ) {
             let record = FailureRecord {
                 generation: 7, at_boot: 1, at_unix: 2, next_attempt_boot: 3, in_a_row: 4, class: 1,
-                code: &code, request_id: &id, message: &message,
+                http_status: 403, code: &code, request_id: &id, message: &message,
             };
             let mut words = Words::default();
             record.encode(&mut words);

@@ -72,10 +72,11 @@ mod map {
     impl Serialize for LastFailure {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let at = DateTime::from(self.at()).fmt(Format::DateTime).ok();
-            let mut map = serializer.serialize_map(Some(7))?;
+            let mut map = serializer.serialize_map(Some(8))?;
             map.serialize_entry("class", self.failure().class().as_str())?;
             map.serialize_entry("code", &self.failure().code())?;
             map.serialize_entry("request_id", &self.failure().request_id())?;
+            map.serialize_entry("http_status", &self.failure().http_status())?;
             map.serialize_entry("message", self.failure().message())?;
             map.serialize_entry("at", &at)?;
             map.serialize_entry("in_a_row", &self.in_a_row())?;

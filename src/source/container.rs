@@ -71,7 +71,7 @@ fn refused(place: &str, refusal: &Refusal) -> SourceError {
     match serde_json::from_slice(&refusal.body) {
         Ok(Explained { code, message: Some(message) }) => {
             let text = format!("{place} answered with HTTP status {}: {message}", refusal.status);
-            let failure = SourceError::new(class, text);
+            let failure = SourceError::new(class, text).with_http_status(refusal.status);
             code.map_or(failure.clone(), |code| failure.with_code(code))
         }
         _ => SourceError::from_status(place, refusal.status, &refusal.body),

@@ -327,8 +327,10 @@ fn refusal(head: &Parts, body: &[u8]) -> SourceError {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let said = serde_json::from_slice(body).map(|Refusal { message }| message);
     let said = said.unwrap_or_else(|_| "IoT Core gave no reason".into());
-    let text = format!("HTTP status {}: {said}", head.status.as_u16());
-    let mut failure = SourceError::new(SourceErrorClass::of_status(head.status.as_u16()), text);
+    let status = head.status.as_u16();
+    let text = format!("HTTP status {status}: {said}");
+    let failure = SourceError::new(SourceErrorClass::of_status(status), text);
+    let mut failure = failure.with_http_status(status);
     if let Some(kind) = header("x-amzn-errortype") {
         // `AccessDeniedException:http://…` with some services.
         failure = failure.with_code(kind.split(':').next().unwrap_or(kind));

@@ -34,6 +34,7 @@ pub struct SourceError {
     class: SourceErrorClass,
     code: Option<String>,
     request_id: Option<String>,
+    http_status: Option<u16>,
     message: String,
 }
 
@@ -41,18 +42,17 @@ impl SourceError {
     /// A failure of that class. Anything in `message` with the shape of a key or a token becomes
     /// `[redacted]`.
     pub fn new(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
-        SourceError { class, code: None, request_id: None, message: cleaned(message.as_ref()) }
+        SourceError::with_message(class, cleaned(message.as_ref()))
     }
 
     /// A failure whose text is known to hold no secret: names and paths of the user's, which are often as long
     /// as a key.
     pub(crate) fn of_known_text(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
-        SourceError {
-            class,
-            code: None,
-            request_id: None,
-            message: cut(one_line(message.as_ref())),
-        }
+        SourceError::with_message(class, cut(one_line(message.as_ref())))
+    }
+
+    fn with_message(class: SourceErrorClass, message: String) -> Self {
+        SourceError { class, code: None, request_id: None, http_status: None, message }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -64,6 +64,12 @@ impl SourceError {
     /// Adds the service's request id, which AWS Support asks for.
     pub fn with_request_id(mut self, request_id: impl AsRef<str>) -> Self {
         self.request_id = Some(cut(redact(request_id.as_ref())));
+        self
+    }
+
+    /// Adds the HTTP status of the service's answer.
+    pub fn with_http_status(mut self, status: u16) -> Self {
+        self.http_status = Some(status);
         self
     }
 
@@ -80,6 +86,11 @@ impl SourceError {
     /// The service's request id, if a service answered.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
+    }
+
+    /// The HTTP status of the answer, if there was one.
+    pub fn http_status(&self) -> Option<u16> {
+        self.http_status
     }
 
     /// What happened, in words.
@@ -131,7 +142,8 @@ impl SourceError {
         if let Some(failure) =
             error.as_service_error().and_then(|e| SourceError::from_service(e.meta()))
         {
-            return failure;
+            let http_status = error.raw_response().map(|response| response.status().as_u16());
+            return SourceError { http_status, ..failure };
         }
         // A body that could not be read to its end is gone: the error says why.
         match error.raw_response().filter(|response| response.body().bytes().is_some()) {
@@ -157,6 +169,7 @@ impl SourceError {
                 "{place} answered with HTTP status {status} and {said}; is it the service, or a proxy?"
             ),
         )
+        .with_http_status(status)
     }
 
     /// Any other error, `doing` in words: the class is decided by the first service answer in the
@@ -193,6 +206,27 @@ impl fmt::Display for SourceError {
 }
 
 impl Error for SourceError {}
+
+impl crate::error::Error {
+    /// What the source said, if the source failed: class, code, request id, HTTP status and message. Each process that
+    /// waits for a call gets the same, whichever made the call.
+    ///
+    /// ```
+    /// # use shmcreds::{Election, ManualSource, SharedSession, SourceError, SourceErrorClass};
+    /// # let name = format!("doc-source-error-{}", std::process::id());
+    /// # let session = SharedSession::builder(name).source(ManualSource::new("doc")).create()?;
+    /// # let Election::Elected(term) = session.elect()? else { unreachable!() };
+    /// # let denied = SourceError::new(SourceErrorClass::Terminal, "not authorized");
+    /// # term.fail(denied.with_code("AccessDenied").with_http_status(403))?;
+    /// let error = session.credentials().unwrap_err();
+    /// let said = error.source_error().expect("the source failed");
+    /// assert_eq!((said.code(), said.http_status()), (Some("AccessDenied"), Some(403)));
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    pub fn source_error(&self) -> Option<&SourceError> {
+        Error::source(self)?.downcast_ref()
+    }
+}
 
 /// What a service answered, if the error holds that: STS's own errors have it beside them, not below.
 fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ErrorMetadata> {

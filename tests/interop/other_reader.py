@@ -48,7 +48,7 @@ class Session:
     def header(self):
         assert self.bytes[:8] == b"SHMCREDS"
         assert [self.word(offset) for offset in range(8, 80, 8)] == [
-            2, len(self.bytes), PAGE, 1, STRIDE, 4, 8832, 3, 1024,
+            2, len(self.bytes), PAGE, 1, STRIDE, 3, 17024, 3, 1024,
         ]
         assert self.word(96) == os.stat("/proc/self/ns/time").st_ino
         description = self.bytes[520:520 + self.word(512)]
