@@ -43,6 +43,7 @@ mod atomic;
 mod clock;
 mod error;
 mod fault_point;
+mod http_body;
 mod name;
 mod refresh;
 mod sdk;

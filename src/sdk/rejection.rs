@@ -1,10 +1,9 @@
-//! AWS rejects a set: an HTTP client that hears of it.
+//! An HTTP client that notices when AWS rejects a set.
 //!
-//! A configuration for all services has no room for an interceptor, but one for the HTTP client. This
-//! one is the SDK's own with an ear on the answers: where AWS says that the session token is no good,
-//! the access key that signed the request is invalidated. If there is, or will be, another one, the
-//! SDK is shown status 503 instead of 4xx, so that its own retry asks for the credentials again; the
-//! body with AWS's error stays as it is.
+//! An SDK configuration for all services cannot hold an interceptor, but it can hold an HTTP client. This client
+//! wraps the SDK's own one and looks at each answer. If AWS rejects the session token, it invalidates the access
+//! key that signed the request. If another set exists or will come, it changes the status from 4xx to 503. Then
+//! the SDK retries, and asks for the credentials again. The body with AWS's error stays as it is.
 
 use std::{fmt, sync::Arc};
 
@@ -27,13 +26,13 @@ use aws_smithy_runtime_api::{
     },
     http::StatusCode,
 };
-use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream, config_bag::ConfigBag};
+use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::session::Inner;
+use crate::{http_body, session::Inner};
 
-/// What AWS calls a session token that is no good any more.
+/// The error codes by which AWS rejects a session token.
 const REJECTIONS: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "InvalidToken"];
-/// An error that AWS answers with has a few hundred bytes; more is somebody else's.
+/// An error of AWS has a few hundred bytes. A longer body comes from another server.
 const LONGEST_ERROR: u64 = 64 * 1024;
 const RETRY: u16 = 503;
 
@@ -43,7 +42,7 @@ pub(super) fn listening(inner: &Arc<Inner>, client: Option<SharedHttpClient>) ->
     SharedHttpClient::new(Listening { client, inner: Arc::clone(inner) })
 }
 
-/// As the SDK makes it where nothing is configured.
+/// The client that the SDK makes if none is configured.
 fn default_client() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector =
@@ -111,7 +110,7 @@ impl HttpConnector for Connector {
         let answering = self.connector.call(request);
         let Some(key) = key else { return answering };
         let inner = Arc::clone(&self.inner);
-        HttpConnectorFuture::new(async move { hear(&inner, &key, answering.await?).await })
+        HttpConnectorFuture::new(async move { inspect(&inner, &key, answering.await?).await })
     }
 }
 
@@ -121,31 +120,23 @@ fn signing_key(authorization: &str) -> Option<&str> {
     credential.split_once('/').map(|(key, _)| key)
 }
 
-/// The answer, as the SDK is to see it.
-async fn hear(
+/// The answer that the SDK sees.
+async fn inspect(
     inner: &Arc<Inner>,
     key: &str,
     mut answer: HttpResponse,
 ) -> Result<HttpResponse, ConnectorError> {
-    if !answer.status().is_client_error() || !is_short(&answer) {
+    if !answer.status().is_client_error() {
         return Ok(answer);
     }
-    let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
-    let body = ByteStream::new(body).collect().await;
-    let body = body.map_err(|error| ConnectorError::io(error.into()))?.into_bytes();
+    let Some(body) = http_body::peek(&mut answer, LONGEST_ERROR).await? else { return Ok(answer) };
     let rejected = is_rejection(answer.headers().get("x-amzn-errortype"), &body);
-    *answer.body_mut() = SdkBody::from(body);
     if rejected && inner.replace_rejected(key) {
         let retry =
             StatusCode::try_from(RETRY).map_err(|e| ConnectorError::other(e.into(), None))?;
         *answer.status_mut() = retry;
     }
     Ok(answer)
-}
-
-fn is_short(answer: &HttpResponse) -> bool {
-    let length = answer.headers().get("content-length").and_then(|length| length.parse().ok());
-    length.or(answer.body().content_length()).is_none_or(|length: u64| length <= LONGEST_ERROR)
 }
 
 /// Whether an error's code, in its header, in XML or in JSON, is one of [`REJECTIONS`].

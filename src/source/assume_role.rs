@@ -1,15 +1,18 @@
 //! `sts:AssumeRole` as a source: the recipe. [`call`] cooks it.
 
-pub(super) mod call;
+mod arn;
+mod call;
+mod description;
 mod fingerprint;
+mod session_name;
 mod validate;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
-use sha2::{Digest, Sha256};
 
 use super::{Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, profile::Settings};
+pub(super) use session_name::default_session_name;
 
 /// A source that assumes a role at AWS STS.
 ///
@@ -298,32 +301,6 @@ impl AssumeRole {
         }
         self
     }
-
-    /// Stands for the inputs that are secret or long: equal for equal inputs.
-    fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        // Each text after its length, each list after its count: no two inputs give the same bytes.
-        let mut text = |text: &str| {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
-        };
-        for value in [&self.external_id, &self.policy] {
-            text(if value.is_some() { "some" } else { "none" });
-            text(value.as_deref().unwrap_or(""));
-        }
-        for list in [&self.policy_arns, &self.transitive_tag_keys] {
-            text(&list.len().to_string());
-            list.iter().for_each(|item| text(item));
-        }
-        for pairs in [&self.tags, &self.provided_contexts] {
-            text(&pairs.len().to_string());
-            pairs.iter().for_each(|(left, right)| {
-                text(left);
-                text(right);
-            });
-        }
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 /// The description; the values behind the digest stay out.
@@ -335,25 +312,7 @@ impl fmt::Debug for AssumeRole {
 
 impl Source for AssumeRole {
     fn describe(&self) -> String {
-        let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
-        let duration = self.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
-        let base = match &self.base {
-            Base::DefaultChain => "default-chain".to_owned(),
-            Base::Provider(provider) => provider.description().to_owned(),
-            Base::Source(source) => source.describe(),
-            Base::Ready(_) => "ready".to_owned(),
-        };
-        format!(
-            "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
-             source-identity={:?} mfa={:?} base={base:?} inputs={}",
-            self.role_arn,
-            self.session_name,
-            default(&self.region),
-            default(&self.endpoint_url),
-            default(&self.source_identity),
-            self.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
-            self.digest(),
-        )
+        description::of(self)
     }
 
     fn fingerprint(&self) -> Fingerprint {
@@ -383,80 +342,5 @@ impl Source for AssumeRole {
 
     fn fetch(&self) -> Fetching<'_> {
         Box::pin(call::assume_role(self))
-    }
-}
-
-/// Read once, so that the whole process tree has one name, and without a call into libc.
-pub(super) fn default_session_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    session_name_for(host.trim())
-}
-
-fn session_name_for(host: &str) -> String {
-    let host = if host.is_empty() { "host" } else { host };
-    let valid = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
-    let name = host.chars().map(|c| if valid(c) { c } else { '-' });
-    "shmcreds-".chars().chain(name).take(64).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn role() -> AssumeRole {
-        AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web")
-    }
-
-    #[test]
-    fn the_default_session_name_is_valid() {
-        assert_eq!(AssumeRole::new("arn:aws:iam::123456789012:role/app").validate(), Ok(()));
-        assert_eq!(session_name_for(""), "shmcreds-host");
-        assert_eq!(session_name_for("höst 1"), "shmcreds-h-st-1");
-        assert_eq!(session_name_for(&"h".repeat(100)).len(), 64);
-    }
-
-    #[test]
-    fn the_description_is_stable() {
-        let expected = "assume-role \"arn:aws:iam::123456789012:role/app\" session-name=\"web\" \
-                        duration=default region=\"default\" endpoint=\"default\" \
-                        source-identity=\"default\" mfa=\"none\" base=\"default-chain\" inputs=";
-        assert!(role().describe().starts_with(expected), "{}", role().describe());
-        assert_eq!(role().describe(), role().clone().describe());
-        // How STS is reached in time is not who we are.
-        assert_eq!(role().describe(), role().max_attempts(9).describe());
-    }
-
-    #[test]
-    fn other_inputs_have_another_description() {
-        let others = [
-            role(),
-            role().session_name("api"),
-            role().duration(Duration::from_secs(900)),
-            role().external_id("one"),
-            role().external_id("two"),
-            role().policy("{}"),
-            role().policy_arn("arn:aws:iam::aws:policy/A"),
-            role().transitive_tag_key("arn:aws:iam::aws:policy/A"),
-            role().tag("ab", "c"),
-            role().tag("a", "bc"),
-            role().provided_context("ab", "c"),
-            role().source_identity("me"),
-            role().region("eu-central-1"),
-            role().endpoint_url("http://localhost"),
-            role().credentials_provider("mine", std::future::pending::<Credentials>),
-            role().base_source(role()),
-            role().base_source(role().session_name("hub")),
-            role().mfa_command("123456789", ["/bin/true"]),
-            role().mfa_command("987654321", ["/bin/true"]),
-        ];
-        let all: std::collections::HashSet<String> = others.iter().map(Source::describe).collect();
-        assert_eq!(all.len(), others.len());
-    }
-
-    #[test]
-    fn debug_and_description_show_no_secret() {
-        let secret = "hush-hush";
-        let recipe = role().external_id(secret).policy(secret).provided_context("arn", secret);
-        assert!(!format!("{recipe:?} {recipe:#?} {}", recipe.describe()).contains(secret));
     }
 }

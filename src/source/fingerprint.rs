@@ -1,5 +1,7 @@
 //! Whose credentials a source gives, as 32 bytes.
 
+pub(super) mod environment;
+
 use std::fmt;
 
 use sha2::{Digest, Sha256};

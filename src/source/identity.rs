@@ -2,13 +2,9 @@
 
 use std::{future::Future, pin::Pin};
 
-use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
 
-use super::{
-    SourceError, SourceErrorClass,
-    profile::{self, Environment, Explicit, misconfigured},
-};
+use super::{SourceError, SourceErrorClass};
 
 /// The answer of `sts:GetCallerIdentity`, on its way.
 pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, SourceError>> + Send + 'a>>;
@@ -23,15 +19,6 @@ pub struct Identity {
     pub arn: String,
     /// The unique id of the user or the role's session.
     pub user_id: String,
-}
-
-/// Asks the STS that the environment names.
-pub(crate) async fn by_environment(credentials: Credentials) -> Result<Identity, SourceError> {
-    let settings = profile::settings_of(None, Explicit::default());
-    let mut settings = settings.map_err(misconfigured)?;
-    settings.settle_region(&Environment::real(), None).await.map_err(misconfigured)?;
-    let config = settings.sts(Some(credentials)).map_err(misconfigured)?;
-    ask(config.build()).await
 }
 
 /// Asks the STS of `config`, with the credentials of `config`.

@@ -6,7 +6,7 @@ use aws_credential_types::Credentials;
 
 use super::{
     Fetching, Fingerprint, FingerprintEncoder, Identifying, Source, SourceError, SourceErrorClass,
-    identity, validate,
+    identity_by_environment, validate,
 };
 
 /// A source that the library cannot ask: the program makes each call itself, after
@@ -107,7 +107,7 @@ impl Source for ManualSource {
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         Box::pin(async {
             match credentials {
-                Some(credentials) => identity::by_environment(credentials).await,
+                Some(credentials) => identity_by_environment(credentials).await,
                 None => Err(only_by_the_program()),
             }
         })

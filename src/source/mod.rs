@@ -7,26 +7,25 @@
 mod assume_role;
 mod causes;
 mod class;
-mod clock_error;
-mod container;
-mod environment;
+mod clock_skew;
+mod container_endpoint;
+mod credential_process;
 mod fingerprint;
 mod http;
 mod identity;
-mod instance;
-mod iot;
+mod instance_metadata;
+mod iot_core;
 mod manual;
 mod mfa;
-mod moment;
-mod overhear;
-mod process;
 mod profile;
 mod program;
 mod provider;
+mod ready_made;
 mod redact;
+mod refusal_recorder;
 mod server_time;
 mod source_error;
-mod standard;
+mod timestamp;
 mod validate;
 
 use std::{
@@ -41,13 +40,13 @@ use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
 pub use class::SourceErrorClass;
+pub use credential_process::CredentialProcess;
 pub use fingerprint::{Fingerprint, FingerprintEncoder};
-pub(crate) use identity::by_environment as identity_by_environment;
 pub use identity::{Identifying, Identity};
-pub use iot::{IotCore, Pem};
+pub use iot_core::{IotCore, Pem};
 pub use manual::ManualSource;
-pub use process::CredentialProcess;
 pub use profile::Profile;
+pub(crate) use profile::identity_by_environment;
 pub use provider::Provider;
 pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
@@ -130,7 +129,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
                 Some(credentials) => credentials,
                 None => self.fetch().await?.credentials,
             };
-            identity::by_environment(credentials).await
+            identity_by_environment(credentials).await
         })
     }
 

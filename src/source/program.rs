@@ -1,11 +1,10 @@
 //! A program of the user's that answers on its standard output.
 
 mod answer;
+mod standard_error;
 
 use std::{
-    collections::VecDeque,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,27 +14,21 @@ use nix::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
-use tracing::info;
 
-use super::{FingerprintEncoder, SourceError, SourceErrorClass, environment, redact::redact};
+use super::{FingerprintEncoder, SourceError, SourceErrorClass, fingerprint::environment};
 use crate::sys::process::lead_session;
 
 use answer::{End, LONGEST_ANSWER};
 pub(super) use answer::{IsComplete, Written};
+use standard_error::{LastLines, log};
 
-/// More than anybody reads.
-const LONGEST_LOG: u64 = 64 * 1024;
 /// How long the log waits for the rest of what an ended program has written.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The variable by which a program knows which process asks it, so that a session which asks itself is noticed.
 const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
-/// How many of its lines an error shows, and how much of each.
-const LAST_LINES: usize = 3;
-const LONGEST_LINE: usize = 200;
 
 /// An argument vector and a limit. No shell ever sees it.
 #[derive(Clone)]
@@ -95,7 +88,7 @@ impl Program {
     ) -> Result<Written, SourceError> {
         let mut child = self.start(what)?;
         let group = Group(child.id());
-        let said = LastWords::default();
+        let said = LastLines::default();
         let log = tokio::spawn(log(what.to_owned(), child.stderr.take(), said.clone()));
         let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
             let text = format!(
@@ -159,48 +152,6 @@ fn class_of(status: ExitStatus) -> SourceErrorClass {
     }
 }
 
-/// Logs what the program writes to its standard error, up to a limit, and reads on: a program must not find it
-/// closed or full. The last lines are for its error, should it fail.
-async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>, last: LastWords) {
-    let Some(stderr) = stderr else { return };
-    let mut stderr = BufReader::new(stderr);
-    let mut lines = (&mut stderr).take(LONGEST_LOG).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = redact(&String::from_utf8_lossy(&line));
-        info!("{what} says: {line}");
-        last.add(&line);
-    }
-    if tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.is_ok_and(|rest| rest > 0) {
-        info!("{what} said more than {LONGEST_LOG} bytes, of which the rest is not shown");
-    }
-}
-
-/// What the program has said last, while something that it has left may go on to speak.
-#[derive(Clone, Default)]
-struct LastWords(Arc<Mutex<VecDeque<String>>>);
-
-impl LastWords {
-    fn add(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !line.trim().is_empty() {
-            lines.push_back(line.trim().chars().take(LONGEST_LINE).collect());
-        }
-        if lines.len() > LAST_LINES {
-            lines.pop_front();
-        }
-    }
-
-    /// For the end of a sentence; nothing where it was silent.
-    fn get(&self) -> String {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        match lines.is_empty() {
-            true => String::new(),
-            false => format!("; it said: {}", lines.join(" / ")),
-        }
-    }
-}
-
 /// The process group of a running program: killed when dropped.
 struct Group(Option<u32>);
 
@@ -237,27 +188,6 @@ mod tests {
         let awkward = "$HOME `id` 'x y'";
         let echo = Program::new(["/bin/echo", awkward], Duration::from_secs(60));
         assert_eq!(*echo.run("test", has_code).await.unwrap(), format!("{awkward}\n").into_bytes());
-    }
-
-    #[tokio::test]
-    async fn the_log_has_its_standard_error_without_secrets_and_nothing_else() {
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let writer = std::sync::Mutex::new(log.reopen().unwrap());
-        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-        let _here = tracing::subscriber::set_default(subscriber);
-        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-        let script = format!("echo answer; echo touch the key >&2; echo {secret} >&2");
-        let program = Program::new(["/bin/sh", "-c", &script], Duration::from_secs(60));
-        program.run("the helper", has_code).await.unwrap();
-        let said = || std::fs::read_to_string(log.path()).unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
-        while !said().contains("[redacted]") && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let said = said();
-        assert!(said.contains("the helper says: touch the key"), "{said}");
-        assert!(said.contains("[redacted]") && !said.contains(secret), "{said}");
-        assert!(!said.contains("answer"), "{said}");
     }
 
     #[tokio::test]
@@ -385,17 +315,6 @@ mod tests {
         let (program, _file) = leaving("stay & head -c 70000 /dev/zero; echo 123456");
         let failure = program.run("it", has_code).await.unwrap_err();
         assert!(failure.message().contains("wrote more than 65536 bytes"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn a_long_standard_error_neither_stops_nor_kills_it() {
-        for noise in
-            ["head -c 10000000 /dev/zero >&2", "printf '\\377\\n' >&2; sleep 0.1; echo x >&2"]
-        {
-            let script = format!("{noise}; echo 123456");
-            let written = shell(&script).run("it", has_code).await;
-            assert_eq!(&**written.unwrap_or_else(|e| panic!("{noise}: {e}")), b"123456\n");
-        }
     }
 
     fn has_code(written: &[u8]) -> bool {

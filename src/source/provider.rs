@@ -9,7 +9,7 @@ use aws_credential_types::{
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError,
-    environment::{self, Part},
+    fingerprint::environment::{self, Part},
     source_error::Cause,
     validate,
 };

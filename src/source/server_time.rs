@@ -1,10 +1,14 @@
 //! When a server showed its time.
 
+mod interceptor;
+
 use std::{future::Future, time::SystemTime};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
 use crate::clock::{Clock, Moment};
+
+pub(super) use interceptor::ServerTime;
 
 tokio::task_local! {
     /// The clock of the session that the fetch under way is for.

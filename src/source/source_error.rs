@@ -15,7 +15,7 @@ use aws_types::request_id::RequestId;
 use super::causes::chain;
 use super::{
     class::{self, SourceErrorClass},
-    clock_error,
+    clock_skew,
     redact::{hide, redact},
 };
 
@@ -125,7 +125,7 @@ impl SourceError {
         let message = answer.message().unwrap_or("the service gave no reason");
         let class = SourceErrorClass::of_answer(code, message);
         let mut failure = SourceError::new(class, message).with_code(code);
-        if let Some(reason) = clock_error::reason(code, message) {
+        if let Some(reason) = clock_skew::reason(code, message) {
             failure = failure.of_class(SourceErrorClass::Terminal).explained(&reason);
         }
         Some(match answer.request_id() {

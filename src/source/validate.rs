@@ -197,6 +197,60 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_told_from_others() {
+        for url in [
+            "http://127.0.0.1:4566",
+            "https://sts.eu-west-1.amazonaws.com",
+            "https://sts.eu-west-1.amazonaws.com./",
+            "https://vpce-0a-1b.sts.us-east-1.vpce.amazonaws.com:443/",
+            "http://localhost:1/path",
+            "http://localhost:65535",
+            "http://aws_stand-in:8080",
+            "http://[::1]:4566/",
+            "http://[::1]",
+        ] {
+            assert_eq!(endpoint_url(url), Ok(()), "{url}");
+        }
+        for url in [
+            "",
+            "localhost:80",
+            "/path",
+            "ftp://host",
+            "HTTP://host",
+            "http:/host",
+            "http://",
+            "http:///path",
+            "http://[",
+            "http://]",
+            "http://[]",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[host]",
+            "http://::1",
+            "http://:80",
+            "http://host:",
+            "http://host:0",
+            "http://host:+1",
+            "http://host:65536",
+            "http://host:port",
+            "http://host:1:2",
+            "http://a..b",
+            "http://.",
+            "http://-a",
+            "http://a,b",
+            "http://a b",
+            "http://hôte",
+            "http://host/a b",
+            "http://me:pw@host",
+            "http://host?query",
+            "http://host#part",
+        ] {
+            let error = endpoint_url(url).expect_err(url);
+            assert!(error.starts_with("endpoint_url is not an address, must be"), "{url}: {error}");
+        }
+    }
+
+    #[test]
     fn invalid_inputs_of_ready_made_providers_are_named() {
         let sso = |url: &str, region: &str, account: &str, role: &str| {
             Provider::sso(url, region, account, role).validate()

@@ -1,10 +1,6 @@
 //! One call of STS, with clients that live no longer than it.
 
-use std::{
-    cmp::Reverse,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{cmp::Reverse, time::SystemTime};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_sdk_sts::{
@@ -15,28 +11,14 @@ use aws_sdk_sts::{
     },
     types::{PolicyDescriptorType, ProvidedContext, Tag},
 };
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{
-            Intercept,
-            context::{
-                BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
-            },
-        },
-        orchestrator::HttpResponse,
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::{
-    config_bag::ConfigBag, error::operation::BuildError, timeout::TimeoutConfig,
-};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::{error::operation::BuildError, timeout::TimeoutConfig};
 
 use super::{AssumeRole, Base};
 use crate::source::{
     Fetched, Identity, SourceError, SourceErrorClass, identity,
     profile::{self, Environment, Explicit, Settings, misconfigured},
-    server_time::{self, Asked, Seen},
+    server_time::ServerTime,
 };
 
 /// Gets the base credentials, asks STS, and takes the answer apart. No failure shows what the recipe holds of
@@ -206,55 +188,4 @@ fn without_secrets(recipe: &AssumeRole, failure: SourceError) -> SourceError {
         .collect();
     secrets.sort_by_key(|secret| Reverse(secret.len()));
     secrets.into_iter().fold(failure, |failure, secret| failure.without(secret))
-}
-
-/// Keeps the `Date` header of the last answer, and when that was asked for and seen.
-#[derive(Clone, Debug, Default)]
-pub(in crate::source) struct ServerTime(Arc<Mutex<Times>>);
-
-#[derive(Debug, Default)]
-struct Times {
-    asked: Option<Asked>,
-    seen: Option<Seen>,
-}
-
-impl ServerTime {
-    pub(in crate::source) fn get(&self) -> Option<Seen> {
-        self.times().seen.take()
-    }
-
-    fn times(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
-impl Intercept for ServerTime {
-    fn name(&self) -> &'static str {
-        "shmcreds::ServerTime"
-    }
-
-    /// Once for each attempt.
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        *self.times() = Times { asked: Some(Asked::now()), seen: None };
-        Ok(())
-    }
-
-    /// The headers have come, and maybe nothing of the body.
-    fn read_after_transmit(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date").and_then(server_time::parse);
-        let mut times = self.times();
-        times.seen = times.asked.take().map(|asked| asked.answered(date));
-        Ok(())
-    }
 }

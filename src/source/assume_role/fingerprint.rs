@@ -3,7 +3,7 @@
 use super::{AssumeRole, Base};
 use crate::source::{
     Fingerprint, FingerprintEncoder, Provider, Source,
-    environment::{self, Part},
+    fingerprint::environment::{self, Part},
 };
 
 pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {

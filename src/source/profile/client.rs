@@ -105,7 +105,7 @@ impl Settings {
         retries.with_max_attempts(self.max_attempts.unwrap_or(1))
     }
 
-    /// A client of STS; without `credentials` it signs nothing.
+    /// The configuration of a client of STS. Without `credentials` the client signs nothing.
     ///
     /// # Errors
     /// A CA bundle that cannot be used.
@@ -113,24 +113,13 @@ impl Settings {
         &self,
         credentials: Option<Credentials>,
     ) -> Result<Builder, String> {
-        let mut config = Builder::new()
-            .behavior_version(BehaviorVersion::latest())
-            .region(self.region())
-            .retry_config(self.retries())
-            .use_fips(self.fips)
-            .use_dual_stack(self.dual_stack)
-            .identity_cache(IdentityCache::no_cache())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let mut config = Builder::from(&self.sdk_config()?);
         if let Some(credentials) = credentials {
             config = config.credentials_provider(credentials);
         }
         if self.global {
             config = config.region(Region::new(FALLBACK)).endpoint_url(GLOBAL_STS);
         }
-        config.set_endpoint_url(
-            self.endpoint_url.clone().or_else(|| self.global.then(|| GLOBAL_STS.into())),
-        );
-        config.set_http_client(Some(self.http_client()?));
         Ok(config)
     }
 
@@ -165,13 +154,11 @@ impl Settings {
     }
 
     fn http_client(&self) -> Result<SharedHttpClient, String> {
-        if self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://")) {
-            // Without TLS the authorities do not matter.
-            return Ok(http::client());
-        }
+        let has_tls = !self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://"));
         match &self.ca_bundle {
-            Some(bundle) => Ok(http::trusting(&authorities_of(bundle)?)),
-            None => Ok(http::client()),
+            // Without TLS nobody needs the bundle.
+            Some(bundle) if has_tls => Ok(http::trusting(&authorities_of(bundle)?)),
+            _ => Ok(http::client()),
         }
     }
 }

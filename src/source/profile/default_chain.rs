@@ -2,8 +2,8 @@
 //! looked for.
 
 use super::{
-    Fetched, Profile, Provider, Source, SourceError, chain, environment::Environment, files::Files,
-    keys, misconfigured, web_identity,
+    Fetched, Profile, Provider, Source, SourceError, environment::Environment, files::Files, keys,
+    misconfigured, setting_names::credential_keys, web_identity,
 };
 
 pub(in crate::source) async fn fetch() -> Result<Fetched, SourceError> {
@@ -15,9 +15,7 @@ pub(in crate::source) async fn fetch() -> Result<Fetched, SourceError> {
     let chosen = environment.profile();
     let name = chosen.clone().unwrap_or_else(|| "default".into());
     match files.profile(&name) {
-        Some(profile)
-            if profile.settings().any(|(key, _)| chain::credential_keys().contains(key)) =>
-        {
+        Some(profile) if profile.settings().any(|(key, _)| credential_keys().contains(key)) => {
             return Profile::new(name).fetch().await;
         }
         None if chosen.is_some() => {

@@ -15,6 +15,7 @@ use super::{
     environment::Environment,
     ini::{self, Document, MAX_FILE_BYTES, Property, Section},
 };
+use crate::source::redact::redact;
 
 /// What both files say.
 #[derive(Clone, Debug, Default)]
@@ -230,6 +231,11 @@ impl Profile {
 impl Setting {
     pub(in crate::source) fn value(&self) -> &str {
         &self.property.value
+    }
+
+    /// Says that the value of `key` breaks its rule, and where it stands.
+    pub(super) fn breaks(&self, key: &str, rule: &str) -> String {
+        format!("{key} {:?} ({}) {rule}", redact(self.value()), self.place)
     }
 }
 

@@ -3,58 +3,10 @@
 
 use std::fmt::Write;
 
-use super::files::{Files, Profile};
-
-/// The settings of a profile that others see. All others may be credentials, or lead to some.
-const KEPT: &[&str] = &[
-    "account_id_endpoint_mode",
-    "api_versions",
-    "auth_scheme_preference",
-    "ca_bundle",
-    "connect_timeout",
-    "csm_client_id",
-    "csm_enabled",
-    "csm_host",
-    "csm_port",
-    "defaults_mode",
-    "disable_request_compression",
-    "ec2_metadata_service_endpoint",
-    "ec2_metadata_service_endpoint_mode",
-    "ec2_metadata_v1_disabled",
-    "endpoint_discovery_enabled",
-    "endpoint_url",
-    "ignore_configured_endpoint_urls",
-    "max_attempts",
-    "metadata_service_num_attempts",
-    "metadata_service_timeout",
-    "output",
-    "parameter_validation",
-    "region",
-    "request_checksum_calculation",
-    "request_min_compression_size_bytes",
-    "response_checksum_validation",
-    "retry_mode",
-    "s3",
-    "s3_disable_express_session_auth",
-    "s3_disable_multiregion_access_points",
-    "s3_us_east_1_regional_endpoint",
-    "s3_use_arn_region",
-    "s3api",
-    "s3control",
-    "sdk_ua_app_id",
-    "services",
-    "sigv4a_signing_region_set",
-    "sts_regional_endpoints",
-    "tcp_keepalive",
-    "use_dualstack_endpoint",
-    "use_fips_endpoint",
-    "user_agent_appid",
-    "user_agent_extra",
-];
-
-/// Words in the names of settings that hold secrets.
-const SECRET_WORDS: [&str; 6] =
-    ["access_key", "secret", "session_token", "security_token", "password", "external_id"];
+use super::{
+    files::{Files, Profile},
+    setting_names::{KEPT, is_secret},
+};
 
 /// A config file with the settings of all profiles, of which `chosen` is the default.
 pub(super) fn config(files: &Files, chosen: &str) -> String {
@@ -113,10 +65,6 @@ fn secret_arguments(command: &str) -> Vec<&str> {
     });
     let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase());
     values.filter(|value| !value.contains('/') && !is_plain(value)).collect()
-}
-
-fn is_secret(key: &str) -> bool {
-    SECRET_WORDS.iter().any(|word| key.contains(word))
 }
 
 fn quoted(name: &str) -> String {

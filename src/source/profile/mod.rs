@@ -12,6 +12,8 @@ mod filtered;
 mod ini;
 mod keys;
 mod login;
+mod one_profile;
+mod setting_names;
 mod settings;
 mod sso;
 mod web_identity;
@@ -28,14 +30,15 @@ pub(super) use settings::{Explicit, Settings};
 use super::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
     Identity, Provider, Source, SourceError, SourceErrorClass,
-    environment::{self as variables, Part},
+    fingerprint::environment::{self as variables, Part},
     identity,
     mfa::Mfa,
     redact::redact,
     source_error::Cause,
     validate,
 };
-use chain::{Base, Chain, Role, Sso};
+use chain::Chain;
+use one_profile::{Base, Role, Sso};
 
 /// A source that a profile describes, in `~/.aws/config` and `~/.aws/credentials` or the files that
 /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name.
@@ -247,10 +250,8 @@ impl Profile {
         };
         let files = Files::read(&self.environment);
         let names = chain::names(&files, &self.name);
-        let mut settings = self.settings(&files, &names, "sts").map_err(misconfigured)?;
-        settings.settle_region(&self.environment, None).await.map_err(misconfigured)?;
-        let config = settings.sts(Some(credentials)).map_err(misconfigured)?;
-        identity::ask(config.build()).await
+        let settings = self.settings(&files, &names, "sts").map_err(misconfigured)?;
+        identify(settings, &self.environment, credentials).await
     }
 }
 
@@ -307,6 +308,24 @@ pub(super) fn settings_of(
     let name = profile.map(str::to_owned).or_else(|| environment.profile());
     let names = chain::names(&files, name.as_deref().unwrap_or("default"));
     Settings::resolve(&environment, &files, &names, "sts", explicit)
+}
+
+/// Whose credentials these are, by the STS that the environment names.
+pub(crate) async fn identity_by_environment(
+    credentials: Credentials,
+) -> Result<Identity, SourceError> {
+    let settings = settings_of(None, Explicit::default()).map_err(misconfigured)?;
+    identify(settings, &Environment::real(), credentials).await
+}
+
+async fn identify(
+    mut settings: Settings,
+    environment: &Environment,
+    credentials: Credentials,
+) -> Result<Identity, SourceError> {
+    settings.settle_region(environment, None).await.map_err(misconfigured)?;
+    let config = settings.sts(Some(credentials)).map_err(misconfigured)?;
+    identity::ask(config.build()).await
 }
 
 /// A role of IAM Identity Center without a profile.

@@ -6,7 +6,6 @@
 use std::{fmt, path::PathBuf};
 
 use super::{
-    chain::wrong,
     environment::Environment,
     files::{Files, Profile, Setting},
 };
@@ -69,7 +68,7 @@ impl Found<'_> {
     fn breaks(&self, rule: &str) -> String {
         match &self.origin {
             Origin::Variable(key) => format!("{key} {:?} {rule}", redact(&self.value)),
-            Origin::Setting(key, setting) => wrong(key, setting, rule),
+            Origin::Setting(key, setting) => setting.breaks(key, rule),
         }
     }
 
@@ -205,11 +204,9 @@ impl<'a> Places<'a> {
             return Ok(None);
         };
         let Some(services) = self.files.services(setting.value()) else {
-            return Err(wrong(
-                "services",
-                setting,
-                "names a section [services …] that is not there",
-            ));
+            return Err(
+                setting.breaks("services", "names a section [services …] that is not there")
+            );
         };
         let key = service.replace('-', "_");
         let found = services.nested(&key, "endpoint_url");

@@ -14,13 +14,13 @@ use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
 use super::{
-    chain::Sso,
     environment::Environment,
     files::Files,
     misconfigured,
+    one_profile::Sso,
     settings::{Explicit, Settings},
 };
-use crate::source::{Fetched, SourceError, SourceErrorClass, moment, redact::redact, validate};
+use crate::source::{Fetched, SourceError, SourceErrorClass, redact::redact, timestamp, validate};
 
 /// What `aws sso login` writes; the rest is for the SDK, which renews it.
 #[derive(Deserialize)]
@@ -119,7 +119,7 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     // The parser's own text may quote the token.
     let cached: Cached = serde_json::from_slice(&bytes)
         .map_err(|_| problem("is not what `aws sso login` writes"))?;
-    let time = |text: &Option<String>| text.as_deref().and_then(moment::parse);
+    let time = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
     let refreshable = cached.refresh_token.map(Zeroizing::new).is_some_and(|t| !t.is_empty());
     let token = cached.access_token.map(Zeroizing::new).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| problem("has no accessToken"))?;

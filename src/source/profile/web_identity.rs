@@ -7,15 +7,15 @@ use aws_sdk_sts::{Client, Config};
 use zeroize::Zeroizing;
 
 use super::{
-    chain::WebIdentity,
     environment::Environment,
     files::Files,
     misconfigured,
+    one_profile::WebIdentity,
     settings::{Explicit, Settings},
 };
 use crate::source::{
-    Fetched, SourceError, SourceErrorClass,
-    assume_role::{call::ServerTime, default_session_name},
+    Fetched, SourceError, SourceErrorClass, assume_role::default_session_name,
+    server_time::ServerTime,
 };
 
 /// What the environment of a pod says.

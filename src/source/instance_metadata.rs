@@ -9,8 +9,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{
     SourceError,
-    overhear::Overhearing,
     profile::{Environment, Files, misconfigured},
+    refusal_recorder::RefusalRecorder,
     validate,
 };
 
@@ -26,8 +26,8 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     }
     let address = address(&environment, &Files::read(&environment))?;
     let place = format!("instance metadata at {address}");
-    let overhearing = Overhearing::new(client);
-    let config = ProviderConfig::without_region().with_http_client(overhearing.clone());
+    let recorder = RefusalRecorder::new(client);
+    let config = ProviderConfig::without_region().with_http_client(recorder.clone());
     // Given the address, the SDK reads neither variables nor files for it.
     let client = imds::Client::builder().configure(&config).endpoint(&address);
     let client = client.map_err(|error| SourceError::from_error(&place, &*error))?.build();
@@ -37,7 +37,7 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
         Ok(credentials) => return Ok(credentials),
         Err(error) => error,
     };
-    Err(match overhearing.refusal() {
+    Err(match recorder.refusal() {
         Some(refusal) if refusal.status == 404 => misconfigured(format!(
             "{place} has no credentials (HTTP status 404); attach a role to the instance"
         )),

@@ -5,8 +5,8 @@
 use aws_credential_types::Credentials;
 
 use super::{
-    Fetched, Profile, Provider, Source, SourceError, container, environment::Part, http, instance,
-    profile, provider::Inputs, validate,
+    Fetched, Profile, Provider, Source, SourceError, container_endpoint,
+    fingerprint::environment::Part, http, instance_metadata, profile, provider::Inputs, validate,
 };
 
 impl Provider {
@@ -35,18 +35,15 @@ impl Provider {
     /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN`
     /// or the file that `…_TOKEN_FILE` names, anew for each set.
     pub fn container() -> Self {
-        Provider::from_fn("container endpoint", || container::fetch(http::client()))
+        Provider::from_fn("container endpoint", || container_endpoint::fetch(http::client()))
             .made_of(inputs("container", [], &[Part::Container]))
     }
 
     /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
     pub fn imds() -> Self {
-        Provider::from_fn("instance metadata", || instance::fetch(http::client())).made_of(inputs(
-            "instance-metadata",
-            [],
-            &[Part::Metadata, Part::Profile],
-        ))
+        Provider::from_fn("instance metadata", || instance_metadata::fetch(http::client()))
+            .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
     }
 
     /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.

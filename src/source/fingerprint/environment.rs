@@ -8,11 +8,11 @@ use std::{
     path::{Path, PathBuf, absolute},
 };
 
-use super::fingerprint::FingerprintEncoder;
+use super::FingerprintEncoder;
 
 /// Something that sources read in the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::source) enum Part {
     /// The config and the credentials file, and which profile of theirs counts.
     Profile,
     /// The Region, and the addresses of services.
@@ -30,7 +30,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: &[Part] = &[
+    pub(in crate::source) const ALL: &[Part] = &[
         Part::Profile,
         Part::Place,
         Part::Keys,
@@ -100,7 +100,7 @@ impl Part {
 
 /// Adds what the environment says there. A variable that is empty counts as absent. Of files their place
 /// counts, and not what is in them: that is renewed.
-pub(super) fn encode(parts: &[Part], encoder: FingerprintEncoder) -> FingerprintEncoder {
+pub(in crate::source) fn encode(parts: &[Part], encoder: FingerprintEncoder) -> FingerprintEncoder {
     let found: BTreeMap<Vec<u8>, Vec<u8>> = env::vars_os()
         .filter(|(name, value)| {
             let name = name.to_str();
@@ -139,7 +139,7 @@ fn named(name: &str) -> Option<PathBuf> {
 
 /// Where a file is: in which directory, whatever links lead there, and under which name. Its own name is not
 /// followed: Kubernetes renews a file by having its name lead to another one.
-pub(super) fn place_of(path: &Path) -> Vec<u8> {
+pub(in crate::source) fn place_of(path: &Path) -> Vec<u8> {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = path.ancestors().skip(1).find_map(|directory| {
         let rest = path.strip_prefix(directory).ok()?;
@@ -149,7 +149,7 @@ pub(super) fn place_of(path: &Path) -> Vec<u8> {
 }
 
 /// Where the program is that `command` starts: a path, or a name that is looked for in `PATH`.
-pub(super) fn program(command: &str) -> Vec<u8> {
+pub(in crate::source) fn program(command: &str) -> Vec<u8> {
     let found = variable("PATH").filter(|_| !command.contains('/')).and_then(|path| {
         env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
     });

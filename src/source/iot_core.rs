@@ -1,108 +1,32 @@
 //! The credentials provider of AWS IoT Core as a source: a role, by its alias, for a device that shows an
 //! X.509 certificate.
 
-use std::{
-    error::Error,
-    fmt, fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod answer;
+mod pem;
 
-use aws_credential_types::Credentials;
-use aws_smithy_types::{DateTime, date_time::Format};
+use std::{fmt, sync::Arc, time::Duration};
+
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, header::DATE, http::response::Parts};
+use hyper::{Request, body::Bytes, header::DATE};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
-    causes::chain,
-    environment,
     server_time::{self, Asked},
     validate,
 };
+use answer::{credentials, refusal, unanswered};
+pub use pem::Pem;
 
 /// More than any answer has.
 const LONGEST_ANSWER: usize = 64 * 1024;
-
-/// Something in PEM: a file, read anew for each set, or its text.
-#[derive(Clone)]
-pub struct Pem(Place);
-
-#[derive(Clone)]
-enum Place {
-    File(PathBuf),
-    Text(Arc<Zeroizing<Vec<u8>>>),
-}
-
-impl Pem {
-    /// The file at `path`. What is there when a set is fetched counts, so a renewed certificate is picked up.
-    pub fn file(path: impl AsRef<Path>) -> Self {
-        Pem(Place::File(path.as_ref().to_owned()))
-    }
-
-    /// The text itself, wiped from memory when the last copy of the source is dropped.
-    pub fn text(text: impl Into<Vec<u8>>) -> Self {
-        Pem(Place::Text(Arc::new(Zeroizing::new(text.into()))))
-    }
-
-    fn read(&self, field: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-        match &self.0 {
-            Place::File(path) => fs::read(path)
-                .map(Zeroizing::new)
-                .map_err(|error| format!("{field} {path:?} cannot be read: {error}")),
-            Place::Text(text) => Ok(text.to_vec().into()),
-        }
-    }
-
-    /// Adds the place of a file, which may be renewed there, or all of a text.
-    fn encode(&self, tag: &str, encoder: FingerprintEncoder) -> FingerprintEncoder {
-        match &self.0 {
-            Place::File(path) => encoder.list(tag, [&b"file"[..], &environment::place_of(path)]),
-            Place::Text(text) => encoder.list(tag, [&b"text"[..], text]),
-        }
-    }
-
-    fn certificates(&self, field: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-        let found =
-            CertificateDer::pem_slice_iter(&self.read(field)?).collect::<Result<Vec<_>, _>>();
-        match found {
-            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-            _ => Err(format!("{field} holds no certificate, must be X.509 in PEM")),
-        }
-    }
-
-    fn key(&self, field: &str) -> Result<PrivateKeyDer<'static>, String> {
-        // The parser's own errors may quote what it was given.
-        PrivateKeyDer::from_pem_slice(&self.read(field)?).map_err(|_| {
-            format!("{field} holds no private key, must be PKCS#8, RSA or EC in PEM, not encrypted")
-        })
-    }
-}
-
-/// Where it comes from; of a text nothing but what stands for it.
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Place::File(path) => write!(f, "{path:?}"),
-            Place::Text(text) => {
-                let digest = Sha256::digest(&***text);
-                digest[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-    }
-}
 
 /// A source that asks the credentials provider of AWS IoT Core, as a device does: over TLS, with a
 /// certificate of its own, for the role behind a role alias. The alias decides how long a set lives. It takes no
@@ -303,103 +227,5 @@ impl Source for IotCore {
 
     fn fetch(&self) -> Fetching<'_> {
         Box::pin(self.ask())
-    }
-}
-
-/// No answer came: a server that refuses the certificate ends the connection with an alert.
-fn unanswered(error: &(dyn Error + 'static)) -> SourceError {
-    let failure = SourceError::from_error("asking IoT Core", error);
-    match chain(error).find_map(|error| error.downcast_ref()) {
-        Some(rustls::Error::AlertReceived(_)) => failure.of_class(SourceErrorClass::Terminal),
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            failure.of_class(SourceErrorClass::Misconfigured)
-        }
-        _ => failure,
-    }
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    message: String,
-}
-
-fn refusal(head: &Parts, body: &[u8]) -> SourceError {
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let said = serde_json::from_slice(body).map(|Refusal { message }| message);
-    let said = said.unwrap_or_else(|_| "IoT Core gave no reason".into());
-    let status = head.status.as_u16();
-    let text = format!("HTTP status {status}: {said}");
-    let failure = SourceError::new(SourceErrorClass::of_status(status), text);
-    let mut failure = failure.with_http_status(status);
-    if let Some(kind) = header("x-amzn-errortype") {
-        // `AccessDeniedException:http://…` with some services.
-        failure = failure.with_code(kind.split(':').next().unwrap_or(kind));
-    }
-    match header("x-amzn-requestid") {
-        Some(id) => failure.with_request_id(id),
-        None => failure,
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    credentials: Set,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Set {
-    access_key_id: String,
-    secret_access_key: String,
-    session_token: String,
-    expiration: String,
-}
-
-fn credentials(body: &[u8]) -> Result<Credentials, String> {
-    let Answer { credentials: set } = serde_json::from_slice(body).map_err(|error| {
-        // Its own text may quote what was answered.
-        format!("not the JSON of a set, at line {} column {}", error.line(), error.column())
-    })?;
-    let expiry = DateTime::from_str(&set.expiration, Format::DateTimeWithOffset)
-        .ok()
-        .and_then(|time| SystemTime::try_from(time).ok())
-        .ok_or("expiration is not a time")?;
-    for (field, value) in [
-        ("accessKeyId", &set.access_key_id),
-        ("secretAccessKey", &set.secret_access_key),
-        ("sessionToken", &set.session_token),
-    ] {
-        if value.is_empty() {
-            return Err(format!("{field} is empty"));
-        }
-    }
-    Ok(Credentials::new(
-        set.access_key_id,
-        set.secret_access_key,
-        Some(set.session_token),
-        Some(expiry),
-        "shmcreds::IotCore",
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_unusable_answer_is_named_without_its_contents() {
-        let full = r#"{"credentials":{"accessKeyId":"ASIA1","secretAccessKey":"hush",
-            "sessionToken":"hush-token","expiration":"2030-01-02T03:04:05Z"}}"#;
-        assert_eq!(credentials(full.as_bytes()).unwrap().access_key_id(), "ASIA1");
-        for (from, to, problem) in [
-            (full, "hush", "not the JSON"),
-            ("\"hush\"", "7", "not the JSON"),
-            ("\"hush\"", "\"\"", "secretAccessKey is empty"),
-            ("ASIA1", "", "accessKeyId is empty"),
-            ("2030", "hush", "expiration is not a time"),
-        ] {
-            let error = credentials(full.replace(from, to).as_bytes()).unwrap_err();
-            assert!(error.contains(problem) && !error.contains("hush"), "{error}");
-        }
     }
 }

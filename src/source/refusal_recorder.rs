@@ -1,10 +1,8 @@
-//! An HTTP client that remembers the last refusal: providers of the SDK name its status at most, and a server says
-//! in the body what is wrong.
+//! An HTTP client that records the last refusal of a server.
+//!
+//! A server explains a refusal in the body. The errors of the SDK's providers show the status at most.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::client::{
     http::{
@@ -15,30 +13,32 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
     runtime_components::RuntimeComponents,
 };
-use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use hyper::body::Bytes;
 
-/// A refusal has a few hundred bytes; more is not looked at.
+use crate::http_body;
+
+/// A refusal has a few hundred bytes. A longer body is not read here.
 const LONGEST_REFUSAL: u64 = 64 * 1024;
 
-/// An answer that is no success.
+/// An answer without success.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 type Last = Arc<Mutex<Option<Refusal>>>;
 
-/// The client, and what it has heard.
+/// The client, and the last refusal that it got.
 #[derive(Clone, Debug)]
-pub(super) struct Overhearing {
+pub(super) struct RefusalRecorder {
     client: SharedHttpClient,
     last: Last,
 }
 
-impl Overhearing {
+impl RefusalRecorder {
     pub(super) fn new(client: SharedHttpClient) -> Self {
-        Overhearing { client, last: Last::default() }
+        RefusalRecorder { client, last: Last::default() }
     }
 
     /// The last answer, if it was a refusal.
@@ -47,7 +47,7 @@ impl Overhearing {
     }
 }
 
-impl HttpClient for Overhearing {
+impl HttpClient for RefusalRecorder {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
@@ -69,27 +69,20 @@ impl HttpConnector for Connector {
         let answering = self.connector.call(request);
         let last = Arc::clone(&self.last);
         HttpConnectorFuture::new(async move {
-            let (answer, heard) = hear(answering.await?).await?;
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+            let mut answer = answering.await?;
+            let refusal = refusal(&mut answer).await?;
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
             Ok(answer)
         })
     }
 }
 
-/// A success may hold a secret, and is not looked at.
-async fn hear(mut answer: HttpResponse) -> Result<(HttpResponse, Option<Refusal>), ConnectorError> {
+/// The answer, if it is a refusal. The body of a success is not read: it may hold a secret.
+async fn refusal(answer: &mut HttpResponse) -> Result<Option<Refusal>, ConnectorError> {
     if answer.status().is_success() {
-        return Ok((answer, None));
+        return Ok(None);
     }
     let status = answer.status().as_u16();
-    let length = answer.headers().get("content-length").and_then(|length| length.parse().ok());
-    if length.is_some_and(|length: u64| length > LONGEST_REFUSAL) {
-        return Ok((answer, Some(Refusal { status, body: Vec::new() })));
-    }
-    let body = mem::replace(answer.body_mut(), SdkBody::taken());
-    let body = ByteStream::new(body).collect().await;
-    let body = body.map_err(|error| ConnectorError::io(error.into()))?.into_bytes();
-    let heard = Refusal { status, body: body.to_vec() };
-    *answer.body_mut() = SdkBody::from(body);
-    Ok((answer, Some(heard)))
+    let body = http_body::peek(answer, LONGEST_REFUSAL).await?.unwrap_or_default();
+    Ok(Some(Refusal { status, body }))
 }

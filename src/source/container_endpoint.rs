@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{
     SourceError, SourceErrorClass,
-    overhear::{Overhearing, Refusal},
     profile::{Environment, misconfigured},
+    refusal_recorder::{Refusal, RefusalRecorder},
 };
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -35,15 +35,15 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
         }
     };
     check_token(&environment)?;
-    let overhearing = Overhearing::new(client);
-    let config = ProviderConfig::without_region().with_http_client(overhearing.clone());
+    let recorder = RefusalRecorder::new(client);
+    let config = ProviderConfig::without_region().with_http_client(recorder.clone());
     let provider = EcsCredentialsProvider::builder().configure(&config).build();
     let error = match provider.provide_credentials().await {
         Ok(credentials) => return Ok(credentials),
         Err(error) => error,
     };
     let place = format!("the container endpoint {}", without_query(&place));
-    Err(match overhearing.refusal() {
+    Err(match recorder.refusal() {
         Some(refusal) => refused(&place, &refusal),
         None if matches!(error, CredentialsError::InvalidConfiguration(_)) => {
             SourceError::from_error("the container endpoint", &error)

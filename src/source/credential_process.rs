@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
-    environment::{self, Part},
-    moment,
+    fingerprint::environment::{self, Part},
     program::Program,
+    timestamp,
 };
 
 /// A source that runs a program, as `credential_process` in the AWS config file does: it writes
@@ -131,7 +131,7 @@ fn credentials(written: &[u8]) -> Result<Credentials, String> {
         .expiration
         .filter(|text| !text.is_empty())
         .ok_or("Expiration is missing; only temporary credentials can be shared")?;
-    let expiry = moment::parse(&expiration)
+    let expiry = timestamp::parse(&expiration)
         .ok_or("Expiration is not a time, must be like 2030-01-01T00:00:00Z")?;
     let mut credentials = Credentials::builder()
         .access_key_id(needed(answer.access_key_id, "AccessKeyId")?)

@@ -1,0 +1,113 @@
+//! How an `AssumeRole` describes itself to people.
+
+use sha2::{Digest, Sha256};
+
+use super::{AssumeRole, Base};
+use crate::source::Source;
+
+/// One line. A digest stands for the inputs that are secret or long.
+pub(super) fn of(recipe: &AssumeRole) -> String {
+    let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
+    let duration = recipe.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
+    let base = match &recipe.base {
+        Base::DefaultChain => "default-chain".to_owned(),
+        Base::Provider(provider) => provider.description().to_owned(),
+        Base::Source(source) => source.describe(),
+        Base::Ready(_) => "ready".to_owned(),
+    };
+    format!(
+        "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
+         source-identity={:?} mfa={:?} base={base:?} inputs={}",
+        recipe.role_arn,
+        recipe.session_name,
+        default(&recipe.region),
+        default(&recipe.endpoint_url),
+        default(&recipe.source_identity),
+        recipe.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
+        digest(recipe),
+    )
+}
+
+/// Stands for the inputs that are secret or long: equal for equal inputs.
+fn digest(recipe: &AssumeRole) -> String {
+    let mut hash = Sha256::new();
+    // Each text after its length, each list after its count: no two inputs give the same bytes.
+    let mut text = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    for value in [&recipe.external_id, &recipe.policy] {
+        text(if value.is_some() { "some" } else { "none" });
+        text(value.as_deref().unwrap_or(""));
+    }
+    for list in [&recipe.policy_arns, &recipe.transitive_tag_keys] {
+        text(&list.len().to_string());
+        list.iter().for_each(|item| text(item));
+    }
+    for pairs in [&recipe.tags, &recipe.provided_contexts] {
+        text(&pairs.len().to_string());
+        pairs.iter().for_each(|(left, right)| {
+            text(left);
+            text(right);
+        });
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use aws_credential_types::Credentials;
+
+    use super::*;
+
+    fn role() -> AssumeRole {
+        AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web")
+    }
+
+    #[test]
+    fn the_description_is_stable() {
+        let expected = "assume-role \"arn:aws:iam::123456789012:role/app\" session-name=\"web\" \
+                        duration=default region=\"default\" endpoint=\"default\" \
+                        source-identity=\"default\" mfa=\"none\" base=\"default-chain\" inputs=";
+        assert!(role().describe().starts_with(expected), "{}", role().describe());
+        assert_eq!(role().describe(), role().clone().describe());
+        // How STS is reached in time is not who we are.
+        assert_eq!(role().describe(), role().max_attempts(9).describe());
+    }
+
+    #[test]
+    fn other_inputs_have_another_description() {
+        let others = [
+            role(),
+            role().session_name("api"),
+            role().duration(Duration::from_secs(900)),
+            role().external_id("one"),
+            role().external_id("two"),
+            role().policy("{}"),
+            role().policy_arn("arn:aws:iam::aws:policy/A"),
+            role().transitive_tag_key("arn:aws:iam::aws:policy/A"),
+            role().tag("ab", "c"),
+            role().tag("a", "bc"),
+            role().provided_context("ab", "c"),
+            role().source_identity("me"),
+            role().region("eu-central-1"),
+            role().endpoint_url("http://localhost"),
+            role().credentials_provider("mine", std::future::pending::<Credentials>),
+            role().base_source(role()),
+            role().base_source(role().session_name("hub")),
+            role().mfa_command("123456789", ["/bin/true"]),
+            role().mfa_command("987654321", ["/bin/true"]),
+        ];
+        let all: HashSet<String> = others.iter().map(Source::describe).collect();
+        assert_eq!(all.len(), others.len());
+    }
+
+    #[test]
+    fn debug_and_description_show_no_secret() {
+        let secret = "hush-hush";
+        let recipe = role().external_id(secret).policy(secret).provided_context("arn", secret);
+        assert!(!format!("{recipe:?} {recipe:#?} {}", recipe.describe()).contains(secret));
+    }
+}
