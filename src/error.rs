@@ -3,6 +3,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::errno;
+
 /// The boxed error that an [`Error`] keeps as its source.
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -38,8 +40,10 @@ pub enum ErrorKind {
     BadChecksum,
     /// The session uses another source than the given one.
     WrongSource,
-    /// Shared memory is full, limited or not available.
+    /// Shared memory is full, limited, read-only or not available.
     NoSpace,
+    /// The directory of the segments cannot hold secrets. For example, it is on a disk, or a symbolic link leads to it.
+    Misconfigured,
     /// The source refused, and another attempt cannot help. For example, access is denied, or the credentials for the call
     /// have expired.
     SourceTerminal,
@@ -108,6 +112,7 @@ impl ErrorKind {
             | ErrorKind::WrongVersion
             | ErrorKind::BadChecksum
             | ErrorKind::WrongSource
+            | ErrorKind::Misconfigured
             | ErrorKind::SourceTerminal
             | ErrorKind::SourceMisconfigured
             | ErrorKind::DescriptorClosed => false,
@@ -171,12 +176,12 @@ impl Fault {
         Fault { kind, message: message.into(), retry_after: None, cause: None }
     }
 
-    /// A failed system call. `doing` describes the step.
+    /// A failed system call. `doing` describes the step and its object.
     pub(crate) fn system(doing: &str, error: impl Into<std::io::Error>) -> Self {
         let error = error.into();
         Fault {
             kind: ErrorKind::System,
-            message: format!("{doing}: {error}"),
+            message: format!("{doing}: {}", errno::told(&error)),
             retry_after: None,
             cause: Some(Box::new(error)),
         }

@@ -41,6 +41,7 @@ compile_error!("shmcreds needs a 64-bit little-endian machine: the layout of the
 
 mod atomic;
 mod clock;
+mod errno;
 mod error;
 mod fault_point;
 mod http_body;

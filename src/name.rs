@@ -1,6 +1,6 @@
 //! The validated name of a session.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use nix::unistd::{Uid, geteuid};
 
@@ -8,13 +8,15 @@ use crate::error::{ErrorKind, Fault};
 
 const MAX: usize = 64;
 
-/// A valid session name of one user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A valid session name of one user, and the directory of the files that belong to it.
+#[derive(Clone, Debug)]
 pub(crate) struct SessionName {
     name: String,
     /// The user id of the process when the name was made. The process may change its user id later; the session keeps its
     /// files.
     uid: Uid,
+    /// `None` for a session in memory files, and before a directory is chosen.
+    directory: Option<Arc<str>>,
 }
 
 impl SessionName {
@@ -33,7 +35,7 @@ impl SessionName {
                 .map(|c| format!("contains {c:?}"))
         };
         match problem {
-            None => Ok(SessionName { name: name.to_owned(), uid: geteuid() }),
+            None => Ok(SessionName { name: name.to_owned(), uid: geteuid(), directory: None }),
             Some(problem) => Err(Fault::new(
                 ErrorKind::InvalidInput,
                 format!(
@@ -44,17 +46,31 @@ impl SessionName {
         }
     }
 
-    /// The name of the segment's shared memory object.
-    pub(crate) fn segment(&self) -> String {
-        format!("/{}{}", prefix(self.uid), self.name)
+    /// The same name with its files in `directory`.
+    pub(crate) fn in_directory(&self, directory: &Arc<str>) -> Self {
+        SessionName { directory: Some(Arc::clone(directory)), ..self.clone() }
     }
 
-    /// The common prefix of all segments of this user in `/dev/shm`.
+    /// The directory of its files; `None` when it has none.
+    pub(crate) fn directory(&self) -> Option<&Arc<str>> {
+        self.directory.as_ref()
+    }
+
+    /// The path of the segment. For a session in memory files, the name that people see in `/proc`.
+    pub(crate) fn segment(&self) -> String {
+        let file = format!("{}{}", prefix(self.uid), self.name);
+        match &self.directory {
+            Some(directory) => format!("{directory}/{file}"),
+            None => file,
+        }
+    }
+
+    /// The common prefix of the files of all segments of this user.
     pub(crate) fn segment_prefix() -> String {
         prefix(geteuid())
     }
 
-    /// The name of the lock file. It is a separate file: when a process closes any descriptor of a file, it loses all its
+    /// The path of the lock file. It is a separate file: when a process closes any descriptor of a file, it loses all its
     /// locks on that file, and descriptors of the segment are opened and closed often.
     pub(crate) fn lock(&self) -> String {
         // No session name contains '@', so no segment has the name of a lock file.
@@ -63,6 +79,12 @@ impl SessionName {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.name
+    }
+
+    /// Whether both are the same name of the same user. The directory does not matter: a process attaches by the
+    /// name alone.
+    pub(crate) fn is_same(&self, other: &SessionName) -> bool {
+        self.name == other.name && self.same_user(other)
     }
 
     /// Whether both names belong to the same user.

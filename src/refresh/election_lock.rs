@@ -130,9 +130,9 @@ mod tests {
     use crate::{name::SessionName, segment::Header, sys::object};
 
     fn election_lock(name: &str) -> (Arc<ElectionLock>, Arc<Segment>) {
-        let name = SessionName::new(name).unwrap();
+        let name = SessionName::new(name).unwrap().in_directory(&"/dev/shm".into());
         let object = object::open_or_create(&name.lock()).unwrap();
-        object::unlink(&name.lock());
+        object::remove(&name.lock()).unwrap();
         let header = Header {
             instance: 1,
             creator: process::id(),
@@ -144,7 +144,7 @@ mod tests {
             secret: false,
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
-        object::unlink(&name.segment());
+        object::remove(&name.segment()).unwrap();
         (ElectionLock::new(LockFile::new(object).reserved(4096).unwrap()).unwrap(), segment)
     }
 

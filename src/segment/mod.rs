@@ -9,6 +9,7 @@ mod locks;
 mod names;
 pub(crate) mod notes;
 mod ownership;
+mod places;
 pub(crate) mod record;
 mod request_page;
 
@@ -24,6 +25,7 @@ pub(crate) use names::{
     CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_lock,
     retry_while_creating, user_of, with_requests,
 };
+pub(crate) use places::Places;
 pub(crate) use request_page::RequestPage;
 
 use entry::ReadMemory;
@@ -34,6 +36,7 @@ use crate::{
     seqlock::Version,
     sys::{
         descriptor::Descriptor,
+        directory,
         mapping::ReadMapping,
         object::{self, Object, Seal},
         process_token::ProcessToken,
@@ -52,7 +55,7 @@ pub(crate) struct Segment {
     fd: Arc<Descriptor>,
     /// The secret memory with the sets, for a secret segment.
     payload: Option<Arc<Descriptor>>,
-    /// The name of the shared memory object, if it has one.
+    /// The path of the shared memory object, if it has one.
     name: Option<String>,
     /// The writable mapping made before the seal. Only the refresher's process of a sealed segment has it.
     writer: Option<EntryWriter>,
@@ -65,7 +68,7 @@ impl Segment {
         let path = name.segment();
         match object::open(&path) {
             // Killed processes left it. No process uses it: the caller holds the presence lock.
-            Ok(_) => drop(object::unlink(&path)),
+            Ok(_) => object::remove(&path)?,
             Err(fault) if fault.kind == ErrorKind::Absent => {}
             Err(fault) => return Err(fault),
         }
@@ -76,9 +79,19 @@ impl Segment {
             Segment::mapped(object.fd, None, header)
         });
         if made.is_err() {
-            object::unlink(&path);
+            let _ = object::remove(&path);
         }
         Ok(made?.with_name(path))
+    }
+
+    /// Creates a segment in a memory file: it has no name, and only processes that inherit it can use it.
+    pub(crate) fn create_nameless(name: &SessionName, header: Header) -> Result<Self, Fault> {
+        let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
+        let writer = EntryWriter::map(0, object.fd.get()?, None)?;
+        writer.own(TaskMark::default(), header.instance);
+        header.write(&writer.file);
+        object::seal(&object, Seal::Size)?;
+        Segment::mapped(object.fd, None, header)
     }
 
     /// Creates a segment without a name, and seals it: from then on no process can make a new writable mapping. Also
@@ -119,6 +132,18 @@ impl Segment {
     /// `DescriptorClosed` if other code of the process has closed one.
     pub(crate) fn fds(&self) -> Result<Vec<BorrowedFd<'_>>, Fault> {
         [&self.fd].into_iter().chain(&self.payload).map(|fd| fd.get()).collect()
+    }
+
+    /// The path of the segment; `None` for a memory file.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The file system of the segment, when it is not memory, so that the sets may be written to a disk. `None` also
+    /// when it is not known.
+    pub(crate) fn disk(&self) -> Option<String> {
+        let found = directory::file_system(self.fd.get().ok()?).ok()?;
+        (!found.is_memory()).then(|| found.describe(self.path().unwrap_or_default()))
     }
 
     /// Whether this process can write the segment, and so can be elected.

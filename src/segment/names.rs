@@ -1,4 +1,4 @@
-//! The names of a session in `/dev/shm`: how they are created, checked and removed.
+//! The names of a session in its directory: how they are created, checked and removed.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -77,7 +77,7 @@ pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFi
         if locks.bytes() == 0 {
             return Ok(Some(locks));
         }
-        object::unlink(&name.lock());
+        object::remove(&name.lock())?;
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
     locks.reserved(layout::REQUESTS_BYTES)
 }
 
-/// Creates a lock file without a name, for a sealed segment.
+/// Creates a lock file without a name, for a segment without one.
 pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
     let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
     object::seal(&object, Seal::Size)?;
@@ -99,26 +99,28 @@ pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
 /// Removes both names, if they still belong to the session with that lock file.
 pub(crate) fn remove(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
-        object::unlink(&name.segment());
-        object::unlink(&name.lock());
+        // What cannot be removed stays, as after a kill.
+        let _ = object::remove(&name.segment());
+        let _ = object::remove(&name.lock());
     }
 }
 
 /// Removes the name of the lock file only, when no segment was created.
 pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
-        object::unlink(&name.lock());
+        let _ = object::remove(&name.lock());
     }
 }
 
-/// The identity of the file that has the name of the lock file now.
+/// The identity of the file that has the name of the lock file now. `None` for a session in memory files.
 pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
+    name.directory()?;
     object::inode_by_name(&name.lock())
 }
 
 /// A live process that has the lock file of session `name` open: the creator if possible, else any.
 pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
-    let inode = object::inode_by_name(&name.lock())?;
+    let inode = lock_inode(name)?;
     let creator = object::open(&name.segment())
         .ok()
         .filter(|object| object.bytes >= layout::HEADER_BYTES)

@@ -1,7 +1,9 @@
 //! The description of a session, before it is made or opened.
 
 use std::{
-    fmt, process,
+    fmt,
+    path::{Path, PathBuf},
+    process,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -13,7 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
     refresh::{dedicated, election, fetch::Recipe, policy::Windows},
-    segment::{self, Header},
+    segment::{self, Header, Places},
     source::{self, Source},
 };
 
@@ -29,8 +31,20 @@ pub struct SharedSessionBuilder {
     refresh: Refresh,
     sealed: bool,
     secret: bool,
+    directory: Option<PathBuf>,
+    disk: bool,
+    name_is_optional: bool,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,
+}
+
+/// What becomes of a session that no directory can hold.
+#[derive(Clone, Copy)]
+enum Fallback {
+    /// An error.
+    None,
+    /// It has no name.
+    MemoryFiles,
 }
 
 /// Who refreshes the set of a session.
@@ -59,6 +73,9 @@ impl SharedSessionBuilder {
             refresh: Refresh::default(),
             sealed: false,
             secret: false,
+            directory: None,
+            disk: false,
+            name_is_optional: false,
             wait_timeout: None,
             clock: None,
         }
@@ -115,6 +132,35 @@ impl SharedSessionBuilder {
         self
     }
 
+    /// The directory of the session's files: an absolute path, on a tmpfs. It must belong to this user or to root, and
+    /// others must not be able to replace files in it. No part of the path may be a symbolic link. Processes that attach
+    /// give the same directory.
+    ///
+    /// By default it is that of the environment variable `SHMCREDS_DIR`. Without it, the creator takes the first of these
+    /// that can hold the session: `/dev/shm`, `$XDG_RUNTIME_DIR`, `/run/user/UID`. [`attach`](Self::attach) looks at all of
+    /// them. If none can hold it, [`create`](Self::create) keeps the session in memory files: processes that inherit the
+    /// session use it as always, and others cannot attach.
+    pub fn directory(mut self, path: impl AsRef<Path>) -> Self {
+        self.directory = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Allows a directory on a disk. Then the credentials are in a file on that disk, where they may stay after they were
+    /// deleted: in backups, snapshots and free blocks. [`Status::disk`](crate::Status::disk) tells that it happened. The
+    /// environment variable `SHMCREDS_DANGEROUSLY_KEEP_SECRETS_ON_DISK=yes` does the same.
+    pub fn dangerously_keep_secrets_on_disk(mut self) -> Self {
+        self.disk = true;
+        self
+    }
+
+    /// [`create`](Self::create) may use memory files also where a directory of the default order is on a disk: nobody
+    /// attaches by the name.
+    #[doc(hidden)]
+    pub fn name_is_optional(mut self) -> Self {
+        self.name_is_optional = true;
+        self
+    }
+
     /// How long a caller waits when there is nothing valid. 30 s by default.
     pub fn wait_timeout(mut self, limit: Duration) -> Self {
         self.wait_timeout = Some(limit);
@@ -138,7 +184,8 @@ impl SharedSessionBuilder {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a wrong name, source or setting;
     /// [`InUse`](ErrorKind::InUse) with the pid of a live process that uses the name;
-    /// [`NoSpace`](ErrorKind::NoSpace) when shared memory is full or missing;
+    /// [`NoSpace`](ErrorKind::NoSpace) when there is no memory for the session;
+    /// [`Misconfigured`](ErrorKind::Misconfigured) when its directory is on a disk, or cannot be used;
     /// [`ForeignOwner`](ErrorKind::ForeignOwner), [`InsecureMode`](ErrorKind::InsecureMode) or
     /// [`NotAFile`](ErrorKind::NotAFile) when something else has the name. For an eager session also
     /// [`Multithreaded`](ErrorKind::Multithreaded), for secret memory
@@ -146,7 +193,8 @@ impl SharedSessionBuilder {
     /// set.
     pub fn create(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
-        self.make(segment::CREATION_LIMIT).map_err(|fault| fault.during("create", &name))
+        self.make(segment::CREATION_LIMIT, Fallback::MemoryFiles)
+            .map_err(|fault| fault.during("create", &name))
     }
 
     /// Opens the session, or makes it where no process uses one of that name: for programs that cannot say which of
@@ -171,15 +219,17 @@ impl SharedSessionBuilder {
     ///
     /// # Errors
     /// Those of [`create`](Self::create), without [`InUse`](ErrorKind::InUse), and those of
-    /// [`attach`](Self::attach), without [`Absent`](ErrorKind::Absent).
+    /// [`attach`](Self::attach), without [`Absent`](ErrorKind::Absent). Processes find each other by the name, so
+    /// [`NoSpace`](ErrorKind::NoSpace) when there is no directory for it.
     pub fn attach_or_create(self) -> Result<SharedSession, Error> {
         let end = Instant::now() + RACE_LIMIT;
         loop {
             let (creating, opening) = (self.clone(), self.clone());
-            let outcome = creating.make(Duration::ZERO).or_else(|fault| match fault.kind {
-                ErrorKind::InUse => opening.open(),
-                _ => Err(fault),
-            });
+            let outcome =
+                creating.make(Duration::ZERO, Fallback::None).or_else(|fault| match fault.kind {
+                    ErrorKind::InUse => opening.open(),
+                    _ => Err(fault),
+                });
             match outcome {
                 // The session that was in use has ended since, or is being replaced.
                 Err(fault)
@@ -204,19 +254,22 @@ impl SharedSessionBuilder {
     #[doc(hidden)]
     pub fn create_or_take_over(self) -> Result<SharedSession, Error> {
         let (name, again) = (self.name.clone(), self.clone());
-        let made = self.make(segment::CREATION_LIMIT).or_else(|fault| match fault.kind {
-            ErrorKind::InUse if !again.sealed => again.take_over(fault),
-            _ => Err(fault),
-        });
+        let made =
+            self.make(segment::CREATION_LIMIT, Fallback::None).or_else(|fault| match fault.kind {
+                ErrorKind::InUse if !again.sealed => again.take_over(fault),
+                _ => Err(fault),
+            });
         made.map_err(|fault| fault.during("create", &name))
     }
 
     fn take_over(self, in_use: Fault) -> Result<SharedSession, Fault> {
         let eager = self.refresh == Refresh::Eager;
+        let places = self.places()?;
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let Some(expected) = expected else { return Err(in_use) };
-        let (shared, segment) = registry::take_over(name, &expected, settings)?.ok_or(in_use)?;
+        let taken = registry::take_over(&name, &places, &expected, settings)?;
+        let (shared, segment) = taken.ok_or(in_use)?;
         let session = SharedSession::new(shared, segment);
         if eager {
             session.inner.start_dedicated(None)?;
@@ -236,8 +289,9 @@ impl SharedSessionBuilder {
         self.open().map_err(|fault| fault.during("attach", &name))
     }
 
-    fn make(self, patience: Duration) -> Result<SharedSession, Fault> {
+    fn make(self, patience: Duration, fallback: Fallback) -> Result<SharedSession, Fault> {
         let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
+        let optional = self.name_is_optional;
         if sealed && !eager {
             return Err(invalid(
                 "sealed: nobody but a dedicated refresher can write; add refresh(Refresh::Eager)",
@@ -248,6 +302,12 @@ impl SharedSessionBuilder {
                 "secret_memory: it has no name by which others could find it; add sealed()",
             ));
         }
+        if sealed && self.directory.is_some() {
+            return Err(invalid(
+                "directory: a sealed session has no files in a directory; leave out one of the two",
+            ));
+        }
+        let places = if sealed { None } else { Some(self.places()?) };
         let (name, settings) = self.check()?;
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
@@ -276,12 +336,28 @@ impl SharedSessionBuilder {
                 secret,
             })
         };
-        let (shared, segment, writer) = if sealed {
-            let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
-            (shared, segment, Some(writer))
-        } else {
-            let (shared, segment) = registry::create(name, header, settings, patience)?;
-            (shared, segment, None)
+        let (shared, segment, writer) = match places {
+            None => {
+                let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
+                (shared, segment, Some(writer))
+            }
+            Some(places) => {
+                let made = registry::create(&name, &places, header, settings, patience);
+                let (shared, segment) = match (made, fallback) {
+                    (Ok(made), _) => made,
+                    (Err(unplaced), Fallback::None) => return Err(unplaced.fault()),
+                    (Err(unplaced), Fallback::MemoryFiles) => {
+                        let (settings, reasons) = unplaced.without_a_name(optional)?;
+                        tracing::warn!(
+                            session = name.as_str(),
+                            "kept in memory files, so that only processes that inherit the session can use it: \
+                             {reasons}"
+                        );
+                        registry::create_nameless(name, header, settings)?
+                    }
+                };
+                (shared, segment, None)
+            }
         };
         let session = SharedSession::new(shared, segment);
         if eager {
@@ -291,13 +367,18 @@ impl SharedSessionBuilder {
     }
 
     fn open(self) -> Result<SharedSession, Fault> {
+        let places = self.places()?;
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let (shared, segment) = registry::attach(&name, &settings)?;
+        let (shared, segment) = registry::attach(&name, &places, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             return Err(registry::wrong_source());
         }
         Ok(SharedSession::new(shared, segment))
+    }
+
+    fn places(&self) -> Result<Places, Fault> {
+        Places::new(self.directory.as_deref(), self.disk)
     }
 
     fn check(self) -> Result<(SessionName, Settings), Fault> {
@@ -331,6 +412,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("refresh", &self.refresh)
             .field("sealed", &self.sealed)
             .field("secret_memory", &self.secret)
+            .field("directory", &self.directory)
             .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()
     }

@@ -19,6 +19,7 @@ mod status_text;
 mod succession;
 mod term;
 mod timing;
+mod unplaced;
 mod wait;
 mod waiters;
 mod whose;
@@ -266,8 +267,8 @@ impl SharedSession {
     }
 
     /// Lets the program that `command` starts [`attach`](Self::attach) to this session, and all that
-    /// program starts in turn. Only a [sealed](SharedSessionBuilder::sealed) session needs it: it has no
-    /// name that others could find, so its descriptors go along, named in the environment variable
+    /// program starts in turn. Only a session without a name needs it, a [sealed](SharedSessionBuilder::sealed) one or
+    /// one [in memory files](SharedSessionBuilder::directory): its descriptors go along, named in the environment variable
     /// `SHMCREDS_SESSIONS`. The program counts as a user of the session until it ends.
     ///
     /// ```no_run
@@ -283,18 +284,18 @@ impl SharedSession {
     /// [`System`](crate::ErrorKind::System) when the kernel gives no descriptor.
     pub fn pass_to(&self, command: &mut Command) -> Result<(), Error> {
         let (shared, segment) = (&self.inner.shared, &self.inner.segment);
-        if !segment.header.sealed {
+        if segment.path().is_some() {
             return Ok(());
         }
         passed::pass(&shared.name, segment, &shared.election_lock, command)
             .map_err(|fault| self.inner.fault("pass_to", fault))
     }
 
-    /// The names of this user's sessions, in order. Sessions that killed processes have left are among them;
-    /// sealed sessions have no name.
+    /// The names of this user's sessions, in order: of all directories in which they may be. Sessions that killed
+    /// processes have left are among them; sealed sessions have no name.
     ///
     /// # Errors
-    /// What the kernel says when the directory of shared memory cannot be read. No directory is no session.
+    /// What the kernel says when a directory cannot be read. No directory is no session.
     pub fn list() -> std::io::Result<Vec<String>> {
         registry::list()
     }
@@ -321,6 +322,16 @@ impl SharedSession {
     /// [`BadChecksum`](crate::ErrorKind::BadChecksum) when the segment was damaged.
     pub fn status(&self) -> Result<Status, Error> {
         Status::of(&self.inner.latest()).map_err(|fault| self.inner.fault("status", fault))
+    }
+
+    /// The directories that can hold files with secrets, in their order.
+    #[doc(hidden)]
+    pub fn memory_directories() -> Vec<std::path::PathBuf> {
+        let places = crate::segment::Places::new(None, false);
+        let usable = |places: crate::segment::Places| -> Vec<std::path::PathBuf> {
+            places.directories().filter(|path| places.check(path).is_ok()).map(Into::into).collect()
+        };
+        places.map(usable).unwrap_or_default()
     }
 
     pub(crate) fn provider(&self) -> &SharedCredentialsProvider {

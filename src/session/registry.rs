@@ -15,18 +15,19 @@ use super::{
     passed,
     process_session::{Creator, ProcessSession, Settings},
     timing::DEFAULT_WAIT_TIMEOUT,
+    unplaced::{self, Unplaced},
 };
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{election, election_lock::ElectionLock, policy::Windows},
-    segment::{self, EntryWriter, Header, Segment},
+    segment::{self, EntryWriter, Header, Places, Segment},
     source::Fingerprint,
     sys::{
         descriptor::ReservedStreams,
+        directory,
         fork::{ForkLock, LockOrder},
         lock::LockFile,
-        object,
         task::Presence,
     },
 };
@@ -66,37 +67,78 @@ pub(super) fn forget() {
     SESSIONS.lock().clear();
 }
 
-/// Makes the session `name`, alive in no process. Processes that look at what killed ones have left are waited for
-/// as long as `patience`.
+/// Makes the session `name`, alive in no process, in the first of `places` that can hold it. Processes that look at what
+/// killed ones have left are waited for as long as `patience`.
 pub(super) fn create(
-    name: SessionName,
-    header: impl FnOnce() -> Result<Header, Fault>,
+    name: &SessionName,
+    places: &Places,
+    header: impl Fn() -> Result<Header, Fault>,
     settings: Settings,
     patience: Duration,
-) -> Result<Joined, Fault> {
+) -> Result<Joined, Box<Unplaced>> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if let Some(shared) = sessions.iter().filter(|e| e.name == name).find_map(KnownSession::shared)
+    if let Some(shared) =
+        sessions.iter().filter(|e| e.name.is_same(name)).find_map(KnownSession::shared)
     {
         let user = shared.creator.map_or_else(process::id, |creator| creator.pid);
-        return Err(in_use(Some(user)));
+        return Err(in_use(Some(user)).into());
     }
+    let mut refused = Vec::new();
+    for name in places.for_creation(name) {
+        let made = name
+            .directory()
+            .map_or(Ok(()), |directory| places.check(directory))
+            .and_then(|()| make(&sessions, &name, &header, patience));
+        match made {
+            Ok((election_lock, segment)) => {
+                let creator = Creator::this();
+                return Ok(enter(&mut sessions, name, election_lock, segment, settings, creator));
+            }
+            Err(fault) if places.is_chosen() || !unplaced::is_of_the_place(&fault) => {
+                return Err(fault.into());
+            }
+            Err(fault) => refused.push(fault),
+        }
+    }
+    Err(Box::new(Unplaced { settings: Some(settings), refused }))
+}
+
+/// Makes the files of the session `name` in its directory.
+fn make(
+    sessions: &[KnownSession],
+    name: &SessionName,
+    header: impl Fn() -> Result<Header, Fault>,
+    patience: Duration,
+) -> Result<(Arc<ElectionLock>, Arc<Segment>), Fault> {
     // A refresh outlives the handles: to open and close its lock file would free its locks.
-    let inode = segment::lock_inode(&name);
+    let inode = segment::lock_inode(name);
     let refreshes = |election_lock: Arc<ElectionLock>| Some(election_lock.locks().inode()) == inode;
     if sessions.iter().filter_map(|entry| entry.election_lock.upgrade()).any(refreshes) {
         return Err(in_use(Some(process::id())));
     }
-    let locks = segment::claim(&name, patience)?.ok_or_else(|| in_use(segment::user_of(&name)))?;
+    let locks = segment::claim(name, patience)?.ok_or_else(|| in_use(segment::user_of(name)))?;
     let inode = locks.inode();
     let made =
         segment::with_requests(locks).and_then(ElectionLock::new).and_then(|election_lock| {
-            let segment = Segment::create(&name, header()?)?;
+            let segment = Segment::create(name, header()?)?;
             // From alone to together with others: the segment is finished.
             election_lock.locks().try_present()?;
             Ok((election_lock, Arc::new(segment)))
         });
-    let (election_lock, segment) = made.inspect_err(|_| segment::remove_lock(&name, inode))?;
+    made.inspect_err(|_| segment::remove_lock(name, inode))
+}
+
+/// Makes the session `name` in memory files: only processes that inherit it can use it.
+pub(super) fn create_nameless(
+    name: SessionName,
+    header: impl Fn() -> Result<Header, Fault>,
+    settings: Settings,
+) -> Result<Joined, Fault> {
+    let _reserved = ReservedStreams::new();
+    let mut sessions = sessions();
+    let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
+    let segment = Arc::new(Segment::create_nameless(&name, header()?)?);
     Ok(enter(&mut sessions, name, election_lock, segment, settings, Creator::this()))
 }
 
@@ -107,15 +149,20 @@ pub(super) fn create(
 /// `InUse` with the pid of the owner or the elected process that lives; `WrongSource` when the session's is not
 /// that of `fingerprint`.
 pub(super) fn take_over(
-    name: SessionName,
+    name: &SessionName,
+    places: &Places,
     fingerprint: &Fingerprint,
     settings: Settings,
 ) -> Result<Option<Joined>, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.election_lock.strong_count() > 0) {
+    if sessions
+        .iter()
+        .any(|entry| entry.name.is_same(name) && entry.election_lock.strong_count() > 0)
+    {
         return Ok(None);
     }
+    let Some(name) = places.found(name).next() else { return Ok(None) };
     let locks = match segment::join(&name) {
         Ok(Some(locks)) => locks,
         Err(fault) if fault.kind != ErrorKind::Absent => return Err(fault),
@@ -145,7 +192,8 @@ pub(super) fn take_over(
 /// # Errors
 /// `WrongSource` when it has another one.
 pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<Joined>, Fault> {
-    let inode = segment::lock_inode(&shared.name);
+    let places = Places::of_successor(&shared.name)?;
+    let inode = places.lock_inode(&shared.name);
     let is_another = inode.is_some_and(|inode| inode != shared.election_lock.locks().inode());
     // A process that has become another user follows nobody.
     if !is_another || !shared.name.same_user(&SessionName::new(shared.name.as_str())?) {
@@ -157,7 +205,7 @@ pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<
         clock: Some(shared.clock.clone()),
         wait_timeout: Some(shared.wait_timeout),
     };
-    let joined = try_attach(shared.name.clone(), settings)?;
+    let joined = try_attach(&shared.name, &places, settings)?;
     let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
         return Ok(None);
     };
@@ -183,7 +231,7 @@ pub(super) fn create_sealed(
 ) -> Result<(Arc<ProcessSession>, Arc<Segment>, EntryWriter), Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.shared().is_some()) {
+    if sessions.iter().any(|entry| entry.name.is_same(&name) && entry.shared().is_some()) {
         return Err(in_use(Some(process::id())));
     }
     let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
@@ -194,47 +242,84 @@ pub(super) fn create_sealed(
 }
 
 /// Opens the session `name`. The list is free while a creator at work is waited for.
-pub(super) fn attach(name: &SessionName, settings: &Settings) -> Result<Joined, Fault> {
-    segment::retry_while_creating(|| try_attach(name.clone(), settings.clone()))
+pub(super) fn attach(
+    name: &SessionName,
+    places: &Places,
+    settings: &Settings,
+) -> Result<Joined, Fault> {
+    segment::retry_while_creating(|| try_attach(name, places, settings.clone()))
 }
 
 /// `None` while a creator is at work, or when another session took the name meanwhile.
-fn try_attach(name: SessionName, settings: Settings) -> Result<Option<Joined>, Fault> {
+fn try_attach(
+    name: &SessionName,
+    places: &Places,
+    settings: Settings,
+) -> Result<Option<Joined>, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    let known = known(&sessions, &name);
-    let mut enter = |election_lock, segment, settings| {
-        enter(&mut sessions, name.clone(), election_lock, segment, settings, None)
-    };
-    let Some((election_lock, shared)) = known else {
-        if let Some((locks, segment)) = passed::take(&name)? {
-            return Ok(Some(enter(ElectionLock::new(locks)?, Arc::new(segment), settings)));
+    let known = known(&sessions, name, places);
+    let Some((own, election_lock, shared)) = known else {
+        if let Some((locks, segment)) = passed::take(name)? {
+            let (election_lock, segment) = (ElectionLock::new(locks)?, Arc::new(segment));
+            let name = name.clone();
+            return Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, None)));
         }
-        let Some(locks) = segment::join(&name).map_err(named)? else { return Ok(None) };
-        let Some(segment) = open_beside(&name, &locks)? else { return Ok(None) };
-        return Ok(Some(enter(ElectionLock::new(locks)?, segment, settings)));
+        return attach_by_name(&mut sessions, name, places, settings);
     };
     let segment = match &shared {
         Some(shared) => shared.segment.here()?,
         None => {
-            let Some(segment) = open_beside(&name, election_lock.locks())? else { return Ok(None) };
+            let Some(segment) = open_beside(&own, election_lock.locks())? else { return Ok(None) };
             segment
         }
     };
+    let enter =
+        |settings| enter(&mut sessions, own, election_lock, segment.clone(), settings, None);
     Ok(Some(match shared {
         Some(shared) if settings.is_default() => (shared, segment),
-        Some(shared) => enter(election_lock, segment, settings.or(&shared)),
-        None => enter(election_lock, segment, settings),
+        Some(shared) => enter(settings.or(&shared)),
+        None => enter(settings),
     }))
+}
+
+/// Opens the session that has the name in the first of `places` where there is one that can be opened.
+fn attach_by_name(
+    sessions: &mut Vec<KnownSession>,
+    name: &SessionName,
+    places: &Places,
+    settings: Settings,
+) -> Result<Option<Joined>, Fault> {
+    places.check_chosen()?;
+    let mut refused = None;
+    for name in places.found(name) {
+        let opened = segment::join(&name).and_then(|locks| match locks {
+            Some(locks) => Ok(open_beside(&name, &locks)?.map(|segment| (locks, segment))),
+            None => Ok(None),
+        });
+        match opened {
+            Ok(Some((locks, segment))) => {
+                let election_lock = ElectionLock::new(locks)?;
+                return Ok(Some(enter(sessions, name, election_lock, segment, settings, None)));
+            }
+            Ok(None) => return Ok(None),
+            Err(fault) => refused = refused.or(Some(fault)),
+        }
+    }
+    Err(named(refused.unwrap_or_else(|| absent(places)), places))
 }
 
 /// The session of that name that this process has, or has inherited.
 fn known(
     sessions: &[KnownSession],
     name: &SessionName,
-) -> Option<(Arc<ElectionLock>, Option<Arc<ProcessSession>>)> {
-    let inode = segment::lock_inode(name);
-    let called = || sessions.iter().filter(|entry| entry.name.as_str() == name.as_str());
+    places: &Places,
+) -> Option<(SessionName, Arc<ElectionLock>, Option<Arc<ProcessSession>>)> {
+    let inode = places.lock_inode(name);
+    let called = || {
+        let called = sessions.iter().filter(|entry| entry.name.as_str() == name.as_str());
+        called.filter(|entry| places.may_hold(&entry.name))
+    };
     // Those of the user whom this process is now, then those that it has inherited from when it was another.
     let (ours, inherited): (Vec<_>, Vec<_>) = called().partition(|e| e.name.same_user(name));
     ours.into_iter()
@@ -247,21 +332,21 @@ fn known(
                 // Another session has the name by now. A process that has become another user, or sees
                 // another file system, finds there what was never its own.
                 Some(found) if entry.name.same_user(name) && found.same_device(held) => {
-                    shared.as_ref().is_some_and(is_sealed)
+                    shared.as_ref().is_some_and(is_nameless)
                 }
                 _ => shared.is_some(),
             }
         })
-        .map(|(_, election_lock, shared)| (election_lock, shared))
+        .map(|(entry, election_lock, shared)| (entry.name.clone(), election_lock, shared))
 }
 
-fn is_sealed(shared: &Arc<ProcessSession>) -> bool {
-    shared.segment.header.sealed
+fn is_nameless(shared: &Arc<ProcessSession>) -> bool {
+    shared.segment.path().is_none()
 }
 
 /// The segment of the session whose lock file is open; `None` when the name is another's by now.
 fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segment>>, Fault> {
-    let segment = Segment::open(name).map_err(named);
+    let segment = Segment::open(name);
     if segment::lock_inode(name) != Some(locks.inode()) {
         return Ok(None);
     }
@@ -300,44 +385,52 @@ fn enter(
 
 /// The names of this user's sessions.
 pub(super) fn list() -> io::Result<Vec<String>> {
+    let places = Places::new(None, false).map_err(|fault| io::Error::other(fault.message))?;
+    let mut names = Vec::new();
+    for path in places.directories() {
+        let found = directory::names(path);
+        names.extend(found.map_err(|e| io::Error::new(e.kind(), format!("reading {path}: {e}")))?);
+    }
     let prefix = SessionName::segment_prefix();
     let session = |object: &String| SessionName::new(object.strip_prefix(&prefix)?).ok();
     let mut names: Vec<String> =
-        object::names()?.iter().filter_map(session).map(|name| name.as_str().to_owned()).collect();
+        names.iter().filter_map(session).map(|name| name.as_str().to_owned()).collect();
     names.sort();
+    names.dedup();
     Ok(names)
 }
 
-/// Removes a session that nobody uses.
+/// Removes a session that nobody uses, from each place where there is something of it.
 pub(super) fn remove(name: &str) -> Result<(), Fault> {
     let name = SessionName::new(name)?;
+    let places = Places::new(None, false)?;
     let still = |pid| Fault::new(ErrorKind::InUse, format!("{}; end it first", used_by(pid)));
-    if segment::lock_inode(&name).is_none() && !has_segment(&name)? {
-        return Err(absent());
+    let left: Vec<SessionName> = places.with_leftovers(&name).collect();
+    if left.is_empty() {
+        return Err(absent(&places));
     }
     let sessions = sessions();
-    if sessions.iter().any(|entry| entry.name == name && entry.election_lock.strong_count() > 0) {
+    let is_alive = |entry: &KnownSession| entry.election_lock.strong_count() > 0;
+    if sessions.iter().any(|entry| entry.name.is_same(&name) && is_alive(entry)) {
         return Err(still(Some(process::id())));
     }
-    let Some(locks) = segment::claim(&name, segment::CREATION_LIMIT)? else {
-        return Err(still(segment::user_of(&name)));
-    };
-    segment::remove(&name, locks.inode());
+    for name in left {
+        let Some(locks) = segment::claim(&name, segment::CREATION_LIMIT)? else {
+            return Err(still(segment::user_of(&name)));
+        };
+        segment::remove(&name, locks.inode());
+    }
     Ok(())
 }
 
-fn has_segment(name: &SessionName) -> Result<bool, Fault> {
-    let names = list().map_err(|error| Fault::system("reading /dev/shm", error))?;
-    Ok(names.iter().any(|one| one == name.as_str()))
-}
-
 /// A missing object, in the words of those who know sessions only.
-fn named(fault: Fault) -> Fault {
-    if fault.kind == ErrorKind::Absent { absent() } else { fault }
+fn named(fault: Fault, places: &Places) -> Fault {
+    if fault.kind == ErrorKind::Absent { absent(places) } else { fault }
 }
 
-fn absent() -> Fault {
-    Fault::new(ErrorKind::Absent, "there is no session of that name")
+fn absent(places: &Places) -> Fault {
+    let text = format!("there is no session of that name in {}", places.listed());
+    Fault::new(ErrorKind::Absent, text)
 }
 
 fn in_use(pid: Option<u32>) -> Fault {

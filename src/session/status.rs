@@ -1,6 +1,7 @@
 //! How a session is.
 
 use std::{
+    path::{Path, PathBuf},
     process,
     time::{Duration, SystemTime},
 };
@@ -130,6 +131,8 @@ pub struct Status {
     counters: Counters,
     source: String,
     locked_in_ram: bool,
+    directory: Option<PathBuf>,
+    disk: Option<String>,
 }
 
 impl Status {
@@ -153,6 +156,8 @@ impl Status {
             counters: view.counters(),
             source: inner.segment.header.description.clone(),
             locked_in_ram: inner.segment.is_locked_in_ram(),
+            directory: inner.segment.path().and_then(|path| Some(Path::new(path).parent()?.into())),
+            disk: inner.segment.disk(),
         })
     }
 
@@ -243,6 +248,19 @@ impl Status {
     /// forbids it.
     pub fn locked_in_ram(&self) -> bool {
         self.locked_in_ram
+    }
+
+    /// The directory of the session's files. `None` for a session in memory files, which only processes that inherited it
+    /// can use: a sealed one, or one for which there was no [directory](crate::SharedSessionBuilder::directory).
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// The type and mount point of the session's file system, when it is not memory: then the credentials are on that
+    /// disk. Only [`dangerously_keep_secrets_on_disk`](crate::SharedSessionBuilder::dangerously_keep_secrets_on_disk) makes
+    /// that possible.
+    pub fn disk(&self) -> Option<&str> {
+        self.disk.as_deref()
     }
 }
 

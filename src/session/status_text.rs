@@ -16,6 +16,12 @@ impl fmt::Display for Status {
             let next = last.next_attempt_in().as_secs_f64();
             write!(f, "; last failure: {}; next attempt in {next:.1} s", last.failure())?;
         }
+        if self.directory().is_none() {
+            f.write_str("; in memory files, without a name")?;
+        }
+        if let Some(disk) = self.disk() {
+            write!(f, "; SECRETS ON A DISK: {disk}")?;
+        }
         Ok(())
     }
 }
@@ -54,6 +60,8 @@ mod map {
             map.serialize_entry("invalidations", &self.invalidations())?;
             map.serialize_entry("last_failure", &self.last_failure())?;
             map.serialize_entry("locked_in_ram", &self.locked_in_ram())?;
+            map.serialize_entry("directory", &self.directory())?;
+            map.serialize_entry("disk", &self.disk())?;
             map.end()
         }
     }

@@ -40,7 +40,7 @@ pub(crate) struct LockFile {
     descriptor: ArcSwap<Descriptor>,
     inode: Inode,
     bytes: usize,
-    /// The name of the shared memory object, if it has one.
+    /// The path of the shared memory object, if it has one.
     name: Option<String>,
     /// Whether this process shares the presence lock through the descriptor.
     present: AtomicBool,
@@ -92,7 +92,8 @@ impl LockFile {
 
     /// Fills the empty file with `bytes` zero bytes.
     pub(crate) fn reserved(self, bytes: usize) -> Result<Self, Fault> {
-        object::reserve(self.descriptor()?.get()?, bytes)?;
+        let name = self.name.as_deref().unwrap_or("the lock file");
+        object::reserve(name, self.descriptor()?.get()?, bytes)?;
         Ok(LockFile { bytes, ..self })
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod death_watch;
 pub(crate) mod descriptor;
+pub(crate) mod directory;
 pub(crate) mod dump;
 pub(crate) mod exit;
 pub(crate) mod fork;

@@ -1,9 +1,6 @@
 //! Shared memory objects: opened without following links, checked before use, removed by name.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
@@ -11,15 +8,18 @@ use nix::{
     libc,
     sys::{
         memfd::{MFdFlags, memfd_create},
-        mman::{shm_open, shm_unlink},
         resource::{Resource, getrlimit},
         stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
+        uio::pwrite,
     },
-    unistd::{ftruncate, geteuid},
+    unistd::{ftruncate, geteuid, unlink},
 };
 use shared_memory::{ShmemConf, ShmemError};
 
-use super::descriptor::{Descriptor, Inode};
+use super::{
+    descriptor::{Descriptor, Inode},
+    directory::{self, SHARED_MEMORY},
+};
 use crate::error::{ErrorKind, Fault};
 
 /// An open object and its size.
@@ -29,10 +29,18 @@ pub(crate) struct Object {
     pub(crate) bytes: usize,
 }
 
-/// Opens the object `name` for reading and writing. `shm_open` follows no symbolic link and sets close-on-exec.
+/// Opens the object of the path `name` for reading and writing. Follows no symbolic link.
 pub(crate) fn open(name: &str) -> Result<Object, Fault> {
-    let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
+    let fd = open_file(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
     Object::checked(name, fd)
+}
+
+/// Opens a file without following a symbolic link. On some systems `/dev/shm` itself is a link that root made.
+fn open_file(name: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    if name.rsplit_once('/').is_some_and(|(directory, _)| directory == SHARED_MEMORY) {
+        return nix::fcntl::open(name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode);
+    }
+    directory::open_without_links(name, flags, mode)
 }
 
 /// The permanent seal of a memory file.
@@ -49,11 +57,11 @@ pub(crate) enum Seal {
 pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault> {
     let failed = |errno| Fault::system("creating a memory file", errno);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = memfd_create(name.trim_start_matches('/'), flags).map_err(failed)?;
+    let fd = memfd_create(name, flags).map_err(failed)?;
     // The kernel creates it with access for everyone. Only processes that inherit it may use it.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     let object = Object::inherited(name, fd)?;
-    reserve(object.fd.get()?, bytes)?;
+    reserve(name, object.fd.get()?, bytes)?;
     Ok(Object { bytes, ..object })
 }
 
@@ -121,11 +129,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
 pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let fd = shm_open(name, flags, mode).map_err(|errno| match errno {
-        // With `O_CREAT` the object cannot be missing, so its file system is.
-        Errno::ENOENT => open_fault(name, errno).kind(ErrorKind::NoSpace),
-        _ => open_fault(name, errno),
-    })?;
+    let fd = open_file(name, flags, mode).map_err(|errno| creation_fault(name, errno))?;
     Object::checked(name, fd)
 }
 
@@ -133,34 +137,72 @@ pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
 /// here and not a SIGBUS later.
 pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
     check_limit(bytes)?;
-    let mut shmem =
-        ShmemConf::new().os_id(name).size(bytes).create().map_err(|e| create_fault(name, e))?;
+    match name.strip_prefix(SHARED_MEMORY) {
+        Some(object) if object.rfind('/') == Some(0) => {
+            create_shared(object, bytes).map_err(|errno| creation_fault(name, errno))?
+        }
+        _ => {
+            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+            let file = open_file(name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+            drop(file.map_err(|errno| creation_fault(name, errno))?);
+        }
+    }
+    let made =
+        open(name).and_then(|object| reserve(name, object.fd.get()?, bytes).map(|()| object));
+    if made.is_err() {
+        let _ = remove(name);
+    }
+    Ok(Object { bytes, ..made? })
+}
+
+/// Creates the object `name` in `/dev/shm`.
+fn create_shared(name: &str, bytes: usize) -> nix::Result<()> {
+    let created = ShmemConf::new().os_id(name).size(bytes).create();
+    let mut shmem = created.map_err(|error| match error {
+        ShmemError::LinkExists | ShmemError::MappingIdExists => Errno::EEXIST,
+        ShmemError::MapCreateFailed(errno)
+        | ShmemError::MapOpenFailed(errno)
+        | ShmemError::UnknownOsError(errno) => Errno::from_raw(errno as i32),
+        _ => Errno::EIO,
+    })?;
     // A forked child would inherit the owner flag of the crate, and remove the name when it drops its copy. The
     // session itself decides which process removes the name.
     shmem.set_owner(false);
-    let made = open(name).and_then(|object| reserve(object.fd.get()?, bytes).map(|()| object));
-    if made.is_err() {
-        unlink(name);
-    }
-    made
+    Ok(())
 }
 
-/// Reserves `bytes` of memory for the file.
-pub(crate) fn reserve(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
+/// Reserves `bytes` of memory for the file of `name`.
+pub(crate) fn reserve(name: &str, fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    loop {
+    let reserved = loop {
         match posix_fallocate(fd, 0, length) {
             // A signal. Before Linux 6.14 any signal ends the call on a tmpfs.
             Err(Errno::EINTR) => {}
-            reserved => {
-                return reserved.map_err(|errno| {
-                    Fault::system(&format!("reserving {bytes} bytes of shared memory"), errno)
-                        .kind(ErrorKind::NoSpace)
-                });
-            }
+            // Not there (a ramfs), or not allowed by a sandbox.
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP) => break write_zeros(fd, bytes),
+            reserved => break reserved,
+        }
+    };
+    reserved.map_err(|errno| {
+        Fault::system(&format!("reserving {bytes} bytes for {name}"), errno)
+            .kind(ErrorKind::NoSpace)
+    })
+}
+
+/// Reserves memory by writing to it.
+fn write_zeros(fd: BorrowedFd<'_>, bytes: usize) -> nix::Result<()> {
+    let mut done = 0;
+    while done < bytes {
+        let offset = i64::try_from(done).unwrap_or(i64::MAX);
+        match pwrite(fd, &vec![0; bytes - done], offset) {
+            Ok(0) => return Err(Errno::ENOSPC),
+            Ok(written) => done += written,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
 
 /// Checks that this process may make a file of `bytes`. For a file beyond `RLIMIT_FSIZE` the kernel sends SIGXFSZ,
@@ -178,32 +220,27 @@ fn check_limit(bytes: usize) -> Result<(), Fault> {
     }
 }
 
-/// The names of all objects of all users.
-///
-/// # Errors
-/// When the directory cannot be read. A missing directory has no objects and is no error.
-pub(crate) fn names() -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir("/dev/shm") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
-    names.filter_map(Result::transpose).collect()
-}
-
-/// The path that the C library uses for the object.
-fn path(name: &str) -> String {
-    format!("/dev/shm{name}")
-}
-
-/// The identity of the file that has the name `name` now. Does not open it.
+/// The identity of the file that has the path `name` now. Does not open it.
 pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
-    stat(path(name).as_str()).ok().as_ref().map(Inode::of)
+    stat(name).ok().as_ref().map(Inode::of)
+}
+
+/// Whether anything has the path `name`: also what is no object of a session.
+pub(crate) fn exists(name: &str) -> bool {
+    lstat(name).is_ok()
 }
 
 /// Removes the name. Processes that have the memory mapped keep it.
-pub(crate) fn unlink(name: &str) -> bool {
-    shm_unlink(name).is_ok()
+///
+/// # Errors
+/// `NoSpace` in a read-only file system, else `System`. A missing name is no error.
+pub(crate) fn remove(name: &str) -> Result<(), Fault> {
+    match unlink(name) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => {
+            Err(Fault::system(&format!("removing {name}"), errno).kind(place_kind(errno)))
+        }
+    }
 }
 
 /// The size of an open object.
@@ -249,7 +286,7 @@ impl Object {
 
 fn open_fault(name: &str, errno: Errno) -> Fault {
     // `lstat` works even without permission to open the file.
-    let found = lstat(path(name).as_str()).ok();
+    let found = lstat(name).ok();
     if let Some(fault) = found.and_then(|stat| misfit(name, &stat)) {
         return fault;
     }
@@ -259,6 +296,29 @@ fn open_fault(name: &str, errno: Errno) -> Fault {
         _ => ErrorKind::System,
     };
     Fault::system(&format!("opening the shared memory object {name}"), errno).kind(kind)
+}
+
+/// Why the object cannot be created. With `O_CREAT` the object cannot be missing, so ENOENT means its directory.
+fn creation_fault(name: &str, errno: Errno) -> Fault {
+    let found = lstat(name).ok().and_then(|stat| misfit(name, &stat));
+    found.unwrap_or_else(|| {
+        let doing = format!("creating the shared memory object {name}");
+        Fault::system(&doing, errno).kind(place_kind(errno))
+    })
+}
+
+/// The kind of a failure to change a directory: whether another directory would help.
+fn place_kind(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::ENOENT
+        | Errno::ENOTDIR
+        | Errno::ENOSPC
+        | Errno::EDQUOT
+        | Errno::ENOMEM
+        | Errno::EROFS
+        | Errno::EACCES => ErrorKind::NoSpace,
+        _ => ErrorKind::System,
+    }
 }
 
 /// Why the object cannot belong to a session: it is not a regular file, or another user owns it.
@@ -272,21 +332,4 @@ fn misfit(name: &str, stat: &FileStat) -> Option<Fault> {
         let text = format!("{name} belongs to uid {owner}; this process is uid {us}");
         Fault::new(ErrorKind::ForeignOwner, text)
     })
-}
-
-fn create_fault(name: &str, error: ShmemError) -> Fault {
-    let errno = match error {
-        ShmemError::LinkExists | ShmemError::MappingIdExists => Errno::EEXIST as i32,
-        ShmemError::MapCreateFailed(errno)
-        | ShmemError::MapOpenFailed(errno)
-        | ShmemError::UnknownOsError(errno) => errno as i32,
-        _ => Errno::EIO as i32,
-    };
-    let error = io::Error::from_raw_os_error(errno);
-    let fault = Fault::system(&format!("creating the shared memory object {name}"), error);
-    match Errno::from_raw(errno) {
-        // ENOENT: there is no file system for shared memory.
-        Errno::ENOENT | Errno::ENOSPC | Errno::ENOMEM => fault.kind(ErrorKind::NoSpace),
-        _ => fault,
-    }
 }

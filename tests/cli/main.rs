@@ -11,6 +11,7 @@ mod exec;
 mod files;
 mod harness;
 mod metrics;
+mod places;
 mod profiles;
 mod secrets;
 mod serve;

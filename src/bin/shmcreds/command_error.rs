@@ -47,6 +47,7 @@ impl From<Error> for CommandError {
             Kind::ForeignOwner | Kind::InsecureMode | Kind::NotAFile => NO_PERMISSION,
             Kind::TooSmall | Kind::Uninitialized | Kind::WrongMagic => DATA,
             Kind::WrongVersion | Kind::BadChecksum | Kind::WrongSource => DATA,
+            Kind::Misconfigured => CONFIGURATION,
             Kind::System | Kind::NoSpace | Kind::Unsupported | Kind::Multithreaded => SYSTEM,
             _ => UNAVAILABLE,
         };

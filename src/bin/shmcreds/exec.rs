@@ -144,9 +144,7 @@ fn files() -> Option<Files> {
     let files = Files::create();
     files
         .inspect_err(|error| {
-            tracing::warn!(
-                "CMD gets neither a token file nor an AWS config file: /dev/shm: {error}"
-            );
+            tracing::warn!("CMD gets neither a token file nor an AWS config file: {error}");
         })
         .ok()
 }

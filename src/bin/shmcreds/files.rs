@@ -1,6 +1,6 @@
 //! Files for CMD: in memory, for as long as it runs.
 //!
-//! They lie in a directory in `/dev/shm` that is locked by guard and supervisor. One that nobody locks was
+//! They lie in a directory in `/dev/shm`, or where else sessions may be, that is locked by guard and supervisor. One that nobody locks was
 //! left by killed processes, of whatever pid namespace, and the next `exec` removes it.
 
 use std::{
@@ -12,10 +12,10 @@ use std::{
 };
 
 use nix::{libc, unistd::geteuid};
+use shmcreds::SharedSession;
 
 use crate::environment::random_name;
 
-const MEMORY: &str = "/dev/shm";
 /// More than it takes to lock a new directory.
 const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
@@ -26,13 +26,23 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes an empty directory of this process, and removes those that killed ones have left. It gets its name
-    /// when it is locked: before that, another `exec` would take it for one that was left.
+    /// Makes an empty directory of this process, in memory, and removes those that killed ones have left.
     pub(crate) fn create() -> io::Result<Self> {
-        remove_left();
+        let mut outcome = Err(io::Error::other("no directory is in memory"));
+        for memory in SharedSession::memory_directories() {
+            remove_left(&memory);
+            if outcome.is_err() {
+                let failed = |e| io::Error::other(format!("{}: {e}", memory.display()));
+                outcome = Files::create_in(&memory).map_err(failed);
+            }
+        }
+        outcome
+    }
+
+    /// The directory gets its name when it is locked: before that, another `exec` would take it for one that was left.
+    fn create_in(memory: &Path) -> io::Result<Self> {
         let name = random_name(&prefix())?;
-        let (draft, path) =
-            (Path::new(MEMORY).join(format!(".{name}")), Path::new(MEMORY).join(&name));
+        let (draft, path) = (memory.join(format!(".{name}")), memory.join(&name));
         DirBuilder::new().mode(0o700).create(&draft)?;
         let named = open(&draft).and_then(|directory| {
             directory.try_lock().map_err(io::Error::from)?;
@@ -72,8 +82,8 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Removes what killed processes have left: what nobody locks. A draft that is young may be about to be locked.
-fn remove_left() {
-    for entry in fs::read_dir(MEMORY).into_iter().flatten().flatten() {
+fn remove_left(memory: &Path) {
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
         let (name, prefix) = (entry.file_name(), prefix());
         let name = name.to_string_lossy();
         let draft = name.strip_prefix('.').is_some_and(|name| name.starts_with(&prefix));

@@ -43,7 +43,8 @@ pub(crate) fn create(
     options: &arguments::Session,
     sealed: bool,
 ) -> Result<SharedSession, CommandError> {
-    make(name, options, sealed, SharedSessionBuilder::create)
+    // CMD uses the endpoint, and is passed the session.
+    make(name, options, sealed, |builder| builder.name_is_optional().create())
 }
 
 /// Makes the session of `serve`, or takes over the one that a killed `serve` has left to its readers.

@@ -108,8 +108,23 @@ fn table(all: &[(String, Status)]) -> String {
                 last.failure()
             );
         }
+        if let Some(status) = number.checked_sub(1).map(|n| &all[n].1) {
+            text += &place(status);
+        }
     }
     text
+}
+
+/// What is unusual about the place of the session.
+fn place(status: &Status) -> String {
+    match (status.disk(), status.directory()) {
+        (Some(disk), _) => format!("  SECRETS ON A DISK: {disk}\n"),
+        (None, None) => {
+            "  in memory files, without a name: only processes that inherited it can use it\n"
+                .to_owned()
+        }
+        (None, Some(_)) => String::new(),
+    }
 }
 
 /// `NO_COLOR` is honoured.
