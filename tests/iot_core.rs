@@ -82,7 +82,7 @@ fn refusals_are_told_apart() {
         (
             IotCore::new(silent, "app", Pem::text(device().certificate), Pem::text("")),
             Misconfigured,
-            "private_key holds no",
+            "private_key contains no",
         ),
     ] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -143,20 +143,20 @@ fn invalid_inputs_are_named_without_their_contents() {
         (good().thing_name(""), "thing_name "),
         (good().thing_name("a b"), "thing_name "),
         (good().timeout(Duration::ZERO), "timeout "),
-        (good().ca(Pem::text("hush")), "ca holds no certificate"),
+        (good().ca(Pem::text("hush")), "ca contains no certificate"),
         (good().ca(Pem::file("/no/such/file")), "ca \"/no/such/file\" cannot be read"),
-        (source("host", "app", "hush".into(), device().key), "certificate holds no certificate"),
+        (source("host", "app", "hush".into(), device().key), "certificate contains no certificate"),
         (
             source("host", "app", device().certificate, "hush".into()),
-            "private_key holds no private key",
+            "private_key contains no private key",
         ),
         (
             source("host", "app", device().certificate, encrypted.into()),
-            "private_key holds no private key",
+            "private_key contains no private key",
         ),
         (
             source("host", "app", device().certificate, device().key),
-            "private_key is not that of the",
+            "private_key does not match the",
         ),
     ] {
         let error = source.validate().unwrap_err();

@@ -378,7 +378,7 @@ fn a_program_whose_end_nobody_sees() {
     };
     assert_eq!(ask("echo \"$0\""), "ASIA1");
     let said = ask("exit 3");
-    assert!(said.contains("gave no set that can be used"), "{said}");
+    assert!(said.contains("gave no usable set"), "{said}");
 }
 
 fn a_device_with_a_certificate() {

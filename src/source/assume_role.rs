@@ -1,4 +1,4 @@
-//! `sts:AssumeRole` as a source: the recipe. [`call`] cooks it.
+//! `sts:AssumeRole` as a source: its inputs. [`call`] makes the request.
 
 mod arn;
 mod call;
@@ -18,7 +18,7 @@ pub(super) use session_name::default_session_name;
 ///
 /// It takes every input of the `AssumeRole` action.
 ///
-/// Inputs are checked when the session is built, not here; an error names the field and the rule.
+/// The inputs are checked when the session is built, not here. An error names the field and the rule.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,15 +51,14 @@ pub struct AssumeRole {
     pub(super) operation_timeout: Duration,
     pub(super) max_attempts: Option<u32>,
     pub(super) mfa: Option<Mfa>,
-    /// The profile whose Region, address and such are taken where neither the program nor the environment
-    /// says them.
+    /// The profile to read Region, endpoint and such from, if neither the program nor the environment sets them.
     pub(super) profile: Option<String>,
-    /// What a profile has settled already.
+    /// The settings that a profile has resolved already.
     pub(super) settings: Option<Settings>,
     pub(super) base: Base,
 }
 
-/// Where the credentials come from that sign the call.
+/// Where the base credentials come from. They sign the request.
 #[derive(Clone)]
 pub(super) enum Base {
     DefaultChain,
@@ -69,8 +68,8 @@ pub(super) enum Base {
 }
 
 impl AssumeRole {
-    /// The role to assume: `arn:aws:iam::123456789012:role/app`, 20 to 2,048 characters, with a path before
-    /// the name or none; the name has 1 to 64 of `[A-Za-z0-9+=,.@_-]`.
+    /// The role to assume: `arn:aws:iam::123456789012:role/app`, 20 to 2,048 characters. A path before the name
+    /// is allowed. The name has 1 to 64 of `[A-Za-z0-9+=,.@_-]`.
     pub fn new(role_arn: impl Into<String>) -> Self {
         AssumeRole {
             role_arn: role_arn.into(),
@@ -96,63 +95,64 @@ impl AssumeRole {
         }
     }
 
-    /// The name of the role's session, as CloudTrail shows it: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
-    /// `shmcreds-` and the host's name by default.
+    /// The name of the role session, as CloudTrail shows it: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
+    /// By default `shmcreds-` and the host name.
     pub fn session_name(mut self, name: impl Into<String>) -> Self {
         self.session_name = name.into();
         self
     }
 
-    /// How long a set lives: 900 s to 43,200 s, whole seconds, at most the role's own maximum; at
-    /// most 3,600 s when the base credentials are those of a role: checked when the session is built where
-    /// the [`base_source`](Self::base_source) is known to give such (another role, web identity, SSO), and
-    /// else by STS. STS's 3,600 s by default.
+    /// How long a set is valid: 900 s to 43,200 s, in whole seconds, and at most the maximum of the role.
+    /// Without it STS takes 3,600 s.
+    ///
+    /// If the base credentials are those of a role, the limit is 3,600 s. It is checked when the session is built,
+    /// if the [`base_source`](Self::base_source) is known to be a role (another role, web identity, SSO).
+    /// Otherwise STS checks it.
     pub fn duration(mut self, duration: Duration) -> Self {
         self.duration = Some(duration);
         self
     }
 
-    /// The external id that the role's trust policy asks for: 2 to 1,224 of
-    /// `[A-Za-z0-9+=,.@:/_-]`. Treated as a secret: no message shows it.
+    /// The external id that the role's trust policy requires: 2 to 1,224 of `[A-Za-z0-9+=,.@:/_-]`.
+    /// It is treated as a secret: no message shows it.
     pub fn external_id(mut self, id: impl Into<String>) -> Self {
         self.external_id = Some(id.into());
         self
     }
 
-    /// A session policy, a JSON object of 1 to 2,048 characters: the set can do what the role and
-    /// this policy both allow. No message shows it.
+    /// A session policy: a JSON object of 1 to 2,048 characters. The set can do only what both the role and this
+    /// policy allow. No message shows it.
     pub fn policy(mut self, json: impl Into<String>) -> Self {
         self.policy = Some(json.into());
         self
     }
 
-    /// Adds a managed policy that narrows the session, as [`policy`](Self::policy) does; at most 10.
+    /// Adds a managed policy that restricts the session, as [`policy`](Self::policy) does. At most 10.
     pub fn policy_arn(mut self, arn: impl Into<String>) -> Self {
         self.policy_arns.push(arn.into());
         self
     }
 
-    /// Adds a session tag; at most 50, with a key of 1 to 128 characters that does not begin with
-    /// `aws:`, and a value of at most 256: letters, digits, spaces and `_.:/=+-@`.
+    /// Adds a session tag; at most 50. The key has 1 to 128 characters and does not begin with `aws:`. The value
+    /// has at most 256. Both consist of letters, digits, spaces and `_.:/=+-@`.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Adds the key of a tag, given here or inherited, that later roles in a chain keep; at most 50.
+    /// Adds the key of a tag that later roles in a chain keep; at most 50. The tag is set here or inherited.
     pub fn transitive_tag_key(mut self, key: impl Into<String>) -> Self {
         self.transitive_tag_keys.push(key.into());
         self
     }
 
-    /// Who is behind the session, for CloudTrail and policies: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
+    /// The person or program that uses the role, for CloudTrail and policies: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
     pub fn source_identity(mut self, identity: impl Into<String>) -> Self {
         self.source_identity = Some(identity.into());
         self
     }
 
-    /// Adds a signed context assertion of a trusted provider, of 4 to 2,048 characters; at most 5.
-    /// No message shows it.
+    /// Adds a signed context assertion of a trusted provider: 4 to 2,048 characters; at most 5. No message shows it.
     pub fn provided_context(
         mut self,
         provider_arn: impl Into<String>,
@@ -162,66 +162,69 @@ impl AssumeRole {
         self
     }
 
-    /// The Region whose STS is asked. By default what the environment, the [`profile`](Self::profile) with
-    /// those that it names, `[default]` or the instance says (the instance is not asked when there is an
-    /// [`endpoint_url`](Self::endpoint_url)), else `us-east-1`. 1 to 64 of `[a-z0-9-]`, with no `-` at either end.
+    /// The Region of the STS endpoint: 1 to 64 of `[a-z0-9-]`, with no `-` at either end.
+    ///
+    /// Without it, the Region comes from the first of these that sets it: the environment; the
+    /// [`profile`](Self::profile) and the profiles that it names; `[default]`; the instance metadata, unless there
+    /// is an [`endpoint_url`](Self::endpoint_url). If none sets it, it is `us-east-1`.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// The address of STS, `http://HOST` or `https://HOST`, with a port and a path if need be, but no user
-    /// and no query: for a VPC endpoint, or for tests.
+    /// The URL of STS, for a VPC endpoint or for tests: `http://HOST` or `https://HOST`. A port and a path are
+    /// allowed, a user and a query are not.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
         self
     }
 
-    /// The profile of the AWS config file whose Region, address of STS, CA bundle and retries are taken where
-    /// neither this recipe nor the environment says them; by default the one that `AWS_PROFILE` names, or
-    /// `[default]`. It does not sign in: for that give it as [`base_source`](Self::base_source), too.
+    /// The profile of the AWS config file that gives the Region, the STS endpoint, the CA bundle and the retries, if
+    /// neither this source nor the environment sets them. By default the profile that `AWS_PROFILE` names, or
+    /// `[default]`.
+    ///
+    /// The profile does not give the base credentials. For that, pass it to [`base_source`](Self::base_source), too.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profile = Some(name.into());
         self
     }
 
-    /// The same for a role of a profile, which has settled everything.
-    pub(super) fn outcome(mut self, settings: Settings, base: Credentials) -> Self {
+    /// For a role of a profile: the profile has resolved all settings and the base credentials.
+    pub(super) fn resolved(mut self, settings: Settings, base: Credentials) -> Self {
         self.settings = Some(settings);
         self.base = Base::Ready(base);
         self
     }
 
-    /// How long connecting to STS may take: 1 ms to a day, as every time-out. The SDK's 3.1 s by default.
+    /// How long the connection to STS may take: 1 ms to a day, as for each time-out. By default the SDK's 3.1 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
     }
 
-    /// How long STS may take from a sent request to the answer's first byte. No limit by default,
-    /// beyond [`operation_timeout`](Self::operation_timeout).
+    /// How long STS may take from the sent request to the first byte of the answer. By default only
+    /// [`operation_timeout`](Self::operation_timeout) limits it.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = Some(timeout);
         self
     }
 
-    /// How long the whole fetch may take, the base credentials included. 15 s by default.
+    /// How long the whole fetch may take, with the base credentials. 15 s by default.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// How often STS is asked within one fetch, the first time included. By default what `AWS_MAX_ATTEMPTS`
-    /// or the profile says, else 1: the session has a back-off of its own, which all the processes share, and
-    /// more attempts here would multiply it.
+    /// The number of requests to STS within one fetch, with the first one. By default `AWS_MAX_ATTEMPTS` or the
+    /// setting of the profile, and otherwise 1. The session has its own back-off, which all processes share. More
+    /// attempts here would multiply it.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self
     }
 
-    /// Where the base credentials come from, which sign the call; the SDK's default chain
-    /// otherwise. `make` runs in the elected process only, and `description` stands for what it
-    /// gives, under the rules of [`Provider::new`].
+    /// Where the base credentials come from. They sign the request. By default the SDK's default chain gives them.
+    /// Only the elected process runs `make`. The rules for `description` are those of [`Provider::new`].
     ///
     /// ```
     /// # use shmcreds::AssumeRole;
@@ -246,8 +249,9 @@ impl AssumeRole {
         self
     }
 
-    /// Takes the base credentials from another source: a chain of roles, when that is a role itself.
-    /// Each refresh asks it anew, and then STS; a role that another role assumes lives an hour at most.
+    /// Takes the base credentials from another source. If that is a role, too, this is a chain of roles.
+    /// Each refresh asks that source first, and then STS. A role that another role assumes is valid for at most an
+    /// hour.
     ///
     /// ```
     /// # use shmcreds::AssumeRole;
@@ -259,10 +263,11 @@ impl AssumeRole {
         self
     }
 
-    /// Signs in with a device: its serial number or ARN, of 9 to 256 of `[A-Za-z0-9+=/:,.@_-]`, and a
-    /// closure that gives its current code. The elected process asks once for each refresh, and uses the
-    /// last number of six digits that stands alone in what it is told. STS takes a code once:
-    /// [`max_attempts`](Self::max_attempts) must be 1.
+    /// Adds the code of an MFA device. `serial_number` is its serial number or ARN: 9 to 256 of
+    /// `[A-Za-z0-9+=/:,.@_-]`. The elected process calls the closure once for each refresh. It takes the last
+    /// separate number of six digits from the text that the closure gives.
+    ///
+    /// STS accepts a code only once, so [`max_attempts`](Self::max_attempts) must be 1.
     ///
     /// ```
     /// # use shmcreds::AssumeRole;
@@ -281,8 +286,8 @@ impl AssumeRole {
         self
     }
 
-    /// The same with a program and its arguments, whose standard output holds the code. No shell sees
-    /// it; it has no standard input and no terminal, and its standard error goes to the log.
+    /// The same with a program and its arguments. The program prints the code to its standard output. It runs
+    /// without a shell, a standard input and a terminal. Its standard error goes to the log.
     pub fn mfa_command<S: Into<String>>(
         mut self,
         serial_number: impl Into<String>,
@@ -292,9 +297,11 @@ impl AssumeRole {
         self
     }
 
-    /// How long the code may take, in addition to [`operation_timeout`](Self::operation_timeout); after
-    /// [`mfa`](Self::mfa) or [`mfa_command`](Self::mfa_command). 30 s by default, as long as a session's
-    /// own [wait timeout](crate::SharedSessionBuilder::wait_timeout): give that more, where people type.
+    /// How long the code may take, in addition to [`operation_timeout`](Self::operation_timeout). 30 s by default.
+    /// Call it after [`mfa`](Self::mfa) or [`mfa_command`](Self::mfa_command).
+    ///
+    /// The [wait timeout](crate::SharedSessionBuilder::wait_timeout) of a session is 30 s, too. If a person types
+    /// the code, set a longer one.
     pub fn mfa_timeout(mut self, timeout: Duration) -> Self {
         if let Some(mfa) = &mut self.mfa {
             mfa.set_timeout(timeout);
@@ -303,7 +310,7 @@ impl AssumeRole {
     }
 }
 
-/// The description; the values behind the digest stay out.
+/// Shows the description. It does not contain the values that the digest stands for.
 impl fmt::Debug for AssumeRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AssumeRole({})", self.describe())

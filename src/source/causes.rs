@@ -9,7 +9,7 @@ pub(super) fn chain<'a>(
     std::iter::successors(Some(error), |&error| wrapped(error).or_else(|| error.source()))
 }
 
-/// What an I/O error wraps, which it skips when asked for its source.
+/// The error that an I/O error wraps. `source()` of an I/O error skips it.
 fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     Some(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }

@@ -1,4 +1,4 @@
-//! What kind of failure it is: the tables by which every source's failures are told apart.
+//! The class of a failure: the tables of error codes and HTTP statuses for all sources.
 
 use std::{error::Error, fmt};
 
@@ -7,23 +7,23 @@ use aws_credential_types::provider::error::CredentialsError;
 use super::causes::chain;
 use crate::error::ErrorKind;
 
-/// What can help against a failure.
+/// What kind of failure it is, and so what can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceErrorClass {
-    /// Trying again cannot: access is denied, the base credentials have expired or are not known.
+    /// A retry cannot help: access is denied, or the base credentials have expired or are unknown.
     Terminal,
-    /// Trying again may: a time-out, a server error, no connection.
+    /// A retry may help: a time-out, a server error, no connection.
     Transient,
-    /// Asking less often may: the service limits how often it is asked.
+    /// Fewer requests may help: the service limits the request rate.
     Throttled,
-    /// Another configuration can: an invalid parameter, no credentials to begin with, no such profile.
+    /// Another configuration can help: an invalid parameter, no base credentials, no such profile.
     Misconfigured,
 }
 
 use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
 
-/// The error codes of services. Any other (a server error, one that we do not know) is transient.
+/// The error codes of services. All other codes are transient: server errors and unknown ones.
 const CODES: &[(SourceErrorClass, &[&str])] = &[
     (
         Terminal,
@@ -88,7 +88,7 @@ const CODES: &[(SourceErrorClass, &[&str])] = &[
     ),
 ];
 
-/// The answers of HTTP services that name no code.
+/// The HTTP statuses of answers without an error code.
 const STATUSES: &[(SourceErrorClass, &[u16])] =
     &[(Terminal, &[401, 403]), (Throttled, &[429]), (Misconfigured, &[400, 404, 405])];
 
@@ -97,14 +97,14 @@ fn listed<T: PartialEq>(table: &[(SourceErrorClass, &[T])], key: &T) -> Option<S
 }
 
 impl SourceErrorClass {
-    /// All of them, in the order in which the segment numbers and counts them.
+    /// All classes, in the order in which the segment numbers and counts them.
     pub(crate) const ALL: [SourceErrorClass; 4] = [Transient, Terminal, Throttled, Misconfigured];
 
     pub(super) fn of_code(code: &str) -> Self {
         listed(CODES, &code).unwrap_or(Transient)
     }
 
-    /// By the code, and by the words that make another thing of it.
+    /// By the code, and by the message where one code has several meanings.
     pub(super) fn of_answer(code: &str, message: &str) -> Self {
         // STS could not reach the identity provider's server.
         let unreachable = message.contains("Couldn't retrieve verification key");
@@ -119,8 +119,7 @@ impl SourceErrorClass {
         listed(STATUSES, &status).unwrap_or(Transient)
     }
 
-    /// By the innermost error that a provider of the SDK explained: a chain of providers wraps the one
-    /// that failed.
+    /// By the innermost `CredentialsError`: a chain of providers wraps the error of the provider that failed.
     pub(super) fn of_kind(error: &(dyn Error + 'static)) -> Self {
         match chain(error).filter_map(|e| e.downcast_ref()).last() {
             Some(CredentialsError::CredentialsNotLoaded(_))
@@ -140,8 +139,8 @@ impl SourceErrorClass {
     }
 }
 
-/// The code that the text names as a word of its own: providers of other services wrap their errors in
-/// types that we cannot name, but show the code.
+/// The error code that the text contains as a separate word. Some SDK providers wrap their errors in private types,
+/// but show the code in the text.
 pub(super) fn code_in(text: &str) -> Option<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| listed(CODES, word).is_some())
 }

@@ -1,20 +1,20 @@
-//! A service refuses the time of a request: says whose clock it is about, and by how much it is wrong.
+//! A service refuses a request because of its time. Says that this host's clock is wrong, and by how much.
 
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-/// Why the request was refused, if that was its time.
+/// The reason for the refusal, if it was the time of the request.
 pub(super) fn reason(code: &str, message: &str) -> Option<String> {
     let by_code = ["RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"].contains(&code);
     let by_text = ["Signature expired", "Signature not yet current"];
     if !by_code && !by_text.iter().any(|text| message.contains(text)) {
         return None;
     }
-    let by = error(message).map_or(String::new(), |(by, direction)| {
-        format!(", by about {} {direction}", in_words(by))
+    let wrong = error(message).map_or("wrong".to_owned(), |(by, direction)| {
+        format!("about {} {direction}", in_words(by))
     });
-    Some(format!("the clock of this host is wrong{by}; set it (NTP)"))
+    Some(format!("the clock of this host is {wrong}; correct it (NTP)"))
 }
 
 /// `Signature expired: OURS is now earlier than LIMIT (THEIRS - 15 min.)`.
@@ -67,11 +67,11 @@ mod tests {
         let early = "Signature not yet current: 20260101T000000Z is still later than 20251231T000000Z \
                      (20251230T234500Z + 5 min.)";
         for (code, message, said) in [
-            ("SignatureDoesNotMatch", expired, "wrong, by about 8 h slow; set it"),
-            ("SignatureDoesNotMatch", early, "wrong, by about 24 h fast; set it"),
-            ("InvalidSignatureException", "Signature expired: x", "is wrong; set it"),
-            ("RequestTimeTooSkewed", "The difference is too large.", "is wrong; set it"),
-            ("RequestExpired", "Request has expired.", "is wrong; set it"),
+            ("SignatureDoesNotMatch", expired, "is about 8 h slow; correct it"),
+            ("SignatureDoesNotMatch", early, "is about 24 h fast; correct it"),
+            ("InvalidSignatureException", "Signature expired: x", "is wrong; correct it"),
+            ("RequestTimeTooSkewed", "The difference is too large.", "is wrong; correct it"),
+            ("RequestExpired", "Request has expired.", "is wrong; correct it"),
         ] {
             let reason = reason(code, message).unwrap();
             assert!(reason.contains(said), "{reason}");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_told_in_its_largest_unit() {
+    fn a_duration_is_shown_in_its_largest_unit() {
         for (seconds, words) in
             [(90, "90 s"), (900, "15 min"), (36_000, "10 h"), (200_000, "2 days")]
         {

@@ -1,4 +1,4 @@
-//! The credentials endpoint of a container: ECS, EKS Pod Identity, or another agent.
+//! The credentials endpoint of a container, on ECS, with EKS Pod Identity, or of another agent.
 
 use std::{fs, path::Path};
 
@@ -52,12 +52,12 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     })
 }
 
-/// A query may be a secret.
+/// A query may hold a secret.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// What the agent says, as JSON or as plain words.
+/// The explanation of the agent, if it is JSON.
 #[derive(Deserialize)]
 struct Explained {
     #[serde(alias = "Code")]
@@ -78,7 +78,7 @@ fn refused(place: &str, refusal: &Refusal) -> SourceError {
     }
 }
 
-/// The SDK's own errors do not name the file, and a token that ends a line is a common mistake.
+/// The SDK's errors do not name the file. A line break after the token is a common mistake.
 fn check_token(environment: &Environment) -> Result<(), SourceError> {
     let (token, name) = match environment.path(TOKEN_FILE) {
         Some(path) => (read(&path)?, format!("the token file {path:?} ({TOKEN_FILE})")),
@@ -92,7 +92,7 @@ fn check_token(environment: &Environment) -> Result<(), SourceError> {
     } else if token.ends_with(b"\n") || token.ends_with(b"\r") {
         "ends with a line break, must be the token alone"
     } else if token.iter().any(|byte| byte.is_ascii_control()) {
-        "holds a control character, must be the token alone"
+        "contains a control character, must be the token alone"
     } else {
         return Ok(());
     };
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agents_reason_is_told_however_it_says_it() {
+    fn the_explanation_of_the_agent_is_shown_in_each_format() {
         for (body, said, code) in [
             ("Service account token cannot be empty", "\"Service account token", None),
             (r#"{"code":"Denied","message":"no role"}"#, "status 403: no role", Some("Denied")),

@@ -13,13 +13,12 @@ use super::{
     timestamp,
 };
 
-/// A source that runs a program, as `credential_process` in the AWS config file does: it writes
+/// A source that runs a program, as `credential_process` in the AWS config file does. The program writes
 /// `{"Version": 1, "AccessKeyId": …, "SecretAccessKey": …, "SessionToken": …, "Expiration": …}` to its
 /// standard output and exits with 0.
 ///
-/// It is run by the elected process, without a shell, without a standard input and without the
-/// terminal. What it writes to its standard error goes to the log, with anything that looks like a
-/// secret left out; what it writes to its standard output goes nowhere else.
+/// The elected process runs it, without a shell, a standard input and a terminal. Its standard error goes to the
+/// log, without anything that looks like a secret. Its standard output goes nowhere else.
 ///
 /// ```
 /// use shmcreds::CredentialProcess;
@@ -36,8 +35,8 @@ impl CredentialProcess {
         CredentialProcess(Program::new(argv, Duration::from_secs(30)))
     }
 
-    /// How long the program may take, 1 ms to a day; then it is killed with all that it has started. 30 s by
-    /// default. One that has ended with a whole answer is done, whatever it leaves running.
+    /// How long the program may take: 1 ms to a day, 30 s by default. After that it is killed with all processes
+    /// that it has started. If it ends in time with a complete answer, the processes that it leaves go on.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.0.timeout = timeout;
         self
@@ -46,7 +45,7 @@ impl CredentialProcess {
     async fn ask(&self) -> Result<Fetched, SourceError> {
         let written = self.0.run("the credential process", is_complete).await?;
         credentials(&written).map(Fetched::new).map_err(|problem| {
-            let text = format!("the credential process gave no set that can be used: {problem}");
+            let text = format!("the credential process gave no usable set: {problem}");
             SourceError::new(SourceErrorClass::Misconfigured, text)
         })
     }
@@ -63,7 +62,7 @@ impl Source for CredentialProcess {
         format!("process {}", self.0.describe())
     }
 
-    /// The program inherits the whole environment. Of that, all counts that AWS's own tools read.
+    /// The program inherits the whole environment. All variables that AWS's tools read count.
     fn fingerprint(&self) -> Fingerprint {
         let CredentialProcess(program) = self;
         let encoder = program.encode("program", FingerprintEncoder::new("process"));
@@ -74,7 +73,7 @@ impl Source for CredentialProcess {
         self.0.validate("process")
     }
 
-    /// The program's limit, and what it takes to start and to kill it.
+    /// The limit of the program, and the time to start and to kill it.
     fn timeout(&self) -> Duration {
         self.0.timeout.saturating_add(Duration::from_secs(1))
     }
@@ -84,7 +83,7 @@ impl Source for CredentialProcess {
     }
 }
 
-/// A number is as good as a text: helpers write the version, and the account, either way.
+/// Programs write the version and the account as a number or as a string.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -92,13 +91,13 @@ struct Answer {
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     session_token: Option<String>,
-    /// What the container's endpoint calls it, and some helpers.
+    /// The container endpoint and some programs use this name for the session token.
     token: Option<String>,
     expiration: Option<String>,
     account_id: Option<Value>,
 }
 
-/// JSON is complete, or is none, unless it breaks off.
+/// False only if the JSON so far is the beginning of a longer one. Text that is not JSON needs no more reading.
 fn is_complete(written: &[u8]) -> bool {
     let read = serde_json::from_slice::<IgnoredAny>(without_mark(written));
     !matches!(read, Err(error) if error.is_eof())
@@ -115,13 +114,13 @@ fn credentials(written: &[u8]) -> Result<Credentials, String> {
         return Err("it wrote nothing to its standard output".into());
     }
     let answer: Answer = serde_json::from_slice(written).map_err(|error| {
-        // Its own text may quote what was written.
+        // The parser's error text may quote the answer.
         let (line, column) = (error.line(), error.column());
         format!("it is not the JSON of credential_process, at line {line} column {column}")
     })?;
     match answer.version.as_ref().map(is_one) {
         Some(true) => {}
-        Some(false) => return Err("Version is another one, must be 1".into()),
+        Some(false) => return Err("Version is wrong, must be 1".into()),
         None => return Err("Version is missing, must be 1".into()),
     }
     let needed = |field: Option<String>, name: &str| {
@@ -149,7 +148,7 @@ fn is_one(version: &Value) -> bool {
     version.as_f64().or_else(|| version.as_str()?.parse().ok()) == Some(1.0)
 }
 
-/// Twelve digits; a number has lost the zeros before it.
+/// Twelve digits. A number has lost its leading zeros.
 fn account(id: &Value) -> Option<String> {
     match id {
         Value::String(id) if !id.is_empty() => Some(id.clone()),
@@ -183,9 +182,9 @@ mod tests {
         for (written, problem) in [
             ("hush-hush".into(), "not the JSON"),
             (without("\"hush-hush\"", "7"), "not the JSON"),
-            (without("\"Version\":1", "\"Version\":2"), "Version is another one, must be 1"),
-            (without("\"Version\":1", "\"Version\":\"hush\""), "Version is another one"),
-            (without("\"Version\":1", "\"Version\":1.5"), "Version is another one"),
+            (without("\"Version\":1", "\"Version\":2"), "Version is wrong, must be 1"),
+            (without("\"Version\":1", "\"Version\":\"hush\""), "Version is wrong"),
+            (without("\"Version\":1", "\"Version\":1.5"), "Version is wrong"),
             (String::new(), "it wrote nothing"),
             (" \n".into(), "it wrote nothing"),
             (without("2030-01-02T03:04:05Z", ""), "Expiration is missing"),

@@ -1,4 +1,4 @@
-//! Whose credentials a source gives, as 32 bytes.
+//! The fingerprint: identifies whose credentials a source gives, in 32 bytes.
 
 pub(super) mod environment;
 
@@ -6,15 +6,15 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// What a source's [`fingerprint`](super::Source::fingerprint) is: equal for sources whose credentials are
-/// those of one identity.
+/// The [`fingerprint`](super::Source::fingerprint) of a source. It is equal for sources that give the credentials of
+/// one identity.
 pub type Fingerprint = [u8; 32];
 
 /// Encodes everything that can change whose credentials a source gives, and hashes it.
 ///
-/// Each value stands after its tag, says whether it is there, and how long it is: no two lists of values have
-/// one encoding, and nothing is cut. The bytes are the same on every machine and in every version, as
-/// `docs/PROTOCOL.md` has them.
+/// Each value follows its tag, a byte that says whether the value is present, and its length. So different lists of
+/// values have different encodings. Nothing is cut. The encoding is the same on every machine and in every version.
+/// `docs/PROTOCOL.md` describes it.
 ///
 /// ```
 /// use shmcreds::FingerprintEncoder;
@@ -28,7 +28,7 @@ pub type Fingerprint = [u8; 32];
 pub struct FingerprintEncoder(Sha256);
 
 impl FingerprintEncoder {
-    /// Begins with the kind of the source, so that no two kinds have a fingerprint in common.
+    /// Starts with the kind of the source, so that two kinds never have the same fingerprint.
     pub fn new(source: &str) -> Self {
         FingerprintEncoder(Sha256::new()).text("source", source)
     }
@@ -38,7 +38,7 @@ impl FingerprintEncoder {
         self.bytes(tag, Some(text.as_bytes()))
     }
 
-    /// Adds a text that may be absent, which is not the same as empty.
+    /// Adds a text that may be absent. Absent is not the same as empty.
     pub fn optional(self, tag: &str, text: Option<&str>) -> Self {
         self.bytes(tag, text.map(str::as_bytes))
     }
@@ -89,7 +89,7 @@ impl FingerprintEncoder {
         })
     }
 
-    /// The fingerprint of all that was added.
+    /// The fingerprint of all added values.
     pub fn finish(self) -> Fingerprint {
         self.0.finalize().into()
     }
@@ -100,7 +100,7 @@ impl FingerprintEncoder {
     }
 }
 
-/// Nothing of what was added: the state of a hash can be continued.
+/// Shows no state: anybody who knows the state of a hash can continue it.
 impl fmt::Debug for FingerprintEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FingerprintEncoder").finish_non_exhaustive()
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_inputs_have_one_encoding() {
+    fn different_inputs_have_different_encodings() {
         let all = [
             begun(),
             FingerprintEncoder::new("tes"),

@@ -1,8 +1,8 @@
-//! The HTTP client of the sources that are made of the SDK's parts. It reads no more than an answer has.
+//! The HTTP client of the sources that use the SDK. It limits the length of an answer.
 //!
-//! The SDK's own takes the proxy that the environment names for every address. A proxy is not to see the token
-//! of a container's endpoint, nor to answer in the place of this machine or its host: whatever is there is
-//! asked directly.
+//! The SDK's own client uses the proxy of the environment for every address. But a proxy must not see the token of
+//! the container endpoint, and must not answer in place of this host. So this client connects directly to
+//! addresses of this host and its link.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -24,25 +24,25 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 use hyper::http::Uri;
 
-/// More than any answer has. The SDK has no limit of its own.
+/// No answer is longer. The SDK has no limit.
 const LONGEST_ANSWER: usize = 256 * 1024;
 
-/// A client that takes no proxy to this machine and to its link, and to others that of the environment.
+/// A client that uses the proxy of the environment, but no proxy for addresses of this host and its link.
 pub(super) fn client() -> SharedHttpClient {
     trusting(&TlsContext::default())
 }
 
-/// The same, with authorities of its own.
+/// The same client, which trusts these certificate authorities.
 pub(super) fn trusting(authorities: &TlsContext) -> SharedHttpClient {
     SharedHttpClient::new(Client {
-        // The others read the host's TLS roots when they are made.
+        // The other two read the TLS roots of the host when they are made.
         plain: Builder::new().build_http(),
         direct: with_tls(authorities, ProxyConfig::disabled()),
         by_environment: with_tls(authorities, ProxyConfig::from_env()),
     })
 }
 
-/// The SDK's configuration of a provider that has that client. It has no Region.
+/// An SDK provider configuration with this client and without a Region.
 pub(super) fn provider_config() -> ProviderConfig {
     ProviderConfig::without_region().with_http_client(client())
 }
@@ -69,7 +69,7 @@ struct Client {
 
 impl Client {
     async fn for_address(&self, address: &str) -> &SharedHttpClient {
-        // What is no address is refused by each of them.
+        // Each of the clients refuses an invalid address.
         let Ok(uri) = address.parse::<Uri>() else { return &self.by_environment };
         let plain = uri.scheme_str() == Some("http");
         match is_local(&uri).await {
@@ -94,7 +94,7 @@ impl HttpClient for Client {
     }
 }
 
-/// Chooses for each request.
+/// Chooses a client for each request.
 #[derive(Debug)]
 struct Chooser {
     client: Client,
@@ -114,8 +114,8 @@ impl HttpConnector for Chooser {
     }
 }
 
-/// Whether the address is one of this machine or of its link. A name is looked up, but for TLS, of which a
-/// proxy sees nothing that it could use.
+/// Whether the address is one of this host or of its link. A name is resolved only for plain HTTP: with TLS a proxy
+/// sees nothing that it could use.
 async fn is_local(uri: &Uri) -> bool {
     let Some(host) = uri.host() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -129,14 +129,14 @@ async fn is_local(uri: &Uri) -> bool {
     found.is_ok_and(|mut found| found.any(|socket| is_local_address(socket.ip())))
 }
 
-/// What is this machine by definition (RFC 6761).
+/// The names of this host by definition (RFC 6761).
 fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     host == "localhost" || host.ends_with(".localhost")
 }
 
 fn is_local_address(address: IpAddr) -> bool {
-    /// Where EC2 and EKS have their services.
+    /// The prefix of the local services of EC2 and EKS.
     const OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0);
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_local_is_known_in_every_form() {
+    async fn local_addresses_are_known_in_every_form() {
         for local in [
             "http://127.0.0.1:8080/creds",
             "https://127.0.0.1/",
@@ -164,7 +164,7 @@ mod tests {
             "http://[::ffff:127.0.0.1]/",
             "http://0.0.0.0:9/",
             "http://[::]/",
-            // As the resolver has it.
+            // Forms that the resolver accepts.
             "http://127.1/",
             "http://2130706433/",
             "http://169.254.169.254/latest/api/token",

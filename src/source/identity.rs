@@ -1,4 +1,4 @@
-//! Whose credentials these are.
+//! The identity behind credentials: `sts:GetCallerIdentity`.
 
 use std::{future::Future, pin::Pin};
 
@@ -6,18 +6,18 @@ use aws_sdk_sts::Client;
 
 use super::{SourceError, SourceErrorClass};
 
-/// The answer of `sts:GetCallerIdentity`, on its way.
+/// The future that [`Source::identify`](super::Source::identify) returns.
 pub type Identifying<'a> = Pin<Box<dyn Future<Output = Result<Identity, SourceError>> + Send + 'a>>;
 
-/// The identity behind credentials, as STS knows it.
+/// The identity behind credentials, as STS names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The account's number, of twelve digits.
+    /// The account id: twelve digits.
     pub account: String,
-    /// The user or the role's session: `arn:aws:sts::123456789012:assumed-role/app/web`.
+    /// The ARN of the user or of the role session: `arn:aws:sts::123456789012:assumed-role/app/web`.
     pub arn: String,
-    /// The unique id of the user or the role's session.
+    /// The unique id of the user or of the role session.
     pub user_id: String,
 }
 

@@ -1,4 +1,4 @@
-//! The role of an EC2 instance, by its metadata service.
+//! The role of an EC2 instance, from its metadata service.
 
 use aws_config::{
     imds::{self, credentials::ImdsCredentialsProvider},
@@ -22,13 +22,13 @@ const MODE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE";
 pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, SourceError> {
     let environment = Environment::real();
     if environment.flag(DISABLED) == Some(true) {
-        return Err(misconfigured(format!("instance metadata is not asked: {DISABLED} is set")));
+        return Err(misconfigured(format!("instance metadata is disabled: {DISABLED} is set")));
     }
     let address = address(&environment, &Files::read(&environment))?;
     let place = format!("instance metadata at {address}");
     let recorder = RefusalRecorder::new(client);
     let config = ProviderConfig::without_region().with_http_client(recorder.clone());
-    // Given the address, the SDK reads neither variables nor files for it.
+    // With a given address, the SDK reads no variable and no file for it.
     let client = imds::Client::builder().configure(&config).endpoint(&address);
     let client = client.map_err(|error| SourceError::from_error(&place, &*error))?.build();
     let provider =
@@ -46,7 +46,7 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     })
 }
 
-/// The address of the environment, or of the profile; by their mode without one.
+/// The address that the environment or the profile sets. Without one, their IP mode decides.
 fn address(environment: &Environment, files: &Files) -> Result<String, SourceError> {
     let name = environment.profile().unwrap_or_else(|| "default".into());
     let of_profile = |key: &str| {
@@ -58,7 +58,7 @@ fn address(environment: &Environment, files: &Files) -> Result<String, SourceErr
         value.or_else(|| of_profile(key))
     };
     if let Some((url, origin)) = found(ENDPOINT, "ec2_metadata_service_endpoint") {
-        // The SDK panics at an address that is none.
+        // The SDK panics if the address is not a URL.
         return match validate::endpoint_url(url.trim()) {
             Ok(()) => Ok(url.trim().to_owned()),
             Err(problem) => Err(misconfigured(format!("{problem} ({origin})"))),
@@ -80,7 +80,7 @@ mod tests {
     use crate::source::SourceErrorClass;
 
     #[test]
-    fn an_address_that_is_none_is_named() {
+    fn an_invalid_address_is_named() {
         let of =
             |key: &str, value: &str| address(&Environment::of([(key, value)]), &Files::default());
         assert_eq!(of(ENDPOINT, "http://127.0.0.1:1").unwrap(), "http://127.0.0.1:1");

@@ -1,5 +1,4 @@
-//! The credentials provider of AWS IoT Core as a source: a role, by its alias, for a device that shows an
-//! X.509 certificate.
+//! The credentials provider of AWS IoT Core as a source: a role alias, for a device with an X.509 certificate.
 
 mod answer;
 mod pem;
@@ -25,12 +24,11 @@ use super::{
 use answer::{credentials, refusal, unanswered};
 pub use pem::Pem;
 
-/// More than any answer has.
+/// No answer is longer.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// A source that asks the credentials provider of AWS IoT Core, as a device does: over TLS, with a
-/// certificate of its own, for the role behind a role alias. The alias decides how long a set lives. It takes no
-/// proxy.
+/// A source that asks the credentials provider of AWS IoT Core, as a device does: over TLS, with a client
+/// certificate, for the role behind a role alias. The role alias decides how long a set is valid. It uses no proxy.
 ///
 /// ```
 /// use shmcreds::{IotCore, Pem};
@@ -56,9 +54,12 @@ pub struct IotCore {
 }
 
 impl IotCore {
-    /// The account's endpoint of type `iot:CredentialProvider`, `HOST` or `HOST:PORT`; the role alias, 1 to
-    /// 128 of `[A-Za-z0-9_=,@-]`; the device's certificate, with those that lead to its CA, if any; and its
-    /// private key: PKCS#8, RSA (PKCS#1) or EC (SEC 1), not encrypted.
+    /// Takes four inputs:
+    ///
+    /// * the endpoint of the account, of type `iot:CredentialProvider`: `HOST` or `HOST:PORT`
+    /// * the role alias: 1 to 128 of `[A-Za-z0-9_=,@-]`
+    /// * the certificate of the device, with its intermediate certificates, if any
+    /// * the private key of the device: PKCS#8, RSA (PKCS#1) or EC (SEC 1), not encrypted
     pub fn new(
         endpoint: impl Into<String>,
         role_alias: impl Into<String>,
@@ -76,14 +77,14 @@ impl IotCore {
         }
     }
 
-    /// Who may vouch for the server, in place of the authorities of the system.
+    /// The certificate authorities that may sign the server's certificate, instead of those of the system.
     pub fn ca(mut self, certificates: Pem) -> Self {
         self.ca = Some(certificates);
         self
     }
 
-    /// The name of the thing that the certificate is attached to, for policies with its variables: 1 to 128
-    /// of `[A-Za-z0-9:_-]`.
+    /// The name of the thing that has the certificate, for policies with thing variables: 1 to 128 of
+    /// `[A-Za-z0-9:_-]`.
     pub fn thing_name(mut self, name: impl Into<String>) -> Self {
         self.thing_name = Some(name.into());
         self
@@ -95,16 +96,17 @@ impl IotCore {
         self
     }
 
-    /// The certificate and the key, which belong together.
+    /// The certificate and its key. It fails if they do not match.
     fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
         let chain = self.certificate.certificates("certificate")?;
         let key = self.private_key.key("private_key")?;
         CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
-                "private_key is not that of the certificate, must be its other half".into()
+                "private_key does not match the certificate, must be its private key".into()
             }
             _ => {
-                "private_key or certificate is of no kind that TLS knows, must be RSA or EC".into()
+                "private_key or certificate has a type that TLS does not support, must be RSA or EC"
+                    .into()
             }
         })
     }
@@ -116,9 +118,9 @@ impl IotCore {
             return Ok(roots);
         };
         for certificate in ca.certificates("ca")? {
-            roots
-                .add(certificate)
-                .map_err(|_| "ca holds a certificate that cannot be read, must be X.509 in PEM")?;
+            roots.add(certificate).map_err(
+                |_| "ca contains a certificate that cannot be read, must be X.509 in PEM",
+            )?;
         }
         Ok(roots)
     }
@@ -129,7 +131,7 @@ impl IotCore {
         let roots = self.roots()?;
         let versions = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS has no version: {error}"))?;
+            .map_err(|error| format!("no TLS version is available: {error}"))?;
         let resolver = rustls::sign::SingleCertAndKey::from(certified);
         Ok(versions.with_root_certificates(roots).with_client_cert_resolver(Arc::new(resolver)))
     }
@@ -191,7 +193,7 @@ impl Source for IotCore {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        // A new field does not compile until it is decided whether it counts.
+        // A new field does not compile until this function handles it.
         let IotCore { endpoint, role_alias, certificate, private_key, ca, thing_name, timeout: _ } =
             self;
         let encoder = FingerprintEncoder::new("iot-core")

@@ -8,21 +8,21 @@ use super::{
 
 type Asking = Pin<Box<dyn Future<Output = Result<String, SourceError>> + Send>>;
 
-/// A device and a way to its codes.
+/// An MFA device, and how to get its codes.
 #[derive(Clone)]
 pub(super) struct Mfa {
     pub(super) serial_number: String,
-    asked: Asked,
+    from: CodeFrom,
 }
 
 #[derive(Clone)]
-enum Asked {
+enum CodeFrom {
     Closure(Arc<dyn Fn() -> Asking + Send + Sync>, Duration),
     Program(Program),
 }
 
-/// How long whoever knows the code may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The default time for a code.
+const CODE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Mfa {
     pub(super) fn closure<F, Fut, E>(serial_number: String, ask: F) -> Self
@@ -37,56 +37,58 @@ impl Mfa {
                 code.await.map_err(|error| SourceError::from_error("the MFA code", &*error.into()))
             })
         };
-        Mfa { serial_number, asked: Asked::Closure(Arc::new(ask), PATIENCE) }
+        Mfa { serial_number, from: CodeFrom::Closure(Arc::new(ask), CODE_TIMEOUT) }
     }
 
     pub(super) fn program<S: Into<String>>(
         serial_number: String,
         argv: impl IntoIterator<Item = S>,
     ) -> Self {
-        Mfa { serial_number, asked: Asked::Program(Program::new(argv, PATIENCE)) }
+        Mfa { serial_number, from: CodeFrom::Program(Program::new(argv, CODE_TIMEOUT)) }
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        match &self.asked {
-            Asked::Closure(_, timeout) => *timeout,
-            Asked::Program(program) => program.timeout,
+        match &self.from {
+            CodeFrom::Closure(_, timeout) => *timeout,
+            CodeFrom::Program(program) => program.timeout,
         }
     }
 
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
-        match &mut self.asked {
-            Asked::Closure(_, own) => *own = timeout,
-            Asked::Program(program) => program.timeout = timeout,
+        match &mut self.from {
+            CodeFrom::Closure(_, own) => *own = timeout,
+            CodeFrom::Program(program) => program.timeout = timeout,
         }
     }
 
-    /// Adds the device, and the program that knows its codes. A closure has no identity.
+    /// Adds the device, and the program that prints its codes. A closure has no identity.
     pub(super) fn encode(&self, encoder: FingerprintEncoder) -> FingerprintEncoder {
-        let Mfa { serial_number, asked } = self;
+        let Mfa { serial_number, from } = self;
         let encoder = encoder.text("mfa-serial-number", serial_number);
-        match asked {
-            Asked::Closure(_, _) => encoder.text("mfa-by", "closure"),
-            Asked::Program(program) => program.encode("mfa-by", encoder),
+        match from {
+            CodeFrom::Closure(_, _) => encoder.text("mfa-by", "closure"),
+            CodeFrom::Program(program) => program.encode("mfa-by", encoder),
         }
     }
 
     pub(super) fn validate(&self) -> Result<(), String> {
-        match &self.asked {
-            Asked::Closure(_, timeout) => super::validate::timeout("mfa_timeout", Some(*timeout)),
-            Asked::Program(program) => program.validate("mfa_command"),
+        match &self.from {
+            CodeFrom::Closure(_, timeout) => {
+                super::validate::timeout("mfa_timeout", Some(*timeout))
+            }
+            CodeFrom::Program(program) => program.validate("mfa_command"),
         }
     }
 
-    /// A code, asked for once.
+    /// Asks for a code, once.
     pub(super) async fn code(&self) -> Result<String, SourceError> {
-        let written = match &self.asked {
-            Asked::Program(program) => {
+        let written = match &self.from {
+            CodeFrom::Program(program) => {
                 let answer = program.run("the MFA command", has_code).await;
                 let written = answer.map_err(without_codes)?;
                 String::from_utf8_lossy(&written).into_owned()
             }
-            Asked::Closure(ask, limit) => {
+            CodeFrom::Closure(ask, limit) => {
                 tokio::time::timeout(*limit, ask()).await.map_err(|_| {
                     let text = format!("the MFA code did not come within {limit:?}");
                     SourceError::new(SourceErrorClass::Transient, text)
@@ -94,7 +96,7 @@ impl Mfa {
             }
         };
         last_code(&written).map(str::to_owned).ok_or_else(|| {
-            let text = "no MFA code: what was said holds no six-digit number that stands alone";
+            let text = "no MFA code: the answer contains no six-digit number as a separate word";
             SourceError::new(SourceErrorClass::Transient, text)
         })
     }
@@ -110,13 +112,13 @@ fn has_code(written: &[u8]) -> bool {
     last_code(&String::from_utf8_lossy(written)).is_some()
 }
 
-/// A program that fails may have said the code.
+/// A program that fails may have printed a code.
 fn without_codes(failure: SourceError) -> SourceError {
     let message = failure.message().to_owned();
     codes(&message).fold(failure, |failure, code| failure.without(code))
 }
 
-/// The last number of six digits that stands alone.
+/// The last separate number of six digits.
 fn last_code(text: &str) -> Option<&str> {
     codes(text).last()
 }
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_code_that_stands_alone_is_taken() {
+    fn the_last_separate_code_is_taken() {
         for (text, code) in [
             ("123456", Some("123456")),
             ("Your code: 123456.\n", Some("123456")),

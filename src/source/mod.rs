@@ -1,8 +1,8 @@
 //! Sources: recipes for a new set.
 //!
-//! A source is data, not a live client: it holds no socket, no thread and no runtime, so it survives
-//! `fork`. The elected process builds what it needs from the recipe, inside the short-lived runtime
-//! that the refresh gives it, and drops it again.
+//! A source is data, not a live client. It holds no socket, no thread and no runtime, so it survives `fork`.
+//! The elected process builds a client from it, inside the short-lived runtime of the refresh, and drops the
+//! client after the fetch.
 
 mod assume_role;
 mod causes;
@@ -52,13 +52,13 @@ pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
 pub(crate) use validate::LONGEST_FETCH;
 
-/// The answer of a source, on its way.
+/// The future that [`Source::fetch`] returns.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, SourceError>> + Send + 'a>>;
 
 /// A recipe for a new set of credentials.
 ///
-/// [`AssumeRole`], [`IotCore`], [`CredentialProcess`] and [`Provider`] are the ready-made ones; [`Provider`] takes any
-/// `ProvideCredentials` of the SDK. A source of your own has two methods:
+/// Ready-made sources are [`AssumeRole`], [`Profile`], [`IotCore`], [`CredentialProcess`] and [`Provider`].
+/// [`Provider`] takes any `ProvideCredentials` of the SDK. Your own source needs two methods:
 ///
 /// ```
 /// use shmcreds::{Fetched, Fetching, Source};
@@ -80,35 +80,35 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, SourceError>
 /// # assert_eq!(Vault.validate(), Ok(()));
 /// ```
 pub trait Source: fmt::Debug + Send + Sync + 'static {
-    /// Says what the source is, in one line and without any secret, for people.
+    /// Describes the source for people, in one line. It must contain no secret.
     fn describe(&self) -> String;
 
-    /// Stands for whose credentials these are: the same in every process for one identity, and another one
-    /// for another. Two sessions that differ here cannot meet under one name. It is taken when a session is
-    /// created or attached to, by the process that does so.
+    /// Identifies whose credentials the source gives. All processes compute the same fingerprint for one
+    /// identity, and another fingerprint for another identity. A process computes it when it creates a session
+    /// or attaches to one with a source. If the two fingerprints differ, the attach fails.
     ///
-    /// By default it is that of the [description](Self::describe). A source that reads more than that says
-    /// (variables, files, secrets) encodes it with a [`FingerprintEncoder`].
+    /// By default it is the hash of the [description](Self::describe). If other inputs decide the identity
+    /// (variables, files, secrets), encode them with a [`FingerprintEncoder`].
     fn fingerprint(&self) -> Fingerprint {
         FingerprintEncoder::new("described").text("description", &self.describe()).finish()
     }
 
-    /// Checks the inputs, once, when the session is built. By default there is nothing to check.
+    /// Checks the inputs. It is called once, when the session is built. By default it checks nothing.
     ///
     /// # Errors
-    /// A sentence that names the field, the value's problem and the rule.
+    /// A sentence with the field, the problem of its value, and the rule.
     fn validate(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// The longest that one fetch may take: it is given up then, and a process that has not answered
-    /// by a few seconds later loses the election to another. 15 s by default.
+    /// The longest time that one fetch may take. After it, the fetch fails. If the elected process has not
+    /// published a result a few seconds later, another process is elected. 15 s by default.
     fn timeout(&self) -> Duration {
         Duration::from_secs(15)
     }
 
-    /// Whether its sets are known to be those of a role that STS gave. A role that is assumed with them lives
-    /// an hour at most. False unless the source says otherwise.
+    /// Whether the sets are known to come from STS for a role. A role that is assumed with them is valid for
+    /// at most an hour. False by default.
     fn is_role(&self) -> bool {
         false
     }
@@ -120,9 +120,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Asks STS whose `credentials` these are; without any, who the source itself is: who assumes the
-    /// role, for one that does. By default the STS that the environment names is asked, and a source is
-    /// who its sets are of.
+    /// Asks STS whose `credentials` these are. Without `credentials`, it asks for the identity of the source
+    /// itself. For a source that assumes a role, that is the identity that assumes it.
+    ///
+    /// By default it asks the STS that the environment names, and the identity of the source is that of its sets.
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         Box::pin(async {
             let credentials = match credentials {
@@ -133,7 +134,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         })
     }
 
-    /// Fetches a new set. Called inside a tokio runtime, by the elected process only.
+    /// Fetches a new set. Only the elected process calls it, inside a tokio runtime.
     fn fetch(&self) -> Fetching<'_>;
 }
 
@@ -177,42 +178,43 @@ impl From<Credentials> for Fetched {
     }
 }
 
-/// A property of credentials whose expiry is not known: which keys they are, and how to say when they expire.
+/// A property of credentials without a known expiry. It says which keys they are, and which setting is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct KeysOf(pub(crate) String);
 
-/// A new set, as the source gave it.
+/// A new set from a source.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Fetched {
     /// The credentials, with their expiry.
     pub credentials: Credentials,
-    /// The server's own time when it answered, from its `Date` header, if it showed one.
+    /// The time of the server when it answered: its `Date` header, if there was one.
     pub server_time: Option<SystemTime>,
-    /// When the server was asked and had answered, where the source knows it better than its caller.
+    /// When the request was sent and when the answer arrived, if the source knows it better than its caller.
     pub(crate) exchange: Option<Exchange>,
 }
 
 impl Fetched {
-    /// A set from a source that does not show its time.
+    /// A set from a source without a known server time.
     pub fn new(credentials: Credentials) -> Self {
         Fetched { credentials, server_time: None, exchange: None }
     }
 
-    /// Adds the server's time: the `Date` of an answer to what was asked during this fetch. It may be as old
-    /// as the fetch, and what has passed since that began is taken off the life of the set where the clocks
-    /// differ; so it does not matter how late it is given, or how long the answer's body took.
+    /// Adds the server's time: the `Date` header of an answer to a request of this fetch.
+    ///
+    /// It counts as old as the start of the fetch. If the clocks differ, the time since that start is subtracted
+    /// from the life of the set. So it does not matter how late you read the header, or how slow the body was.
     pub fn server_time(mut self, time: Option<SystemTime>) -> Self {
         self.server_time = time;
         self
     }
 
-    /// Adds the server's time, with when exactly it was seen.
+    /// Adds the server's time, and when exactly it was read.
     fn seen(self, seen: server_time::Seen) -> Self {
         Fetched { server_time: seen.date, exchange: Some(seen.exchange), ..self }
     }
 
-    /// Adds when the source was asked and had answered, unless it said so itself.
+    /// Adds when the source was asked and had answered, unless the source has added it.
     pub(crate) fn within(mut self, exchange: Exchange) -> Self {
         self.exchange.get_or_insert(exchange);
         self

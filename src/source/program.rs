@@ -1,4 +1,4 @@
-//! A program of the user's that answers on its standard output.
+//! A program of the user that prints an answer to its standard output.
 
 mod answer;
 mod standard_error;
@@ -25,12 +25,13 @@ use answer::{End, LONGEST_ANSWER};
 pub(super) use answer::{IsComplete, Written};
 use standard_error::{LastLines, log};
 
-/// How long the log waits for the rest of what an ended program has written.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// The variable by which a program knows which process asks it, so that a session which asks itself is noticed.
+/// How long to wait for the last log lines of a program that has ended.
+const LOG_TIMEOUT: Duration = Duration::from_millis(100);
+/// This variable names the process that runs the program. With it, `shmcreds credentials` notices a session that
+/// asks itself.
 const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
 
-/// An argument vector and a limit. No shell ever sees it.
+/// The arguments and the time limit of a program. No shell reads them.
 #[derive(Clone)]
 pub(super) struct Program {
     argv: Vec<String>,
@@ -45,7 +46,7 @@ impl Program {
         Program { argv: argv.into_iter().map(Into::into).collect(), timeout }
     }
 
-    /// The program, and what stands for its arguments, which may be secret.
+    /// The program, and a digest of its arguments: they may be secret.
     pub(super) fn describe(&self) -> String {
         let mut hash = Sha256::new();
         for argument in &self.argv {
@@ -56,7 +57,7 @@ impl Program {
         format!("{:?} arguments={digest}", self.path())
     }
 
-    /// Adds which program it is, and with which arguments.
+    /// Adds the program and its arguments.
     pub(super) fn encode(&self, tag: &str, encoder: FingerprintEncoder) -> FingerprintEncoder {
         let Program { argv, timeout: _ } = self;
         encoder.bytes(tag, Some(&environment::program(self.path()))).list(tag, argv)
@@ -67,20 +68,20 @@ impl Program {
     }
 
     /// # Errors
-    /// A sentence that names the field and the rule.
+    /// A sentence with the field and the rule.
     pub(super) fn validate(&self, field: &str) -> Result<(), String> {
         if self.path().is_empty() {
             return Err(format!("{field} names no program, must be a path and its arguments"));
         }
         if self.argv.iter().any(|argument| argument.contains('\0')) {
-            return Err(format!("{field} holds a NUL character, must have none"));
+            return Err(format!("{field} contains a NUL character, must have none"));
         }
         super::validate::timeout(&format!("{field} timeout"), Some(self.timeout))
     }
 
-    /// Runs the program to its end, and reads until its answer is complete. It has no standard input; what it
-    /// writes to its standard error goes to the log. One that takes too long is killed with all that it has
-    /// started. What it leaves running when it ends in time stays.
+    /// Runs the program until it has ended and its answer is complete. It has no standard input. Its standard error
+    /// goes to the log. If it takes too long, it is killed with all processes that it has started. If it ends in
+    /// time, the processes that it leaves go on.
     pub(super) async fn run(
         &self,
         what: &str,
@@ -92,7 +93,7 @@ impl Program {
         let log = tokio::spawn(log(what.to_owned(), child.stderr.take(), said.clone()));
         let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
             let text = format!(
-                "{what} gave no answer within {:?}, and was killed; it may have longer (--timeout, --mfa-timeout)",
+                "{what} gave no answer within {:?}, and was killed; allow more time with --timeout or --mfa-timeout",
                 self.timeout
             );
             return Err(SourceError::new(SourceErrorClass::Transient, text));
@@ -101,16 +102,16 @@ impl Program {
         let (written, end) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                let text = format!("could not be waited for: {error}");
+                let text = format!("ran, but its answer or its end could not be read: {error}");
                 return failed(SourceErrorClass::Transient, text);
             }
         };
-        if let End::Flood = end {
+        if let End::TooLong = end {
             let text = format!("wrote more than {LONGEST_ANSWER} bytes, and was killed");
             return failed(SourceErrorClass::Terminal, text);
         }
         group.ended();
-        let _ = timeout(LAST_WORDS, log).await;
+        let _ = timeout(LOG_TIMEOUT, log).await;
         match end {
             End::Status(status) if !status.success() => {
                 failed(class_of(status), format!("failed: {status}{}", said.get()))
@@ -128,12 +129,12 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // One that opens the terminal to ask fails at once. In the background of the terminal it would be
-        // stopped, and its time run out.
+        // Without a terminal, a program that wants to ask a person fails at once. As a background job of a terminal it
+        // would be stopped until the time limit.
         lead_session(command.as_std_mut());
         command.spawn().map_err(|error| {
             let hint = match self.argv.len() == 1 && self.path().contains(' ') {
-                true => "; it is one program, each argument is said apart (--process-arg, --mfa-command-arg)",
+                true => "; give each argument separately, with --process-arg or --mfa-command-arg",
                 false => "",
             };
             let text = format!("{what} {:?} could not be started: {error}{hint}", self.path());
@@ -142,8 +143,8 @@ impl Program {
     }
 }
 
-/// Some exit codes say what kind of failure it is: those of `sysexits.h` for a wrong usage, a lack of permission and
-/// a wrong configuration, and a shell's for a program that is not there or cannot be run.
+/// The exit codes that tell the class: from `sysexits.h` for wrong usage, no permission and wrong configuration, and
+/// from the shell for a program that is absent or cannot run.
 fn class_of(status: ExitStatus) -> SourceErrorClass {
     match status.code() {
         Some(77) => SourceErrorClass::Terminal,
@@ -156,7 +157,7 @@ fn class_of(status: ExitStatus) -> SourceErrorClass {
 struct Group(Option<u32>);
 
 impl Group {
-    /// The program has been waited for: its number may be another's.
+    /// The program has been reaped. Another process may get its pid.
     fn ended(mut self) {
         self.0 = None;
     }
@@ -165,7 +166,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
@@ -195,13 +196,13 @@ mod tests {
         let cat = Program::new(["/bin/cat", "/proc/self/stat"], Duration::from_secs(60));
         let stat = String::from_utf8(cat.run("test", has_code).await.unwrap().to_vec()).unwrap();
         let (pid, fields) = (stat.split(' ').next().unwrap(), stat.rsplit(')').next().unwrap());
-        // After the state and the parent: group, session, terminal.
+        // The fields after state and parent: group, session, terminal.
         let fields: Vec<&str> = fields.split_whitespace().skip(2).take(3).collect();
         assert_eq!(fields, [pid, pid, "0"], "{stat}");
     }
 
     #[tokio::test]
-    async fn each_way_to_fail_is_told_apart() {
+    async fn each_failure_has_its_own_text() {
         let failure =
             |script: &'static str| async { shell(script).run("it", has_code).await.unwrap_err() };
         assert!(failure("echo hush; exit 3").await.message().contains("it failed: exit status: 3"));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_hangs_is_killed_with_its_children() {
+    async fn a_program_that_hangs_is_killed_with_its_children() {
         let began = Instant::now();
         let mut program = shell("sleep 1000 & wait");
         program.timeout = Duration::from_millis(50);
@@ -244,7 +245,7 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(900));
     }
 
-    /// Leaves something running until the file `$0` is gone, and then does what the script says.
+    /// Runs the script, in which `stay` is a process that lives until the file `$0` is gone.
     fn leaving(script: &str) -> (Program, tempfile::TempPath) {
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let script = format!("stay() {{ while test -e \"$0\"; do sleep 0.05; done; }}; {script}");
@@ -253,14 +254,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_ended_is_not_waited_for_any_longer() {
+    async fn the_answer_of_an_ended_program_is_taken_at_once() {
         for (script, expected) in [
             ("stay & echo 123456", "123456\n"),
             ("stay >/dev/null & echo 123456", "123456\n"),
             ("stay 2>/dev/null & echo 123456", "123456\n"),
             ("(stay & exit) & wait; echo 123456", "123456\n"),
             ("stay & echo old; echo 123456", "old\n123456\n"),
-            // The one that answers is what it has left.
+            // The process that it leaves gives the answer.
             ("(sleep 0.1; echo 123456; stay) & exit 0", "123456\n"),
             ("echo 123456; exec >&-; sleep 0.1", "123456\n"),
         ] {
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_failed_is_not_waited_for_either() {
+    async fn the_failure_of_an_ended_program_is_taken_at_once() {
         let (program, _file) = leaving("stay & echo why >&2; echo 123456; exit 3");
         let failure = program.run("it", has_code).await.unwrap_err();
         assert!(failure.message().ends_with("exit status: 3; it said: why"), "{failure}");
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_without_an_answer_is_killed() {
+    async fn a_process_that_is_left_without_an_answer_is_killed() {
         for script in
             ["stay & echo $! >\"$0\"", "echo 123456; echo $$ >\"$0\"; exec >&- 2>&-; stay"]
         {
@@ -300,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Gone, or waiting for a parent to notice.
+    /// Whether the process is gone or a zombie.
     fn is_dead(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
@@ -309,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_it_wrote_by_its_end_is_read() {
-        // More than a pipe holds, and then the end at once, with the pipe open.
+        // More than a pipe holds. The program ends at once, and the pipe stays open.
         let (program, _file) = leaving("stay & head -c 65000 /dev/zero; echo 123456");
         assert_eq!(program.run("it", has_code).await.unwrap().len(), 65_007);
         let (program, _file) = leaving("stay & head -c 70000 /dev/zero; echo 123456");

@@ -18,16 +18,15 @@ type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 
 /// A source that asks any credentials provider of the SDK.
 ///
-/// The closure is the recipe: it makes the provider in the elected process, inside the runtime of
-/// that one refresh, so the provider may open sockets and read files. Make it there, and capture
-/// only plain data.
+/// The closure makes the provider, in the elected process and inside the runtime of that one refresh. So the provider
+/// may open sockets and read files. Let the closure capture only plain data.
 ///
 /// ```
 /// use aws_credential_types::Credentials;
 /// use shmcreds::Provider;
 ///
 /// let source = Provider::new("vault role web", || async {
-///     // In earnest: the default chain, a web identity provider, a client of your own.
+///     // In a real program: the default chain, a web identity provider, or your own client.
 ///     Credentials::for_tests()
 /// });
 /// assert_eq!(format!("{source:?}"), r#"Provider("vault role web")"#);
@@ -36,11 +35,11 @@ type Making = Pin<Box<dyn Future<Output = SharedCredentialsProvider> + Send>>;
 pub struct Provider {
     description: String,
     timeout: Duration,
-    /// Whether STS made its sets for a role.
+    /// Whether the sets come from STS for a role.
     role: bool,
-    /// What is wrong with the inputs of a ready-made one.
+    /// The problem with the inputs of a ready-made provider.
     problem: Option<String>,
-    /// What a ready-made one is made of.
+    /// The inputs of a ready-made provider.
     inputs: Option<Inputs>,
     make: Arc<dyn Fn() -> Making + Send + Sync>,
 }
@@ -54,10 +53,10 @@ pub(super) struct Inputs {
 }
 
 impl Provider {
-    /// A provider, made by `make` whenever a new set is due.
+    /// A provider that `make` makes for each fetch.
     ///
-    /// `description` stands for the identity: 1 to 256 printable characters, no secret, the same
-    /// in every process of the session, and another one for another identity.
+    /// `description` identifies the credentials: 1 to 256 printable characters, without a secret. It must be the same
+    /// in every process of the session, and different for another identity.
     pub fn new<F, Fut, P>(description: impl Into<String>, make: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -78,7 +77,7 @@ impl Provider {
         }
     }
 
-    /// The sets that the closure gives, without a provider around it.
+    /// A source whose closure gives the set itself.
     ///
     /// ```
     /// use aws_credential_types::Credentials;
@@ -103,25 +102,25 @@ impl Provider {
         })
     }
 
-    /// How long one fetch may take, the making included: 1 ms to a day, 15 s by default.
+    /// How long one fetch may take, with the making of the provider: 1 ms to a day, 15 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Its sets are those of a role that STS gave.
+    /// The sets come from STS for a role.
     pub(super) fn of_a_role(mut self) -> Self {
         self.role = true;
         self
     }
 
-    /// Its description does not say all that it is.
+    /// Adds inputs that the description does not contain.
     pub(super) fn made_of(mut self, inputs: Inputs) -> Self {
         self.inputs = Some(inputs);
         self
     }
 
-    /// Remembers what is wrong with its inputs until it is validated.
+    /// Keeps the problem with the inputs until [`validate`](Source::validate).
     pub(super) fn checked(mut self, inputs: Result<(), String>) -> Self {
         self.problem = inputs.err();
         self
@@ -146,7 +145,7 @@ impl Provider {
     }
 }
 
-/// A provider that has its answer already.
+/// A provider with a fixed answer.
 #[derive(Debug)]
 struct Answered(Result<Credentials, Arc<dyn std::error::Error + Send + Sync>>);
 
@@ -172,7 +171,7 @@ impl Source for Provider {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        // A new field does not compile until it is decided whether it counts.
+        // A new field does not compile until this function handles it.
         let Provider { description, timeout: _, role: _, problem: _, inputs, make: _ } = self;
         let Some(Inputs { source, values, environment }) = inputs else {
             return FingerprintEncoder::new("provider").text("description", description).finish();

@@ -1,6 +1,7 @@
-//! The sources that the SDK knows, each under a name of its own. All are read by the elected process
-//! only, so that the workers of a host ask its metadata service once, and not each for itself. The proxy of the
-//! environment is taken for what is neither on this machine nor on its link.
+//! Ready-made providers: the credential sources that the SDK knows.
+//!
+//! Only the elected process asks them. So all workers of a host ask its metadata service once, not once each. The
+//! proxy of the environment is used, except for addresses of this host and its link.
 
 use aws_credential_types::Credentials;
 
@@ -10,8 +11,8 @@ use super::{
 };
 
 impl Provider {
-    /// Whatever an SDK program would find here by itself: the environment, the profile that it names or
-    /// `[default]`, web identity, the container's endpoint, the instance's. Keys without an expiry are refused.
+    /// The SDK's default chain: the environment, the profile that it names or `[default]`, web identity, the container
+    /// endpoint, the instance metadata. Keys without an expiry are refused.
     pub fn default_chain() -> Self {
         Provider::from_fn("default chain", || async {
             named("default chain", profile::default_chain().await)
@@ -19,35 +20,35 @@ impl Provider {
         .made_of(inputs("default-chain", [], Part::ALL))
     }
 
-    /// A role by a web identity token, as EKS gives its service accounts (IRSA): reads
-    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN` and `AWS_ROLE_SESSION_NAME`, and the token file anew
-    /// for each set. The Region and the address of STS are those of the environment.
+    /// A role with a web identity token, as EKS gives it to service accounts (IRSA). For each set it reads
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_ARN`, `AWS_ROLE_SESSION_NAME` and the token file. The environment
+    /// gives the Region and the endpoint of STS.
     pub fn web_identity() -> Self {
         let role = std::env::var("AWS_ROLE_ARN").unwrap_or_default();
         Provider::from_fn(short(format!("web identity {role}")), || async {
             named("web identity", profile::pod_role().await)
         })
-        .made_of(inputs("web-identity", [], &[Part::WebIdentity, Part::Profile, Part::Place]))
+        .made_of(inputs("web-identity", [], &[Part::WebIdentity, Part::Profile, Part::Endpoints]))
         .of_a_role()
     }
 
-    /// The endpoint of the container, on ECS, or of EKS Pod Identity: reads
-    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN`
-    /// or the file that `…_TOKEN_FILE` names, anew for each set.
+    /// The container endpoint, on ECS or with EKS Pod Identity. For each set it reads
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`, and `AWS_CONTAINER_AUTHORIZATION_TOKEN` or the file
+    /// that `…_TOKEN_FILE` names.
     pub fn container() -> Self {
         Provider::from_fn("container endpoint", || container_endpoint::fetch(http::client()))
             .made_of(inputs("container", [], &[Part::Container]))
     }
 
-    /// The role of the EC2 instance, by its metadata service (IMDSv2): reads
+    /// The role of the EC2 instance, from its metadata service (IMDSv2). It reads
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
     pub fn imds() -> Self {
         Provider::from_fn("instance metadata", || instance_metadata::fetch(http::client()))
             .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
     }
 
-    /// A role of IAM Identity Center (SSO): its start URL and Region, the account's number, and the role's name.
-    /// Reads the token that `aws sso login` has left in `~/.aws/sso/cache`, anew for each set.
+    /// A role of IAM Identity Center (SSO): the start URL, its Region, the account id and the role name. For each
+    /// set it reads the token that `aws sso login` writes to `~/.aws/sso/cache`.
     pub fn sso(
         start_url: impl Into<String>,
         region: impl Into<String>,
@@ -72,7 +73,7 @@ impl Provider {
             );
             async { named("sso", role.await) }
         })
-        .made_of(inputs("sso", values, &[Part::SignOn, Part::Profile, Part::Place]))
+        .made_of(inputs("sso", values, &[Part::LoginTokens, Part::Profile, Part::Endpoints]))
         .of_a_role()
         .checked(checked)
     }
@@ -92,7 +93,7 @@ impl Provider {
     }
 }
 
-/// A failure that no service has explained names its source.
+/// Adds the name of the source to a failure that has no error code of a service.
 fn named(source: &str, outcome: Result<Fetched, SourceError>) -> Result<Credentials, SourceError> {
     match outcome {
         Ok(fetched) => Ok(fetched.credentials),
@@ -109,7 +110,7 @@ fn inputs<const N: usize>(
     Inputs { source, values: values.into(), environment }
 }
 
-/// The environment may say more than a description holds.
+/// Cuts the text to the longest description: a variable may be longer.
 fn short(mut description: String) -> String {
     description.truncate(description.floor_char_boundary(256));
     description

@@ -1,7 +1,7 @@
-//! Takes what looks like a secret out of texts that others wrote.
+//! Removes what looks like a secret from texts of servers and other programs.
 
-/// Replaces whatever has the shape of an access key id, a secret key or a token. The texts come
-/// from servers and from providers that we do not know; this is the last line of defence.
+/// Replaces everything with the shape of an access key id, a secret key or a token. The texts come from servers and
+/// unknown providers. This is the last line of defence.
 pub(super) fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -31,7 +31,7 @@ fn has_key_id(run: &str) -> bool {
         .any(|w| (w.starts_with(b"AKIA") || w.starts_with(b"ASIA")) && w.iter().all(id_char))
 }
 
-/// Long, and neither a UUID nor a path in plain words.
+/// Whether the text is long, and neither a UUID nor a path of plain words.
 fn looks_random(run: &str) -> bool {
     let words = !run.bytes().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     run.len() >= 36 && !words && !is_uuid(run)
@@ -45,8 +45,8 @@ fn is_uuid(run: &str) -> bool {
         })
 }
 
-/// Whether `text` ends in a path, which may be as long as a key. Only below these directories: a key may begin
-/// with a slash, and hold some. A part that is as long as a key has to be a digest.
+/// Whether `text` ends in a path. A path may be as long as a key. Only paths below these directories count, because a
+/// key may contain slashes, also as its first character. A part of the path that is as long as a key must be a digest.
 fn ends_in_path(text: &str) -> bool {
     const ROOTS: [&str; 12] = [
         "/home/",
@@ -71,13 +71,13 @@ fn ends_in_path(text: &str) -> bool {
         && word.split(['/', '.']).all(|part| part.len() < 36 || is_digest(part))
 }
 
-/// Whether what follows `text` is the last part of an ARN.
+/// Whether `text` ends inside an ARN.
 fn ends_in_arn(text: &str) -> bool {
     text.rsplit(|c| !is_key_char(c) && c != ':').next().is_some_and(|w| w.starts_with("arn:"))
 }
 
-/// Replaces one known secret, whichever of its bytes are percent-encoded: services and the SDK show
-/// inputs as they were given, and as they stand in a request.
+/// Replaces one known secret, also if some of its bytes are percent-encoded. Services and the SDK show inputs in their
+/// original form and as encoded in the request.
 pub(super) fn hide(text: &str, secret: &str) -> String {
     if secret.is_empty() {
         return text.to_owned();
@@ -85,7 +85,7 @@ pub(super) fn hide(text: &str, secret: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let end = match spelled(rest, secret) {
+        let end = match length_of(rest, secret) {
             Some(end) => {
                 clean.push_str("[redacted]");
                 end
@@ -100,8 +100,8 @@ pub(super) fn hide(text: &str, secret: &str) -> String {
     clean
 }
 
-/// Where `secret` ends, if `text` begins with it.
-fn spelled(text: &str, secret: &str) -> Option<usize> {
+/// The length of `secret` in `text`, if `text` begins with it.
+fn length_of(text: &str, secret: &str) -> Option<usize> {
     if text.starts_with(secret) {
         return Some(secret.len());
     }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_secret_is_hidden_however_it_is_encoded() {
+    fn a_known_secret_is_hidden_in_every_encoding() {
         for (secret, text, expected) in [
             ("tenant/42@hush:x", "no tenant/42@hush:x here", "no [redacted] here"),
             ("tenant/42@hush:x", "a=tenant%2F42%40hush%3Ax&b", "a=[redacted]&b"),

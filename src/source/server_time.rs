@@ -1,4 +1,4 @@
-//! When a server showed its time.
+//! The time of a server, and when it was read.
 
 mod interceptor;
 
@@ -11,21 +11,21 @@ use crate::clock::{Clock, Moment};
 pub(super) use interceptor::ServerTime;
 
 tokio::task_local! {
-    /// The clock of the session that the fetch under way is for.
+    /// The clock of the session for which the current fetch runs.
     static CLOCK: Clock;
 }
 
-/// Runs a fetch by the session's clock.
+/// Runs a fetch with the session's clock.
 pub(crate) async fn by_clock<T>(clock: Clock, fetch: impl Future<Output = T>) -> T {
     CLOCK.scope(clock, fetch).await
 }
 
 fn now() -> Moment {
-    // A source may be asked without any session.
+    // A source can also be asked without a session.
     CLOCK.try_with(Moment::now).unwrap_or_else(|_| Moment::now(&Clock::default()))
 }
 
-/// When a server was asked and when its answer had come: in between it showed its time.
+/// When a server was asked, and when its answer arrived. It read its clock in between.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) asked: Moment,
@@ -33,7 +33,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// One that took no time.
+    /// An exchange that took no time.
     pub(crate) fn now(clock: &Clock) -> Self {
         let now = Moment::now(clock);
         Exchange { asked: now.clone(), answered: now }
@@ -49,13 +49,13 @@ impl Asked {
         Asked(now())
     }
 
-    /// The answer's headers have come, and with them its date, if it has one.
+    /// The headers of the answer have arrived, with its date if there is one.
     pub(super) fn answered(self, date: Option<SystemTime>) -> Seen {
         Seen { date, exchange: Exchange { asked: self.0, answered: now() } }
     }
 }
 
-/// A server's time, and when it was seen.
+/// A server's time, and when it was read.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) date: Option<SystemTime>,

@@ -1,4 +1,4 @@
-//! Why a source gave no set: one class to act on, one text without secrets.
+//! Why a source gave no set: a class that decides what happens next, and a text without secrets.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -19,16 +19,16 @@ use super::{
     redact::{hide, redact},
 };
 
-/// The longest piece of a stranger's answer that a message quotes, in characters.
+/// A message quotes at most this many characters of an unknown answer.
 const LONGEST_QUOTE: usize = 160;
 
-/// Any error of the user's.
+/// Any error of the user's code.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
-/// A server may answer with a text of any length. What is left out is the end.
+/// The longest text in bytes. A server may answer with any length. The end of a longer text is cut off.
 const LONGEST_TEXT: usize = 4096;
 
-/// Why a source gave no set. Its text is free of secrets: whatever looks like one is replaced.
+/// Why a source gave no set. Its text contains no secret: everything that looks like one is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
     class: SourceErrorClass,
@@ -39,14 +39,12 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// A failure of that class. Anything in `message` with the shape of a key or a token becomes
-    /// `[redacted]`.
+    /// A failure of this class. Everything in `message` with the shape of a key or a token becomes `[redacted]`.
     pub fn new(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
-        SourceError::with_message(class, cleaned(message.as_ref()))
+        SourceError::with_message(class, without_secrets(message.as_ref()))
     }
 
-    /// A failure whose text is known to hold no secret: names and paths of the user's, which are often as long
-    /// as a key.
+    /// A failure whose text is known to contain no secret: names and paths. They are often as long as a key.
     pub(crate) fn of_known_text(class: SourceErrorClass, message: impl AsRef<str>) -> Self {
         SourceError::with_message(class, cut(one_line(message.as_ref())))
     }
@@ -61,7 +59,7 @@ impl SourceError {
         self
     }
 
-    /// Adds the service's request id, which AWS Support asks for.
+    /// Adds the service's request id. AWS Support asks for it.
     pub fn with_request_id(mut self, request_id: impl AsRef<str>) -> Self {
         self.request_id = Some(cut(redact(request_id.as_ref())));
         self
@@ -73,7 +71,7 @@ impl SourceError {
         self
     }
 
-    /// Whether trying again can help.
+    /// The class: whether a retry can help.
     pub fn class(&self) -> SourceErrorClass {
         self.class
     }
@@ -98,7 +96,7 @@ impl SourceError {
         &self.message
     }
 
-    /// The same, of another class.
+    /// Changes the class.
     pub(super) fn of_class(mut self, class: SourceErrorClass) -> Self {
         self.class = class;
         self
@@ -110,16 +108,16 @@ impl SourceError {
         self
     }
 
-    /// Takes a value out of the message that the caller knows to be secret.
+    /// Removes a value from the message that the caller knows to be secret.
     pub(super) fn without(mut self, secret: &str) -> Self {
-        // What the message held of it may have been cleaned already.
-        for form in [secret, &cleaned(secret)] {
+        // A part of the secret in the message may be redacted already.
+        for form in [secret, &without_secrets(secret)] {
             self.message = hide(&self.message, form);
         }
         self
     }
 
-    /// A refusal that a service explained.
+    /// A refusal with an error code of the service.
     pub(super) fn from_service(answer: &ErrorMetadata) -> Option<Self> {
         let code = answer.code()?;
         let message = answer.message().unwrap_or("the service gave no reason");
@@ -134,7 +132,7 @@ impl SourceError {
         })
     }
 
-    /// What became of a request to `place`: the service's refusal, somebody else's answer, or none.
+    /// The error of a request to `place`: a refusal of the service, an answer of another server, or no answer.
     pub(super) fn from_sdk<E>(place: &str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
@@ -145,21 +143,21 @@ impl SourceError {
             let http_status = error.raw_response().map(|response| response.status().as_u16());
             return SourceError { http_status, ..failure };
         }
-        // A body that could not be read to its end is gone: the error says why.
+        // If the body could not be read completely, it is gone. The error says why.
         match error.raw_response().filter(|response| response.body().bytes().is_some()) {
             Some(response) => SourceError::from_response(place, response),
             None => SourceError::from_error(&format!("no answer from {place}"), error),
         }
     }
 
-    /// An answer that is not the service's: a proxy's, a gateway's, a login page.
+    /// An answer that does not come from the service, but from a proxy, a gateway or a login page.
     pub(super) fn from_response(place: &str, response: &HttpResponse) -> Self {
         let status = response.status().as_u16();
         let body = response.body().bytes().unwrap_or_default();
         SourceError::from_status(place, status, body)
     }
 
-    /// The same, of its parts.
+    /// The same from status and body.
     pub(super) fn from_status(place: &str, status: u16, body: &[u8]) -> Self {
         let quote = quote(body);
         let said = if quote.is_empty() { "nothing else".to_owned() } else { format!("{quote:?}") };
@@ -172,8 +170,8 @@ impl SourceError {
         .with_http_status(status)
     }
 
-    /// Any other error, `doing` in words: the class is decided by the first service answer in the
-    /// chain, then by a code that the text names, then by the kind of credentials error.
+    /// Any other error. `doing` says what was tried. The class comes from the first of these: a service answer in the
+    /// chain of causes, an error code in the text, the kind of the credentials error.
     pub(super) fn from_error(doing: &str, error: &(dyn Error + 'static)) -> Self {
         if let Some(own) = chain(error).find_map(as_failure) {
             return own.clone();
@@ -228,7 +226,7 @@ impl crate::error::Error {
     }
 }
 
-/// What a service answered, if the error holds that: STS's own errors have it beside them, not below.
+/// The answer of a service in an error. STS errors contain it as a field, not as a cause.
 fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ErrorMetadata> {
     let by_token = || error.downcast_ref().map(AssumeRoleWithWebIdentityError::meta);
     let by_key = || error.downcast_ref().map(AssumeRoleError::meta);
@@ -240,11 +238,11 @@ fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a SourceError> {
     error.downcast_ref().or_else(|| shared?.downcast_ref())
 }
 
-/// The texts of the chain. Only `Display`: the `Debug` of an SDK error holds the raw response.
+/// The `Display` texts of the chain. The `Debug` text of an SDK error contains the raw response.
 fn chain_text(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for part in chain(error).map(|error| before_request(error.to_string())) {
-        // Many wrappers repeat the text of what they wrap.
+        // Many errors repeat the text of their cause.
         if text.is_empty() {
             text = part;
         } else if !text.contains(&part) {
@@ -254,7 +252,7 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The SDK ends the text of an endpoint that it cannot use with the whole request, secrets and all.
+/// Cuts off the request: if the SDK cannot use an endpoint, its error text ends with the whole request.
 fn before_request(mut text: String) -> String {
     if let Some(start) = text.find("to request `") {
         text.truncate(text[..start].trim_end().len());
@@ -262,7 +260,7 @@ fn before_request(mut text: String) -> String {
     text
 }
 
-/// The first words of an answer, without the marks of HTML.
+/// The first words of an answer, without HTML tags.
 fn quote(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     let mut words = String::new();
@@ -282,8 +280,8 @@ fn quote(body: &[u8]) -> String {
     words.join(" ").chars().take(LONGEST_QUOTE).collect()
 }
 
-/// What anybody may read.
-fn cleaned(text: &str) -> String {
+/// The text without secrets, in one line, and not too long.
+fn without_secrets(text: &str) -> String {
     cut(one_line(&redact(text)))
 }
 
@@ -292,7 +290,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Logs and errors are read line by line.
+/// Joins the lines: logs and errors are read line by line.
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("; ").replace(":; ", ": ")
@@ -354,7 +352,7 @@ mod tests {
         ] {
             let failure = SourceError::from_error("base credentials", &error);
             assert!(failure.message().ends_with(kept), "{failure}");
-            // Nor is a word of the request taken for the service's code.
+            // A word of the request is not taken for the service's code.
             assert_eq!(failure.code(), None);
         }
     }
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_somebody_else_is_named_by_its_status_and_first_words() {
+    fn an_answer_of_another_server_is_named_by_its_status_and_first_words() {
         use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
         let page = "<!DOCTYPE html><html><title>Access Denied</title><body>Blocked by\npolicy</body></html>";
         for (status, body, class, said) in [
@@ -397,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_end_is_cut_at_a_character() {
+    fn a_long_text_is_cut_at_a_character() {
         let long = "no é ".repeat(100_000);
         let failure = SourceError::new(SourceErrorClass::Transient, &long).with_code(&long);
         for text in [failure.message(), failure.code().unwrap()] {

@@ -1,11 +1,11 @@
-//! Points in time, as programs and files in the wild write them.
+//! Reads the timestamps that programs and config files write.
 
 use std::time::SystemTime;
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-/// ISO 8601 as the SDKs read it between them: `T` or a space before the time, no seconds, a fraction of any
-/// length, `Z`, `UTC`, `+00:00`, `+0000`, `+00`. Without a zone it is UTC.
+/// ISO 8601, with all variants that some SDK accepts: `T` or a space before the time, no seconds, a fraction of any
+/// length, and the zones `Z`, `UTC`, `+00:00`, `+0000`, `+00`. Without a zone it is UTC.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     let (date, rest) = text.split_at_checked(10)?;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_one_moment_is_read() {
+    fn every_form_of_a_timestamp_is_read() {
         let moment = UNIX_EPOCH + Duration::from_secs(1_893_553_445);
         for text in [
             "2030-01-02T03:04:05Z",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "soon",

@@ -1,26 +1,25 @@
-//! The rules that inputs of several sources share. Each error names the field, the problem and the rule. Values
-//! that may be secret are never shown.
+//! The rules that the inputs of several sources share. Each error names the field, the problem and the rule. No error
+//! shows a value that may be secret.
 
 use std::{net::Ipv6Addr, ops::RangeInclusive, time::Duration};
 
 use hyper::http::Uri;
 
-/// A sentence that names the field, the value's problem and the rule.
+/// The error is a sentence with the field, the problem of the value, and the rule.
 pub(super) type Checked = Result<(), String>;
 
 pub(super) const WORD: &str = "+=,.@-_";
 
-/// The longest that a fetch may take, with all that it is made of: a lease, which lasts longer, has to fit its
-/// ticket.
+/// The longest time for a fetch with all its parts. The lease is a little longer, and a ticket must have room for it.
 pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(7 * 86_400);
-/// What each part of it may. Timers count milliseconds.
+/// The limits of one part of a fetch. Timers count milliseconds.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 
 /// The name of a profile.
 pub(super) fn profile(name: &str) -> Checked {
     length("profile", name, 1..=128)?;
     ensure(!name.chars().any(|c| c.is_control() || "[]".contains(c)), || {
-        format!("profile {} is not a name that a config file can hold", shown(name))
+        format!("profile {} is not a name that a config file can contain", shown(name))
     })
 }
 
@@ -32,7 +31,7 @@ pub(super) fn sso(
     role_name: &str,
 ) -> Checked {
     length("start_url", start_url, 1..=2048)?;
-    // Not shown: there may be a user and a password in it.
+    // The value is not shown: it may contain a user and a password.
     ensure(is_url(start_url, &["https://"]), || {
         format!("start_url is not an address, must be https://HOST/PATH with no user{PORT_RULE}")
     })?;
@@ -43,15 +42,15 @@ pub(super) fn sso(
     word("role_name", role_name, 1..=64, WORD)
 }
 
-/// The words that stand for a provider.
+/// The description of a provider.
 pub(super) fn description(field: &str, text: &str) -> Checked {
     length(field, text, 1..=256)?;
     ensure(!text.chars().any(char::is_control), || {
-        format!("{field} {} holds a control character, must be printable", shown(text))
+        format!("{field} {} contains a control character, must be printable", shown(text))
     })
 }
 
-/// A time-out of any source, where it has one.
+/// An optional time-out of a source.
 pub(super) fn timeout(field: &str, value: Option<Duration>) -> Checked {
     ensure(value.is_none_or(|value| TIMEOUTS.contains(&value)), || {
         format!("{field} is {:?}, must be 1 ms to 86400 s", value.unwrap_or_default())
@@ -60,13 +59,13 @@ pub(super) fn timeout(field: &str, value: Option<Duration>) -> Checked {
 
 /// `HOST` or `HOST:PORT`.
 pub(super) fn host(field: &str, value: &str) -> Checked {
-    // Not shown: there may be a user and a password in it.
+    // The value is not shown: it may contain a user and a password.
     ensure(is_authority(value), || {
         format!("{field} is not the name of a host, must be HOST or HOST:PORT{PORT_RULE}")
     })
 }
 
-/// Letters, digits and the characters of `others`.
+/// A text of letters, digits and the characters of `others`.
 pub(super) fn word(
     field: &str,
     value: &str,
@@ -83,7 +82,7 @@ pub(super) fn word(
 }
 
 pub(super) fn region(value: &str) -> Checked {
-    // It becomes a part of the host's name.
+    // It becomes a part of a host name.
     let lower = !value.chars().any(|c| c.is_ascii_uppercase());
     ensure(lower && is_label(value, 64, "-"), || {
         format!(
@@ -95,7 +94,8 @@ pub(super) fn region(value: &str) -> Checked {
 }
 
 pub(super) fn endpoint_url(value: &str) -> Checked {
-    // A user or a query would be a secret that every message shows, so the value is not shown here.
+    // The value is not shown: it may contain a user or a query, and so a secret. The rule forbids both, because other
+    // messages show the endpoint.
     let plain = !value.contains(|c| "@?#\"\\".contains(c));
     ensure(plain && is_url(value, &["http://", "https://"]), || {
         format!(
@@ -116,7 +116,7 @@ pub(super) fn ensure(good: bool, problem: impl FnOnce() -> String) -> Checked {
     if good { Ok(()) } else { Err(problem()) }
 }
 
-/// A value in quotes, escaped, and cut where it gets long.
+/// A value in quotes, escaped, and cut if it is long.
 pub(super) fn shown(value: &str) -> String {
     match value.char_indices().nth(64) {
         Some((end, _)) => format!("{:?}…", &value[..end]),
@@ -161,11 +161,11 @@ fn is_host(text: &str) -> bool {
 }
 
 fn is_port(text: &str) -> bool {
-    // The parser of numbers takes a sign.
+    // The number parser accepts a sign.
     text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// One word of a host's name: at most `longest` letters, digits and `others`.
+/// One label of a host name: at most `longest` letters, digits and `others`.
 fn is_label(text: &str, longest: usize, others: &str) -> bool {
     (1..=longest).contains(&text.len())
         && text.chars().all(|c| ascii_word(c, others))
@@ -183,7 +183,7 @@ mod tests {
     use crate::source::{CredentialProcess, Provider, Source};
 
     #[test]
-    fn hosts_are_told_from_others() {
+    fn only_hosts_are_accepted() {
         for good in ["host", "host:443", "c1.credentials.iot.eu-central-1.amazonaws.com", "[::1]:1"]
         {
             assert_eq!(host("endpoint", good), Ok(()), "{good}");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_from_others() {
+    fn only_urls_are_accepted_as_endpoint() {
         for url in [
             "http://127.0.0.1:4566",
             "https://sts.eu-west-1.amazonaws.com",

@@ -26,7 +26,7 @@ pub(super) fn role_arn(arn: &str) -> Checked {
     })
 }
 
-/// `role/`, a path or none, and the name.
+/// `role/`, an optional path, and the name.
 fn names_role(resource: &str) -> bool {
     let role = resource.strip_prefix("role/").unwrap_or("");
     let name = role.rsplit('/').next().unwrap_or("");

@@ -1,4 +1,4 @@
-//! One call of STS, with clients that live no longer than it.
+//! One request to STS. The client is made for it and dropped after it.
 
 use std::{cmp::Reverse, time::SystemTime};
 
@@ -21,8 +21,8 @@ use crate::source::{
     server_time::ServerTime,
 };
 
-/// Gets the base credentials, asks STS, and takes the answer apart. No failure shows what the recipe holds of
-/// secrets, whoever has said them: STS, the device, a helper.
+/// Gets the base credentials, asks STS, and reads the answer. No failure shows a secret of the recipe, although
+/// STS, an MFA program or another program may quote one.
 pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
     ask(recipe).await.map_err(|failure| without_secrets(recipe, failure))
 }
@@ -49,7 +49,7 @@ async fn ask(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
     }
 }
 
-/// Asks the same STS whose credentials these are; without any, whose the base credentials are.
+/// Asks the same STS whose credentials these are. Without `credentials`, it asks about the base credentials.
 pub(super) async fn identify(
     recipe: &AssumeRole,
     credentials: Option<Credentials>,
@@ -74,7 +74,7 @@ async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     };
     let mut settings = settings.map_err(misconfigured)?;
     if recipe.mfa.is_some() {
-        // A code works once.
+        // STS accepts a code only once.
         settings.max_attempts = Some(1);
     }
     let (environment, role) = (Environment::real(), Some(recipe.role_arn.as_str()));
@@ -131,7 +131,7 @@ fn request(recipe: &AssumeRole, client: &Client) -> Result<AssumeRoleFluentBuild
         .set_provided_contexts(list(contexts)))
 }
 
-/// An empty list is left out of the request.
+/// The request does not contain an empty list.
 fn list<T>(items: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
     let items: Vec<T> = items.into_iter().collect();
     (!items.is_empty()).then_some(items)
@@ -158,13 +158,13 @@ fn credentials(answer: &AssumeRoleOutput) -> Result<Credentials, SourceError> {
     Ok(credentials.build())
 }
 
-/// The fifth field of the assumed role's ARN; account-based endpoints need it.
+/// The fifth field of the assumed role's ARN. Account-based endpoints need it.
 fn account_id(answer: &AssumeRoleOutput) -> Option<String> {
     let arn = answer.assumed_role_user()?.arn();
     arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
 }
 
-/// What STS says of a code that it does not take; its error code is that of any denial.
+/// Part of the text with which STS refuses an MFA code. The error code is the same as for other denials.
 const BAD_CODE: &str = "MultiFactorAuthentication failed";
 
 fn refusal(
@@ -180,7 +180,7 @@ fn refusal(
 }
 
 fn without_secrets(recipe: &AssumeRole, failure: SourceError) -> SourceError {
-    // STS repeats values that it finds invalid. The longest goes first: it may hold another.
+    // STS quotes invalid values. The longest secret goes first: it may contain another one.
     let mut secrets: Vec<&String> = [&recipe.external_id, &recipe.policy]
         .into_iter()
         .flatten()

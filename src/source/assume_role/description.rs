@@ -28,10 +28,10 @@ pub(super) fn of(recipe: &AssumeRole) -> String {
     )
 }
 
-/// Stands for the inputs that are secret or long: equal for equal inputs.
+/// A digest of the inputs that are secret or long.
 fn digest(recipe: &AssumeRole) -> String {
     let mut hash = Sha256::new();
-    // Each text after its length, each list after its count: no two inputs give the same bytes.
+    // The length precedes each text, and the count precedes each list. So different inputs give different bytes.
     let mut text = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
@@ -73,7 +73,7 @@ mod tests {
                         source-identity=\"default\" mfa=\"none\" base=\"default-chain\" inputs=";
         assert!(role().describe().starts_with(expected), "{}", role().describe());
         assert_eq!(role().describe(), role().clone().describe());
-        // How STS is reached in time is not who we are.
+        // Retries do not change the identity.
         assert_eq!(role().describe(), role().max_attempts(9).describe());
     }
 

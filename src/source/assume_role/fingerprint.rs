@@ -1,4 +1,4 @@
-//! Whose credentials an `AssumeRole` gives.
+//! The fingerprint of an `AssumeRole`: whose credentials it gives.
 
 use super::{AssumeRole, Base};
 use crate::source::{
@@ -7,8 +7,8 @@ use crate::source::{
 };
 
 pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
-    // A new field does not compile until it is decided whether it counts. How often and how long STS is asked
-    // does not: it changes nobody's identity.
+    // A new field does not compile until this function handles it. Retries and time-outs do not count: they do not
+    // change the identity.
     let AssumeRole {
         role_arn,
         session_name,
@@ -28,7 +28,7 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         max_attempts: _,
         mfa,
         profile,
-        // Of a role that a profile assumes, which is no source of a session.
+        // Only a role of a profile has them, and such a role is not the source of a session.
         settings: _,
         base,
     } = recipe;
@@ -52,8 +52,8 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
     };
     let encoder = match (region, endpoint_url) {
         (Some(_), Some(_)) => encoder,
-        // What is not said here is in the environment, or in the profile that it names.
-        _ => environment::encode(&[Part::Place, Part::Profile], encoder),
+        // The environment, or the profile that it names, gives the missing ones.
+        _ => environment::encode(&[Part::Endpoints, Part::Profile], encoder),
     };
     let encoder = match mfa {
         Some(mfa) => mfa.encode(encoder),
@@ -83,7 +83,7 @@ mod tests {
 
     const ARN: &str = "arn:aws:iam::123456789012:role/app";
 
-    /// One that the environment does not change.
+    /// A role that does not depend on the environment.
     fn role() -> AssumeRole {
         AssumeRole::new(ARN)
             .session_name("web")
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn how_sts_is_reached_in_time_changes_nothing() {
+    fn retries_and_timeouts_change_nothing() {
         let minute = Duration::from_secs(60);
         let mfa = || role().mfa_command("123456789", ["/bin/true"]);
         let patient = mfa().mfa_timeout(minute).connect_timeout(minute).read_timeout(minute);
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(patient.fingerprint(), mfa().fingerprint());
     }
 
-    /// Another encoding would part the processes of two versions, and give one name to two identities.
+    /// With another encoding, processes of two versions of this library could not share a session.
     #[test]
     fn it_is_the_same_in_every_version() {
         let hex = |print: Fingerprint| -> String {
@@ -192,7 +192,7 @@ mod tests {
             prop_assert_eq!(with(&tags), before);
         }
 
-        /// Whatever the texts hold, what differs is told apart.
+        /// Different inputs have different fingerprints, whatever the texts contain.
         #[test]
         fn two_recipes_are_equal_only_if_all_of_them_is(
             one in any_recipe(),
@@ -214,7 +214,7 @@ mod tests {
 
     type Texts = (Option<String>, Option<String>, Vec<(String, String)>);
 
-    /// Few letters, so that many are nearly equal.
+    /// Few letters, so that many inputs are nearly equal.
     fn any_recipe() -> impl Strategy<Value = Texts> {
         let text = || prop::option::of("[a\\x00]{0,2}");
         (text(), text(), prop::collection::vec(("[a\\x00]{0,1}", "[a]{0,1}"), 0..3))

@@ -1,6 +1,6 @@
-//! The name of a role's session where the program gives none.
+//! The default name of a role session.
 
-/// Read once, so that the whole process tree has one name, and without a call into libc.
+/// It is read once, so that the whole process tree has one name. It makes no call into libc.
 pub(in crate::source) fn default_session_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     session_name_for(host.trim())

@@ -1,5 +1,5 @@
-//! The rules for the inputs of `AssumeRole`, as STS states them. Each error names the field, the problem and the
-//! rule. Values that may be secret are never shown.
+//! The rules for the inputs of `AssumeRole`, as STS defines them. Each error names the field, the problem and the
+//! rule. No error shows a value that may be secret.
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::source::{
     },
 };
 
-/// Checks everything that STS, or the way to it, would refuse.
+/// Checks all that STS or the connection to it would refuse.
 pub(super) fn inputs(recipe: &AssumeRole) -> Checked {
     role_arn(&recipe.role_arn)?;
     name("session_name", &recipe.session_name)?;
@@ -66,7 +66,7 @@ fn mfa(recipe: &AssumeRole) -> Checked {
     })?;
     let attempts = recipe.max_attempts.unwrap_or(1);
     ensure(attempts == 1, || {
-        format!("max_attempts is {attempts}, must be 1 with mfa: a code works once")
+        format!("max_attempts is {attempts}, must be 1 with mfa: STS accepts a code only once")
     })?;
     mfa.validate()
 }
@@ -90,7 +90,7 @@ fn name(field: &str, value: &str) -> Checked {
 }
 
 fn source_identity(value: &str) -> Checked {
-    // The colon is in no name; this says why rather than that.
+    // The alphabet has no colon anyway. This error gives the better reason.
     ensure(!value.to_ascii_lowercase().starts_with("aws:"), || {
         format!("source_identity {} starts with \"aws:\", which is reserved", shown(value))
     })?;
@@ -111,7 +111,7 @@ fn policy(text: &str) -> Checked {
         |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{ff}'),
         "printable Latin-1",
     )?;
-    // The parser's own text may quote the policy.
+    // The parser's error text may quote the policy.
     serde_json::from_str::<Map<String, Value>>(text).map(drop).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         format!("policy is not a JSON object, must be one; see line {line} column {column}")
@@ -131,7 +131,10 @@ fn tags(tags: &[(String, String)]) -> Checked {
             format!("tag {} has a value with a forbidden character, {TAG_RULE}", shown(key))
         })?;
         ensure(seen.insert(key.to_lowercase()), || {
-            format!("tag {} is there twice, keys must differ in more than their case", shown(key))
+            format!(
+                "tag {} is given twice, keys must differ in more than upper and lower case",
+                shown(key)
+            )
         })?;
     }
     Ok(())
@@ -155,7 +158,7 @@ fn provided_context(arn: &str, assertion: &str) -> Checked {
 }
 
 fn is_tag_char(c: char) -> bool {
-    // White space less the controls is what STS means by \p{Z}.
+    // STS says \p{Z}: white space without control characters.
     let space = c.is_whitespace() && !c.is_control();
     c.is_alphanumeric() || space || "_.:/=+-@".contains(c)
 }

@@ -1,4 +1,4 @@
-//! What the environment of this process says of whose credentials a source gives.
+//! The part of the fingerprint that comes from the environment of this process: variables and files.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use std::{
 
 use super::FingerprintEncoder;
 
-/// Something that sources read in the environment.
+/// A part of the environment that sources read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::source) enum Part {
-    /// The config and the credentials file, and which profile of theirs counts.
+    /// The config and credentials files, and the selected profile.
     Profile,
-    /// The Region, and the addresses of services.
-    Place,
+    /// The Region, and the endpoints of services.
+    Endpoints,
     /// Keys in variables.
     Keys,
     /// A role by a web identity token.
@@ -25,26 +25,26 @@ pub(in crate::source) enum Part {
     Container,
     /// The metadata service of the instance.
     Metadata,
-    /// Tokens that `aws sso login` and `aws login` have left.
-    SignOn,
+    /// The tokens of `aws sso login` and `aws login`.
+    LoginTokens,
 }
 
 impl Part {
     pub(in crate::source) const ALL: &[Part] = &[
         Part::Profile,
-        Part::Place,
+        Part::Endpoints,
         Part::Keys,
         Part::WebIdentity,
         Part::Container,
         Part::Metadata,
-        Part::SignOn,
+        Part::LoginTokens,
     ];
 
-    /// The variables; one that ends in `*` stands for all that begin so.
+    /// The names of variables. A name that ends in `*` means all variables that begin with it.
     fn variables(self) -> &'static [&'static str] {
         match self {
             Part::Profile => &["AWS_PROFILE", "AWS_DEFAULT_PROFILE"],
-            Part::Place => &[
+            Part::Endpoints => &[
                 "AWS_REGION",
                 "AWS_DEFAULT_REGION",
                 "AWS_ENDPOINT_URL*",
@@ -68,11 +68,11 @@ impl Part {
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN",
             ],
             Part::Metadata => &["AWS_EC2_METADATA_*"],
-            Part::SignOn => &[],
+            Part::LoginTokens => &[],
         }
     }
 
-    /// The variables that name a file, and the file of the home directory that it is without them.
+    /// The variables that name a file, and the default file below the home directory.
     fn files(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Part::Profile => &[
@@ -81,12 +81,12 @@ impl Part {
             ],
             Part::WebIdentity => &[("AWS_WEB_IDENTITY_TOKEN_FILE", None)],
             Part::Container => &[("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", None)],
-            Part::SignOn => &[
+            Part::LoginTokens => &[
                 ("AWS_LOGIN_CACHE_DIRECTORY", Some(".aws/login/cache")),
-                // There is no such variable: it is always that of the home directory.
+                // No variable changes this one.
                 ("", Some(".aws/sso/cache")),
             ],
-            Part::Place | Part::Keys | Part::Metadata => &[],
+            Part::Endpoints | Part::Keys | Part::Metadata => &[],
         }
     }
 
@@ -98,8 +98,8 @@ impl Part {
     }
 }
 
-/// Adds what the environment says there. A variable that is empty counts as absent. Of files their place
-/// counts, and not what is in them: that is renewed.
+/// Adds these parts of the environment. An empty variable counts as absent. For a file its path counts, not its
+/// content: the content is renewed.
 pub(in crate::source) fn encode(parts: &[Part], encoder: FingerprintEncoder) -> FingerprintEncoder {
     let found: BTreeMap<Vec<u8>, Vec<u8>> = env::vars_os()
         .filter(|(name, value)| {
@@ -128,7 +128,7 @@ fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)
 }
 
-/// The path in a variable, where `~` is the home directory.
+/// The path in a variable. `~` is the home directory.
 fn named(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(variable(name)?);
     match path.strip_prefix("~") {
@@ -137,8 +137,8 @@ fn named(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// Where a file is: in which directory, whatever links lead there, and under which name. Its own name is not
-/// followed: Kubernetes renews a file by having its name lead to another one.
+/// The path of a file, with all links in its directory resolved. If the file itself is a link, it is not resolved:
+/// Kubernetes renews a file by pointing such a link to another file.
 pub(in crate::source) fn place_of(path: &Path) -> Vec<u8> {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = path.ancestors().skip(1).find_map(|directory| {
@@ -148,7 +148,7 @@ pub(in crate::source) fn place_of(path: &Path) -> Vec<u8> {
     real.unwrap_or(path).into_os_string().into_vec()
 }
 
-/// Where the program is that `command` starts: a path, or a name that is looked for in `PATH`.
+/// The path of the program that `command` starts. A name without `/` is searched in `PATH`.
 pub(in crate::source) fn program(command: &str) -> Vec<u8> {
     let found = variable("PATH").filter(|_| !command.contains('/')).and_then(|path| {
         env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())

@@ -1,4 +1,4 @@
-//! What the credentials provider of AWS IoT Core answers: a set, a refusal, or nothing.
+//! The answers of the credentials provider of AWS IoT Core: a set, a refusal, or none.
 
 use std::{error::Error, time::SystemTime};
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::source::{SourceError, SourceErrorClass, causes::chain};
 
-/// No answer came: a server that refuses the certificate ends the connection with an alert.
+/// The error if no answer came. A server that refuses the certificate ends the connection with a TLS alert.
 pub(super) fn unanswered(error: &(dyn Error + 'static)) -> SourceError {
     let failure = SourceError::from_error("asking IoT Core", error);
     match chain(error).find_map(|error| error.downcast_ref()) {
@@ -35,7 +35,7 @@ pub(super) fn refusal(head: &Parts, body: &[u8]) -> SourceError {
     let failure = SourceError::new(SourceErrorClass::of_status(status), text);
     let mut failure = failure.with_http_status(status);
     if let Some(kind) = header("x-amzn-errortype") {
-        // `AccessDeniedException:http://…` with some services.
+        // Some services write `AccessDeniedException:http://…`.
         failure = failure.with_code(kind.split(':').next().unwrap_or(kind));
     }
     match header("x-amzn-requestid") {
@@ -60,7 +60,7 @@ struct Set {
 
 pub(super) fn credentials(body: &[u8]) -> Result<Credentials, String> {
     let Answer { credentials: set } = serde_json::from_slice(body).map_err(|error| {
-        // Its own text may quote what was answered.
+        // The parser's error text may quote the answer.
         format!("not the JSON of a set, at line {} column {}", error.line(), error.column())
     })?;
     let expiry = DateTime::from_str(&set.expiration, Format::DateTimeWithOffset)

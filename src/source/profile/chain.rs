@@ -1,4 +1,4 @@
-//! From a profile to the way to its credentials: what comes first, and the roles that are assumed with it.
+//! The chain of profiles that leads to credentials: the base credentials, and the roles that are assumed with them.
 
 use super::{
     files::Files,
@@ -6,18 +6,20 @@ use super::{
     one_profile::{Base, ProfileReader, Role},
 };
 
-/// A way that ends in the profile's credentials.
+/// How to get the credentials of a profile.
 #[derive(Debug)]
 pub(super) struct Chain {
     pub(super) base: Base,
-    /// In the order in which they are assumed.
+    /// The roles, in the order in which they are assumed.
     pub(super) roles: Vec<Role>,
-    /// The profiles on the way, the one that was asked for first.
+    /// The names of the profiles in the chain. The requested profile is the first.
     pub(super) names: Vec<String>,
 }
 
+/// Finds the chain of a profile.
+///
 /// # Errors
-/// What is wrong, in which file and line.
+/// The problem, with file and line.
 pub(super) fn resolve(files: &Files, name: &str) -> Result<Chain, String> {
     let mut names: Vec<String> = Vec::new();
     let mut roles = Vec::new();
@@ -26,14 +28,14 @@ pub(super) fn resolve(files: &Files, name: &str) -> Result<Chain, String> {
         let profile = files.profile(&next).ok_or_else(|| missing(files, &names, &next))?;
         if names.contains(&next) {
             return Err(format!(
-                "the profiles form a loop: {}, and {next} again; one of them must have credentials of its own",
+                "the profiles form a loop: {}, and {next} again; one of them must have its own credentials",
                 names.join(", ")
             ));
         }
         names.push(next.clone());
         let explained = |text: String| explained(files, &next, text);
         let reader = ProfileReader { files, name: &next, profile };
-        // Behind a role, keys are what a profile is for.
+        // In a profile that source_profile names, keys take precedence.
         if names.len() > 1
             && let Some(keys) = keys::by_profile(&next, profile).map_err(explained)?
         {
@@ -55,7 +57,7 @@ pub(super) fn resolve(files: &Files, name: &str) -> Result<Chain, String> {
     Ok(Chain { base, roles, names })
 }
 
-/// The profile and those that it names by `source_profile`, whether or not that leads to credentials.
+/// The profile and the profiles that it names with `source_profile`, also if the chain has no credentials.
 pub(super) fn names(files: &Files, name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     while let Some(next) = names.last().and_then(|last| files.profile(last)?.get("source_profile"))
@@ -76,7 +78,7 @@ fn missing(files: &Files, names: &[String], name: &str) -> String {
     }
 }
 
-/// A line that cannot be read may be the one that is missed.
+/// Adds the invalid lines of the profile: one of them may be the missing setting.
 fn explained(files: &Files, name: &str, text: String) -> String {
     match files.problems(name) {
         Some(problems) => format!("{text}; {problems}"),
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_assumed_one_by_one_with_all_that_the_profiles_say() {
+    fn roles_are_assumed_in_order_with_all_settings_of_their_profiles() {
         let config = format!(
             "[profile app]\nrole_arn = {ROLE}/app\nsource_profile = hub\nexternal_id = ext/42\n\
              role_session_name = jo@example.com\nduration_seconds = 900\nmfa_serial = arn:mfa\n\
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_may_sign_in_for_its_own_role() {
+    fn a_profile_may_hold_the_keys_for_its_own_role() {
         let config = format!("[profile dev]\nrole_arn = {ROLE}/dev\nsource_profile = dev\n");
         let keys = "[dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n";
         let chain = of(&config, keys, "dev").unwrap();
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_role_keys_come_first() {
+    fn in_a_source_profile_keys_come_first() {
         let config = format!(
             "[profile a]\nrole_arn = {ROLE}/a\nsource_profile = b\n[profile b]\nrole_arn = {ROLE}/b\n\
              source_profile = a\naws_access_key_id = AKIAB\naws_secret_access_key = s\n"
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profiles_on_the_way_are_known_without_credentials() {
+    fn the_profiles_of_a_chain_are_known_without_credentials() {
         let config = "[profile a]\nsource_profile = b\n[profile b]\nsource_profile = a\n";
         assert_eq!(names(&files(config, ""), "a"), ["a", "b"]);
         assert_eq!(names(&files("", ""), "absent"), ["absent"]);

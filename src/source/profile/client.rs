@@ -1,5 +1,4 @@
-//! Clients of AWS services as the [`Settings`] want them: nothing else is read from the environment or from
-//! files when they are made.
+//! Clients of AWS services, made from [`Settings`]. They read nothing else from the environment or from files.
 
 use std::{fs, path::Path};
 
@@ -23,22 +22,22 @@ use super::{
 };
 use crate::source::http;
 
-/// The Region of old, where nobody says another.
+/// The Region if nothing sets one.
 const FALLBACK: &str = "us-east-1";
 const GLOBAL_STS: &str = "https://sts.amazonaws.com";
 
 impl Settings {
-    /// Decides the Region where neither the program, nor the environment, nor a file does: the instance's,
-    /// or the one of old. `role_arn` has to be of the Region's partition.
+    /// Sets the Region if neither the program, nor the environment, nor a file sets it: to that of the instance, or to
+    /// `us-east-1`. `role_arn` must be in the partition of the Region.
     ///
     /// # Errors
-    /// A Region that the role cannot be assumed in, or none for it.
+    /// The role is in another partition than the Region, or needs a Region and has none.
     pub(in crate::source) async fn settle_region(
         &mut self,
         environment: &Environment,
         role_arn: Option<&str>,
     ) -> Result<(), String> {
-        // A stand-in, or a proxy of the user's, takes every Region.
+        // A configured endpoint may accept any Region.
         let anywhere = self.endpoint_url.is_some();
         let known = |partition: &str| partition == "aws" || KNOWN_PARTITIONS.contains(&partition);
         let wanted = role_arn.and_then(|arn| arn.split(':').nth(1)).filter(|&name| known(name));
@@ -51,7 +50,7 @@ impl Settings {
         let Some(region) = &self.region else {
             return match wanted {
                 Some(other) if other != "aws" && !anywhere => Err(format!(
-                    "the role is one of partition {other}, and no Region is known; {SET_REGION}"
+                    "the role is in partition {other}, but no Region is known; {SET_REGION}"
                 )),
                 _ => {
                     self.region = Some(FALLBACK.into());
@@ -61,7 +60,7 @@ impl Settings {
         };
         match wanted {
             Some(wanted) if wanted != partition(region) && !anywhere => Err(format!(
-                "the role is one of partition {wanted}, but the Region {region} belongs to partition {}; \
+                "the role is in partition {wanted}, but the Region {region} belongs to partition {}; \
                  {SET_REGION}",
                 partition(region)
             )),
@@ -73,7 +72,7 @@ impl Settings {
         Region::new(self.region.clone().unwrap_or_else(|| FALLBACK.into()))
     }
 
-    /// Where STS is, for people.
+    /// The address of STS, for error texts.
     pub(in crate::source) fn sts_place(&self) -> String {
         let place = match &self.endpoint_url {
             Some(url) => format!("STS at {url}"),
@@ -85,11 +84,11 @@ impl Settings {
         }
     }
 
-    /// The proxy that stands between, without its user and password.
+    /// The proxy on the way to STS, without its user and password.
     fn proxy(&self) -> Option<String> {
         let usual = || format!("https://sts.{}.amazonaws.com", self.region());
         let uri: Uri = self.endpoint_url.clone().unwrap_or_else(usual).parse().ok()?;
-        // To other addresses than these, no proxy is taken.
+        // The client of this library uses a proxy only for https.
         uri.scheme_str().filter(|scheme| *scheme == "https")?;
         let proxy = Matcher::from_env().intercept(&uri)?;
         let host = proxy.uri().host()?;
@@ -101,7 +100,7 @@ impl Settings {
             true => RetryConfig::adaptive(),
             false => RetryConfig::standard(),
         };
-        // The session has a back-off of its own, which all the processes share.
+        // The session has its own back-off, which all processes share.
         retries.with_max_attempts(self.max_attempts.unwrap_or(1))
     }
 
@@ -123,7 +122,7 @@ impl Settings {
         Ok(config)
     }
 
-    /// The same for services that the SDK makes clients of itself.
+    /// The configuration for SDK providers that make their own clients.
     ///
     /// # Errors
     /// A CA bundle that cannot be used.
@@ -135,7 +134,7 @@ impl Settings {
             .with_http_client(self.http_client()?))
     }
 
-    /// And for any other service.
+    /// The configuration of a client of any service.
     ///
     /// # Errors
     /// A CA bundle that cannot be used.
@@ -156,7 +155,7 @@ impl Settings {
     fn http_client(&self) -> Result<SharedHttpClient, String> {
         let has_tls = !self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://"));
         match &self.ca_bundle {
-            // Without TLS nobody needs the bundle.
+            // Without TLS the bundle is not read.
             Some(bundle) if has_tls => Ok(http::trusting(&authorities_of(bundle)?)),
             _ => Ok(http::client()),
         }
@@ -167,7 +166,7 @@ const SET_REGION: &str = "set AWS_REGION, or region in the profile";
 const KNOWN_PARTITIONS: [&str; 7] =
     ["aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f", "aws-eusc"];
 
-/// The metadata service is slow to be missed, so it is not asked for nothing.
+/// The Region from the instance metadata. On other hosts the request needs a time-out, so it is made only if needed.
 async fn instance_region(environment: &Environment) -> Option<String> {
     if environment.flag("AWS_EC2_METADATA_DISABLED") == Some(true) {
         return None;
@@ -177,7 +176,7 @@ async fn instance_region(environment: &Environment) -> Option<String> {
     region.map(|region| region.to_string())
 }
 
-/// The authorities of this bundle alone are trusted, as by the AWS CLI.
+/// Only the authorities of this bundle are trusted, as in the AWS CLI.
 fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {
     let trust = authorities(bundle)?
         .into_iter()
@@ -186,7 +185,7 @@ fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {
     context.map_err(|error| format!("ca_bundle {bundle:?}: {error}"))
 }
 
-/// The certificates that can be used, each in PEM: the SDK panics at one that cannot.
+/// The usable certificates, each in PEM. The SDK panics if one is not usable.
 fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
     const END: &str = "-----END CERTIFICATE-----";
     let text = fs::read(bundle).map_err(|error| {
@@ -200,7 +199,7 @@ fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
     let usable: Vec<Vec<u8>> =
         text.split_inclusive(END).filter(is_usable).map(|pem| pem.as_bytes().to_vec()).collect();
     match usable.is_empty() {
-        true => Err(format!("ca_bundle {bundle:?} holds no certificate, must be X.509 in PEM")),
+        true => Err(format!("ca_bundle {bundle:?} contains no certificate, must be X.509 in PEM")),
         false => Ok(usable),
     }
 }
@@ -245,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_of_no_use_is_named_and_one_bad_certificate_does_no_harm() {
+    fn an_unusable_bundle_is_named_and_one_bad_certificate_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let refused = |path: &Path| authorities(path).unwrap_err();
         assert!(refused(&path).contains("ca.pem\" cannot be read"), "{}", refused(&path));
         fs::write(&path, "no certificate").unwrap();
-        assert!(refused(&path).contains("holds no certificate"), "{}", refused(&path));
+        assert!(refused(&path).contains("contains no certificate"), "{}", refused(&path));
         let key = rcgen::KeyPair::generate().unwrap();
         let good = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
         let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";

@@ -1,5 +1,5 @@
-//! What a program of the SDK would find by itself, in the SDK's order; where there is nothing, what was
-//! looked for.
+//! The SDK's default chain: the same places in the same order. If there are no credentials, the error says where it
+//! searched.
 
 use super::{
     Fetched, Profile, Provider, Source, SourceError, environment::Environment, files::Files, keys,
@@ -20,7 +20,9 @@ pub(in crate::source) async fn fetch() -> Result<Fetched, SourceError> {
         }
         None if chosen.is_some() => {
             let absence = files.absence(&name);
-            return Err(misconfigured(format!("{absence} (the environment names it)")));
+            return Err(misconfigured(format!(
+                "{absence} (AWS_PROFILE or AWS_DEFAULT_PROFILE names it)"
+            )));
         }
         _ => {}
     }
@@ -37,7 +39,7 @@ pub(in crate::source) async fn fetch() -> Result<Fetched, SourceError> {
         return Err(nothing(&files, &name, "AWS_EC2_METADATA_DISABLED is set"));
     }
     Provider::imds().fetch().await.map_err(|failure| {
-        // The metadata service is what is asked last; on a host without it that is no news.
+        // The metadata service is the last place. On a host without it, the other places are the better explanation.
         failure.explained(&nothing_before(&files, &name))
     })
 }

@@ -1,13 +1,13 @@
-//! The environment as data. An empty variable is as good as none: compose files and charts write such.
+//! The environment as data. An empty variable counts as unset: compose files and Helm charts write such variables.
 
 use std::{collections::BTreeMap, env, path::PathBuf};
 
-/// Where settings come from: this process's variables, or those that a test says.
+/// The variables of this process, or those of a test.
 #[derive(Clone, Debug, Default)]
 pub(in crate::source) struct Environment(Option<BTreeMap<String, String>>);
 
 impl Environment {
-    /// The variables of this process, read each time they are asked for.
+    /// The variables of this process. They are read at each call.
     pub(in crate::source) fn real() -> Self {
         Environment(None)
     }
@@ -28,7 +28,7 @@ impl Environment {
         value.filter(|value| !value.trim().is_empty())
     }
 
-    /// The value as a path; `~/` at its beginning is the home.
+    /// The value as a path. `~/` at its beginning is the home directory.
     pub(in crate::source) fn path(&self, key: &str) -> Option<PathBuf> {
         self.get(key).map(|path| self.expand(&path))
     }
@@ -40,17 +40,17 @@ impl Environment {
         }
     }
 
-    /// A file of the folder `.aws` in the home.
+    /// A file below `.aws` in the home directory.
     pub(in crate::source) fn in_home(&self, path: &str) -> PathBuf {
         self.expand(&format!("~/.aws/{path}"))
     }
 
-    /// The profile that is meant where none is named.
+    /// The profile that the environment names.
     pub(in crate::source) fn profile(&self) -> Option<String> {
         self.get("AWS_PROFILE").or_else(|| self.get("AWS_DEFAULT_PROFILE"))
     }
 
-    /// Whether a variable says yes. The SDKs take `true` in any case.
+    /// Whether a variable is `true`, in any case, as for the SDKs.
     pub(in crate::source) fn flag(&self, key: &str) -> Option<bool> {
         self.get(key).map(|value| value.trim().eq_ignore_ascii_case("true"))
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_variable_is_none() {
+    fn an_empty_variable_counts_as_unset() {
         let environment = Environment::of([("A", ""), ("B", " "), ("C", "c")]);
         assert_eq!(environment.get("A"), None);
         assert_eq!(environment.get("B"), None);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_home_is_put_in_for_a_tilde() {
+    fn a_tilde_is_the_home_directory() {
         let environment =
             Environment::of([("HOME", "/home/jo"), ("FILE", "~/x/y"), ("OTHER", "/z")]);
         assert_eq!(environment.path("FILE").unwrap(), PathBuf::from("/home/jo/x/y"));

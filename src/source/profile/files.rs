@@ -1,4 +1,4 @@
-//! The AWS config and credentials files, merged into profiles. Read anew for each set: files change.
+//! The AWS config and credentials files, merged into profiles. They are read for each set, because they change.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::source::redact::redact;
 
-/// What both files say.
+/// The contents of both files.
 #[derive(Clone, Debug, Default)]
 pub(in crate::source) struct Files {
     profiles: BTreeMap<String, Profile>,
@@ -25,40 +25,40 @@ pub(in crate::source) struct Files {
     services: BTreeMap<String, Profile>,
     /// Sections of the config file that lack the word `profile`.
     unprefixed: Vec<String>,
-    /// What could not be read, each with its file and line.
+    /// The lines that cannot be read.
     problems: Vec<FileProblem>,
-    /// Both paths, whether or not there are files.
+    /// Both paths, also if the files do not exist.
     paths: Vec<PathBuf>,
 }
 
-/// A section by its name: a profile, an SSO session, or settings of services.
+/// The settings of a section: of a profile, an SSO session, or services.
 #[derive(Clone, Debug, Default)]
 pub(in crate::source) struct Profile {
     settings: BTreeMap<String, Setting>,
 }
 
-/// A property and where it stands.
+/// A property, and where it is.
 #[derive(Clone, Debug)]
 pub(in crate::source) struct Setting {
     pub(super) property: Property,
-    pub(in crate::source) place: Place,
+    pub(in crate::source) place: Location,
 }
 
-/// A line of a file.
+/// A file and a line in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source) struct Place {
+pub(in crate::source) struct Location {
     path: Arc<PathBuf>,
     line: usize,
 }
 
 #[derive(Clone, Debug)]
 struct FileProblem {
-    place: Place,
+    place: Location,
     section: Option<String>,
     text: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(f, "{}", self.path.display()),
@@ -88,14 +88,14 @@ impl Files {
         files
     }
 
-    /// A file that is not there says nothing.
+    /// An absent file counts as empty.
     fn open(&mut self, path: &Arc<PathBuf>) -> Document {
         self.paths.push(path.to_path_buf());
         let problem = match contents(path) {
             Ok(Some(bytes)) => {
                 let document = ini::parse(&bytes);
                 self.problems.extend(document.problems.iter().map(|problem| FileProblem {
-                    place: Place { path: Arc::clone(path), line: problem.line },
+                    place: Location { path: Arc::clone(path), line: problem.line },
                     section: problem.section.clone(),
                     text: problem.text.to_owned(),
                 }));
@@ -105,13 +105,13 @@ impl Files {
             Err(error) if is_absent(&error) => return Document::default(),
             Err(error) => format!("it cannot be read: {error}"),
         };
-        let place = Place { path: Arc::clone(path), line: 0 };
+        let place = Location { path: Arc::clone(path), line: 0 };
         self.problems.push(FileProblem { place, section: None, text: problem });
         Document::default()
     }
 
     fn add_config(&mut self, path: &Arc<PathBuf>, document: Document) {
-        // `[profile default]` wins over `[default]`, wherever it stands.
+        // `[profile default]` takes precedence over `[default]`, in any order.
         let spelled_out = |section: &Section| section_name(&section.name) == ("profile", "default");
         let full = document.sections.iter().any(spelled_out);
         for section in document.sections {
@@ -131,7 +131,7 @@ impl Files {
         }
     }
 
-    /// Here a section's name is the profile's, and what it says wins over the config file.
+    /// In this file a section has the name of its profile. Its settings take precedence over the config file.
     fn add_credentials(&mut self, path: &Arc<PathBuf>, document: Document) {
         for section in document.sections {
             let name = unquoted(&section.name).to_owned();
@@ -159,7 +159,7 @@ impl Files {
         self.services.get(name)
     }
 
-    /// Why there is no such profile: what was read, what is there, what could not be read.
+    /// Why there is no such profile: the files, their profiles, and the lines that cannot be read.
     pub(in crate::source) fn absence(&self, name: &str) -> String {
         let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
         let mut text = format!("there is no profile {name:?} in {}", paths.join(" or "));
@@ -176,8 +176,8 @@ impl Files {
         }
         let names: Vec<&str> = self.profiles.keys().map(String::as_str).take(20).collect();
         match names.is_empty() {
-            true => format!("{text}; they name no profile at all"),
-            false => format!("{text}; there are {}", names.join(", ")),
+            true => format!("{text}; these files define no profile"),
+            false => format!("{text}; the profiles are: {}", names.join(", ")),
         }
     }
 
@@ -188,7 +188,7 @@ impl Files {
         })
     }
 
-    /// Whatever could not be read.
+    /// All lines that cannot be read.
     pub(in crate::source) fn all_problems(&self) -> Option<String> {
         self.problems_of(|_| true)
     }
@@ -203,12 +203,12 @@ impl Files {
 impl Profile {
     fn add(&mut self, path: &Arc<PathBuf>, properties: BTreeMap<String, Property>) {
         for (key, property) in properties {
-            let place = Place { path: Arc::clone(path), line: property.line };
+            let place = Location { path: Arc::clone(path), line: property.line };
             self.settings.insert(key, Setting { property, place });
         }
     }
 
-    /// A setting with a value: an empty one is as good as none.
+    /// A setting with a value. An empty one counts as absent.
     pub(in crate::source) fn setting(&self, key: &str) -> Option<&Setting> {
         self.settings.get(key).filter(|setting| !setting.property.value.is_empty())
     }
@@ -217,7 +217,7 @@ impl Profile {
         self.setting(key).map(Setting::value)
     }
 
-    pub(super) fn nested(&self, key: &str, inner: &str) -> Option<(&str, &Place)> {
+    pub(super) fn nested(&self, key: &str, inner: &str) -> Option<(&str, &Location)> {
         let setting = self.settings.get(key)?;
         let value = setting.property.nested.get(inner).filter(|value| !value.is_empty())?;
         Some((value, &setting.place))
@@ -233,7 +233,7 @@ impl Setting {
         &self.property.value
     }
 
-    /// Says that the value of `key` breaks its rule, and where it stands.
+    /// Says that the value of `key` breaks its rule, and where it is.
     pub(super) fn breaks(&self, key: &str, rule: &str) -> String {
         format!("{key} {:?} ({}) {rule}", redact(self.value()), self.place)
     }
@@ -273,7 +273,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Both files in a folder of their own.
+    /// Both files, in a new directory.
     pub(in crate::source::profile) fn files(config: &str, credentials: &str) -> Files {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join(".aws");
@@ -308,7 +308,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_credentials_file_and_the_full_default_win() {
+    fn the_credentials_file_and_the_full_default_take_precedence() {
         let config = "[profile default]\nregion = a\n[default]\nregion = b\noutput = json\n[profile x]\nregion = c\n";
         let files = files(config, "[x]\nregion = d\n");
         assert_eq!(files.profile("default").unwrap().get("region"), Some("a"));
@@ -323,12 +323,12 @@ pub(super) mod tests {
         assert!(bare.contains("[app] must be written [profile app]"), "{bare}");
         assert!(bare.contains(".aws/config") && bare.contains(".aws/credentials"), "{bare}");
         let other = files.absence("wbe");
-        assert!(other.ends_with("there are web"), "{other}");
+        assert!(other.ends_with("the profiles are: web"), "{other}");
         let broken = files.absence("ap");
-        assert!(broken.contains("config line 5: the name of a section has no ]"), "{broken}");
+        assert!(broken.contains("config line 5: the section name has no closing ]"), "{broken}");
         let absent = Files::read(&Environment::of([("HOME", "/no/such/home")])).absence("app");
         assert!(absent.contains("/no/such/home/.aws/config"), "{absent}");
-        assert!(absent.ends_with("they name no profile at all"), "{absent}");
+        assert!(absent.ends_with("these files define no profile"), "{absent}");
     }
 
     #[test]

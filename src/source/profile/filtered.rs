@@ -1,5 +1,5 @@
-//! What the files say besides credentials, for programs that get those in another way; and what of them no log
-//! may show.
+//! The settings that are not credentials, for programs that get the credentials in another way. Also the secrets in
+//! the files, which a log must not show.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::{
     setting_names::{KEPT, is_secret},
 };
 
-/// A config file with the settings of all profiles, of which `chosen` is the default.
+/// A config file with the settings of all profiles. Those of `chosen` are the default.
 pub(super) fn config(files: &Files, chosen: &str) -> String {
     let mut text = "[default]\n".to_owned();
     if let Some(profile) = files.profile(chosen) {
@@ -42,7 +42,7 @@ fn write_settings(text: &mut String, profile: &Profile, is_kept: impl Fn(&str) -
     }
 }
 
-/// All values that no log may show.
+/// All values that a log must not show.
 pub(super) fn secrets(files: &Files) -> Vec<String> {
     let settings = || files.profiles().flat_map(|(_, profile)| profile.settings());
     let values = settings().filter(|(key, _)| is_secret(key)).map(|(_, setting)| setting.value());
@@ -52,8 +52,8 @@ pub(super) fn secrets(files: &Files) -> Vec<String> {
     values.chain(arguments).map(str::to_owned).collect()
 }
 
-/// The arguments of a helper that may be secret: all but options, paths and plain words. This program's own, to
-/// which a profile may lead, are the names of sessions.
+/// The arguments of a credential process that may be secret: all except options, paths and plain words. If it is
+/// `shmcreds` itself, its arguments are no secrets, but names of sessions.
 fn secret_arguments(command: &str) -> Vec<&str> {
     let mut words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
     if words.next().is_some_and(|program| program.ends_with("/shmcreds") || program == "shmcreds") {
@@ -72,7 +72,7 @@ fn quoted(name: &str) -> String {
     if is_word { name.to_owned() } else { format!("\"{name}\"") }
 }
 
-/// Whether every parser reads the name in quotes.
+/// Whether every parser can read the name in quotes.
 fn is_plain(name: &str) -> bool {
     !name.contains(['"', '\'', '\\', ']', '\n'])
 }

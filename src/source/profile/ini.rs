@@ -1,12 +1,12 @@
 //! The dialect of the AWS config and credentials files, as botocore and the AWS SDKs read it.
 //!
-//! It accepts what any of them accepts: a byte order mark, CRLF, indented sections, keys and comments, text
-//! after a section's `]`, `:` for `=`, nested settings. A line that it cannot read is a problem of that line
-//! alone. No text of a problem quotes the line, which may hold a secret.
+//! The parser accepts what any of them accepts: a byte order mark, CRLF, indented sections, keys and comments, text
+//! after a section's `]`, `:` for `=`, nested settings. If it cannot read a line, it reports that line and goes on. No
+//! report quotes the line, because it may contain a secret.
 
 use std::collections::BTreeMap;
 
-/// Longer files are refused unread.
+/// Longer files are refused.
 pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One file, section by section.
@@ -16,13 +16,13 @@ pub(super) struct Document {
     pub(super) problems: Vec<Problem>,
 }
 
-/// `[name]` and what follows it.
+/// `[name]` and the lines after it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
-    /// What stands between the brackets, trimmed.
+    /// The text between the brackets, trimmed.
     pub(super) name: String,
     pub(super) line: usize,
-    /// By their names in lower case. Of a key that is there twice, the last counts.
+    /// By their names in lower case. If a key is there twice, the last one counts.
     pub(super) properties: BTreeMap<String, Property>,
 }
 
@@ -34,18 +34,18 @@ pub(super) struct Property {
     pub(super) line: usize,
 }
 
-/// What is wrong with a line.
+/// The problem with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) line: usize,
-    /// The section that the line belongs to, or fails to begin.
+    /// The section that the line belongs to, or should begin.
     pub(super) section: Option<String>,
     pub(super) text: &'static str,
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Document {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // A comment in another encoding does no harm.
+    // A comment may have another encoding.
     let text = String::from_utf8_lossy(bytes);
     let mut parser = Parser::default();
     for (index, line) in text.split('\n').enumerate() {
@@ -57,19 +57,19 @@ pub(super) fn parse(bytes: &[u8]) -> Document {
 #[derive(Default)]
 struct Parser {
     document: Document,
-    place: Place,
-    /// The newest property, and how far it is indented.
+    position: Position,
+    /// The newest property, and its indentation.
     property: Option<(String, usize)>,
 }
 
 /// Where the next property belongs.
 #[derive(Default)]
-enum Place {
+enum Position {
     #[default]
     BeforeAll,
     /// In the last section.
     Section,
-    /// After a header that cannot be read: its properties are nobody's.
+    /// After a header that cannot be read. Its properties are ignored.
     Nowhere,
 }
 
@@ -95,25 +95,25 @@ impl Parser {
         let end = text.find(']');
         let name = text[1..end.unwrap_or(text.len())].trim().to_owned();
         let problem = match (end, name.is_empty()) {
-            (None, _) => Some("the name of a section has no ] at its end"),
+            (None, _) => Some("the section name has no closing ]"),
             (_, true) => Some("the section has no name"),
             _ => None,
         };
         if let Some(text) = problem {
-            self.place = Place::Nowhere;
+            self.position = Position::Nowhere;
             self.document.problems.push(Problem { line, section: Some(name), text });
             return;
         }
-        self.place = Place::Section;
+        self.position = Position::Section;
         self.document.sections.push(Section { name, line, properties: BTreeMap::new() });
     }
 
     fn property(&mut self, line: usize, indent: usize, text: &str) {
         self.property = None;
-        let section = match self.place {
-            Place::Nowhere => return,
-            Place::BeforeAll => None,
-            Place::Section => self.document.sections.last_mut(),
+        let section = match self.position {
+            Position::Nowhere => return,
+            Position::BeforeAll => None,
+            Position::Section => self.document.sections.last_mut(),
         };
         let name = section.as_ref().map(|section| section.name.clone());
         let problem = match (section, key_value(text)) {
@@ -129,7 +129,7 @@ impl Parser {
         self.document.problems.push(Problem { line, section: name, text: problem });
     }
 
-    /// A line of nested settings, or of a value that goes on.
+    /// A nested setting, or the next line of a value.
     fn continuation(&mut self, key: &str, line: usize, text: &str) {
         let Some(section) = self.document.sections.last_mut() else { return };
         let Some(property) = section.properties.get_mut(key) else { return };
@@ -143,7 +143,7 @@ impl Parser {
                 property.nested.insert(key, uncommented(value));
             }
             None => {
-                let text = "it belongs to nested settings, and is no KEY = VALUE";
+                let text = "it is a nested setting, but not KEY = VALUE";
                 let section = Some(section.name.clone());
                 self.document.problems.push(Problem { line, section, text });
             }
@@ -158,7 +158,7 @@ fn key_value(text: &str) -> Option<(String, &str)> {
     (!key.is_empty()).then_some((key, value))
 }
 
-/// The value without a comment: `#` or `;` after a space, outside of quotes.
+/// The value without its comment. A comment starts with `#` or `;` after a space, outside of quotes.
 fn uncommented(value: &str) -> String {
     let mut quote = None;
     let mut before = ' ';
@@ -175,13 +175,13 @@ fn uncommented(value: &str) -> String {
         before = c;
     }
     match quote {
-        // An apostrophe, not a quote.
-        Some(_) => without_comment_as_it_is(value),
+        // It was an apostrophe, not a quote.
+        Some(_) => uncommented_without_quotes(value),
         None => value.trim().to_owned(),
     }
 }
 
-fn without_comment_as_it_is(value: &str) -> String {
+fn uncommented_without_quotes(value: &str) -> String {
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     value[..end.unwrap_or(value.len())].trim().to_owned()
 }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_read() {
+    fn common_variants_are_read() {
         let text = "\u{feff}; a comment\r\n[profile app] /* old */\r\n    region = eu-west-1\r\n\
                     \r\n    # indented\r\n    Output : json\r\n  [ default ] # see [x]\r\n\
                     Region=us-east-1 ; there\r\ns3 =\r\n\t# nested\r\n\tmax = 20\r\n\r\n\tstyle = path\r\n\
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_begins_outside_of_quotes() {
+    fn a_comment_starts_outside_of_quotes() {
         for (written, read) in [
             ("a # b", "a"),
             ("a ; b", "a"),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_a_problem_of_its_own() {
+    fn an_invalid_line_does_not_affect_others() {
         let text =
             "early = 1\n[a\nlost = 1\n[b]\nhush\nkept = 1\n= none\n[]\nx = 1\n[c]\ns3 =\n  hush\n";
         let document = parse(text.as_bytes());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::source::{KeysOf, redact::redact, timestamp};
 
-/// The variables of keys that expire, as the common programs write them into the credentials file.
+/// The settings for the expiry of keys. Several common programs write them into the credentials file.
 pub(super) const EXPIRIES: [&str; 6] = [
     "aws_expiration",
     "aws_credential_expiration",
@@ -18,6 +18,8 @@ pub(super) const EXPIRIES: [&str; 6] = [
     "expiration",
 ];
 
+/// The keys in the environment, if it has any.
+///
 /// # Errors
 /// Half a pair of keys.
 pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credentials>, String> {
@@ -25,7 +27,7 @@ pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credent
     let secret = environment.get("AWS_SECRET_ACCESS_KEY");
     let (id, secret) = match (id, secret) {
         (Some(id), Some(secret)) => (id, secret),
-        // As for botocore, it is the id that says whether there are keys.
+        // As in botocore, there are keys only if there is an access key id.
         (None, _) => return Ok(None),
         (Some(_), None) => {
             return Err("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not".into());
@@ -44,11 +46,11 @@ pub(super) fn by_environment(environment: &Environment) -> Result<Option<Credent
     keys.set_account_id(environment.get("AWS_ACCOUNT_ID").map(Into::into));
     let mut keys = keys.build();
     if expiry.is_none() {
-        // Keys that sign in for a role need none.
+        // Keys that assume a role need no expiry.
         let origin = match written {
-            None => "AWS_ACCESS_KEY_ID is set, and AWS_CREDENTIAL_EXPIRATION is not".to_owned(),
+            None => "AWS_ACCESS_KEY_ID is set, but AWS_CREDENTIAL_EXPIRATION is not".to_owned(),
             Some(text) => format!(
-                "AWS_CREDENTIAL_EXPIRATION {:?} is no time, must be like 2030-01-01T00:00:00Z",
+                "AWS_CREDENTIAL_EXPIRATION {:?} is not a time, must be like 2030-01-01T00:00:00Z",
                 redact(&text)
             ),
         };
@@ -77,14 +79,15 @@ pub(super) fn by_profile(name: &str, profile: &Profile) -> Result<Option<Credent
     };
     let token = text("aws_session_token").or_else(|| text("aws_security_token"));
     let expiry = EXPIRIES.iter().find_map(|key| Some((*key, profile.setting(key)?)));
-    let (expiry, problem) =
-        match expiry.map(|(key, setting)| (key, setting, timestamp::parse(setting.value()))) {
-            Some((_, _, Some(expiry))) => (Some(expiry), None),
-            Some((key, setting, None)) => {
-                (None, Some(setting.breaks(key, "is no time, must be like 2030-01-01T00:00:00Z")))
-            }
-            None => (None, None),
-        };
+    let (expiry, problem) = match expiry
+        .map(|(key, setting)| (key, setting, timestamp::parse(setting.value())))
+    {
+        Some((_, _, Some(expiry))) => (Some(expiry), None),
+        Some((key, setting, None)) => {
+            (None, Some(setting.breaks(key, "is not a time, must be like 2030-01-01T00:00:00Z")))
+        }
+        None => (None, None),
+    };
     let mut keys = Credentials::builder()
         .access_key_id(id.value())
         .secret_access_key(secret.value())
@@ -94,9 +97,9 @@ pub(super) fn by_profile(name: &str, profile: &Profile) -> Result<Option<Credent
     keys.set_account_id(text("aws_account_id").map(Into::into));
     let mut keys = keys.build();
     if expiry.is_none() {
-        // Keys that sign in for a role need none.
+        // Keys that assume a role need no expiry.
         keys.set_property(KeysOf(problem.unwrap_or_else(|| {
-            format!("profile {:?} has keys ({}) and no aws_expiration", name, id.place)
+            format!("profile {:?} has keys ({}), but no aws_expiration", name, id.place)
         })));
     }
     Ok(Some(keys))
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_expiry_of_keys_is_read_however_it_is_written() {
+    fn the_expiry_of_keys_is_read_in_every_form() {
         let moment = UNIX_EPOCH + Duration::from_secs(1_893_553_445);
         let with = |line: &str| {
             let text = format!("[x]\naws_access_key_id = A\naws_secret_access_key = s\n{line}\n");

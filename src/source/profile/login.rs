@@ -1,4 +1,4 @@
-//! The session of `aws login`, which signs in by the browser.
+//! The session of `aws login`, which signs in with a browser.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{environment::Environment, misconfigured, settings::Settings};
 use crate::source::{Fetched, SourceError, SourceErrorClass};
 
-/// Takes the keys that are in the session's cache, or has the SDK renew them.
+/// Takes the keys from the cache of the session. The SDK renews them if they have expired.
 pub(super) async fn fetch(
     session: &str,
     profile: &str,
@@ -20,7 +20,7 @@ pub(super) async fn fetch(
     let advice = format!("run `aws login --profile {profile}`");
     if !path.exists() {
         return Err(misconfigured(format!(
-            "profile {profile:?} is one of `aws login`, and there is no session at {}; {advice}",
+            "profile {profile:?} uses `aws login`, but there is no session at {}; {advice}",
             path.display()
         )));
     }
@@ -30,9 +30,10 @@ pub(super) async fn fetch(
         Ok(credentials) => Ok(Fetched::new(credentials)),
         Err(error) => {
             let failure = SourceError::from_error("the session of `aws login`", &error);
-            // What can be mended by waiting has been a matter of the network.
-            let over = failure.class() != SourceErrorClass::Transient || says_it_is_over(&failure);
-            let failure = match over {
+            // Only network problems can pass by themselves.
+            let has_ended =
+                failure.class() != SourceErrorClass::Transient || says_it_has_ended(&failure);
+            let failure = match has_ended {
                 true => failure.of_class(SourceErrorClass::Terminal),
                 false => failure,
             };
@@ -41,7 +42,7 @@ pub(super) async fn fetch(
     }
 }
 
-fn says_it_is_over(failure: &SourceError) -> bool {
+fn says_it_has_ended(failure: &SourceError) -> bool {
     ["expired", "reauthenticate", "missing field", "invalid JSON"]
         .iter()
         .any(|word| failure.message().contains(word))

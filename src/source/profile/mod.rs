@@ -1,7 +1,7 @@
 //! A profile of the AWS config and credentials files as a source.
 //!
-//! The files are read here, and not by the SDK, because it ignores what many profiles say. They are read
-//! anew for each set; what is kept is the profile's name.
+//! This library reads the files itself, because the SDK ignores many settings. It reads them for each set, and keeps
+//! only the name of the profile.
 
 mod chain;
 mod client;
@@ -40,12 +40,12 @@ use super::{
 use chain::Chain;
 use one_profile::{Base, Role, Sso};
 
-/// A source that a profile describes, in `~/.aws/config` and `~/.aws/credentials` or the files that
+/// A profile as a source. It is read from `~/.aws/config` and `~/.aws/credentials`, or from the files that
 /// `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name.
 ///
-/// It takes what the AWS CLI takes: keys (with their expiry, as the common programs write it), `role_arn`
-/// with `source_profile` or `credential_source`, `web_identity_token_file`, SSO, `credential_process`, and the
-/// session of `aws login`. `docs/PROFILES.md` says what becomes of each key.
+/// It supports what the AWS CLI supports: keys with an expiry, `role_arn` with `source_profile` or
+/// `credential_source`, `web_identity_token_file`, SSO, `credential_process`, and the session of `aws login`.
+/// `docs/PROFILES.md` describes each setting.
 ///
 /// ```
 /// use shmcreds::Profile;
@@ -62,7 +62,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profile of that name.
+    /// The profile with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Profile {
             name: name.into(),
@@ -72,30 +72,30 @@ impl Profile {
         }
     }
 
-    /// The profile that the environment names: `AWS_PROFILE`, or `AWS_DEFAULT_PROFILE`, or else `default`.
+    /// The profile that `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names, or `default`.
     pub fn selected() -> Self {
         Profile::new(Environment::real().profile().unwrap_or_else(|| "default".into()))
     }
 
-    /// Its name.
+    /// The name of the profile.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How long one fetch may take, all roles and programs included: 1 ms to a day, 30 s by default.
+    /// How long one fetch may take, with all roles and programs: 1 ms to a day, 30 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The program that prints the code of the device that `mfa_serial` names, as for
-    /// [`AssumeRole::mfa_command`]. A profile with `mfa_serial` needs it, or [`mfa`](Self::mfa).
+    /// The program that prints the code of the MFA device, as for [`AssumeRole::mfa_command`]. `mfa_serial` of the
+    /// profile names the device. A profile with `mfa_serial` needs this method or [`mfa`](Self::mfa).
     pub fn mfa_command<S: Into<String>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
         self.mfa = Some(Mfa::program(String::new(), argv));
         self
     }
 
-    /// The same with a closure.
+    /// The same with a closure that gives the code.
     pub fn mfa<F, Fut, E>(mut self, ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -106,7 +106,7 @@ impl Profile {
         self
     }
 
-    /// How long the device, or the person at it, may take: 30 s by default.
+    /// How long the code may take: 30 s by default.
     pub fn mfa_timeout(mut self, timeout: Duration) -> Self {
         if let Some(mfa) = &mut self.mfa {
             mfa.set_timeout(timeout);
@@ -114,11 +114,11 @@ impl Profile {
         self
     }
 
-    /// The Region for programs that use the profile: that of the environment, of the profile, of the profiles
-    /// that sign in for it, or of `[default]`.
+    /// The Region for programs that use the profile. It comes from the first of these that sets it: the environment,
+    /// the profile, the profiles that it names with `source_profile`, `[default]`.
     ///
     /// # Errors
-    /// A value that is no Region, with its file and line.
+    /// A value that is not a Region, with its file and line.
     pub fn region(&self) -> Result<Option<String>, SourceError> {
         let files = Files::read(&self.environment);
         let names = chain::names(&files, &self.name);
@@ -126,13 +126,14 @@ impl Profile {
         Ok(found.region)
     }
 
-    /// The text of a config file for programs that are given the credentials in another way: the settings of
-    /// all profiles that are no credentials and lead to none, with this profile's as the default. It holds no secret.
+    /// The text of a config file for programs that get the credentials in another way. It contains the settings of all
+    /// profiles, without credentials and without settings that lead to credentials. The settings of this profile are
+    /// those of `[default]`. It contains no secret.
     pub fn without_credentials(&self) -> String {
         filtered::config(&Files::read(&self.environment), &self.name)
     }
 
-    /// The secrets in both files, for a log that must not show them: keys, tokens, external ids, passwords.
+    /// The secrets in both files: keys, tokens, external ids, passwords. A log must not show them.
     pub fn secrets(&self) -> Vec<String> {
         filtered::secrets(&Files::read(&self.environment))
     }
@@ -174,7 +175,7 @@ impl Profile {
             }
             Base::Sso(recipe) => {
                 let names = std::slice::from_ref(chain.names.last().unwrap_or(&self.name));
-                sso::fetch(recipe, &sso::Place { environment, files, names }).await
+                sso::fetch(recipe, &sso::Context { environment, files, names }).await
             }
             Base::Login(session) => {
                 let mut settings =
@@ -188,7 +189,7 @@ impl Profile {
         }
     }
 
-    /// A shell reads the line, as for every SDK but botocore: `~` and `$HOME` are common in it.
+    /// A shell runs the command line, as in every SDK except botocore: `~` and `$HOME` are common in it.
     async fn process(
         &self,
         owner: &str,
@@ -220,7 +221,7 @@ impl Profile {
         settings: &Settings,
         base: Credentials,
     ) -> Result<AssumeRole, SourceError> {
-        let mut recipe = AssumeRole::new(&role.role_arn).outcome(settings.clone(), base);
+        let mut recipe = AssumeRole::new(&role.role_arn).resolved(settings.clone(), base);
         recipe.duration = role.duration;
         recipe.external_id.clone_from(&role.external_id);
         if let Some(name) = &role.session_name {
@@ -229,8 +230,8 @@ impl Profile {
         if let Some(serial) = &role.mfa_serial {
             let mut mfa = self.mfa.clone().ok_or_else(|| {
                 misconfigured(format!(
-                    "the role {} ({}) needs a code of the device {serial}, as mfa_serial says; give the program \
-                     that prints it with --mfa-command, or Profile::mfa_command",
+                    "the role {} ({}) needs a code of the MFA device {serial} (mfa_serial); give the program that \
+                     prints it, with --mfa-command or Profile::mfa_command",
                     role.role_arn, role.place
                 ))
             })?;
@@ -266,7 +267,7 @@ impl Source for Profile {
         format!("profile {:?}", self.name)
     }
 
-    /// All that a profile may name in the environment counts.
+    /// All parts of the environment count, because a profile may use any of them.
     fn fingerprint(&self) -> Fingerprint {
         let encoder = FingerprintEncoder::new("profile").text("name", &self.name);
         let encoder = match &self.mfa {
@@ -282,7 +283,7 @@ impl Source for Profile {
         validate::timeout("timeout", Some(self.timeout))
     }
 
-    /// The limit, what it takes to kill a program, and the time that a person has for a code.
+    /// The limit, the time for an MFA code, and the time to kill a program.
     fn timeout(&self) -> Duration {
         let code = self.mfa.as_ref().map_or(Duration::ZERO, Mfa::timeout);
         self.timeout.saturating_add(code).saturating_add(Duration::from_secs(1))
@@ -297,8 +298,7 @@ impl Source for Profile {
     }
 }
 
-/// The settings of the environment and of the profile that is chosen; that is `profile`, or what the
-/// environment names.
+/// The settings of the environment and of `profile`. Without `profile`, the environment names one.
 pub(super) fn settings_of(
     profile: Option<&str>,
     explicit: Explicit<'_>,
@@ -310,7 +310,7 @@ pub(super) fn settings_of(
     Settings::resolve(&environment, &files, &names, "sts", explicit)
 }
 
-/// Whose credentials these are, by the STS that the environment names.
+/// Asks the STS that the environment names whose credentials these are.
 pub(crate) async fn identity_by_environment(
     credentials: Credentials,
 ) -> Result<Identity, SourceError> {
@@ -328,7 +328,7 @@ async fn identify(
     identity::ask(config.build()).await
 }
 
-/// A role of IAM Identity Center without a profile.
+/// Fetches a set for a role of IAM Identity Center, without a profile.
 pub(super) async fn sso_role(
     start_url: String,
     region: String,
@@ -338,21 +338,22 @@ pub(super) async fn sso_role(
     let environment = Environment::real();
     let files = Files::read(&environment);
     let recipe = Sso { session: None, start_url, region, account_id, role_name };
-    sso::fetch(&recipe, &sso::Place { environment: &environment, files: &files, names: &[] }).await
+    sso::fetch(&recipe, &sso::Context { environment: &environment, files: &files, names: &[] })
+        .await
 }
 
-/// The role that the environment of a pod names.
+/// Fetches a set for the role that the environment of a pod names.
 pub(super) async fn pod_role() -> Result<Fetched, SourceError> {
     let environment = Environment::real();
     let recipe = web_identity::by_environment(&environment).map_err(misconfigured)?;
     let recipe = recipe.ok_or_else(|| {
-        misconfigured("AWS_WEB_IDENTITY_TOKEN_FILE is not set; it names the token")
+        misconfigured("AWS_WEB_IDENTITY_TOKEN_FILE is not set; it must name the token file")
     })?;
     let names = [environment.profile().unwrap_or_else(|| "default".into())];
     web_identity::fetch(&recipe, &environment, &Files::read(&environment), &names).await
 }
 
-/// The text has names and paths, and no value that has not been redacted.
+/// The text may contain names and paths. It must contain no value that is not redacted.
 pub(super) fn misconfigured(text: impl AsRef<str>) -> SourceError {
     SourceError::of_known_text(SourceErrorClass::Misconfigured, text)
 }

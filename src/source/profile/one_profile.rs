@@ -1,15 +1,15 @@
-//! What one profile says of the way to its credentials.
+//! One profile: how it says to get its credentials.
 
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
 use super::{
-    files::{Files, Place, Profile},
+    files::{Files, Location, Profile},
     keys,
 };
 
-/// What needs no other credentials.
+/// A way to credentials that needs no other credentials.
 #[derive(Debug)]
 pub(super) enum Base {
     Keys(Credentials),
@@ -18,7 +18,7 @@ pub(super) enum Base {
     Instance,
     WebIdentity(WebIdentity),
     Sso(Sso),
-    /// A command line, and the account that its answer may not name.
+    /// A command line, and the account id in case the answer has none.
     Process(String, Option<String>),
     /// The session of `aws login`.
     Login(String),
@@ -44,8 +44,8 @@ pub(super) struct Sso {
 /// A role that a profile assumes.
 #[derive(Debug)]
 pub(super) struct Role {
-    /// Where the profile says so.
-    pub(super) place: Place,
+    /// Where the profile sets it.
+    pub(super) place: Location,
     pub(super) role_arn: String,
     pub(super) session_name: Option<String>,
     pub(super) external_id: Option<String>,
@@ -53,7 +53,7 @@ pub(super) struct Role {
     pub(super) mfa_serial: Option<String>,
 }
 
-/// One profile and its name, for what it says.
+/// Reads one profile.
 pub(super) struct ProfileReader<'a> {
     pub(super) files: &'a Files,
     pub(super) name: &'a str,
@@ -65,7 +65,7 @@ impl ProfileReader<'_> {
         self.profile.get(key).map(str::to_owned)
     }
 
-    /// The role, and the profile that signs in for it; this one where that is not named.
+    /// The role, and the profile with its base credentials. `None` for that profile means this one.
     pub(super) fn role(&self) -> Result<Option<(Role, Option<String>)>, String> {
         let Some(arn) = self.profile.setting("role_arn") else { return Ok(None) };
         if self.profile.get("web_identity_token_file").is_some() {
@@ -75,8 +75,8 @@ impl ProfileReader<'_> {
         if source.is_some() == named.is_some() {
             let problem = if named.is_some() { "both" } else { "neither" };
             return Err(format!(
-                "profile {:?} has role_arn ({}) and {problem} of source_profile and credential_source; it \
-                 must have one, which signs in for the role",
+                "profile {:?} has role_arn ({}) and {problem} of source_profile and credential_source; set \
+                 exactly one of them: it gives the credentials that assume the role",
                 self.name, arn.place
             ));
         }
@@ -94,7 +94,7 @@ impl ProfileReader<'_> {
     fn duration(&self) -> Result<Option<Duration>, String> {
         let Some(setting) = self.profile.setting("duration_seconds") else { return Ok(None) };
         let seconds = setting.value().parse().map_err(|_| {
-            setting.breaks("duration_seconds", "is no number of seconds, must be 900 to 43200")
+            setting.breaks("duration_seconds", "is not a number of seconds, must be 900 to 43200")
         })?;
         Ok(Some(Duration::from_secs(seconds)))
     }
@@ -128,18 +128,18 @@ impl ProfileReader<'_> {
                 "profile {:?} has no credentials: none of role_arn, web_identity_token_file, sso_session, \
                  login_session, credential_process and aws_access_key_id{}",
                 self.name,
-                self.place().map_or(String::new(), |place| format!(" (it is at {place})"))
+                self.place().map_or(String::new(), |place| format!(" (it begins at {place})"))
             )
         })
     }
 
-    fn place(&self) -> Option<&Place> {
+    fn place(&self) -> Option<&Location> {
         self.profile.settings().next().map(|(_, setting)| &setting.place)
     }
 
     fn web_identity(&self, token_file: String) -> Result<WebIdentity, String> {
         let role_arn = self.text("role_arn").ok_or_else(|| {
-            format!("profile {:?} has web_identity_token_file and no role_arn", self.name)
+            format!("profile {:?} has web_identity_token_file, but no role_arn", self.name)
         })?;
         let (session_name, duration) = (self.text("role_session_name"), self.duration()?);
         Ok(WebIdentity { role_arn, token_file, session_name, duration })
@@ -160,11 +160,11 @@ impl ProfileReader<'_> {
         Ok(Some(Sso { session, start_url, region, account_id, role_name }))
     }
 
-    /// What the session says, which the profile may repeat.
+    /// Start URL and Region of the SSO session. The profile may repeat them.
     fn sso_session(&self, name: &str) -> Result<(String, String), String> {
         let Some(session) = self.files.sso_session(name) else {
             return Err(format!(
-                "profile {:?} has sso_session = {name}, and there is no [sso-session {name}]",
+                "profile {:?} has sso_session = {name}, but there is no [sso-session {name}]",
                 self.name
             ));
         };
@@ -180,7 +180,7 @@ impl ProfileReader<'_> {
 
     fn needed(&self, key: &str) -> Result<String, String> {
         self.text(key)
-            .ok_or_else(|| format!("profile {:?} has settings of SSO, but no {key}", self.name))
+            .ok_or_else(|| format!("profile {:?} has SSO settings, but no {key}", self.name))
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
                        [sso-session s]\nsso_start_url = v\nsso_region = r\n";
         let found = base(session).unwrap();
         assert!(found.contains("Some(\"s\")") && found.contains("start_url: \"v\""), "{found}");
-        // What `aws configure sso` of old left beside the session.
+        // Old versions of `aws configure sso` also wrote this setting.
         let both = session.replace("sso_session = s", "sso_session = s\nsso_region = r");
         assert_eq!(base(&both).unwrap(), found);
     }
@@ -238,7 +238,7 @@ mod tests {
             (role.clone() + "source_profile = x\n", "has no credentials"),
             (role + "source_profile = x\nduration_seconds = 1h\n", "duration_seconds \"1h\""),
             ("credential_source = EC2\n".into(), "must be Environment, EcsContainer or"),
-            ("web_identity_token_file = t\n".into(), "and no role_arn"),
+            ("web_identity_token_file = t\n".into(), "but no role_arn"),
             (
                 "sso_session = s\nsso_account_id = 1\nsso_role_name = n\n".into(),
                 "no [sso-session s]",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::keys::EXPIRIES;
 
-/// What this library reads of a profile. `docs/PROFILES.md` says what becomes of each.
+/// The settings of a profile that decide its credentials. `docs/PROFILES.md` describes each.
 pub(super) fn credential_keys() -> BTreeSet<&'static str> {
     let named = [
         "aws_access_key_id",
@@ -32,7 +32,7 @@ pub(super) fn credential_keys() -> BTreeSet<&'static str> {
     named.into_iter().chain(EXPIRIES).collect()
 }
 
-/// The settings of a profile that others see. All others may be credentials, or lead to some.
+/// The settings that CMD may see. All other settings may be credentials or lead to credentials.
 pub(super) const KEPT: &[&str] = &[
     "account_id_endpoint_mode",
     "api_versions",
@@ -79,7 +79,7 @@ pub(super) const KEPT: &[&str] = &[
     "user_agent_extra",
 ];
 
-/// Words in the names of settings that hold secrets.
+/// Words in the names of settings with secrets.
 const SECRET_WORDS: [&str; 6] =
     ["access_key", "secret", "session_token", "security_token", "password", "external_id"];
 

@@ -1,7 +1,7 @@
-//! How STS is reached: the one place that decides the Region, the address and what goes with them.
+//! How to connect to a service: Region, endpoint, CA bundle, retries. This is the only place that decides them.
 //!
-//! Each is taken from the first that says it: the program, the environment, the chosen profile. The Region
-//! has more places: the profiles on the way to the credentials, `[default]`, and the instance.
+//! Each setting comes from the first of these that has it: the program, the environment, the chosen profile. For the
+//! Region there are more: the other profiles of the chain, `[default]`, and the instance metadata.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::source::{redact::redact, validate};
 
-/// What is known without asking anybody.
+/// The settings that are known without a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::source) struct Settings {
     pub(in crate::source) region: Option<String>,
@@ -21,11 +21,11 @@ pub(in crate::source) struct Settings {
     pub(in crate::source) adaptive: bool,
     pub(in crate::source) fips: bool,
     pub(in crate::source) dual_stack: bool,
-    /// The one address of old for all Regions.
+    /// Whether to use the global STS endpoint.
     pub(in crate::source) global: bool,
 }
 
-/// The Regions whose STS is the global one where `sts_regional_endpoints` is `legacy`.
+/// The Regions that use the global STS endpoint if `sts_regional_endpoints` is `legacy`.
 const LEGACY_REGIONS: [&str; 16] = [
     "ap-northeast-1",
     "ap-south-1",
@@ -45,7 +45,7 @@ const LEGACY_REGIONS: [&str; 16] = [
     "us-west-2",
 ];
 
-/// What the program says itself, which counts more than anything else.
+/// The settings of the program. They take precedence over all others.
 #[derive(Clone, Copy, Default)]
 pub(in crate::source) struct Explicit<'a> {
     pub(in crate::source) region: Option<&'a str>,
@@ -89,18 +89,18 @@ impl fmt::Display for Origin<'_> {
     }
 }
 
-/// The places to look into, in their order.
-struct Places<'a> {
+/// Where to look a setting up: the environment, and then the chosen profile.
+struct Lookup<'a> {
     environment: &'a Environment,
     files: &'a Files,
     chosen: Option<&'a Profile>,
 }
 
 impl Settings {
-    /// Those of a service for the profiles in `names`, of which the first is the chosen one.
+    /// The settings of a service, for the chain of profiles in `names`. The first one is the chosen profile.
     ///
     /// # Errors
-    /// A value that breaks its rule, with the file and line, or the variable.
+    /// A value that breaks its rule, with its file and line or its variable.
     pub(in crate::source) fn resolve(
         environment: &Environment,
         files: &Files,
@@ -109,29 +109,29 @@ impl Settings {
         explicit: Explicit<'_>,
     ) -> Result<Self, String> {
         let chosen = names.first().and_then(|name| files.profile(name));
-        let places = Places { environment, files, chosen };
+        let lookup = Lookup { environment, files, chosen };
         let region = match explicit.region {
             Some(region) => Some(region.to_owned()),
-            None => places.region(names)?,
+            None => lookup.region(names)?,
         };
-        let fips = places.flag("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
-        let dual_stack = places.flag("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?;
+        let fips = lookup.flag("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
+        let dual_stack = lookup.flag("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?;
         let endpoint_url = match explicit.endpoint_url {
             Some(url) => Some(url.to_owned()),
-            None => places.endpoint_url(service)?,
+            None => lookup.endpoint_url(service)?,
         };
         let max_attempts = match explicit.max_attempts {
             Some(attempts) => Some(attempts),
-            None => places.max_attempts()?,
+            None => lookup.max_attempts()?,
         };
-        let adaptive = places.adaptive()?;
-        let legacy = service == "sts" && places.legacy_sts()?;
+        let adaptive = lookup.adaptive()?;
+        let legacy = service == "sts" && lookup.legacy_sts()?;
         let global = legacy
             && !fips
             && !dual_stack
             && endpoint_url.is_none()
             && region.as_deref().is_some_and(|region| LEGACY_REGIONS.contains(&region));
-        let ca_bundle = places.found("AWS_CA_BUNDLE", "ca_bundle");
+        let ca_bundle = lookup.found("AWS_CA_BUNDLE", "ca_bundle");
         let ca_bundle = ca_bundle.map(|found| environment.expand(&found.value));
         Ok(Settings {
             region,
@@ -146,7 +146,7 @@ impl Settings {
     }
 }
 
-impl<'a> Places<'a> {
+impl<'a> Lookup<'a> {
     fn found(&self, variable: &'a str, key: &'a str) -> Option<Found<'a>> {
         self.variable(variable).or_else(|| self.setting(self.chosen, key))
     }
@@ -176,7 +176,7 @@ impl<'a> Places<'a> {
         match found.value.to_ascii_lowercase().as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(found.breaks("is neither true nor false")),
+            _ => Err(found.breaks("must be true or false")),
         }
     }
 
@@ -198,14 +198,14 @@ impl<'a> Places<'a> {
         found.map(|found| found.checked(validate::endpoint_url)).transpose()
     }
 
-    /// `services = NAME`, and in `[services NAME]` the address of this one.
+    /// The endpoint of the service in `[services NAME]`, if the profile has `services = NAME`.
     fn of_services(&self, service: &str) -> Result<Option<(String, String)>, String> {
         let Some(setting) = self.chosen.and_then(|profile| profile.setting("services")) else {
             return Ok(None);
         };
         let Some(services) = self.files.services(setting.value()) else {
             return Err(
-                setting.breaks("services", "names a section [services …] that is not there")
+                setting.breaks("services", "names a [services …] section that does not exist")
             );
         };
         let key = service.replace('-', "_");
@@ -219,7 +219,7 @@ impl<'a> Places<'a> {
         match found.value.to_ascii_lowercase().as_str() {
             "legacy" => Ok(true),
             "regional" => Ok(false),
-            _ => Err(found.breaks("is neither regional nor legacy")),
+            _ => Err(found.breaks("must be regional or legacy")),
         }
     }
 
@@ -227,11 +227,11 @@ impl<'a> Places<'a> {
         let Some(found) = self.found("AWS_MAX_ATTEMPTS", "max_attempts") else { return Ok(None) };
         match found.value.parse() {
             Ok(attempts) if attempts >= 1 => Ok(Some(attempts)),
-            _ => Err(found.breaks("is no number of attempts, must be 1 or more")),
+            _ => Err(found.breaks("is not a number of attempts, must be 1 or more")),
         }
     }
 
-    /// botocore's `legacy` retries as `standard` does, a little less.
+    /// `legacy` of botocore counts as `standard`: it is nearly the same.
     fn adaptive(&self) -> Result<bool, String> {
         let Some(found) = self.found("AWS_RETRY_MODE", "retry_mode") else { return Ok(false) };
         match found.value.to_ascii_lowercase().as_str() {
@@ -276,7 +276,7 @@ mod tests {
                            [profile empty]\nregion =\n";
 
     #[test]
-    fn the_region_is_that_of_the_first_place_that_has_one() {
+    fn the_first_place_with_a_region_decides() {
         let region = |variables: &[(&str, &str)], names: &[&str]| {
             resolve(REGIONS, variables, names).unwrap().region.unwrap()
         };
@@ -302,7 +302,7 @@ mod tests {
                             \x20 endpoint_url = http://oidc\n";
 
     #[test]
-    fn the_address_is_that_of_the_first_place_that_has_one() {
+    fn the_first_place_with_an_endpoint_decides() {
         let url = |config: &str, variables: &[(&str, &str)]| {
             resolve(config, variables, &["app"]).unwrap().endpoint_url
         };
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_of_the_profile_counts_and_the_environment_more() {
+    fn the_environment_takes_precedence_over_each_setting_of_the_profile() {
         let config = "[profile app]\nregion = eu-west-1\nca_bundle = ~/ca.pem\nmax_attempts = 4\n\
                       retry_mode = adaptive\nuse_fips_endpoint = true\nuse_dualstack_endpoint = True\n\
                       [profile old]\nregion = eu-west-1\nsts_regional_endpoints = legacy\n";

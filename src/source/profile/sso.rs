@@ -1,4 +1,4 @@
-//! A role of IAM Identity Center, by the token that `aws sso login` has left.
+//! A role of IAM Identity Center, with the token that `aws sso login` has written.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::source::{Fetched, SourceError, SourceErrorClass, redact::redact, timestamp, validate};
 
-/// What `aws sso login` writes; the rest is for the SDK, which renews it.
+/// The fields of the token file that this library reads. The SDK reads the rest when it renews the token.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Cached {
@@ -32,25 +32,26 @@ struct Cached {
     registration_expires_at: Option<String>,
 }
 
-/// Where a request for the role goes, and what to do where it is refused.
-pub(super) struct Place<'a> {
+/// The environment, the files and the profiles that decide the endpoint and the advice in an error.
+pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment,
     pub(super) files: &'a Files,
     pub(super) names: &'a [String],
 }
 
-pub(super) async fn fetch(recipe: &Sso, place: &Place<'_>) -> Result<Fetched, SourceError> {
+pub(super) async fn fetch(recipe: &Sso, context: &Context<'_>) -> Result<Fetched, SourceError> {
     validate::sso(&recipe.start_url, &recipe.region, &recipe.account_id, &recipe.role_name)
         .map_err(|problem| misconfigured(format!("sso: {}", redact(&problem))))?;
-    let login = login(recipe, place.names);
-    let path = token_path(recipe, place.environment);
+    let login = login(recipe, context.names);
+    let path = token_path(recipe, context.environment);
     let token = match read(&path, &login)? {
         (token, false) => token,
-        (_, true) => renewed(recipe, place, &path, &login).await?,
+        (_, true) => renewed(recipe, context, &path, &login).await?,
     };
     let explicit = Explicit { region: Some(&recipe.region), ..Explicit::default() };
-    let settings = Settings::resolve(place.environment, place.files, place.names, "sso", explicit)
-        .map_err(misconfigured)?;
+    let settings =
+        Settings::resolve(context.environment, context.files, context.names, "sso", explicit)
+            .map_err(misconfigured)?;
     let client = aws_sdk_sso::Client::new(&settings.sdk_config().map_err(misconfigured)?);
     let answer = client
         .get_role_credentials()
@@ -79,14 +80,14 @@ pub(super) async fn fetch(recipe: &Sso, place: &Place<'_>) -> Result<Fetched, So
     set.map(Fetched::new).ok_or_else(lacks)
 }
 
-/// A token that is no good any more is the user's to renew.
+/// Adds what the user must do.
 fn refused(failure: SourceError, login: &str) -> SourceError {
     match failure.code() {
         Some("UnauthorizedException") => {
-            failure.explained(&format!("the SSO token is not valid any more; run `{login}`"))
+            failure.explained(&format!("the SSO token is no longer valid; run `{login}`"))
         }
         Some("ForbiddenException" | "ResourceNotFoundException") => {
-            failure.explained("sso_account_id or sso_role_name is not among what the user may have")
+            failure.explained("the user has no access to this sso_account_id and sso_role_name")
         }
         _ => failure,
     }
@@ -108,7 +109,7 @@ fn token_path(recipe: &Sso, environment: &Environment) -> PathBuf {
     environment.in_home(&format!("sso/cache/{digest}.json"))
 }
 
-/// The token, and whether it has to be renewed first.
+/// The token, and whether it must be renewed first.
 fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceError> {
     let problem = |problem: &str| {
         misconfigured(format!("the SSO token {} {problem}; run `{login}`", path.display()))
@@ -116,7 +117,7 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     let bytes = fs::read(path)
         .map(Zeroizing::new)
         .map_err(|error| problem(&format!("cannot be read: {error}")))?;
-    // The parser's own text may quote the token.
+    // The parser's error text may quote the token.
     let cached: Cached = serde_json::from_slice(&bytes)
         .map_err(|_| problem("is not what `aws sso login` writes"))?;
     let time = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
@@ -135,10 +136,10 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     Err(problem("has expired").of_class(SourceErrorClass::Terminal))
 }
 
-/// The SDK renews the token, and writes it where the AWS CLI finds it.
+/// Lets the SDK renew the token. The SDK writes it where the AWS CLI finds it.
 async fn renewed(
     recipe: &Sso,
-    place: &Place<'_>,
+    context: &Context<'_>,
     path: &Path,
     login: &str,
 ) -> Result<Zeroizing<String>, SourceError> {
@@ -149,7 +150,7 @@ async fn renewed(
     let session = recipe.session.as_ref().ok_or_else(expired)?;
     let explicit = Explicit { region: Some(&recipe.region), ..Explicit::default() };
     let settings =
-        Settings::resolve(place.environment, place.files, place.names, "sso-oidc", explicit)
+        Settings::resolve(context.environment, context.files, context.names, "sso-oidc", explicit)
             .map_err(misconfigured)?;
     let provider = SsoTokenProvider::builder()
         .configure(&settings.sdk_config().map_err(misconfigured)?)
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_token_of_no_use_says_what_to_do() {
+    fn the_error_for_each_unusable_token_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token.json");
         let read = |text: &str| {

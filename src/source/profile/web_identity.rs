@@ -1,4 +1,4 @@
-//! A role by a web identity token: `sts:AssumeRoleWithWebIdentity`. It is signed by nobody.
+//! A role with a web identity token: `sts:AssumeRoleWithWebIdentity`. The request is not signed.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -18,7 +18,7 @@ use crate::source::{
     server_time::ServerTime,
 };
 
-/// What the environment of a pod says.
+/// The role that the environment of a pod names.
 pub(super) fn by_environment(environment: &Environment) -> Result<Option<WebIdentity>, String> {
     let Some(token_file) = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE") else { return Ok(None) };
     let role_arn = environment
@@ -65,7 +65,7 @@ pub(super) async fn fetch(
     Ok(server_time.get().into_iter().fold(Fetched::new(credentials.build()), Fetched::seen))
 }
 
-/// Read anew for each set: it is replaced before it expires.
+/// The token is read for each set: it is replaced before it expires.
 fn token(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         misconfigured(format!("the web identity token {path:?} cannot be read: {error}"))

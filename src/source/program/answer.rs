@@ -1,5 +1,6 @@
-//! What a program answers: all that it has written by its end. What it leaves running may keep its standard
-//! output open for as long as it likes.
+//! The answer of a program: all that it has written to its standard output when it ends.
+//!
+//! A process that it leaves may keep the standard output open for any time.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -22,31 +23,31 @@ use zeroize::Zeroizing;
 
 use crate::sys::exit::Exit;
 
-/// More than any answer has.
+/// No answer is longer.
 pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// What the program wrote: wiped when dropped.
+/// The output of the program. It is wiped when dropped.
 pub(in crate::source) type Written = Zeroizing<Vec<u8>>;
 
-/// Whether there is an answer in what was written, or will never be one: no more needs to be read.
+/// Whether the output so far contains an answer, or can never become one. Then no more needs to be read.
 pub(in crate::source) type IsComplete = fn(&[u8]) -> bool;
 
 /// How a program ended.
 pub(super) enum End {
     Status(ExitStatus),
-    /// Nobody can say: this process ignores the ends of its children, or waits for all of them.
-    Unseen,
-    /// It goes on, and has written too much.
-    Flood,
+    /// The exit status is unknown: this process ignores SIGCHLD, or other code has reaped the child.
+    Unknown,
+    /// The program still runs, and has written too much.
+    TooLong,
 }
 
-/// Reads what `child` writes until it has ended and its answer is complete. It is not reaped before: its pid
-/// stays the number of its process group.
+/// Reads the output of `child` until it has ended and its answer is complete. Until then the child is not reaped, so
+/// its pid stays the id of its process group.
 pub(super) async fn read(child: &mut Child, is_complete: IsComplete) -> io::Result<(Written, End)> {
-    // All the room at once, so that no smaller one with secrets in it is given back.
+    // The buffer has its full size from the start. A buffer that grows would free smaller ones with secrets in them.
     let mut written = Zeroizing::new(Vec::with_capacity(2 * LONGEST_ANSWER));
     if let Some(mut stdout) = child.stdout.take() {
-        // Where the kernel does not tell of the program's end, the end of its output does.
+        // If the kernel cannot report the end of the program, the end of its output counts.
         let exit = child.id().and_then(Exit::of);
         let mut has_ended = false;
         let mut is_open = true;
@@ -61,14 +62,14 @@ pub(super) async fn read(child: &mut Child, is_complete: IsComplete) -> io::Resu
                 }
             };
             if written.len() > LONGEST_ANSWER {
-                return Ok((written, End::Flood));
+                return Ok((written, End::TooLong));
             }
         }
     }
     match child.wait().await {
         Ok(status) => Ok((written, End::Status(status))),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::CHILD) => {
-            Ok((written, End::Unseen))
+            Ok((written, End::Unknown))
         }
         Err(error) => Err(error),
     }
@@ -80,7 +81,7 @@ enum Event {
     Ended,
 }
 
-/// Waits for the next thing that happens; what is written comes first.
+/// Waits for the next event. Output comes before the end of the program.
 async fn next(
     stdout: &mut ChildStdout,
     exit: Option<&Exit>,
@@ -102,13 +103,13 @@ async fn next(
     .await
 }
 
-/// Reads what is there: all that an ended program has written. False at the end of it.
+/// Reads all that an ended program has written. False if the output is closed.
 fn drain(stdout: &ChildStdout, written: &mut Vec<u8>) -> io::Result<bool> {
     while written.len() <= LONGEST_ANSWER {
         match rustix::io::read(stdout, spare_capacity(written)) {
             Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
-            // Somebody else has it open, and has written nothing.
+            // Another process has it open and has written nothing.
             Err(Errno::AGAIN) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
@@ -116,7 +117,7 @@ fn drain(stdout: &ChildStdout, written: &mut Vec<u8>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether the program has ended badly. It stays to be reaped.
+/// Whether the program has failed. It is not reaped here.
 fn has_failed(child: &Child) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);

@@ -1,4 +1,4 @@
-//! What a program writes to its standard error: it goes to the log, and its last lines into an error.
+//! The standard error of a program. It goes to the log. The last lines also go into an error.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,8 @@ const LAST_LINES: usize = 3;
 /// An error shows at most this many characters of each line.
 const LONGEST_LINE: usize = 200;
 
-/// Logs what the program writes to its standard error, up to a limit, and reads on: a program must not find it
-/// closed or full. The last lines are for its error, should it fail.
+/// Logs the standard error of the program up to a limit, and reads the rest without logging it. So the program never
+/// finds the pipe closed or full. The last lines are kept for an error.
 pub(super) async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>, last: LastLines) {
     let Some(stderr) = stderr else { return };
     let mut stderr = BufReader::new(stderr);
@@ -29,11 +29,13 @@ pub(super) async fn log(what: String, stderr: Option<impl AsyncRead + Unpin>, la
         last.add(&line);
     }
     if tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.is_ok_and(|rest| rest > 0) {
-        info!("{what} said more than {LONGEST_LOG} bytes, of which the rest is not shown");
+        info!(
+            "{what} wrote more than {LONGEST_LOG} bytes to its standard error; the rest is not shown"
+        );
     }
 }
 
-/// What the program has said last, while something that it has left may go on to speak.
+/// The last lines of the program. Processes that it leaves may still add lines.
 #[derive(Clone, Default)]
 pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
@@ -48,7 +50,7 @@ impl LastLines {
         }
     }
 
-    /// For the end of a sentence; nothing where it was silent.
+    /// For the end of a sentence. Empty if the program wrote nothing.
     pub(super) fn get(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

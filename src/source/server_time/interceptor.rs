@@ -1,4 +1,4 @@
-//! Reads the time of a server that a client of the SDK asks.
+//! An interceptor of the SDK that reads the server's time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 use super::{Asked, Seen, parse};
 
-/// Keeps the `Date` header of the last answer, and when that was asked for and seen.
+/// Keeps the `Date` header of the last answer, and when the request was sent and the header read.
 #[derive(Clone, Debug, Default)]
 pub(in crate::source) struct ServerTime(Arc<Mutex<Times>>);
 
@@ -44,7 +44,7 @@ impl Intercept for ServerTime {
         "shmcreds::ServerTime"
     }
 
-    /// Once for each attempt.
+    /// The SDK calls it once for each attempt.
     fn read_before_transmit(
         &self,
         _: &BeforeTransmitInterceptorContextRef<'_>,
@@ -55,7 +55,7 @@ impl Intercept for ServerTime {
         Ok(())
     }
 
-    /// The headers have come, and maybe nothing of the body.
+    /// The headers have arrived. The body may still be missing.
     fn read_after_transmit(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,

@@ -60,7 +60,7 @@ fn invalid_inputs_are_named() {
         (role().tag("k", "*"), "tag \"k\" has a value with"),
         (role().tag("k", "a\tb"), "tag \"k\" has a value with"),
         (role().tag("k", "a\u{85}b"), "tag \"k\" has a value with"),
-        (role().tag("Team", "a").tag("team", "b"), "tag \"team\" is there twice"),
+        (role().tag("Team", "a").tag("team", "b"), "tag \"team\" is given twice"),
         (role().tag("AWS:x", "v"), "tag key \"AWS:x\" starts with"),
         (role().transitive_tag_key(""), "transitive_tag_key key has 0"),
         (repeat(51, |r, i| r.transitive_tag_key(format!("k{i}"))), "transitive_tag_key is given"),
@@ -99,7 +99,7 @@ fn invalid_inputs_are_named() {
     }
 }
 
-/// The limit of an hour, wherever a role stands in a chain.
+/// The limit of an hour holds at each place in a chain.
 #[test]
 fn a_role_by_a_role_lives_an_hour() {
     let hours = |count: u64| Duration::from_secs(3600 * count);
@@ -118,10 +118,10 @@ fn a_role_by_a_role_lives_an_hour() {
         assert!(refused.validate().unwrap_err().contains(limit), "{refused:?}");
     }
     for accepted in [
-        // The first role of a chain is assumed by whoever is no role.
+        // No role assumes the first role of a chain.
         role().base_source(role().base_source(long())),
         role().duration(hours(1)).base_source(role()),
-        // What these give is not known before.
+        // It is not known in advance whether these give a role.
         long().base_source(Provider::profile("base")),
         long().base_source(Provider::default_chain()),
     ] {
@@ -154,7 +154,7 @@ fn the_widest_valid_inputs_pass() {
         let arn = format!("arn:aws:iam::123456789012:role/{name}");
         assert_eq!(AssumeRole::new(arn).validate(), Ok(()), "{name}");
     }
-    // All that Unicode calls a separator.
+    // All separators of Unicode.
     for space in [' ', '\u{a0}', '\u{2009}', '\u{2028}', '\u{2029}', '\u{202f}', '\u{3000}'] {
         let tag = format!("a{space}b");
         assert_eq!(role().tag(&tag, &tag).validate(), Ok(()), "{space:?}");
