@@ -293,7 +293,8 @@ fn a_sign_in_that_is_over_says_what_to_do() {
 fn where_nothing_is_configured_it_says_what_was_looked_for() {
     let home = Home::new("[profile app]\nregion = eu-west-1\n", "");
     let said = home.fail(&[]);
-    for place in ["AWS_ACCESS_KEY_ID", ".aws/config", "there are app", "AWS_EC2_METADATA_DISABLED"]
+    for place in
+        ["AWS_ACCESS_KEY_ID", ".aws/config", "the profiles are: app", "AWS_EC2_METADATA_DISABLED"]
     {
         assert!(said.contains(place), "{place}: {said}");
     }

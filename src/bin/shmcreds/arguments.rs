@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The arguments of the command line.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +19,10 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// Says more in the log, on the standard error; twice: still more.
+    /// Writes more to the log, on the standard error; twice: even more.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Writes the log as JSON, one object on a line.
+    /// Writes the log as JSON, one object per line.
     #[arg(long, global = true)]
     pub(crate) log_json: bool,
     #[command(subcommand)]
@@ -34,57 +34,57 @@ Examples:
   shmcreds exec --role-arn arn:aws:iam::123456789012:role/app -- gunicorn app:app
   shmcreds exec --profile production --deferred -- python job.py
 
-CMD is ended when shmcreds is, however that ends. Only a CMD that changes its user or its rights (setpriv, su)
-and closes what it has inherited outlives it when both of its processes are killed in one stroke.
+When shmcreds ends in any way, CMD ends, too. There is one exception: both processes of shmcreds are killed at
+the same moment, and CMD has changed its user or its rights (setpriv, su) and closed inherited descriptors.
 
-Exit codes: that of CMD, 128 and the number of the signal that killed it, 126 or 127 when it cannot be
-started; 69 when there are no credentials for it, 64 wrong usage, 73 the name is in use.";
+Exit codes: that of CMD; 128 plus the number of the signal that killed it; 126 or 127 if CMD cannot be
+started; 69 no credentials; 64 wrong usage; 73 the name is in use.";
 
-const EXIT_CODES: &str = "Exit codes: 0 success; 64 wrong usage; 65 a damaged session, or another's; 66 no \
-configuration file; 69 no session of that name, or no credentials; 71 the system refused; 73 the name is in \
-use; 77 no permission. exec: that of CMD, 128 and the signal's number, 126 or 127 when CMD cannot be started. \
+const EXIT_CODES: &str = "Exit codes: 0 success; 64 wrong usage; 65 a damaged session, or one of another source; \
+66 no configuration file; 69 no session with this name, or no credentials; 71 the system refused; 73 the name is \
+in use; 77 no permission. exec: that of CMD, 128 plus the signal's number, 126 or 127 if CMD cannot be started. \
 status: 0 fresh, 1 degraded, 2 expired or empty, 3 absent.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs CMD with an endpoint that gives it, and all that it starts, the same credentials.
+    /// Runs CMD. CMD and all processes that it starts get the same credentials from a local endpoint.
     Exec(Exec),
-    /// Keeps a session and its endpoint for others: a sidecar, a systemd unit.
+    /// Keeps a session and its endpoint for other programs: as a sidecar or a systemd unit.
     Serve(Serve),
-    /// Prints the session's credentials as `credential_process` in an AWS config file wants them.
+    /// Prints the session's credentials in the `credential_process` format, for an AWS config file.
     Credentials {
         /// The session's name.
         name: String,
     },
-    /// Says how a session is, or all of this user's.
+    /// Shows the state of a session, or of all sessions of this user.
     Status {
-        /// The session's name; all of them without one.
+        /// The session's name. Without it, all sessions.
         name: Option<String>,
         /// Writes JSON.
         #[arg(long)]
         json: bool,
-        /// Shows it on the whole screen, until q is pressed.
+        /// Shows it on the whole screen, until you press q.
         #[cfg(feature = "watch")]
         #[arg(long, conflicts_with = "json")]
         watch: bool,
     },
-    /// Has the session's refresher fetch a new set, and waits for it.
+    /// Requests a new set, and waits for it.
     Refresh {
         /// The session's name.
         name: String,
     },
     /// Lists the names of this user's sessions.
     List,
-    /// Removes what killed processes have left of a session; a live one is refused.
+    /// Removes a session that killed processes have left. A session in use is not removed.
     Remove {
         /// The session's name.
         name: String,
     },
-    /// Prints a session's state in the text format of Prometheus.
+    /// Prints the state of a session in the text format of Prometheus.
     Metrics {
         /// The session's name.
         name: String,
-        /// Serves it over HTTP at this address instead, until a signal. Holds no secret.
+        /// Serves it over HTTP at this address, until a signal. It contains no secret.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
@@ -100,18 +100,18 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true, after_help = EXEC_EXAMPLE)]
 pub(crate) struct Exec {
-    /// The session's name; `exec-` and a random number without one.
+    /// The session's name. By default `exec-` and a random number.
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Keeps the session in memory without a name, which CMD cannot write.
+    /// Keeps the session in memory without a name. CMD cannot write to it.
     #[arg(long)]
     pub(crate) sealed: bool,
-    /// Leaves CMD the AWS config and credentials files, of which it gets only the settings that are no
-    /// credentials otherwise; a default profile with keys in them wins over the session in most SDKs.
+    /// Lets CMD see the AWS config and credentials files. Without this option, CMD sees only settings that are not
+    /// credentials. In most SDKs, keys in the default profile take precedence over the session.
     #[arg(long)]
     pub(crate) keep_aws_files: bool,
-    /// For a CMD that puts itself in the background: when it has ended with 0, waits for the processes that it
-    /// has left, which get the signals from then on, instead of ending them.
+    /// For a CMD that puts itself in the background. When CMD exits with 0, shmcreds does not end the processes that
+    /// CMD has left, but waits for them. They get the signals from then on.
     #[arg(long)]
     pub(crate) wait_orphans: bool,
     #[command(flatten)]
@@ -127,10 +127,10 @@ pub(crate) struct Serve {
     /// The session's name.
     #[arg(long)]
     pub(crate) name: String,
-    /// Where the endpoint listens, on the loopback interface.
+    /// The address of the endpoint, on the loopback interface.
     #[arg(long, value_name = "127.0.0.1:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-    /// Where to write the endpoint's token, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
+    /// The file to write the endpoint's token to, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -139,51 +139,51 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Session {
-    /// A TOML file with these options by the same names; what is said on the command line takes its place.
+    /// A TOML file with the same options. Options on the command line take precedence.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Refreshes in time, whether somebody asks or not: the default.
+    /// Refreshes each set in time, also if no program asks. This is the default.
     #[arg(long, overrides_with = "deferred")]
     pub(crate) eager: bool,
-    /// Refreshes when somebody asks and the set is due.
+    /// Refreshes when a program asks and the set is due.
     #[arg(long, overrides_with = "eager")]
     pub(crate) deferred: bool,
-    /// How long the first set may take, in seconds. What may pass is tried again until then.
+    /// How long the first set may take, in seconds. Until then, failures that may pass are retried.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) deadline: u64,
     #[command(flatten)]
     pub(crate) source: Source,
 }
 
-/// Where the credentials come from. Besides a role, another source signs in for it.
+/// Where the credentials come from. Beside a role, another source gives the base credentials.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source options")]
 pub(crate) struct Source {
-    /// A profile of the AWS config file, with all that it says.
+    /// A profile of the AWS config file, with all its settings.
     #[arg(long, group = "kind")]
     pub(crate) profile: Option<String>,
-    /// What the SDK finds by itself: the default.
+    /// The SDK's default credential chain. This is the default.
     #[arg(long, group = "kind")]
     pub(crate) default_chain: bool,
-    /// A web identity token, as the environment says (IRSA).
+    /// A web identity token, which the environment names (IRSA).
     #[arg(long, group = "kind")]
     pub(crate) web_identity: bool,
-    /// The container's endpoint, or that of EKS Pod Identity.
+    /// The container endpoint, on ECS or with EKS Pod Identity.
     #[arg(long, group = "kind")]
     pub(crate) container: bool,
-    /// The instance's metadata service.
+    /// The instance metadata service.
     #[arg(long, group = "kind")]
     pub(crate) imds: bool,
     /// IAM Identity Center: the start URL.
     #[arg(long, value_name = "URL", group = "kind", requires_all = ["sso_region", "sso_account_id", "sso_role_name"])]
     pub(crate) sso_start_url: Option<String>,
-    /// Its Region.
+    /// IAM Identity Center: its Region.
     #[arg(long, value_name = "REGION", requires = "sso_start_url")]
     pub(crate) sso_region: Option<String>,
-    /// The account's number.
+    /// IAM Identity Center: the account id.
     #[arg(long, requires = "sso_start_url")]
     pub(crate) sso_account_id: Option<String>,
-    /// The role's name.
+    /// IAM Identity Center: the role name.
     #[arg(long, requires = "sso_start_url")]
     pub(crate) sso_role_name: Option<String>,
     /// A program in the `credential_process` format.
@@ -195,19 +195,19 @@ pub(crate) struct Source {
     /// AWS IoT Core: the endpoint of type `iot:CredentialProvider`.
     #[arg(long, group = "kind", requires_all = ["iot_role_alias", "iot_certificate", "iot_private_key"])]
     pub(crate) iot_endpoint: Option<String>,
-    /// The role alias.
+    /// AWS IoT Core: the role alias.
     #[arg(long, requires = "iot_endpoint")]
     pub(crate) iot_role_alias: Option<String>,
-    /// The file of the device's certificate, in PEM.
+    /// AWS IoT Core: the file with the device's certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_certificate: Option<PathBuf>,
-    /// The file of its private key, in PEM.
+    /// AWS IoT Core: the file with the device's private key, in PEM.
     #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_private_key: Option<PathBuf>,
-    /// A file of authorities that vouch for the server, in PEM.
+    /// AWS IoT Core: a file with the certificate authorities for the server, in PEM.
     #[arg(long, value_name = "FILE", requires = "iot_endpoint")]
     pub(crate) iot_ca: Option<PathBuf>,
-    /// The thing's name.
+    /// AWS IoT Core: the thing name.
     #[arg(long, requires = "iot_endpoint")]
     pub(crate) iot_thing_name: Option<String>,
     /// How long a fetch may take, in seconds.
@@ -217,13 +217,13 @@ pub(crate) struct Source {
     /// The role to assume.
     #[arg(long, value_name = "ARN")]
     pub(crate) role_arn: Option<String>,
-    /// The name of the role's session.
+    /// The name of the role session.
     #[arg(long, requires = "role_arn")]
     pub(crate) role_session_name: Option<String>,
-    /// How long a set lives, in seconds.
+    /// How long a set is valid, in seconds.
     #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) duration_seconds: Option<u64>,
-    /// The external id; better in the configuration file, since others see the command line.
+    /// The external id. Prefer the configuration file: other users see the command line.
     #[arg(long, requires = "role_arn")]
     pub(crate) external_id: Option<String>,
     /// A session policy, in JSON.
@@ -238,42 +238,42 @@ pub(crate) struct Source {
     /// The key of a tag that later roles keep.
     #[arg(long, requires = "role_arn")]
     pub(crate) transitive_tag_key: Vec<String>,
-    /// Who is behind the session.
+    /// The source identity of the session, for CloudTrail and policies.
     #[arg(long, requires = "role_arn")]
     pub(crate) source_identity: Option<String>,
     /// A context assertion, PROVIDER_ARN=ASSERTION.
     #[arg(long, value_name = "PROVIDER_ARN=ASSERTION", requires = "role_arn", value_parser = pair)]
     pub(crate) provided_context: Vec<(String, String)>,
-    /// The serial number of the device whose code the role needs.
+    /// The serial number of the MFA device whose code the role needs.
     #[arg(long, requires_all = ["mfa_command", "role_arn"])]
     pub(crate) mfa_serial: Option<String>,
-    /// The program that prints the code of that device, or of the one that the profile's `mfa_serial` names.
+    /// The program that prints the code of that MFA device, or of the one that `mfa_serial` of the profile names.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) mfa_command: Option<String>,
     /// An argument of that program.
     #[arg(long, value_name = "ARGUMENT", requires = "mfa_command", allow_hyphen_values = true)]
     pub(crate) mfa_command_arg: Vec<String>,
-    /// How long it may take, in seconds.
+    /// How long the MFA program may take, in seconds.
     #[arg(long, value_name = "SECONDS", requires = "mfa_command")]
     pub(crate) mfa_timeout: Option<u64>,
-    /// The Region whose STS is asked.
+    /// The Region of the STS endpoint.
     #[arg(long, value_name = "REGION", requires = "role_arn")]
     pub(crate) sts_region: Option<String>,
-    /// The address of STS.
+    /// The URL of STS.
     #[arg(long, value_name = "URL", requires = "role_arn")]
     pub(crate) sts_endpoint_url: Option<String>,
-    /// How long connecting to STS may take, in seconds.
+    /// How long the connection to STS may take, in seconds.
     #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) connect_timeout: Option<u64>,
-    /// How long STS may take to begin its answer, in seconds.
+    /// How long STS may take until its answer begins, in seconds.
     #[arg(long, value_name = "SECONDS", requires = "role_arn")]
     pub(crate) read_timeout: Option<u64>,
-    /// How often STS is asked within one fetch.
+    /// The number of requests to STS within one fetch.
     #[arg(long, value_name = "NUMBER", requires = "role_arn")]
     pub(crate) max_attempts: Option<u32>,
 }
 
-/// `KEY=VALUE`; a wrong one may be secret, so it is not shown.
+/// `KEY=VALUE`. An error does not show the text: it may be secret.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -285,7 +285,7 @@ pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, ExitCode> {
         return Cli::try_parse_from(&argv).map_err(|error| refuse(&error));
     };
     let written =
-        config::arguments(&line.config, &line.said).map_err(|failure| failure.report())?;
+        config::arguments(&line.config, &line.given).map_err(|failure| failure.report())?;
     let verb = argv.iter().position(|word| *word == *line.verb);
     let place = verb.map_or(argv.len(), |place| place + 1);
     let mut all = argv;
@@ -293,28 +293,29 @@ pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, ExitCode> {
     Cli::try_parse_from(&all).map_err(|error| refuse_file(&line.config, &error))
 }
 
-/// What the command line says beside the configuration file that it names.
+/// The command line without its configuration file.
 struct Line {
     verb: String,
     config: PathBuf,
-    /// The options, without their dashes.
-    said: BTreeSet<String>,
+    /// The names of the options on the command line, without dashes.
+    given: BTreeSet<String>,
 }
 
 impl Line {
-    /// Alone it may lack what the file has, so that its errors wait. `None` without a file.
+    /// `None` without a configuration file. Errors are ignored here: the file may contain the missing options.
     fn of(argv: &[OsString]) -> Option<Self> {
         let matches = Cli::command().ignore_errors(true).try_get_matches_from(argv).ok()?;
         let (verb, options) = matches.subcommand()?;
         let config = options.try_get_one::<PathBuf>("config").ok()??.clone();
-        let is_said =
+        let is_given =
             |id: &&clap::Id| options.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-        let said = options.ids().filter(is_said).map(|id| id.as_str().replace('_', "-")).collect();
-        Some(Line { verb: verb.to_owned(), config, said })
+        let given =
+            options.ids().filter(is_given).map(|id| id.as_str().replace('_', "-")).collect();
+        Some(Line { verb: verb.to_owned(), config, given })
     }
 }
 
-/// Help and the version are what was asked for; anything else is a mistake.
+/// Prints help or the version if they were requested. Everything else is a mistake.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let printed = error.print();
@@ -329,12 +330,12 @@ fn refuse_file(path: &Path, error: &clap::Error) -> ExitCode {
     CommandError::new(USAGE, format!("with the options of {file}: {problem}")).report()
 }
 
-/// What is wrong, without the usage.
+/// The problem, without the usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let is_said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
-    let lines = lines.filter(is_said).filter(|line| !line.starts_with("tip: to pass"));
+    let is_given = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let lines = lines.filter(is_given).filter(|line| !line.starts_with("tip: to pass"));
     let lines: Vec<&str> = lines.map(|line| line.trim_start_matches("tip: ")).collect();
     lines.join("; ").trim_start_matches("error: ").replace(":; ", ": ")
 }
@@ -348,7 +349,7 @@ impl Session {
 impl Exec {
     pub(crate) fn check(&self) -> Result<(), CommandError> {
         if self.sealed && self.session.deferred {
-            let text = "--sealed goes with --eager only: nobody but its refresher can write";
+            let text = "--sealed cannot be used with --deferred: only the refresher of an eager session can write";
             return Err(CommandError::new(USAGE, text));
         }
         Ok(())
@@ -360,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_are_sound() {
+    fn the_definitions_are_valid() {
         Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! Children of this process, and the orphans that a subreaper is handed: waiting for them, and their end.
+//! Children of this process, and orphans that it adopts as a subreaper: how to wait for them and end them.
 
 use std::{
     collections::BTreeSet,
@@ -15,12 +15,12 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-/// How long somebody who is told to end may take for it.
+/// The time between SIGTERM and SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// Waits for the end of `pid`, and reaps the orphans that come before. The children of other threads
-/// are theirs: programs that a source has started.
+/// Waits for the end of `pid`, and reaps orphans that end before it. It does not touch the children of other threads:
+/// these are programs that a source has started.
 pub(crate) fn wait_for(pid: Pid) -> io::Result<WaitStatus> {
     loop {
         match waitpid(None, Some(WaitPidFlag::__WNOTHREAD)) {
@@ -31,7 +31,7 @@ pub(crate) fn wait_for(pid: Pid) -> io::Result<WaitStatus> {
     }
 }
 
-/// Waits for the end of all children of this thread, and of those that become its children meanwhile.
+/// Waits for the end of all children of this thread, also of processes that become its children meanwhile.
 pub(crate) fn wait_for_all() {
     loop {
         match waitpid(None, Some(WaitPidFlag::__WNOTHREAD)) {
@@ -41,7 +41,7 @@ pub(crate) fn wait_for_all() {
     }
 }
 
-/// Reaps the children that have ended; the names and pids of the others.
+/// Reaps the children that have ended. Gives the names and pids of the others.
 pub(crate) fn left() -> Vec<String> {
     let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
     loop {
@@ -57,14 +57,14 @@ pub(crate) fn left() -> Vec<String> {
     children().into_iter().map(named).collect()
 }
 
-/// Sends a signal to all children of the main thread. Some may have ended a moment ago.
-pub(crate) fn tell_all(signal: Signal) {
+/// Sends a signal to all children of the main thread. Some may have ended already.
+pub(crate) fn signal_all(signal: Signal) {
     for pid in children() {
         let _ = kill(pid, signal);
     }
 }
 
-/// The exit status of a process in a shell's words.
+/// The exit code that a shell would give for this status.
 pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     let code = match status {
         WaitStatus::Exited(_, code) => code,
@@ -74,16 +74,16 @@ pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-/// Ends all children of this thread, and those that become its children by that: each is told once,
-/// and killed when the time is over. Those of another user, which cannot be killed, are left.
+/// Ends all children of this thread, also processes that become its children meanwhile. Each gets SIGTERM once, and
+/// SIGKILL after [`GRACE`]. Processes of another user that cannot be killed are left.
 pub(crate) fn end_all() {
     let deadline = Instant::now() + GRACE;
-    let mut told = BTreeSet::new();
+    let mut signalled = BTreeSet::new();
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD)) {
             Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
-                for pid in children().into_iter().filter(|pid| told.insert(*pid)) {
-                    // A stopped process does not hear it before it goes on.
+                for pid in children().into_iter().filter(|pid| signalled.insert(*pid)) {
+                    // A stopped process gets SIGTERM only when it continues.
                     let _ = kill(pid, Signal::SIGTERM).and_then(|()| kill(pid, Signal::SIGCONT));
                 }
                 thread::sleep(PERIOD);
@@ -101,7 +101,7 @@ pub(crate) fn end_all() {
     }
 }
 
-/// The children of the main thread, which is the one that gets orphans.
+/// The children of the main thread. This thread also adopts orphans.
 fn children() -> Vec<Pid> {
     let list = fs::read_to_string(format!("/proc/self/task/{}/children", getpid()));
     let numbers = list.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How the program fails: one line for people, and an exit code of `sysexits.h` for programs.
+//! An error of the program: one line for people, and an exit code of `sysexits.h` for programs.
 
 use std::{fmt, io, process::ExitCode};
 
@@ -52,7 +52,7 @@ impl From<Error> for CommandError {
             _ => UNAVAILABLE,
         };
         let hint = match error.kind() {
-            Kind::Absent => "; `shmcreds list` names those that there are",
+            Kind::Absent => "; `shmcreds list` shows the existing sessions",
             _ => "",
         };
         CommandError::new(code, format!("{error}{hint}"))

@@ -1,4 +1,4 @@
-//! The configuration file: the options of the command line, by the same names.
+//! The configuration file: the same options as on the command line.
 
 use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
 
@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::command_error::{CommandError, DATA, NO_INPUT};
 
-/// The options that are sources of their own: one at a time.
+/// The options that choose a source. Only one of them can be used.
 const SOURCES: [&str; 8] = [
     "profile",
     "default-chain",
@@ -18,21 +18,21 @@ const SOURCES: [&str; 8] = [
     "iot-endpoint",
 ];
 
-/// The file's options, as they would be written on the command line, without those that the command line
-/// overrules by the options that are `said` there.
+/// The options of the file in the form of the command line. Options that the command line overrides are left out;
+/// `given` contains the options on the command line.
 pub(crate) fn arguments(
     path: &Path,
-    said: &BTreeSet<String>,
+    given: &BTreeSet<String>,
 ) -> Result<Vec<OsString>, CommandError> {
     let text = fs::read_to_string(path).map_err(|error| {
         CommandError::new(NO_INPUT, format!("--config {}: {error}", path.display()))
     })?;
-    options(&text, said)
+    options(&text, given)
         .map_err(|problem| CommandError::new(DATA, format!("{}: {problem}", path.display())))
 }
 
-fn options(text: &str, said: &BTreeSet<String>) -> Result<Vec<OsString>, String> {
-    // The parser's own text would quote the line, which may hold a secret.
+fn options(text: &str, given: &BTreeSet<String>) -> Result<Vec<OsString>, String> {
+    // The parser's error text would quote the line, which may contain a secret.
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
         format!("line {} is not TOML (texts need quotes)", before.lines().count().max(1))
@@ -46,30 +46,30 @@ fn options(text: &str, said: &BTreeSet<String>) -> Result<Vec<OsString>, String>
             }
             value => option(key, value, &mut written),
         }?;
-        if !is_overruled(key, said) {
+        if !is_overridden(key, given) {
             options.append(&mut written);
         }
     }
     Ok(options)
 }
 
-/// Whether an option that is said on the command line takes the place of the file's `key`.
-fn is_overruled(key: &str, said: &BTreeSet<String>) -> bool {
-    let is_said = |option: &str| said.contains(option);
+/// Whether an option on the command line overrides `key` of the file.
+fn is_overridden(key: &str, given: &BTreeSet<String>) -> bool {
+    let is_given = |option: &str| given.contains(option);
     let by_another = match key {
-        "eager" | "sealed" => is_said("deferred"),
-        "deferred" => is_said("eager") || is_said("sealed"),
-        // The arguments of one program are none of another.
-        "process-arg" => is_said("process"),
-        "mfa-command-arg" => is_said("mfa-command"),
+        "eager" | "sealed" => is_given("deferred"),
+        "deferred" => is_given("eager") || is_given("sealed"),
+        // The arguments belong to one program only.
+        "process-arg" => is_given("process"),
+        "mfa-command-arg" => is_given("mfa-command"),
         _ => false,
     };
     let source = source_of(key);
     let another = |other: &str| source.is_some_and(|source| source != other);
-    is_said(key) || by_another || SOURCES.iter().any(|other| another(other) && is_said(other))
+    is_given(key) || by_another || SOURCES.iter().any(|other| another(other) && is_given(other))
 }
 
-/// The source that an option describes.
+/// The source that an option belongs to.
 fn source_of(key: &str) -> Option<&str> {
     match key {
         "process-arg" => Some("process"),
@@ -128,7 +128,7 @@ mod tests {
         "\0",
     ];
 
-    /// Pieces of TOML, in any order: most texts of any characters are refused at the first one.
+    /// Pieces of TOML in any order. Most random texts would be refused at their first character.
     fn pieces() -> impl Strategy<Value = String> {
         let known = prop::sample::select(&PIECES[..]).prop_map(str::to_owned);
         let piece = prop_oneof!["[a-z\"'.-]{0,8}", known];
@@ -138,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_options_or_a_problem(text in prop_oneof![pieces(), any::<String>()]) {
-            match options(&text, &said(&[])) {
+            match options(&text, &given(&[])) {
                 Ok(found) => for option in found {
                     prop_assert!(option.to_str().is_some_and(|option| option.starts_with("--")));
                 },
@@ -149,7 +149,7 @@ mod tests {
         #[test]
         fn no_problem_quotes_a_value(before in pieces(), after in pieces()) {
             let text = format!("{before}\nkey = \"hush-7-hush\" {after}");
-            if let Err(problem) = options(&text, &said(&[])) {
+            if let Err(problem) = options(&text, &given(&[])) {
                 prop_assert!(!problem.contains("hush-7-hush"), "{problem}");
             }
         }
@@ -157,11 +157,11 @@ mod tests {
         #[test]
         fn lists_without_end_are_refused(depth in 1..20_000usize, open in "[\\[{]") {
             let text = format!("key = {}", open.repeat(depth));
-            prop_assert!(options(&text, &said(&[])).is_err());
+            prop_assert!(options(&text, &given(&[])).is_err());
         }
     }
 
-    fn said(options: &[&str]) -> BTreeSet<String> {
+    fn given(options: &[&str]) -> BTreeSet<String> {
         options.iter().map(|option| (*option).to_owned()).collect()
     }
 
@@ -169,7 +169,7 @@ mod tests {
     fn options_are_written_as_on_the_command_line() {
         let text = "role-arn = \"arn\"\nduration-seconds = 900\nweb-identity = true\nimds = false\n\
                     tag = [\"a=1\", \"b=2\"]\n";
-        let mut found = options(text, &said(&[])).unwrap();
+        let mut found = options(text, &given(&[])).unwrap();
         found.sort();
         let expected = [
             "--duration-seconds=900",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_line_says_takes_the_place_of_the_file_s() {
+    fn the_command_line_overrides_the_file() {
         for (text, on_the_line, left) in [
             ("profile = \"a\"", &["process"][..], &[][..]),
             ("process = \"a\"\nprocess-arg = [\"b\"]", &["imds"], &[]),
@@ -201,7 +201,7 @@ mod tests {
             ("sealed = true\neager = true", &["deferred"], &[]),
             ("sealed = true", &["eager"], &["--sealed"]),
         ] {
-            let found = options(text, &said(on_the_line)).unwrap();
+            let found = options(text, &given(on_the_line)).unwrap();
             let expected: Vec<OsString> = left.iter().map(OsString::from).collect();
             assert_eq!(found, expected, "{text} beside {on_the_line:?}");
         }
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn problems_are_named_without_the_contents() {
-        let problem = |text| options(text, &said(&[])).unwrap_err();
+        let problem = |text| options(text, &given(&[])).unwrap_err();
         assert_eq!(problem("a = 1\nhush"), "line 2 is not TOML (texts need quotes)");
         assert!(problem("[a]\nhush = 1").starts_with("a must be"));
         assert!(problem("a = 1.5").starts_with("a must be"));

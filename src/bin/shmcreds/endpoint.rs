@@ -1,4 +1,4 @@
-//! The endpoint: credentials over HTTP on the loopback, as containers get them.
+//! The endpoint: credentials over HTTP on 127.0.0.1, in the format of the container endpoint.
 
 use std::{
     fmt::Write,
@@ -21,14 +21,15 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     command_error::{CommandError, USAGE},
+    credentials_json,
     http::{self, Answer, JSON, TEXT},
-    metrics, protocol,
+    metrics,
     session::{self, Event},
 };
 
-/// Where the credentials are.
+/// The path of the credentials.
 const PATH: &str = "/credentials";
-/// Clients give up after a second.
+/// SDKs give up after a second.
 const LONGEST_ANSWER: Duration = Duration::from_millis(800);
 
 /// A bound endpoint.
@@ -39,24 +40,24 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds `address`, which is one of the loopback, and draws a token.
+    /// Binds `address` on 127.0.0.1, and makes a random token.
     pub(crate) fn bind(address: SocketAddr) -> Result<Self, CommandError> {
         if address.ip() != IpAddr::from([127, 0, 0, 1]) {
             let text = format!(
-                "--listen {address} is not on 127.0.0.1, which every SDK accepts and no other host reaches"
+                "--listen {address} must be on 127.0.0.1: every SDK accepts it, and no other host can reach it"
             );
             return Err(CommandError::new(USAGE, text));
         }
         let listener = http::bind(address)?;
         let address = listener.local_addr()?;
-        Ok(Endpoint { listener, address, token: draw_token()? })
+        Ok(Endpoint { listener, address, token: random_token()? })
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// Serves in a thread of its own, which fetches the first set, too, as long as the process lives.
+    /// Serves in a new thread until the process ends. The thread also fetches the first set.
     pub(crate) fn serve(self, session: SharedSession, events: Sender<Event>) -> io::Result<()> {
         let connections = http::allow_connections();
         let runtime = http::runtime()?;
@@ -78,13 +79,13 @@ impl Endpoint {
     }
 }
 
-/// 32 bytes of the kernel's randomness.
-fn draw_token() -> io::Result<String> {
+/// 32 random bytes from the kernel.
+fn random_token() -> io::Result<String> {
     let mut bytes = [0; 32];
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
     let mut token = String::with_capacity(64);
     for byte in bytes {
-        // Writing to a text does not fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(token, "{byte:02x}");
     }
     Ok(token)
@@ -98,11 +99,11 @@ struct Service {
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Answer {
-    Answer::new(status, JSON, protocol::refusal(code, message))
+    Answer::new(status, JSON, credentials_json::refusal(code, message))
 }
 
-/// What proxies add to requests that they pass on, besides all that begins with `x-forwarded`.
-const OF_PROXIES: [&str; 8] = [
+/// The headers that proxies add, besides those that begin with `x-forwarded`.
+const PROXY_HEADERS: [&str; 8] = [
     "cf-connecting-ip",
     "forwarded",
     "proxy-authorization",
@@ -113,8 +114,8 @@ const OF_PROXIES: [&str; 8] = [
     "x-real-ip",
 ];
 
-fn is_of_a_proxy(name: &str) -> bool {
-    name.starts_with("x-forwarded") || OF_PROXIES.contains(&name)
+fn is_proxy_header(name: &str) -> bool {
+    name.starts_with("x-forwarded") || PROXY_HEADERS.contains(&name)
 }
 
 /// Whether `host` names the endpoint. Some clients leave out the port although it is not 80.
@@ -126,9 +127,9 @@ fn is_own(host: &[u8], port: u16) -> bool {
 }
 
 impl http::Service for Service {
-    const STAYS_HERE: bool = true;
+    const HOST_ONLY: bool = true;
 
-    fn knows(&self, request: &Request<Incoming>) -> bool {
+    fn is_authenticated(&self, request: &Request<Incoming>) -> bool {
         self.refuse(request).is_none() && self.has_token(request.headers())
     }
 
@@ -150,9 +151,9 @@ impl http::Service for Service {
 }
 
 impl Service {
-    /// Refuses requests that came by way of another host, of a proxy, or of a web page.
+    /// Refuses requests that come from another host, through a proxy, or from a web page.
     fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
-        if request.headers().keys().any(|name| is_of_a_proxy(name.as_str())) {
+        if request.headers().keys().any(|name| is_proxy_header(name.as_str())) {
             return Some(refusal(400, "Forwarded", "forwarded requests are refused"));
         }
         if !self.is_addressed(request) {
@@ -164,7 +165,7 @@ impl Service {
         None
     }
 
-    /// Whether each name of a host in the request is this endpoint's. HTTP/1.0 needs none.
+    /// Whether each host name in the request is the endpoint's. HTTP/1.0 needs no host name.
     fn is_addressed(&self, request: &Request<Incoming>) -> bool {
         let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
         let hosts: Vec<&[u8]> =
@@ -176,7 +177,7 @@ impl Service {
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        // The time tells whether the length is right, which everybody may know, and nothing else.
+        // The time of the comparison shows only whether the length is right. The length is no secret.
         given.ct_eq(self.token.as_bytes()).into()
     }
 
@@ -186,8 +187,8 @@ impl Service {
         }
         let asked = tokio::time::timeout(LONGEST_ANSWER, self.session.provide_credentials()).await;
         match asked {
-            Ok(Ok(set)) => protocol::endpoint_answer(&set).map_or_else(
-                |_| refusal(503, "Unavailable", "the set cannot be written"),
+            Ok(Ok(set)) => credentials_json::endpoint_answer(&set).map_or_else(
+                |_| refusal(503, "Unavailable", "the set cannot be encoded"),
                 |body| Answer::new(200, JSON, body),
             ),
             Ok(Err(error)) => {

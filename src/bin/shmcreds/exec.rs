@@ -1,4 +1,4 @@
-//! `exec`: runs a program, and everything that it needs dies with it.
+//! `exec`: runs CMD. The session and the endpoint end with it.
 
 use std::{
     io,
@@ -32,41 +32,48 @@ use signal_hook::{
 use crate::{
     arguments::Exec,
     children::{self, GRACE},
+    cmd_environment,
+    cmd_files::CmdFiles,
     command_error::CommandError,
     endpoint::Endpoint,
-    environment,
-    files::Files,
     log,
     process_pair::{self, Guarded, KillSwitch, Role},
     session::{self, Event},
     sources,
 };
 
-/// What ends this process as long as CMD is not there.
-const DEADLY: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// The signals that end this process before CMD runs.
+const ENDING: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 const PREFIX: &str = "exec-";
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 type Signals = SignalsInfo<WithOrigin>;
 
-/// What gets the signals that are forwarded.
+/// Who gets the forwarded signals.
 #[derive(Default)]
 enum Target {
     /// CMD does not run yet.
     #[default]
     Nobody,
-    /// CMD: by a descriptor, so that no signal goes to the next process of its number.
+    /// CMD, by a pidfd: so a signal cannot go to another process with the same pid.
     Cmd(OwnedFd),
-    /// What CMD has left behind.
+    /// The processes that CMD has left.
     Orphans,
+}
+
+/// What became of CMD.
+enum CmdEnd {
+    Ended(WaitStatus),
+    /// A signal came before CMD was started.
+    NotStarted(ExitCode),
 }
 
 type SharedTarget = Arc<Mutex<Target>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
     options.check()?;
-    log::learn(&options.session.source);
+    log::learn_secrets(&options.session.source);
     let files = files();
     let outcome = split(&options, files.as_ref());
     if let Some(files) = &files {
@@ -75,8 +82,8 @@ pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
     outcome
 }
 
-fn split(options: &Exec, files: Option<&Files>) -> Result<ExitCode, CommandError> {
-    let name = options.name.clone().map_or_else(own_name, Ok)?;
+fn split(options: &Exec, files: Option<&CmdFiles>) -> Result<ExitCode, CommandError> {
+    let name = options.name.clone().map_or_else(random_session_name, Ok)?;
     match process_pair::split(&name)? {
         Role::Guard(code) => Ok(code),
         Role::Supervisor(guarded) => supervise(options, &name, files, guarded),
@@ -87,16 +94,16 @@ fn split(options: &Exec, files: Option<&Files>) -> Result<ExitCode, CommandError
 fn supervise(
     options: &Exec,
     name: &str,
-    files: Option<&Files>,
+    files: Option<&CmdFiles>,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
-    // A sealed session has no name to remove, and its first set while it is made: there signals end this
-    // process as ever, and the guard does the rest.
+    // A sealed session has no name that must be removed, and fetches its first set while it is created. So signals
+    // may end this process until then, and the guard does the rest.
     let early = if options.sealed { None } else { Some(signals()?) };
     let session = session::create(name, &options.session, options.sealed)?;
     let signals = early.map_or_else(signals, Ok)?;
     let outcome = serve(options, &session, files, signals, guarded);
-    // The threads end with the process, in the middle of a fetch, too.
+    // The threads end with the process, even during a fetch.
     session.unlink();
     outcome
 }
@@ -104,7 +111,7 @@ fn supervise(
 fn serve(
     options: &Exec,
     session: &SharedSession,
-    files: Option<&Files>,
+    files: Option<&CmdFiles>,
     signals: Signals,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
@@ -122,26 +129,26 @@ fn serve(
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
         None => match run_cmd(command, &target, &events)? {
-            Ok(status) => Ok(finish(status, options.wait_orphans, &target, guard)),
-            Err(code) => Ok(code),
+            CmdEnd::Ended(status) => Ok(finish(status, options.wait_orphans, &target, guard)),
+            CmdEnd::NotStarted(code) => Ok(code),
         },
         Some(signal) => Ok(killed_by(signal)),
     }
 }
 
-/// A name that no other process has: pid namespaces may share one `/dev/shm`, so that a pid is no name.
-/// What killed processes have left under such names is removed.
-fn own_name() -> io::Result<String> {
+/// A name that no other process has. It is random: pid namespaces may share one `/dev/shm`, so a pid is not unique.
+/// Sessions that killed processes have left under such names are removed.
+fn random_session_name() -> io::Result<String> {
     for name in SharedSession::list()?.iter().filter(|name| name.starts_with(PREFIX)) {
-        // A live one refuses.
+        // It fails for a session in use.
         let _ = SharedSession::remove(name);
     }
-    environment::random_name(PREFIX)
+    cmd_environment::random_name(PREFIX)
 }
 
-/// A place for files that CMD reads. It can do without.
-fn files() -> Option<Files> {
-    let files = Files::create();
+/// The directory for files that CMD reads. CMD can run without it.
+fn files() -> Option<CmdFiles> {
+    let files = CmdFiles::create();
     files
         .inspect_err(|error| {
             tracing::warn!("CMD gets neither a token file nor an AWS config file: {error}");
@@ -149,8 +156,7 @@ fn files() -> Option<Files> {
         .ok()
 }
 
-/// Waits for the first set; gives the signal that came sooner. A failure that may pass is one when the time
-/// is over.
+/// Waits for the first set. Gives the signal if one comes first. A failure that may pass counts only after `limit`.
 fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, CommandError> {
     let began = Instant::now();
     loop {
@@ -170,24 +176,24 @@ fn killed_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
 }
 
-/// CMD, with an environment in which every SDK finds the endpoint and nothing else.
+/// CMD, with an environment in which every SDK finds only the endpoint.
 fn command(
     options: &Exec,
     session: &SharedSession,
-    files: Option<&Files>,
+    files: Option<&CmdFiles>,
     endpoint: &Endpoint,
 ) -> Result<Command, CommandError> {
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
-    environment::clear(&mut command);
-    environment::bypass_proxies(&mut command);
+    cmd_environment::clear(&mut command);
+    cmd_environment::bypass_proxies(&mut command);
     let profile = sources::chosen_profile(&options.session.source);
     let region = profile.region().unwrap_or_else(|failure| {
-        // It may need none.
+        // CMD may need no Region.
         tracing::warn!("CMD gets no Region: {failure}");
         None
     });
-    environment::keep_region(&mut command, region.as_deref());
+    cmd_environment::keep_region(&mut command, region.as_deref());
     let write = |name, text: &str| files.map(|files| files.write(name, text)).transpose();
     if !options.keep_aws_files {
         let config = write("config-", &profile.without_credentials())?;
@@ -210,20 +216,20 @@ fn signals() -> io::Result<Signals> {
     Signals::new(process_pair::forwarded().into_iter().map(|signal| signal as i32))
 }
 
-/// Tells CMD what the guard was told. What the terminal, or somebody else, sends to the whole job, CMD
-/// has got itself.
+/// Forwards the signals of the guard to CMD. CMD gets a signal that the terminal or another process sends to the whole
+/// job itself.
 fn forward(mut signals: Signals, guard: Pid, target: SharedTarget, events: Sender<Event>) {
     thread::spawn(move || {
         for origin in signals.forever() {
-            let alone = getppid() != guard;
+            let guard_is_dead = getppid() != guard;
             let by_the_guard = origin.process.is_some_and(|sender| sender.pid == guard.as_raw());
             match &*target.lock().unwrap_or_else(PoisonError::into_inner) {
-                Target::Nobody if alone || DEADLY.contains(&origin.signal) => {
+                Target::Nobody if guard_is_dead || ENDING.contains(&origin.signal) => {
                     let _ = events.send(Event::Signal(origin.signal));
                 }
                 Target::Nobody => {}
-                target if alone => target.end(),
-                target if by_the_guard => target.tell(origin.signal),
+                target if guard_is_dead => target.end(),
+                target if by_the_guard => target.signal(origin.signal),
                 _ => {}
             }
         }
@@ -231,8 +237,8 @@ fn forward(mut signals: Signals, guard: Pid, target: SharedTarget, events: Sende
 }
 
 impl Target {
-    /// It may have ended a moment ago.
-    fn tell(&self, signal: i32) {
+    /// The target may have ended already.
+    fn signal(&self, signal: i32) {
         match self {
             Target::Nobody => {}
             Target::Cmd(cmd) => {
@@ -242,34 +248,34 @@ impl Target {
             }
             Target::Orphans => {
                 if let Ok(signal) = Signal::try_from(signal) {
-                    children::tell_all(signal);
+                    children::signal_all(signal);
                 }
             }
         }
     }
 
     fn end(&self) {
-        self.tell(Signal::SIGTERM as i32);
-        // If it is stopped.
-        self.tell(Signal::SIGCONT as i32);
+        self.signal(Signal::SIGTERM as i32);
+        // A stopped process gets SIGTERM only when it continues.
+        self.signal(Signal::SIGCONT as i32);
         thread::sleep(GRACE);
-        self.tell(Signal::SIGKILL as i32);
+        self.signal(Signal::SIGKILL as i32);
     }
 }
 
-/// Starts CMD and waits for its end; an error is the exit code without one. Runs on the main thread: the
-/// kernel kills CMD when the thread that started it ends.
+/// Starts CMD and waits for its end. It runs on the main thread, because the kernel kills CMD when the thread that
+/// started it ends.
 fn run_cmd(
     mut command: Command,
     target: &SharedTarget,
     events: &Receiver<Event>,
-) -> Result<Result<WaitStatus, ExitCode>, CommandError> {
+) -> Result<CmdEnd, CommandError> {
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
-    let mut place = target.lock().unwrap_or_else(PoisonError::into_inner);
-    // A signal that nobody could forward, a moment ago.
+    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
+    // A signal may have come while there was no CMD to forward it to.
     for event in events.try_iter() {
         if let Event::Signal(signal) = event {
-            return Ok(Err(killed_by(signal)));
+            return Ok(CmdEnd::NotStarted(killed_by(signal)));
         }
     }
     let pid = match command.spawn() {
@@ -285,42 +291,42 @@ fn run_cmd(
     };
     let number = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound);
     let descriptor = pidfd_open(number.map_err(io::Error::from)?, PidfdFlags::empty());
-    *place = Target::Cmd(descriptor.map_err(io::Error::from)?);
-    drop(place);
-    Ok(Ok(children::wait_for(pid)?))
+    *target = Target::Cmd(descriptor.map_err(io::Error::from)?);
+    drop(target);
+    Ok(CmdEnd::Ended(children::wait_for(pid)?))
 }
 
-/// Ends what CMD has left behind; waits for it before, where that is wanted and CMD has come to a good end.
+/// Ends the processes that CMD has left. With `--wait-orphans`, and if CMD exited with 0, waits for them instead.
 fn finish(status: WaitStatus, wait_orphans: bool, target: &SharedTarget, guard: Pid) -> ExitCode {
     match status {
         WaitStatus::Exited(_, 0) if wait_orphans => {
             *target.lock().unwrap_or_else(PoisonError::into_inner) = Target::Orphans;
-            // Its end is a signal to the target of that moment.
+            // If the guard is dead, the thread that forwards signals ends the orphans.
             if getppid() == guard {
                 children::wait_for_all();
             }
         }
-        WaitStatus::Exited(_, 0) => tell_of_orphans(),
+        WaitStatus::Exited(_, 0) => warn_of_orphans(),
         _ => {}
     }
     children::end_all();
     ExitCode::from(children::exit_code(status))
 }
 
-/// A program that puts itself in the background looks as if it had come to its end.
-fn tell_of_orphans() {
+/// Explains what happens to a program that puts itself in the background.
+fn warn_of_orphans() {
     let left = children::left();
     if !left.is_empty() {
         tracing::warn!(
-            "CMD has come to its end and left {} behind, which is ended, too; run it in the foreground, \
-             or use --wait-orphans, or `shmcreds serve`",
+            "CMD has ended and left {} behind, which is ended, too; run CMD in the foreground, or use \
+             --wait-orphans or `shmcreds serve`",
             left.join(", ")
         );
     }
 }
 
-/// CMD is killed when this process is, even by SIGKILL. It gets the limits that this process was started
-/// with, which may have raised its own since.
+/// Makes the kernel kill CMD when this process is killed, even by SIGKILL. CMD gets the file descriptor limit
+/// that this process was started with. This process may raise its own limit later.
 #[allow(unsafe_code)]
 fn prepare(command: &mut Command, kill_switch: KillSwitch) -> io::Result<()> {
     let parent = getpid();
@@ -329,10 +335,10 @@ fn prepare(command: &mut Command, kill_switch: KillSwitch) -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         kill_switch.tie_to_this_process()?;
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
-        // It may have died before.
+        // The parent may have died before `set_pdeathsig`.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
-    // SAFETY: between fork and exec it makes system calls and nothing else.
+    // SAFETY: between fork and exec the closure only makes system calls.
     unsafe { command.pre_exec(prepare) };
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! HTTP, as far as the endpoint and the metrics need it: small answers from memory, and clients that can
-//! neither keep a connection for nothing nor keep others waiting.
+//! The HTTP server of the endpoint and the metrics. Answers are small and come from memory. A client can
+//! neither keep an idle connection nor delay other clients.
 
 use std::{
     convert::Infallible,
@@ -31,19 +31,19 @@ use tokio::{
     time::timeout,
 };
 
-use crate::places::{Place, Places};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
 
-/// Connections at once; each needs a descriptor.
+/// The most connections at a time. Each needs a descriptor.
 const MOST_CONNECTIONS: usize = 16 * 1024;
-/// Descriptors for everything else.
+/// The descriptors for everything else.
 const RESERVE: u64 = 64;
-/// How many are told at once that there are too many; others are closed without a word.
+/// The most clients at a time that are sent a 429. Other connections are closed without an answer.
 const MOST_REFUSALS: usize = 32;
-/// How long a client may take for its headers, or keep an idle connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take for its headers, and how long a connection may be idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to read a refusal.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of the largest request.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest request, in bytes.
 const LARGEST_REQUEST: usize = 16 * 1024;
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -63,13 +63,13 @@ impl Answer {
     }
 }
 
-/// Who answers.
+/// A service that answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Whether no answer may leave this host, whatever forwards it.
-    const STAYS_HERE: bool;
+    /// Whether answers must stay on this host, even if something forwards packets.
+    const HOST_ONLY: bool;
 
-    /// Whether the request shows that its client may ask. Others get one answer for a connection.
-    fn knows(&self, request: &Request<Incoming>) -> bool;
+    /// Whether the request proves that its client may ask. Other clients get one answer per connection.
+    fn is_authenticated(&self, request: &Request<Incoming>) -> bool;
 
     fn answer(&self, request: &Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
@@ -78,23 +78,23 @@ pub(crate) trait Service: Send + Sync + 'static {
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("--listen {address}: {error}")))?;
-    // The standard library lets 128 wait to be accepted; the others would try again after a second, as
-    // long as some clients wait at all. Here as many may as the kernel allows.
+    // The standard library lets 128 connections wait for `accept`. Others would retry after a second. Here as many may
+    // wait as the kernel allows.
     listen(&listener, Backlog::MAXALLOWABLE)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// A runtime for the thread that serves.
+/// The async runtime of the thread that serves.
 pub(crate) fn runtime() -> io::Result<Runtime> {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-    // It panics for want of descriptors.
+    // tokio panics if there is no free descriptor.
     catch_unwind(build).unwrap_or_else(|_| {
         Err(io::Error::other("no async runtime; raise the limit of file descriptors (ulimit -n)"))
     })
 }
 
-/// Raises the limit of descriptors as far as it goes; gives how many connections that allows.
+/// Raises the limit of descriptors to its maximum. Gives the number of connections that it allows.
 pub(crate) fn allow_connections() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
@@ -102,14 +102,14 @@ pub(crate) fn allow_connections() -> usize {
         .map_or(MOST_CONNECTIONS, |n| n.clamp(1, MOST_CONNECTIONS))
 }
 
-/// Serves so many connections at once, for ever.
+/// Serves up to this many connections at a time, without end.
 pub(crate) async fn serve<S: Service>(
     listener: TcpListener,
     connections: usize,
     service: Arc<S>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Places::new(connections);
+    let slots = ConnectionSlots::new(connections);
     let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
     for number in 0.. {
         let stream = match listener.accept().await {
@@ -120,39 +120,39 @@ pub(crate) async fn serve<S: Service>(
                 continue;
             }
         };
-        places.wait().await;
-        let (place, told_to_leave) = places.enter(number);
+        slots.wait().await;
+        let (slot, evicted) = slots.open(number);
         let (service, refusals) = (Arc::clone(&service), Arc::clone(&refusals));
         tokio::spawn(async move {
-            let refused = converse(stream, service, &place, told_to_leave).await;
-            drop(place);
+            let refused = serve_connection(stream, service, &slot, evicted).await;
+            drop(slot);
             if let (Some(stream), Ok(_slot)) = (refused, refusals.try_acquire()) {
-                let _ = timeout(REFUSAL_PATIENCE, refuse(stream)).await;
+                let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
             }
         });
     }
     Ok(())
 }
 
-/// Answers the requests of one connection; gives that back if it has to leave before.
-async fn converse<S: Service>(
+/// Answers the requests of one connection. Gives the stream back if the connection is evicted.
+async fn serve_connection<S: Service>(
     stream: TcpStream,
     service: Arc<S>,
-    place: &Place,
-    told_to_leave: oneshot::Receiver<()>,
+    slot: &ConnectionSlot,
+    evicted: oneshot::Receiver<()>,
 ) -> Option<TcpStream> {
-    if S::STAYS_HERE {
+    if S::HOST_ONLY {
         let _ = stream.set_ttl(1);
     }
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| {
         let service = Arc::clone(&service);
         async move {
-            if !place.is_known() && service.knows(&request) {
-                place.keep();
+            if !slot.is_authenticated() && service.is_authenticated(&request) {
+                slot.authenticate();
             }
             let mut response = response(service.answer(&request).await);
-            if !place.is_known() {
+            if !slot.is_authenticated() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
@@ -160,14 +160,14 @@ async fn converse<S: Service>(
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(LARGEST_REQUEST)
         .serve_connection(TokioIo::new(stream), answer);
     tokio::select! {
         biased;
-        // A client that breaks the protocol or goes away has had its answer, or needs none.
+        // A client that breaks the protocol or goes away needs no more answers.
         _ = &mut connection => None,
-        Ok(()) = told_to_leave => Some(connection.into_parts().io.into_inner()),
+        Ok(()) = evicted => Some(connection.into_parts().io.into_inner()),
     }
 }
 
@@ -178,8 +178,8 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
     response
 }
 
-/// Says that there are too many. What the client has sent is read: a connection that is closed before is
-/// reset, and its answer may be lost.
+/// Answers with status 429. It reads what the client has sent: otherwise the kernel resets the connection, and the
+/// answer may be lost.
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(TOO_MANY).await?;
     stream.shutdown().await?;

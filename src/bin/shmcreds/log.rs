@@ -1,4 +1,4 @@
-//! The log, and every other line for people: none of them shows a secret.
+//! The log, and all other output for people. None of it shows a secret.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ use crate::{
     status::colour_is_wanted,
 };
 
-/// Shorter ones would be found in every other word.
+/// Shorter secrets would match parts of ordinary words.
 const SHORTEST_SECRET: usize = 4;
 /// Variables that hold secrets.
 const VARIABLES: [&str; 13] = [
@@ -35,10 +35,10 @@ const VARIABLES: [&str; 13] = [
     "https_proxy",
 ];
 
-/// What this process knows to be secret, the longest first.
+/// The secrets that this process knows, the longest first.
 static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Starts the log: by default the warnings of this program, and on demand what its libraries say, too.
+/// Starts the log. By default it shows the warnings of this program; with `-v` also messages of its libraries.
 pub(crate) fn start(verbose: u8, json: bool) {
     let targets = match verbose {
         0 => Targets::new().with_target("shmcreds", LevelFilter::WARN),
@@ -55,24 +55,24 @@ pub(crate) fn start(verbose: u8, json: bool) {
     std::panic::set_hook(Box::new(|panic| eprintln!("shmcreds: {}", clean(&panic.to_string()))));
 }
 
-/// Notes what is secret of the options, the environment and the AWS files.
-pub(crate) fn learn(options: &arguments::Source) {
+/// Collects the secrets in the options, the environment and the AWS files.
+pub(crate) fn learn_secrets(options: &arguments::Source) {
     let mut secrets = sources::chosen_profile(options).secrets();
     secrets.extend(VARIABLES.iter().filter_map(|name| secret_of(name, env::var(name).ok()?)));
     let texts = [&options.external_id, &options.policy];
     secrets.extend(texts.into_iter().flatten().cloned());
     secrets.extend(options.provided_context.iter().map(|(_, assertion)| assertion.clone()));
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-    // As a `Debug`, and JSON, show it.
+    // The escaped form, as in `Debug` texts and JSON.
     let escaped = secrets.iter().map(|secret| format!("{secret:?}").trim_matches('"').to_owned());
     secrets.extend(escaped.collect::<Vec<_>>());
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets.dedup();
-    // It is called once.
+    // This function is called once.
     let _ = SECRETS.set(secrets);
 }
 
-/// Of a proxy's address the password.
+/// The secret in a variable. In the address of a proxy, it is the password.
 fn secret_of(variable: &str, value: String) -> Option<String> {
     if !variable.to_lowercase().ends_with("_proxy") {
         return Some(value);
@@ -81,13 +81,13 @@ fn secret_of(variable: &str, value: String) -> Option<String> {
     Some(user.rsplit_once(':')?.1.to_owned())
 }
 
-/// The text without what is known to be secret, or looks like it.
+/// Removes all known secrets, and everything that looks like a secret.
 pub(crate) fn clean(text: &str) -> String {
     let known = SECRETS.get().map(Vec::as_slice).unwrap_or_default();
     redact(&known.iter().fold(text.to_owned(), |text, secret| hide(&text, secret)))
 }
 
-/// Standard error, a whole event at a time.
+/// The standard error, without secrets. Each write is a whole event.
 struct Clean;
 
 impl Write for Clean {

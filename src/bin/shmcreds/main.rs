@@ -3,20 +3,20 @@
 
 mod arguments;
 mod children;
+mod cmd_environment;
+mod cmd_files;
 mod command_error;
 mod config;
+mod connection_slots;
+mod credentials_json;
 mod endpoint;
-mod environment;
 mod exec;
-mod files;
 mod http;
 mod log;
 mod metrics;
-mod places;
 mod process_pair;
-mod protocol;
 mod recursion;
-// The library's own, which is not public.
+// A private module of the library.
 #[path = "../../source/redact.rs"]
 mod redact;
 mod serve;
@@ -38,7 +38,7 @@ use arguments::{Cli, Command};
 use command_error::CommandError;
 
 fn main() -> ExitCode {
-    environment::unset_what_is_empty();
+    cmd_environment::unset_empty();
     let cli = match arguments::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -55,7 +55,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let session = SharedSession::attach(&name)?;
             recursion::check(&session)?;
             let credentials = session.credentials()?;
-            print(&protocol::process_answer(&credentials)?)
+            print(&credentials_json::process_answer(&credentials)?)
         }
         #[cfg(feature = "watch")]
         Command::Status { name, watch: true, .. } => watch::run(name.as_deref()),
@@ -94,7 +94,7 @@ fn print(line: &str) -> Result<ExitCode, CommandError> {
     write(&format!("{line}\n"))
 }
 
-/// Whoever reads may have seen enough: a closed pipe is no failure.
+/// Writes to the standard output. A closed pipe is not a failure: the reader may have seen enough.
 fn write(text: &str) -> Result<ExitCode, CommandError> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

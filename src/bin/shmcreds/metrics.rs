@@ -1,4 +1,4 @@
-//! A session's state in the text format of Prometheus.
+//! The state of a session in the text format of Prometheus.
 
 use std::{
     net::SocketAddr,
@@ -21,16 +21,16 @@ use crate::{
     http::{self, Answer, TEXT},
 };
 
-/// What [`text`] gives.
+/// The content type of [`text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
 
-/// The text; with the latency of the endpoint in its own process.
+/// The metrics. `latency` is that of the endpoint, if this process has one.
 pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<String, CommandError> {
     let mut registry = Registry::with_prefix("shmcreds");
     let state = Family::<Labels, Gauge>::default();
-    // Each state has a series that does not vanish: 1 for the one that it is in.
+    // Each state always has a series: 1 for the current state, 0 for the others.
     for one in State::all() {
         let series = state.get_or_create(&vec![("state", one.as_str().to_owned())]);
         series.set(i64::from(one == status.state()));
@@ -38,12 +38,12 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     registry.register("state", "1 for the state of the newest set, 0 for the others", state);
     let expiry: Gauge<f64, AtomicU64> = Gauge::default();
     expiry.set(status.expires_in().as_secs_f64());
-    registry.register_with_unit("expiry", "How long the set is valid", Unit::Seconds, expiry);
+    registry.register_with_unit("expiry", "How long the set is still valid", Unit::Seconds, expiry);
     let refresh: Gauge<f64, AtomicU64> = Gauge::default();
     refresh.set(status.refresh_in().as_secs_f64());
     registry.register_with_unit(
         "refresh",
-        "When it is due to be refreshed",
+        "Time until the set is due for a refresh",
         Unit::Seconds,
         refresh,
     );
@@ -56,7 +56,7 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     for (name, help, count) in [
         ("source_calls", "Calls of the source", status.source_calls()),
         ("published", "Sets published", status.published()),
-        ("takeovers", "Refreshers that another one took over from", status.takeovers()),
+        ("takeovers", "Refreshers that another process replaced", status.takeovers()),
         ("invalidations", "Sets that AWS rejected", status.invalidations()),
     ] {
         let counter = Counter::<u64>::default();
@@ -78,27 +78,27 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     Ok(text)
 }
 
-/// Serves the text at `/metrics` until a signal. The session may come and go meanwhile.
+/// Serves the metrics at `/metrics` until a signal. The session may end and begin meanwhile.
 pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, CommandError> {
     let mut signals = Signals::new(TERM_SIGNALS)?;
     let listener = http::bind(address)?;
     let runtime = http::runtime()?;
     crate::print(&format!("http://{}/metrics", listener.local_addr()?))?;
-    let serve = http::serve(listener, http::allow_connections(), Arc::new(Scraped { name }));
+    let serve = http::serve(listener, http::allow_connections(), Arc::new(MetricsService { name }));
     thread::Builder::new().name("metrics".into()).spawn(move || runtime.block_on(serve))?;
     signals.forever().next();
     Ok(ExitCode::SUCCESS)
 }
 
-/// What Prometheus asks, from wherever it is: nothing in it is secret.
-struct Scraped {
+/// The service that Prometheus asks, from any host. Its answers contain no secret.
+struct MetricsService {
     name: String,
 }
 
-impl http::Service for Scraped {
-    const STAYS_HERE: bool = false;
+impl http::Service for MetricsService {
+    const HOST_ONLY: bool = false;
 
-    fn knows(&self, _: &Request<Incoming>) -> bool {
+    fn is_authenticated(&self, _: &Request<Incoming>) -> bool {
         false
     }
 
@@ -111,8 +111,8 @@ impl http::Service for Scraped {
     }
 }
 
-impl Scraped {
-    /// Attached for a moment only: whoever is attached keeps a session alive.
+impl MetricsService {
+    /// Attaches only for a moment: an attached process keeps a session alive.
     fn metrics(&self) -> Answer {
         let status = SharedSession::attach(&self.name).and_then(|session| session.status());
         match status.map_err(CommandError::from).and_then(|status| text(&status, None)) {

@@ -1,18 +1,17 @@
-//! The guard of `exec`: the process that was started, which does nothing but see to it that everything
-//! ends together.
+//! The two processes of `exec`: guard and supervisor.
 //!
-//! It forks the supervisor, which does the work: it keeps the session and starts CMD. Each notices the
-//! end of the other, so that none of them can be killed and leave something behind:
+//! The guard is the process that was started. It forks the supervisor and waits for it. The supervisor keeps
+//! the session and starts CMD. Each process notices the end of the other and cleans up:
 //!
 //! | killed | who notices | what happens |
 //! | --- | --- | --- |
-//! | CMD | the supervisor, its parent | it ends what CMD has left, removes the session, and exits |
-//! | the supervisor | the kernel kills CMD; the guard, its parent | gets all orphans, ends them, and removes the session |
-//! | the guard | the supervisor, by a signal of the kernel | ends CMD, and goes on as if that had ended |
+//! | CMD | the supervisor, its parent | ends the processes that CMD has left, removes the session, and exits |
+//! | the supervisor | the kernel kills CMD; the guard, its parent | adopts all orphans, ends them, and removes the session |
+//! | the guard | the supervisor, by a signal of the kernel | ends CMD, and then as in the first row |
 //!
-//! When both are killed at once, CMD is, too: by its parent-death signal, and, where it has changed its
-//! credentials, which clears that, by the kill switch. What CMD has started is not, and the session's name
-//! stays until the next `exec`.
+//! If both are killed at the same moment, the kernel kills CMD by its parent-death signal. A change of
+//! credentials clears that signal. Then the kill switch kills CMD. Processes that CMD has started go on, and
+//! the session's name stays until the next `exec`.
 
 use std::{
     fs,
@@ -41,7 +40,8 @@ use crate::{
     command_error::{CommandError, SYSTEM},
 };
 
-/// What CMD is told, too. Not the signals by which a terminal stops: they stop each process of the job.
+/// The signals that are forwarded to CMD. The stop signals of a terminal are not needed: they stop each process of the
+/// job.
 const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -53,25 +53,25 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGCONT,
 ];
 
-/// Linux's number, which the libc crate does not have for every machine.
+/// The number on Linux. The libc crate does not define it for every machine.
 const F_SETSIG: libc::c_int = 10;
 
-/// Which of the two a process is.
+/// Which of the two processes this is.
 pub(crate) enum Role {
-    /// It has stood guard, and all is over.
+    /// The guard, after the supervisor has ended.
     Guard(ExitCode),
-    /// It does the work.
+    /// The supervisor.
     Supervisor(Guarded),
 }
 
-/// What the supervisor knows of its guard.
+/// What the supervisor knows about its guard.
 pub(crate) struct Guarded {
     pub(crate) guard: Pid,
     pub(crate) kill_switch: KillSwitch,
 }
 
-/// A pipe of which guard and supervisor hold the writing end. The kernel kills CMD, which holds the reading
-/// end, when the last of the two is gone.
+/// A pipe. Guard and supervisor hold its writing end, and CMD the reading end. When both are gone, the kernel
+/// kills CMD.
 pub(crate) struct KillSwitch {
     reader: PipeReader,
     _writer: PipeWriter,
@@ -83,7 +83,7 @@ impl KillSwitch {
         Ok(KillSwitch { reader, _writer })
     }
 
-    /// Ties the calling process to it, which is CMD before it is executed.
+    /// Makes the kernel kill the calling process. The caller is the child that becomes CMD.
     #[allow(unsafe_code)]
     pub(crate) fn tie_to_this_process(&self) -> io::Result<()> {
         let reader = self.reader.as_raw_fd();
@@ -92,34 +92,33 @@ impl KillSwitch {
             (libc::F_SETOWN, pid),
             (F_SETSIG, signal),
             (libc::F_SETFL, libc::O_ASYNC),
-            // CMD holds it after `exec`, too.
+            // CMD keeps it across `execve`.
             (libc::F_SETFD, 0),
         ] {
-            // SAFETY: it is a descriptor of ours, and these commands take a number.
+            // SAFETY: `self` owns the descriptor, and these commands take a number.
             Errno::result(unsafe { libc::fcntl(reader, command, argument) })?;
         }
         Ok(())
     }
 }
 
-/// The signals to forward. Those that were ignored from the start (`nohup`, a job in the background of
-/// a script) stay so, for CMD, too.
+/// The signals to forward. Signals that were ignored at the start stay ignored, also for CMD (`nohup`, a
+/// background job of a script).
 pub(crate) fn forwarded() -> Vec<Signal> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let is_heard = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) == 0;
-    // The kernel's word that the guard is gone is always heard.
-    FORWARDED.into_iter().filter(|one| *one == Signal::SIGTERM || is_heard(one)).collect()
+    let is_not_ignored = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) == 0;
+    // SIGTERM is always included: the kernel sends it when the guard is gone.
+    FORWARDED.into_iter().filter(|one| *one == Signal::SIGTERM || is_not_ignored(one)).collect()
 }
 
-/// Becomes two processes; the guard comes back when the other one has ended. The caller has one thread,
-/// and no session yet.
+/// Forks. In the guard, it returns when the supervisor has ended. The caller must have one thread and no session.
 #[allow(unsafe_code)]
 pub(crate) fn split(session: &str) -> Result<Role, CommandError> {
-    // Orphans become children of the nearest process that says so.
+    // Orphans become children of the nearest subreaper.
     prctl::set_child_subreaper(true).map_err(io::Error::from)?;
-    // Whoever ignores it has no children to wait for.
+    // A process that ignores SIGCHLD cannot wait for its children.
     // SAFETY: the default disposition runs no code.
     unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(io::Error::from)?;
     let mut heard: SigSet = forwarded().into_iter().collect();
@@ -127,28 +126,28 @@ pub(crate) fn split(session: &str) -> Result<Role, CommandError> {
     let before = heard.thread_swap_mask(signal::SigmaskHow::SIG_BLOCK).map_err(io::Error::from)?;
     let signals = SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC).map_err(io::Error::from)?;
     let (guard, kill_switch) = (getpid(), KillSwitch::new()?);
-    // SAFETY: there is one thread, so no lock is held that nobody would free.
+    // SAFETY: there is only one thread, so no other thread can hold a lock.
     match unsafe { fork() }.map_err(io::Error::from)? {
         ForkResult::Parent { child } => {
-            let code = stand(child, &signals, session)?;
+            let code = self::guard(child, &signals, session)?;
             drop(kill_switch);
             Ok(Role::Guard(code))
         }
         ForkResult::Child => {
             prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)?;
             before.thread_set_mask().map_err(io::Error::from)?;
-            // Killed by name, the guard is not alone.
+            // With another name, `pkill` of one of them does not also kill the other.
             let _ = prctl::set_name(c"exec-supervisor");
             match getppid() == guard {
                 true => Ok(Role::Supervisor(Guarded { guard, kill_switch })),
-                false => Err(CommandError::new(SYSTEM, "it was killed at once")),
+                false => Err(CommandError::new(SYSTEM, "the guard was killed at the start")),
             }
         }
     }
 }
 
-/// Forwards signals until the supervisor has ended, ends what that has left, and gives its exit code.
-fn stand(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode, CommandError> {
+/// Forwards signals until the supervisor has ended. Then it ends the processes that are left, and gives the exit code.
+fn guard(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode, CommandError> {
     let status = loop {
         let heard = match signals.read_signal() {
             Ok(Some(heard)) => heard,
@@ -156,14 +155,14 @@ fn stand(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode,
             Err(errno) => return Err(io::Error::from(errno).into()),
         };
         let signal = Signal::try_from(heard.ssi_signo as i32).map_err(io::Error::from)?;
-        // What the terminal sends, the whole job has got.
+        // The whole job has got a signal of the terminal already.
         let by_a_process = heard.ssi_code <= 0;
         if signal == Signal::SIGCHLD {
             if let Some(status) = ended(supervisor) {
                 break status;
             }
         } else if by_a_process {
-            // It may have ended a moment ago.
+            // It may have ended already.
             let _ = kill(supervisor, signal);
         }
     };
@@ -177,7 +176,7 @@ fn stand(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode,
     Ok(ExitCode::from(children::exit_code(status)))
 }
 
-/// Reaps those that have ended; how `pid` has, if it is among them.
+/// Reaps the children that have ended. Gives the status of `pid` if it is one of them.
 fn ended(pid: Pid) -> Option<WaitStatus> {
     let mut found = None;
     loop {
@@ -190,7 +189,7 @@ fn ended(pid: Pid) -> Option<WaitStatus> {
     }
 }
 
-/// Removes what the supervisor could not. Somebody may look at it for a moment.
+/// Removes the session that the supervisor could not remove. Another process may be attached for a moment.
 fn remove(session: &str) {
     let end = Instant::now() + GRACE;
     while SharedSession::remove(session).is_err_and(|error| error.kind() == ErrorKind::InUse)

@@ -1,4 +1,4 @@
-//! `serve`: a session and its endpoint, for processes that somebody else starts.
+//! `serve`: a session and its endpoint, for processes that others start.
 
 use std::{
     ffi::OsString,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
-    log::learn(&options.session.source);
+    log::learn_secrets(&options.session.source);
     let session = session::create_or_take_over(&options.name, &options.session)?;
     let mut signals = Signals::new(TERM_SIGNALS)?;
     if process_pair::forwarded().contains(&Signal::SIGHUP) {
@@ -49,19 +49,19 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
         }
     });
     let mut outcome = Ok(ExitCode::SUCCESS);
-    let mut said = false;
+    let mut reported = false;
     for event in events {
         match event {
             Event::First(Ok(())) => {
                 ready(&session);
                 continue;
             }
-            // A sidecar outlives an outage: it asks again. The log says how often.
+            // A sidecar survives an outage: it asks again. The log shows each failure.
             Event::First(Err(no_set)) => {
-                if !said {
+                if !reported {
                     no_set.failure.report();
                 }
-                said = true;
+                reported = true;
                 continue;
             }
             Event::Endpoint(error) => outcome = Err(error.into()),
@@ -77,19 +77,19 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
 
 fn ready(session: &SharedSession) {
     tracing::info!(session = session.name(), "ready");
-    // Without systemd there is nobody to tell.
+    // Without systemd this does nothing.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
-/// The file with the token. It goes when this is dropped, however `serve` ends.
+/// The file with the token. Dropping this removes the file.
 struct TokenFile {
     path: PathBuf,
     token: String,
 }
 
 impl TokenFile {
-    /// Writes the token, without a newline at its end, for this user only; in one step, so that nobody reads
-    /// a half of it.
+    /// Writes the token without a newline, readable for this user only. It is written in one step, so that no
+    /// reader sees a part of it.
     fn write(path: &Path, token: &str) -> Result<Self, CommandError> {
         let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
         let write = || {
@@ -110,7 +110,7 @@ impl TokenFile {
 
 impl Drop for TokenFile {
     fn drop(&mut self) {
-        // Another `serve` may have written its own meanwhile.
+        // Another `serve` may have written its own token meanwhile.
         if fs::read_to_string(&self.path).is_ok_and(|written| written == self.token) {
             let _ = fs::remove_file(&self.path);
         }

@@ -15,15 +15,15 @@ use crate::{
     sources,
 };
 
-/// botocore refreshes on every read what is valid for less than 15 minutes; the window is shortened by up
-/// to a tenth, and never opens in the first half of a set's life.
+/// botocore refreshes on every read if the set is valid for less than 15 minutes. So this window is longer. The jitter
+/// shortens it by up to a tenth, and it never begins in the first half of a set's life.
 const ADVISORY: Duration = Duration::from_secs(20 * 60);
 const MANDATORY: Duration = Duration::from_secs(60);
 
-/// How long after a failure it asks for the first set again.
+/// The time between two attempts for the first set.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a main thread waits for.
+/// The events that the main thread waits for.
 pub(crate) enum Event {
     Signal(i32),
     First(Result<(), NoSet>),
@@ -33,11 +33,11 @@ pub(crate) enum Event {
 /// Why there is no first set yet.
 pub(crate) struct NoSet {
     pub(crate) failure: CommandError,
-    /// Trying again may help.
+    /// Whether a retry may help.
     pub(crate) may_pass: bool,
 }
 
-/// Makes the session of `exec`; the process has one thread.
+/// Makes the session of `exec`. The process must have one thread.
 pub(crate) fn create(
     name: &str,
     options: &arguments::Session,
@@ -47,7 +47,7 @@ pub(crate) fn create(
     make(name, options, sealed, |builder| builder.name_is_optional().create())
 }
 
-/// Makes the session of `serve`, or takes over the one that a killed `serve` has left to its readers.
+/// Makes the session of `serve`, or takes over a session that a killed `serve` has left and that readers use.
 pub(crate) fn create_or_take_over(
     name: &str,
     options: &arguments::Session,
@@ -70,17 +70,17 @@ fn make(
             .wait_timeout(Duration::from_secs(options.deadline));
         match sealed {
             true => builder.refresh(Refresh::Eager).sealed(),
-            // An eager session is refreshed by a thread of this process.
+            // A thread of this process refreshes an eager session.
             false => builder,
         }
     };
     Ok(make(builder)?)
 }
 
-/// Waits for the first set, and tells of it and of each failure before.
+/// Waits for the first set. Sends an event for it, and for each failure before it.
 pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
     while let Err(error) = session.provide_credentials().await {
-        // Nobody listens any more when a signal came.
+        // After a signal the main thread does not receive events any more.
         let _ = events.send(Event::First(Err(no_set(session, &error))));
         // The session's back-off decides when the source is asked again.
         tokio::time::sleep(PAUSE).await;
@@ -98,23 +98,21 @@ fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
         return NoSet { failure: CommandError::new(UNAVAILABLE, text), may_pass: true };
     };
     let (may_pass, advice) = match failure.class() {
-        SourceErrorClass::Terminal => {
-            (false, "see to the permissions, or to the keys that it is asked with")
-        }
+        SourceErrorClass::Terminal => (false, "check the permissions and the base credentials"),
         SourceErrorClass::Misconfigured => (false, "check the source options and the environment"),
         SourceErrorClass::Throttled => (true, "try again later"),
-        _ => (true, "see whether it can be reached, and try again"),
+        _ => (true, "check the network connection, and try again"),
     };
     let text = format!("no credentials ({}): {failure}; {advice}", failure.class());
     NoSet { failure: CommandError::new(UNAVAILABLE, text), may_pass }
 }
 
-/// Refreshes the session in time, in a thread of its own, as long as the process lives.
+/// Refreshes the session in time, in a new thread, until the process ends.
 pub(crate) fn keep_fresh(session: &SharedSession) {
     let session = session.clone();
     thread::spawn(move || {
         if let Err(error) = session.run_refresher(&shmcreds::StopHandle::new()) {
-            tracing::error!(%error, "nobody refreshes in time any more; whoever asks, does");
+            tracing::error!(%error, "no process refreshes in time any more; a program that asks does");
         }
     });
 }

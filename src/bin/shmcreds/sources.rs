@@ -9,7 +9,7 @@ use crate::{
     command_error::{CommandError, USAGE},
 };
 
-/// The role, with whatever signs in for it; or that alone.
+/// The role with its base source, or a source without a role.
 pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, CommandError> {
     if options.mfa_command.is_some() && options.mfa_serial.is_none() && options.profile.is_none() {
         let text = "--mfa-command needs the device: --mfa-serial, or a --profile with mfa_serial";
@@ -18,12 +18,12 @@ pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, Comma
     let source = match &options.role_arn {
         Some(role_arn) => {
             let role = with(role(role_arn, options), options.profile.as_ref(), AssumeRole::profile);
-            match plain(options) {
+            match base(options) {
                 Some(base) => Arc::new(role.base_source(base)),
                 None => Arc::new(role),
             }
         }
-        None => plain(options).unwrap_or_else(|| provider(Provider::default_chain(), options)),
+        None => base(options).unwrap_or_else(|| provider(Provider::default_chain(), options)),
     };
     source.validate().map_err(|problem| CommandError::new(USAGE, problem))?;
     Ok(source)
@@ -40,8 +40,8 @@ fn seconds(number: Option<u64>) -> Option<Duration> {
     number.map(Duration::from_secs)
 }
 
-/// The one source that is not a role.
-fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
+/// The source that is not a role, if the options choose one.
+fn base(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
     if let Some(name) = &options.profile {
         return Some(Arc::new(profile(name, options)));
     }
@@ -69,12 +69,12 @@ fn plain(options: &Source) -> Option<Arc<dyn shmcreds::Source>> {
     Some(provider(found, options))
 }
 
-/// The profile that CMD would use, if it could see the files.
+/// The profile that CMD would use if it could see the AWS files.
 pub(crate) fn chosen_profile(options: &Source) -> Profile {
     options.profile.as_ref().map_or_else(Profile::selected, Profile::new)
 }
 
-/// With the device of its own role, unless that is the one of a role beside it.
+/// The profile. It gets the MFA program, unless that belongs to the role of `--role-arn`.
 fn profile(name: &str, options: &Source) -> Profile {
     let mut profile = Profile::new(name);
     if let (Some(program), None) = (&options.mfa_command, &options.mfa_serial) {
@@ -107,7 +107,7 @@ fn iot(endpoint: &str, options: &Source) -> IotCore {
     }
 }
 
-/// Hands an option on to the builder, if it was given.
+/// Passes an option to the builder if it is given.
 fn with<T>(
     role: AssumeRole,
     value: Option<T>,

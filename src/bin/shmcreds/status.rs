@@ -1,4 +1,4 @@
-//! How sessions are, for people and for programs.
+//! `status`: the state of sessions, for people and for programs.
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
@@ -8,7 +8,7 @@ use shmcreds::{ErrorKind, LeaseHolder, SharedSession, State, Status};
 use crate::command_error::CommandError;
 
 const ABSENT: u8 = 3;
-/// A damaged one is as good as an empty one.
+/// A damaged session has the exit code of an empty one.
 const UNREADABLE: u8 = 2;
 
 pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandError> {
@@ -60,7 +60,7 @@ fn holds_its_lease(refresher: &LeaseHolder) -> bool {
     !refresher.lease_left().is_zero()
 }
 
-/// The refresher's pid, and what is wrong with it.
+/// The refresher's pid, and its problem if there is one.
 pub(crate) fn refresher(status: &Status) -> String {
     match status.lease_holder() {
         None => "none".to_owned(),
@@ -80,7 +80,7 @@ fn object(name: &str, status: &Status) -> Value {
     object
 }
 
-/// One line for each session, under a heading; in colour on a terminal.
+/// A heading and one line for each session. In colour on a terminal.
 fn table(all: &[(String, Status)]) -> String {
     let colour = std::io::stdout().is_terminal() && colour_is_wanted();
     let heading =
@@ -115,7 +115,7 @@ fn table(all: &[(String, Status)]) -> String {
     text
 }
 
-/// What is unusual about the place of the session.
+/// A line about the directory of the session, if it is an unusual one.
 fn place(status: &Status) -> String {
     match (status.disk(), status.directory()) {
         (Some(disk), _) => format!("  SECRETS ON A DISK: {disk}\n"),
@@ -127,7 +127,7 @@ fn place(status: &Status) -> String {
     }
 }
 
-/// `NO_COLOR` is honoured.
+/// Whether colour is wanted: `NO_COLOR` turns it off.
 pub(crate) fn colour_is_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! `status --watch`: how sessions are, live, on the whole screen.
+//! `status --watch`: the state of sessions, live, on the whole screen.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +21,7 @@ use crate::{
     status::{colour_is_wanted, refresher, severity, short},
 };
 
-/// How often it looks.
+/// The time between two looks at the sessions.
 const PERIOD: Duration = Duration::from_millis(250);
 const MOST_EVENTS: usize = 100;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, CommandError> {
     outcome
 }
 
-/// Waits until `end` or a change of the terminal's size; true when somebody presses q, Esc or Ctrl-C.
+/// Waits until `end` or until the terminal changes its size. True if q, Esc or Ctrl-C is pressed.
 fn wants_to_end(end: Instant) -> std::io::Result<bool> {
     while event::poll(end.saturating_duration_since(Instant::now()))? {
         match event::read()? {
@@ -65,12 +65,12 @@ fn wants_to_end(end: Instant) -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// What is seen, and what has been.
+/// The current sessions, and the events so far.
 struct View {
     sessions: BTreeMap<String, Status>,
     events: VecDeque<(Instant, String)>,
     colour: bool,
-    /// Whether events say which session they are of.
+    /// Whether events name their session.
     several: bool,
 }
 
@@ -79,7 +79,7 @@ impl View {
         View { sessions: BTreeMap::new(), events: VecDeque::new(), colour, several }
     }
 
-    /// Looks at the sessions, each for a moment: whoever is attached keeps a session alive.
+    /// Reads the status of the sessions. It attaches only for a moment: an attached process keeps a session alive.
     fn look(&mut self, name: Option<&str>) {
         // A directory that cannot be read shows as no session; the next look may find it again.
         let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]));
@@ -111,7 +111,7 @@ impl View {
         self.sessions = now;
     }
 
-    /// What does not find room below is cut.
+    /// Lines that do not fit are cut off.
     fn draw(&self, frame: &mut Frame<'_>) {
         let width = usize::from(frame.area().width);
         let sessions = self.sessions.iter();
@@ -166,7 +166,7 @@ impl View {
     }
 }
 
-/// A bar of what is left of the time since the set was fetched.
+/// A bar that shows the rest of the time since the set was fetched.
 fn bar(what: &str, left: Duration, age: Duration, width: usize, style: Style) -> Line<'static> {
     let label = format!("{what} {:>8}  ", short(left));
     let room = width.saturating_sub(label.len());
@@ -177,7 +177,7 @@ fn bar(what: &str, left: Duration, age: Duration, width: usize, style: Style) ->
     Line::from(vec![Span::raw(label), Span::styled(bar, style)])
 }
 
-/// As many of the parts on a line as find room.
+/// Puts as many parts on each line as fit.
 fn wrap(parts: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
@@ -191,7 +191,7 @@ fn wrap(parts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
-/// What has happened between two looks.
+/// What has happened between two looks at a session.
 fn changes(before: &Status, now: &Status) -> Vec<String> {
     let mut changes = Vec::new();
     if now.generation() > before.generation() {
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// The screen of a session ten minutes after its first set, with a second one since.
+    /// The screen of a session: ten minutes after its first set, with a second set meanwhile.
     fn screen(width: u16, colour: bool) -> (Vec<String>, bool) {
         let clock = ManualClock::new().unwrap();
         let source = Provider::new("test", || async {

@@ -1,7 +1,7 @@
-//! Files for CMD: in memory, for as long as it runs.
+//! Files for CMD, in memory, while it runs.
 //!
-//! They lie in a directory in `/dev/shm`, or where else sessions may be, that is locked by guard and supervisor. One that nobody locks was
-//! left by killed processes, of whatever pid namespace, and the next `exec` removes it.
+//! They are in a directory in `/dev/shm`, or in another directory for sessions. Guard and supervisor lock it. A
+//! directory without a lock was left by killed processes, of any pid namespace. The next `exec` removes it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -14,32 +14,32 @@ use std::{
 use nix::{libc, unistd::geteuid};
 use shmcreds::SharedSession;
 
-use crate::environment::random_name;
+use crate::cmd_environment::random_name;
 
-/// More than it takes to lock a new directory.
+/// Locking a new directory takes less time.
 const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Files {
+pub(crate) struct CmdFiles {
     path: PathBuf,
     /// Holds the lock.
     _directory: File,
 }
 
-impl Files {
-    /// Makes an empty directory of this process, in memory, and removes those that killed ones have left.
+impl CmdFiles {
+    /// Makes an empty directory in memory, and removes directories that killed processes have left.
     pub(crate) fn create() -> io::Result<Self> {
-        let mut outcome = Err(io::Error::other("no directory is in memory"));
+        let mut outcome = Err(io::Error::other("no directory in memory was found"));
         for memory in SharedSession::memory_directories() {
-            remove_left(&memory);
+            remove_abandoned(&memory);
             if outcome.is_err() {
                 let failed = |e| io::Error::other(format!("{}: {e}", memory.display()));
-                outcome = Files::create_in(&memory).map_err(failed);
+                outcome = CmdFiles::create_in(&memory).map_err(failed);
             }
         }
         outcome
     }
 
-    /// The directory gets its name when it is locked: before that, another `exec` would take it for one that was left.
+    /// The directory gets its name after it is locked. Otherwise another `exec` would remove it.
     fn create_in(memory: &Path) -> io::Result<Self> {
         let name = random_name(&prefix())?;
         let (draft, path) = (memory.join(format!(".{name}")), memory.join(&name));
@@ -50,11 +50,12 @@ impl Files {
             Ok(directory)
         });
         let directory = named.inspect_err(|_| drop(fs::remove_dir(&draft)))?;
-        Ok(Files { path, _directory: directory })
+        Ok(CmdFiles { path, _directory: directory })
     }
 
-    /// Writes a file with a name that begins with `name`. As root CMD may become another user, who has to be
-    /// able to read it: then the name, which nobody can list, is what protects it.
+    /// Writes a file with a name that begins with `name`. If this process is root, CMD may become another user,
+    /// and must still read the file. Then its random name protects the file: nobody else can list the
+    /// directory.
     pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path.join(random_name(name)?);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -66,7 +67,7 @@ impl Files {
         Ok(path)
     }
 
-    /// Removes all. The other of guard and supervisor may have done so.
+    /// Removes all files. Guard and supervisor both do it.
     pub(crate) fn remove(&self) {
         let _ = fs::remove_dir_all(&self.path);
     }
@@ -81,8 +82,8 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Removes what killed processes have left: what nobody locks. A draft that is young may be about to be locked.
-fn remove_left(memory: &Path) {
+/// Removes the directories that killed processes have left: those without a lock. A new draft may get its lock soon.
+fn remove_abandoned(memory: &Path) {
     for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
         let (name, prefix) = (entry.file_name(), prefix());
         let name = name.to_string_lossy();
@@ -92,7 +93,7 @@ fn remove_left(memory: &Path) {
                 .metadata()
                 .is_ok_and(|found| found.uid() == geteuid().as_raw() && (!draft || is_old(&found)));
         let directory = is_ours.then(|| open(&entry.path()).ok()).flatten();
-        // A live one is locked. The lock is kept until all is gone.
+        // A directory in use is locked. The lock is kept until all files are removed.
         if directory.is_some_and(|directory| {
             directory.try_lock().is_ok() && fs::remove_dir_all(entry.path()).is_ok()
         }) {

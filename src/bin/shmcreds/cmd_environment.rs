@@ -1,8 +1,8 @@
-//! The environment of CMD: every SDK finds the endpoint there, and nothing that wins over it.
+//! The environment of CMD. Every SDK finds the endpoint in it, and nothing that takes precedence over the endpoint.
 
 use std::{env, io, process::Command};
 
-/// Variables that win over the endpoint in one program or another, and those that belong to them.
+/// Variables that take precedence over the endpoint in some program, and variables that belong to them.
 const CLEARED: &[&str] = &[
     // The SDKs of today.
     "AWS_ACCESS_KEY_ID",
@@ -18,7 +18,7 @@ const CLEARED: &[&str] = &[
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    // botocore: the file of the old EC2 tools, which it reads before it asks a container.
+    // botocore reads the file of the old EC2 tools before it asks the container endpoint.
     "AWS_CREDENTIAL_FILE",
     "AWS_SECURITY_TOKEN",
     // Java 1: the file of profiles.
@@ -40,14 +40,14 @@ const CLEARED: &[&str] = &[
     "AWSACCESSKEYID",
     "AWSSECRETACCESSKEY",
     "AWSSESSIONTOKEN",
-    // TensorFlow, and other programs of that time.
+    // TensorFlow, and other older programs.
     "ACCESS_KEY_ID",
     "SECRET_ACCESS_KEY",
-    // boto 2: more files to look for keys in.
+    // boto 2: more files with keys.
     "BOTO_PATH",
 ];
 
-/// Variables besides `AWS_…` that we or our libraries read, for which empty means unset, too.
+/// Variables besides `AWS_…` that this program or its libraries read. For these, too, an empty value means unset.
 const READ: [&str; 10] = [
     "ALL_PROXY",
     "HTTPS_PROXY",
@@ -61,41 +61,41 @@ const READ: [&str; 10] = [
     "no_proxy",
 ];
 
-/// The addresses that no proxy is asked for.
+/// The addresses that must not go through a proxy.
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "localhost", "::1"];
 
-/// Unsets what is empty, as compose files and charts leave it, for this process and for CMD. The caller has one
-/// thread.
+/// Unsets empty variables, for this process and for CMD. Compose files and Helm charts write such variables.
+/// The caller must have only one thread.
 #[allow(unsafe_code)]
-pub(crate) fn unset_what_is_empty() {
+pub(crate) fn unset_empty() {
     let is_read = |name: &str| name.starts_with("AWS_") || READ.contains(&name);
-    // An empty pager is none.
+    // An empty AWS_PAGER means no pager.
     let is_read = |name: &str| is_read(name) && name != "AWS_PAGER";
     for (name, value) in env::vars_os() {
         if value.is_empty() && name.to_str().is_some_and(is_read) {
-            // SAFETY: there is no other thread that could read the environment.
+            // SAFETY: no other thread exists that could read the environment.
             unsafe { env::remove_var(name) };
         }
     }
 }
 
-/// The prefix and a random number.
+/// A name of the prefix and a random number.
 pub(crate) fn random_name(prefix: &str) -> io::Result<String> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
     Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(bytes)))
 }
 
-/// Takes away what would win over the endpoint.
+/// Removes the variables that would take precedence over the endpoint.
 pub(crate) fn clear(command: &mut Command) {
     for name in CLEARED {
         command.env_remove(name);
     }
-    // Unset, botocore reads /etc/boto.cfg and ~/.boto before it asks the endpoint.
+    // If BOTO_CONFIG is unset, botocore reads /etc/boto.cfg and ~/.boto before it asks the endpoint.
     command.env("BOTO_CONFIG", "/dev/null");
 }
 
-/// CMD runs in the Region of the environment, or in the one given, which it may not find by itself.
+/// Gives CMD the Region of the environment, or else `otherwise`. CMD may not find that one by itself.
 pub(crate) fn keep_region(command: &mut Command, otherwise: Option<&str>) {
     let names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let set = names.iter().find_map(|name| env::var(name).ok());
@@ -106,20 +106,19 @@ pub(crate) fn keep_region(command: &mut Command, otherwise: Option<&str>) {
     }
 }
 
-/// Keeps the endpoint's token from proxies. Some HTTP clients honour `http_proxy` for every address: they
-/// would send the token to the proxy, and take its answer for credentials.
+/// Keeps the endpoint's token away from proxies. Some HTTP clients use `http_proxy` for every address. They would send
+/// the token to the proxy, and accept its answer as credentials.
 pub(crate) fn bypass_proxies(command: &mut Command) {
     let set = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
     let (upper, lower) = (set("NO_PROXY"), set("no_proxy"));
-    // A client that reads only one of them must not lose what the other says.
+    // A client may read only one of the two variables. So each gets a value.
     for (name, value) in [("NO_PROXY", upper.as_ref()), ("no_proxy", lower.as_ref())] {
         let value = value.or(upper.as_ref()).or(lower.as_ref());
         command.env(name, with_loopback(value.map_or("", String::as_str)));
     }
 }
 
-/// The list with the loopback addresses in it. `*` alone is every address already, and means that only
-/// when it stands alone.
+/// The list with the loopback addresses added. `*` means every address, but only if it is the whole list.
 fn with_loopback(list: &str) -> String {
     let listed: Vec<&str> = list.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
     if listed == ["*"] {
@@ -134,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_is_added_to_what_is_there() {
+    fn the_loopback_addresses_are_added_to_the_list() {
         for (list, expected) in [
             ("", "127.0.0.1,localhost,::1"),
             (" , ", "127.0.0.1,localhost,::1"),

@@ -1,4 +1,4 @@
-//! What the SDKs read: a set as `credential_process` and as a container's endpoint give it.
+//! The JSON that SDKs read: the answers of `credential_process` and of the container endpoint.
 
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::command_error::{CommandError, UNAVAILABLE};
 
-/// To the second: some SDKs read nothing finer.
+/// In whole seconds: some SDKs cannot read fractions.
 fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
-    let unusable = |_| CommandError::new(UNAVAILABLE, "the set's expiry is no time");
+    let unusable = |_| CommandError::new(UNAVAILABLE, "the expiry of the set is not a valid time");
     let expiry = credentials.expiry().ok_or(()).map_err(unusable)?;
     let seconds = DateTime::from(expiry).secs();
     DateTime::from_secs(seconds).fmt(Format::DateTime).map_err(|_| unusable(()))
@@ -34,12 +34,12 @@ pub(crate) fn process_answer(credentials: &Credentials) -> Result<String, Comman
     Ok(answer.to_string())
 }
 
-/// The answer of a container's endpoint.
+/// The answer of the container endpoint.
 pub(crate) fn endpoint_answer(credentials: &Credentials) -> Result<String, CommandError> {
     answer(credentials, "Token").map(|answer| answer.to_string())
 }
 
-/// A refusal of the endpoint: one half of the SDKs reads the small letters, the other the capitals.
+/// A refusal of the endpoint. Some SDKs read the names in lower case, others the capitalised names.
 pub(crate) fn refusal(code: &str, message: &str) -> String {
     json!({"code": code, "message": message, "Code": code, "Message": message}).to_string()
 }
