@@ -90,6 +90,9 @@ fn refusals_are_told_apart() {
         assert_eq!(failure.class(), class, "{failure}");
         assert!(failure.to_string().contains(says), "{failure}");
     }
+    let failure = fetch(&server.source("busy", device())).unwrap_err();
+    assert_eq!(failure.class(), SourceErrorClass::Throttled, "{failure}");
+    assert_eq!(failure.retry_after(), Some(Duration::from_secs(7)));
     let mut gone = server;
     gone.endpoint = "127.0.0.1:1".into();
     let failure = fetch(&gone.source("app", gone.authority.device(Key::Ec))).unwrap_err();

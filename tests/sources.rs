@@ -37,6 +37,7 @@ fn main() {
         ("a_program_that_leaves_something_running", a_program_that_leaves_something_running),
         ("a_program_whose_end_nobody_sees", a_program_whose_end_nobody_sees),
         ("no_error_shows_a_secret", no_error_shows_a_secret),
+        ("a_busy_server_is_left_alone_as_long_as_it_says", a_busy_server),
         ("a_device_with_a_certificate", a_device_with_a_certificate),
         ("a_role_by_a_role_with_a_device", a_role_by_a_role_with_a_device),
         ("a_closure", a_closure),
@@ -237,6 +238,34 @@ fn complaint(session: &SharedSession) -> String {
         cause = error.source();
     }
     all
+}
+
+/// The stand-in says 7 s.
+fn a_busy_server() {
+    let (_server, url) = stand_in(|asked| match asked.path.as_str() {
+        "/latest/api/token" => (200, "session".into()),
+        "/latest/meta-data/iam/security-credentials/" => (200, "web".into()),
+        _ => (429, String::new()),
+    });
+    let uri = format!("{url}/creds");
+    let container = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str());
+    let instance = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str());
+    for (variable, source) in
+        [(container, Provider::container as fn() -> Provider), (instance, Provider::imds)]
+    {
+        let said = child(|report| {
+            environment(&[variable, ("AWS_EC2_METADATA_DISABLED", "false")]);
+            let session = SharedSession::builder(name("busy")).source(source()).create().unwrap();
+            let error = session.credentials().unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap();
+            let cause = cause.downcast_ref::<shmcreds::SourceError>().unwrap();
+            // What the server says is in the segment as the time of the next attempt.
+            let next = error.retry_after().unwrap();
+            let waits = next > Duration::from_secs(5) && next <= Duration::from_secs(8);
+            report.say(format!("{} {waits}", cause.class()));
+        });
+        assert_eq!(said.finish(), "throttled true");
+    }
 }
 
 fn no_error_shows_a_secret() {

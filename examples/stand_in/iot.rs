@@ -152,15 +152,21 @@ async fn connection(
 
 fn respond<B>(request: &Request<B>, thing: &str, calls: &AtomicU32) -> Response<Full<Bytes>> {
     let named = request.headers().get("x-amzn-iot-thingname").and_then(|name| name.to_str().ok());
-    let (status, kind, body) = if request.uri().path() != "/role-aliases/app/credentials" {
+    let busy = request.uri().path() == "/role-aliases/busy/credentials";
+    let (status, kind, body) = if busy {
+        (429, "ThrottlingException", r#"{"message":"slow down"}"#.to_owned())
+    } else if request.uri().path() != "/role-aliases/app/credentials" {
         (404, "ResourceNotFoundException", r#"{"message":"no such role alias"}"#.to_owned())
     } else if named != Some(thing) {
         (403, "AccessDeniedException", r#"{"message":"another thing"}"#.to_owned())
     } else {
         (200, "", set(1 + calls.fetch_add(1, Ordering::Relaxed)))
     };
-    Response::builder()
-        .status(status)
+    let mut response = Response::builder().status(status);
+    if busy {
+        response = response.header("retry-after", "7");
+    }
+    response
         .header("x-amzn-errortype", kind)
         .header("x-amzn-requestid", "01234567-89ab-cdef-0123-456789abcdef")
         .body(Full::from(body))

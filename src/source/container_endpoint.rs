@@ -44,7 +44,7 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     };
     let place = format!("the container endpoint {}", without_query(&place));
     Err(match recorder.refusal() {
-        Some(refusal) => refused(&place, &refusal),
+        Some(refusal) => refusal.complete(refused(&place, &refusal)),
         None if matches!(error, CredentialsError::InvalidConfiguration(_)) => {
             SourceError::from_error("the container endpoint", &error)
         }
@@ -139,7 +139,7 @@ mod tests {
             (r#"{"other":1}"#, "other", None),
             ("", "nothing else", None),
         ] {
-            let refusal = Refusal { status: 403, body: body.into() };
+            let refusal = Refusal { status: 403, body: body.into(), retry_after: None };
             let failure = refused("the container endpoint http://x", &refusal);
             assert_eq!((failure.class(), failure.code()), (SourceErrorClass::Terminal, code));
             assert!(failure.message().contains(said), "{failure}");

@@ -41,7 +41,9 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
         Some(refusal) if refusal.status == 404 => misconfigured(format!(
             "{place} has no credentials (HTTP status 404); attach a role to the instance"
         )),
-        Some(refusal) => SourceError::from_status(&place, refusal.status, &refusal.body),
+        Some(refusal) => {
+            refusal.complete(SourceError::from_status(&place, refusal.status, &refusal.body))
+        }
         None => SourceError::from_error(&place, &error),
     })
 }

@@ -23,6 +23,7 @@ mod provider;
 mod ready_made;
 mod redact;
 mod refusal_recorder;
+mod retry_after;
 mod server_time;
 mod source_error;
 mod timestamp;

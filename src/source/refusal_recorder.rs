@@ -2,7 +2,10 @@
 //!
 //! A server explains a refusal in the body. The errors of the SDK's providers show the status at most.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_smithy_runtime_api::client::{
     http::{
@@ -15,6 +18,7 @@ use aws_smithy_runtime_api::client::{
 };
 use hyper::body::Bytes;
 
+use super::{retry_after, source_error::SourceError};
 use crate::http_body;
 
 /// A refusal has a few hundred bytes. A longer body is not read here.
@@ -25,6 +29,18 @@ const LONGEST_REFUSAL: u64 = 64 * 1024;
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) body: Bytes,
+    /// How long the server wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Adds to a failure what the headers said.
+    pub(super) fn complete(&self, failure: SourceError) -> SourceError {
+        match self.retry_after {
+            Some(time) => failure.with_retry_after(time),
+            None => failure,
+        }
+    }
 }
 
 type Last = Arc<Mutex<Option<Refusal>>>;
@@ -83,6 +99,7 @@ async fn refusal(answer: &mut HttpResponse) -> Result<Option<Refusal>, Connector
         return Ok(None);
     }
     let status = answer.status().as_u16();
+    let retry_after = retry_after::of(|name| answer.headers().get(name));
     let body = http_body::peek(answer, LONGEST_REFUSAL).await?.unwrap_or_default();
-    Ok(Some(Refusal { status, body }))
+    Ok(Some(Refusal { status, body, retry_after }))
 }

@@ -1,6 +1,6 @@
 //! Why a source gave no set: a class that decides what happens next, and a text without secrets.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use aws_sdk_sts::{
     error::{ProvideErrorMetadata, SdkError},
@@ -17,6 +17,7 @@ use super::{
     class::{self, SourceErrorClass},
     clock_skew,
     redact::{hide, redact},
+    retry_after,
 };
 
 /// A message quotes at most this many characters of an unknown answer.
@@ -35,6 +36,7 @@ pub struct SourceError {
     code: Option<String>,
     request_id: Option<String>,
     http_status: Option<u16>,
+    retry_after: Option<Duration>,
     message: String,
 }
 
@@ -50,7 +52,14 @@ impl SourceError {
     }
 
     fn with_message(class: SourceErrorClass, message: String) -> Self {
-        SourceError { class, code: None, request_id: None, http_status: None, message }
+        SourceError {
+            class,
+            code: None,
+            request_id: None,
+            http_status: None,
+            retry_after: None,
+            message,
+        }
     }
 
     /// Adds the service's error code, for example `AccessDenied`.
@@ -68,6 +77,18 @@ impl SourceError {
     /// Adds the HTTP status of the service's answer.
     pub fn with_http_status(mut self, status: u16) -> Self {
         self.http_status = Some(status);
+        self
+    }
+
+    /// Adds how long the service wants to be left alone, for example from its `Retry-After` header. It counts for the
+    /// classes [`Throttled`](SourceErrorClass::Throttled) and [`Transient`](SourceErrorClass::Transient): up to 60 s,
+    /// and up to half of what is left of the current set.
+    pub fn with_retry_after(self, time: Duration) -> Self {
+        self.asked_to_wait(Some(time))
+    }
+
+    fn asked_to_wait(mut self, time: Option<Duration>) -> Self {
+        self.retry_after = time.or(self.retry_after);
         self
     }
 
@@ -89,6 +110,12 @@ impl SourceError {
     /// The HTTP status of the answer, if there was one.
     pub fn http_status(&self) -> Option<u16> {
         self.http_status
+    }
+
+    /// How long the service wants to be left alone, as the source said it. The session computes the next attempt from
+    /// it: its callers find the result in [`Error::retry_after`](crate::Error::retry_after), and `None` here.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What happened, in words.
@@ -140,7 +167,9 @@ impl SourceError {
         if let Some(failure) =
             error.as_service_error().and_then(|e| SourceError::from_service(e.meta()))
         {
-            let http_status = error.raw_response().map(|response| response.status().as_u16());
+            let response = error.raw_response();
+            let http_status = response.map(|response| response.status().as_u16());
+            let failure = failure.asked_to_wait(response.and_then(asked_to_wait));
             return SourceError { http_status, ..failure };
         }
         // If the body could not be read completely, it is gone. The error says why.
@@ -154,7 +183,7 @@ impl SourceError {
     pub(super) fn from_response(place: &str, response: &HttpResponse) -> Self {
         let status = response.status().as_u16();
         let body = response.body().bytes().unwrap_or_default();
-        SourceError::from_status(place, status, body)
+        SourceError::from_status(place, status, body).asked_to_wait(asked_to_wait(response))
     }
 
     /// The same from status and body.
@@ -224,6 +253,10 @@ impl crate::error::Error {
     pub fn source_error(&self) -> Option<&SourceError> {
         Error::source(self)?.downcast_ref()
     }
+}
+
+fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
+    retry_after::of(|name| response.headers().get(name))
 }
 
 /// The answer of a service in an error. STS errors contain it as a field, not as a cause.

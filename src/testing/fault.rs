@@ -87,6 +87,8 @@ pub enum Fault {
     Status(u16),
     /// Fails with `Throttling`, HTTP status 400, "Rate exceeded".
     Throttling,
+    /// The same with `Retry-After`, in seconds.
+    ThrottlingFor(u32),
     /// Fails with `AccessDenied`, HTTP status 403, and the message of STS.
     AccessDenied,
     /// Fails with a custom error.

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, DATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
 };
@@ -99,13 +99,15 @@ fn lock(service: &Mutex<Service>) -> MutexGuard<'_, Service> {
 
 fn sts_response(answer: Answer) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Response::builder()
+    let mut response = Response::builder()
         .status(status)
         .header("x-amzn-RequestId", answer.request_id)
         .header(CONTENT_TYPE, "text/xml")
-        .header(DATE, answer.date)
-        .body(Full::from(answer.body))
-        .expect("status and headers are well-formed")
+        .header(DATE, answer.date);
+    if let Some(seconds) = answer.retry_after {
+        response = response.header(RETRY_AFTER, seconds);
+    }
+    response.body(Full::from(answer.body)).expect("status and headers are well-formed")
 }
 
 fn control_response(outcome: io::Result<Vec<u8>>) -> Response<Full<Bytes>> {

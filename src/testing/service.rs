@@ -49,6 +49,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) request_id: String,
     pub(crate) date: String,
+    pub(crate) retry_after: Option<u32>,
     pub(crate) body: String,
 }
 
@@ -85,7 +86,11 @@ impl Service {
             Err(error) => (error.status, error.xml(&request_id)),
         };
         self.log.answered(request.number, status, issued);
-        Answer { status, request_id, date: format_date(now, Format::HttpDate), body }
+        let retry_after = match request.fault {
+            Some(Fault::ThrottlingFor(seconds)) => Some(seconds),
+            _ => None,
+        };
+        Answer { status, request_id, date: format_date(now, Format::HttpDate), retry_after, body }
     }
 
     fn perform(
@@ -187,7 +192,9 @@ fn injected_error(request: &Request, caller: &Identity) -> Option<StsError> {
             "InternalFailure",
             "The request processing has failed because of an unknown error, exception or failure.",
         ),
-        Fault::Throttling => StsError::new(400, "Throttling", "Rate exceeded"),
+        Fault::Throttling | Fault::ThrottlingFor(_) => {
+            StsError::new(400, "Throttling", "Rate exceeded")
+        }
         Fault::AccessDenied => StsError::new(403, "AccessDenied", denial(request, caller)),
         Fault::Error { status, code, message } => StsError::new(*status, code, message),
         _ => return None,

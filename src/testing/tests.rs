@@ -197,12 +197,14 @@ async fn error_faults_last_as_long_as_asked() {
     sts.inject(Fault::Status(500), Times::Next(2)).unwrap();
     sts.inject(Fault::Status(503), Times::Next(1)).unwrap();
     sts.inject(Fault::Throttling, Times::Next(1)).unwrap();
+    sts.inject(Fault::ThrottlingFor(7), Times::Next(1)).unwrap();
     sts.inject(Fault::AccessDenied, Times::Next(1)).unwrap();
     sts.inject(Fault::error(418, "Tea<pot", "short & stout"), Times::UntilCleared).unwrap();
     for (status, code) in [
         (500, "InternalFailure"),
         (500, "InternalFailure"),
         (503, "ServiceUnavailable"),
+        (400, "Throttling"),
         (400, "Throttling"),
         (403, "AccessDenied"),
         (418, "Tea<pot"),
@@ -213,7 +215,7 @@ async fn error_faults_last_as_long_as_asked() {
     sts.clear_faults().unwrap();
     assume(&client).await.unwrap();
     let statuses: Vec<_> = sts.calls().unwrap().iter().map(|call| call.status.unwrap()).collect();
-    assert_eq!(statuses, [500, 500, 503, 400, 403, 418, 418, 200]);
+    assert_eq!(statuses, [500, 500, 503, 400, 400, 403, 418, 418, 200]);
 }
 
 #[test]

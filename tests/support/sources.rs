@@ -61,8 +61,9 @@ pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, Stri
             let (status, body) = answer(&Asked { method, path, headers });
             // A redirect leads to what the body says.
             let location = if (300..400).contains(&status) { &*body } else { "" };
+            let after = if status == 429 { "Retry-After: 7\r\n" } else { "" };
             let head = format!(
-                "HTTP/1.1 {status} Answer\r\nLocation: {location}\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\
+                "HTTP/1.1 {status} Answer\r\nLocation: {location}\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{after}\
                  x-aws-ec2-metadata-token-ttl-seconds: 600\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             );

@@ -7,7 +7,7 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use hyper::http::response::Parts;
 use serde::Deserialize;
 
-use crate::source::{SourceError, SourceErrorClass, causes::chain};
+use crate::source::{SourceError, SourceErrorClass, causes::chain, retry_after};
 
 /// The error if no answer came. A server that refuses the certificate ends the connection with a TLS alert.
 pub(super) fn unanswered(error: &(dyn Error + 'static)) -> SourceError {
@@ -37,6 +37,9 @@ pub(super) fn refusal(head: &Parts, body: &[u8]) -> SourceError {
     if let Some(kind) = header("x-amzn-errortype") {
         // Some services write `AccessDeniedException:http://…`.
         failure = failure.with_code(kind.split(':').next().unwrap_or(kind));
+    }
+    if let Some(time) = retry_after::of(header) {
+        failure = failure.with_retry_after(time);
     }
     match header("x-amzn-requestid") {
         Some(id) => failure.with_request_id(id),
