@@ -57,11 +57,11 @@ fn the_states_of_a_set() {
     assert_eq!(session.status().unwrap().state(), State::Fresh);
     assert_eq!(session.status().unwrap().access_key_tail().unwrap().len(), 4);
 
-    clock.advance(44 * MINUTE);
+    clock.advance(29 * MINUTE);
     assert_eq!(session.credentials().unwrap().access_key_id(), first.access_key_id());
-    assert_eq!(assumed(&sts), 1, "fresh until the advisory window");
+    assert_eq!(assumed(&sts), 1, "fresh in the first half of its life");
 
-    clock.advance(3 * MINUTE);
+    clock.advance(18 * MINUTE);
     assert_eq!(session.status().unwrap().state(), State::Advisory);
     let same = session.credentials().unwrap();
     assert_eq!(same.access_key_id(), first.access_key_id(), "at once");
@@ -485,24 +485,28 @@ fn windows_given_to_attach_are_those_of_its_refreshes() {
     let hour = 60 * MINUTE;
     let builder = SharedSession::builder(session.name());
     let other = builder
-        .advisory_window(hour / 4)
+        .advisory_window(hour / 3)
         .mandatory_window(Duration::from_secs(5))
+        .refresh_spread(0.0)
         .attach()
         .unwrap();
     other.refresh().unwrap();
     let status = other.status().unwrap();
     let window = status.expires_in() - status.refresh_in();
-    assert!(window <= hour / 4 && window > hour / 5, "{window:?}");
+    assert!(window.abs_diff(hour / 3) < Duration::from_secs(2), "{window:?}");
     // The creator's are those by lifetime.
     session.refresh().unwrap();
     let narrow = SharedSession::builder(session.name())
         .advisory_window(MINUTE)
         .mandatory_window(MINUTE)
+        .refresh_spread(0.5)
         .attach()
         .unwrap();
     narrow.refresh().unwrap();
     let status = narrow.status().unwrap();
-    assert!(status.expires_in() - status.refresh_in() <= MINUTE);
+    // Half of the room from minute 30 to minute 59.
+    let window = status.expires_in() - status.refresh_in();
+    assert!(window >= MINUTE - Duration::from_secs(2) && window <= MINUTE * 31 / 2, "{window:?}");
 }
 
 #[test]

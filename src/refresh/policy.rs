@@ -15,20 +15,36 @@ pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
 /// The longest delay after a failure.
 const LONGEST: u64 = 300 * SECOND;
 const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
+/// The same when the source throttles. A shorter delay would keep the source busy with calls that it refuses.
+const LONGEST_THROTTLED_WITHOUT_A_SET: u64 = 60 * SECOND;
+/// The longest `Retry-After` that counts.
+const LONGEST_RETRY_AFTER: u64 = 60 * SECOND;
 
-/// The refresh windows before expiry that the user sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A smaller difference between the clocks is ignored: it comes from the network, or from `Date`, which has whole
+/// seconds.
+const SKEW_FLOOR: Duration = Duration::from_secs(3);
+
+/// The longest lifetime of a set from STS: 36 hours.
+const LONGEST_LIFE: Duration = Duration::from_secs(36 * 3600);
+
+/// The refresh windows before expiry that the user sets, and how much of the time before them is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Windows {
     pub(crate) advisory: Option<Duration>,
     pub(crate) mandatory: Option<Duration>,
+    /// From 0 to 1.
+    pub(crate) spread: Option<f64>,
 }
 
 impl Windows {
     /// Checks the windows.
     ///
     /// # Errors
-    /// A sentence that names the window and the rule.
+    /// A sentence that names the setting and the rule.
     pub(crate) fn validate(&self) -> Result<(), String> {
+        if let Some(spread) = self.spread.filter(|spread| !(0.0..=1.0).contains(spread)) {
+            return Err(format!("refresh_spread: is {spread}; it must be from 0.0 to 1.0"));
+        }
         match (self.advisory, self.mandatory) {
             (_, Some(Duration::ZERO)) => Err("mandatory_window: is zero; it must be longer".into()),
             (Some(Duration::ZERO), _) => Err("advisory_window: is zero; it must be longer".into()),
@@ -42,21 +58,25 @@ impl Windows {
 
     /// These windows, with those of `others` where the user has set none.
     pub(crate) fn or(self, others: Self) -> Self {
-        let (advisory, mandatory) = (self.advisory, self.mandatory);
         Windows {
-            advisory: advisory.or(others.advisory),
-            mandatory: mandatory.or(others.mandatory),
+            advisory: self.advisory.or(others.advisory),
+            mandatory: self.mandatory.or(others.mandatory),
+            spread: self.spread.or(others.spread),
         }
     }
 
+    /// How long before expiry a set is refreshed at the latest.
     fn advisory(&self, lifetime: u64) -> u64 {
-        let window = match self.advisory {
-            Some(advisory) => advisory,
-            None if lifetime <= as_nanos(20 * MINUTE) => 5 * MINUTE,
-            None if lifetime < as_nanos(90 * MINUTE) => 15 * MINUTE,
-            None => 60 * MINUTE,
+        let by_lifetime = match lifetime {
+            _ if lifetime <= as_nanos(20 * MINUTE) => 5 * MINUTE,
+            _ if lifetime < as_nanos(90 * MINUTE) => 15 * MINUTE,
+            _ => 60 * MINUTE,
         };
-        as_nanos(window)
+        match self.advisory {
+            // A twentieth of the life is left to spread the refreshes.
+            Some(window) => as_nanos(window).min(lifetime / 20 * 9),
+            None => as_nanos(by_lifetime).min(lifetime / 3),
+        }
     }
 
     /// Never longer than an advisory window that the user has set.
@@ -76,42 +96,69 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    /// The points of a set that was fetched at `now` and lives for `lifetime`. `chance`, from 0 to 1, shortens the
-    /// advisory window by up to a tenth. The window never opens in the first half of the lifetime.
+    /// The points of a set that was fetched at `now` and lives for `lifetime`.
+    ///
+    /// Hosts that started together must not refresh together. So the advisory point is anywhere between the middle of
+    /// the life and the beginning of the advisory window. `chance`, from 0 to 1, chooses it: 0 is the latest point.
     pub(crate) fn new(windows: &Windows, now: u64, lifetime: u64, chance: f64) -> Self {
         let expires = now.saturating_add(lifetime);
-        let window = windows.advisory(lifetime).min(lifetime / 2);
-        let jitter = (window as f64 * 0.1 * chance) as u64;
+        let window = windows.advisory(lifetime);
+        let room = (lifetime / 2).saturating_sub(window);
+        let earlier = (room as f64 * windows.spread.unwrap_or(1.0) * chance) as u64;
         let mandatory = expires - windows.mandatory(lifetime);
-        let advisory = (expires - (window - jitter)).min(mandatory);
+        let advisory = (expires - window - earlier.min(room)).min(mandatory);
         Points { advisory, mandatory, expires }
     }
 }
 
-/// When the source may be asked again after failure number `in_a_row`. `expires` is the expiry of the current set, 0
-/// without one. `chance` is from 0 to 1.
-pub(crate) fn next_attempt(
-    class: SourceErrorClass,
-    in_a_row: u64,
-    now: u64,
-    expires: u64,
-    chance: f64,
-) -> u64 {
-    let delay = match class {
-        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured if expires <= now => {
-            LONGEST_WITHOUT_A_SET
-        }
+/// The rest of a set's life: by the wall clock of this machine, or by the server's `Date` if the two differ. The wall
+/// clock is exact, `Date` has whole seconds.
+pub(crate) fn life_left(by_wall: Duration, by_server: Option<Duration>) -> Duration {
+    match by_server {
+        Some(by_server) if by_server.abs_diff(by_wall) < SKEW_FLOOR => by_wall,
+        // AWS issues no set with such a lifetime, so the server's clock is wrong.
+        Some(by_server) if by_server > LONGEST_LIFE => by_server.min(by_wall),
+        Some(by_server) => by_server,
+        None => by_wall,
+    }
+}
+
+/// A failed call of the source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedCall {
+    pub(crate) class: SourceErrorClass,
+    /// The number of failures in a row, including this one.
+    pub(crate) in_a_row: u64,
+    /// What the server said in `Retry-After`.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// When the source may be asked again after a failed call. `expires` is the expiry of the current set, 0 without one.
+/// `chance` is from 0 to 1.
+pub(crate) fn next_attempt(failed: FailedCall, now: u64, expires: u64, chance: f64) -> u64 {
+    let left = expires.saturating_sub(now);
+    let longest = match failed.class {
         // Another attempt cannot help by itself, but an administrator may fix the role in the meantime.
-        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured => LONGEST,
-        SourceErrorClass::Transient | SourceErrorClass::Throttled => {
-            let ceiling = (SECOND << in_a_row.saturating_sub(1).min(16)).min(LONGEST);
-            // Full jitter, but never at once: that prevents bursts of calls.
-            ((ceiling as f64 * chance) as u64).max(SECOND / 10)
+        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured => {
+            let delay = if left == 0 { LONGEST_WITHOUT_A_SET } else { LONGEST };
+            return now + delay.min(left.max(LONGEST_WITHOUT_A_SET));
         }
+        SourceErrorClass::Throttled if left == 0 => LONGEST_THROTTLED_WITHOUT_A_SET,
+        SourceErrorClass::Throttled | SourceErrorClass::Transient => LONGEST,
     };
-    // No longer than the current set lives, or than the limit without a set.
-    let limit = expires.max(now + LONGEST_WITHOUT_A_SET);
-    (now + delay).min(limit)
+    let limit = match left {
+        0 if failed.class == SourceErrorClass::Throttled => LONGEST_THROTTLED_WITHOUT_A_SET,
+        0 => LONGEST_WITHOUT_A_SET,
+        // Another attempt comes before the set expires.
+        left => (left / 2).max(SECOND / 2),
+    };
+    let ceiling = (SECOND << failed.in_a_row.saturating_sub(1).min(16)).min(longest);
+    // Full jitter, but never at once: that prevents bursts of calls.
+    let delay = ((ceiling as f64 * chance) as u64).max(SECOND / 10).min(limit);
+    // The random delay is added, because the server may have told all hosts the same.
+    let limit = if left == 0 { LONGEST_RETRY_AFTER } else { limit.min(LONGEST_RETRY_AFTER) };
+    let asked_for = failed.retry_after.map_or(0, as_nanos).min(limit);
+    now + asked_for + delay
 }
 
 /// When the source may be asked again after a process died during its call, as failure number `in_a_row`. With
@@ -152,20 +199,41 @@ mod tests {
             (15 * MIN, 5 * MIN, MIN),
             (20 * MIN, 5 * MIN, MIN),
             (60 * MIN, 15 * MIN, MIN),
-            (90 * MIN, 45 * MIN, MIN),
+            (90 * MIN, 30 * MIN, MIN),
             (720 * MIN, 60 * MIN, MIN),
-            (2 * SECOND, SECOND, SECOND / 5),
+            (3 * SECOND, SECOND, SECOND * 3 / 10),
         ] {
-            let points = Points::new(&Windows::default(), 7, lifetime, 0.0);
-            assert_eq!(points.expires - points.advisory, before, "{lifetime}");
-            assert_eq!(points.expires - points.mandatory, mandatory, "{lifetime}");
+            let points = |chance| Points::new(&Windows::default(), 7, lifetime, chance);
+            assert_eq!(points(0.0).expires - points(0.0).advisory, before, "{lifetime}");
+            assert_eq!(points(0.0).expires - points(0.0).mandatory, mandatory, "{lifetime}");
+            assert_eq!(points(1.0).advisory, 7 + lifetime / 2, "{lifetime}");
+            let middle = (points(0.0).advisory + points(1.0).advisory) / 2;
+            assert!(points(0.5).advisory.abs_diff(middle) <= 1, "{lifetime}");
         }
+    }
+
+    #[test]
+    fn the_spread_takes_its_part_of_the_room() {
+        let advisory = |spread, window: Option<u64>, chance| {
+            let advisory = window.map(|minutes| MINUTE * minutes as u32);
+            let windows = Windows { advisory, mandatory: None, spread };
+            Points::new(&windows, 0, 60 * MIN, chance).advisory as f64 / MIN as f64
+        };
+        assert_eq!(advisory(Some(0.0), None, 1.0), 45.0);
+        assert_eq!(advisory(Some(0.5), None, 1.0), 37.5);
+        assert_eq!(advisory(Some(1.0), None, 1.0), 30.0);
+        // A window of the user's is the latest point.
+        assert_eq!(advisory(None, Some(20), 0.0), 40.0);
+        assert_eq!(advisory(None, Some(20), 1.0), 30.0);
+        // A long one leaves room for a spread.
+        assert_eq!(advisory(None, Some(50), 0.0), 33.0);
+        assert_eq!(advisory(None, Some(50), 1.0), 30.0);
     }
 
     #[test]
     fn wrong_windows_are_refused_by_name() {
         let seconds = |window: Option<u64>| window.map(Duration::from_secs);
-        let windows = |a, m| Windows { advisory: seconds(a), mandatory: seconds(m) };
+        let windows = |a, m| Windows { advisory: seconds(a), mandatory: seconds(m), spread: None };
         for (advisory, mandatory) in [(Some(60), Some(60)), (None, Some(9999)), (Some(1), None)] {
             assert_eq!(windows(advisory, mandatory).validate(), Ok(()));
         }
@@ -173,6 +241,14 @@ mod tests {
         assert!(problem(Some(59), Some(60)).contains("shorter than the mandatory"));
         assert!(problem(Some(59), Some(0)).starts_with("mandatory_window: is zero"));
         assert!(problem(Some(0), None).starts_with("advisory_window: is zero"));
+        for spread in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let problem = Windows { spread: Some(spread), ..windows(None, None) }.validate();
+            let expected = format!("refresh_spread: is {spread}; it must be from 0.0 to 1.0");
+            assert_eq!(problem, Err(expected));
+        }
+        for spread in [0.0, 0.3, 1.0] {
+            assert_eq!(Windows { spread: Some(spread), ..windows(None, None) }.validate(), Ok(()));
+        }
     }
 
     proptest! {
@@ -180,11 +256,14 @@ mod tests {
         fn points_are_ordered_and_leave_half_the_life(
             lifetime in 1u64..50_000 * SECOND, chance in 0.0f64..=1.0,
             advisory in prop::option::of(1u64..9_000), mandatory in prop::option::of(1u64..9_000),
+            spread in prop::option::of(0.0f64..=1.0),
         ) {
             let [advisory, mandatory] = [advisory, mandatory].map(|w| w.map(Duration::from_secs));
-            let windows = Windows { advisory, mandatory };
+            let windows = Windows { advisory, mandatory, spread };
+            let latest = Points::new(&windows, 1000, lifetime, 0.0).advisory;
             let points = Points::new(&windows, 1000, lifetime, chance);
             prop_assert!(points.advisory >= 1000 + lifetime / 2);
+            prop_assert!(points.advisory <= latest);
             prop_assert!(points.advisory <= points.mandatory);
             prop_assert!(points.mandatory <= points.expires);
         }
@@ -205,13 +284,62 @@ mod tests {
 
         #[test]
         fn attempts_stay_within_their_limits(
-            row in 1u64..100, expires in 0u64..1000 * SECOND, chance in 0.0f64..=1.0,
+            row in 1u64..100, left in 0u64..1000 * SECOND, chance in 0.0f64..=1.0,
             class in prop::sample::select(&SourceErrorClass::ALL[..]),
+            retry_after in prop::option::of(0u64..=u64::MAX),
         ) {
-            let now = 500 * SECOND;
-            let next = next_attempt(class, row, now, expires, chance);
-            prop_assert!(next > now && next <= now + 300 * SECOND);
-            prop_assert!(next <= expires.max(now + 5 * SECOND));
+            let retry_after = retry_after.map(Duration::from_nanos);
+            let (now, failed) = (500 * SECOND, FailedCall { class, in_a_row: row, retry_after });
+            let delay = next_attempt(failed, now, now + left, chance) - now;
+            let random = FailedCall { retry_after: None, ..failed };
+            let random = next_attempt(random, now, now + left, chance) - now;
+            prop_assert!(delay >= random && random >= SECOND / 10);
+            let longest = match class {
+                SourceErrorClass::Throttled if left == 0 => 60 * SECOND,
+                _ if left == 0 => 5 * SECOND,
+                _ => 300 * SECOND,
+            };
+            prop_assert!(random <= longest && delay <= random + 60 * SECOND);
+            // Another attempt comes before the set expires.
+            if left > SECOND * 2 && matches!(class, SourceErrorClass::Throttled | SourceErrorClass::Transient) {
+                prop_assert!(random <= left / 2 && delay <= left);
+            }
+        }
+    }
+
+    fn delay(failed: FailedCall, left: u64, chance: f64) -> f64 {
+        (next_attempt(failed, SECOND, SECOND + left, chance) - SECOND) as f64 / SECOND as f64
+    }
+
+    #[test]
+    fn a_throttled_source_is_left_alone_longer_without_a_set() {
+        let delays = |class| {
+            [1, 3, 6, 7, 100]
+                .map(|in_a_row| delay(FailedCall { class, in_a_row, retry_after: None }, 0, 1.0))
+        };
+        assert_eq!(delays(SourceErrorClass::Throttled), [1.0, 4.0, 32.0, 60.0, 60.0]);
+        assert_eq!(delays(SourceErrorClass::Transient), [1.0, 4.0, 5.0, 5.0, 5.0]);
+    }
+
+    #[test]
+    fn a_retry_after_counts_within_its_limits() {
+        use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
+        let said = |class, seconds, left| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            let failed = FailedCall { class, in_a_row: 2, retry_after };
+            [0.0, 1.0].map(|chance| delay(failed, left, chance))
+        };
+        for class in [Throttled, Transient] {
+            assert_eq!(said(class, 0, 0), [0.1, 2.0], "{class}");
+            // The random delay is added: other hosts were told the same.
+            assert_eq!(said(class, 20, 0), [20.1, 22.0], "{class}");
+            assert_eq!(said(class, 1_000_000, 0), [60.1, 62.0], "{class}");
+            // Beside a set at most half of what is left of it.
+            assert_eq!(said(class, 20, 30 * SECOND), [15.1, 17.0], "{class}");
+            assert_eq!(said(class, 20, 600 * SECOND), [20.1, 22.0], "{class}");
+        }
+        for class in [Terminal, Misconfigured] {
+            assert_eq!(said(class, 20, 0), [5.0, 5.0], "{class}");
         }
     }
 }

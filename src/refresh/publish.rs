@@ -1,6 +1,6 @@
 //! Publishes the source's answer: a set or a failure.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     election::{self, Elected},
-    policy::{self, Points, Windows},
+    policy::{self, FailedCall, Points, Windows},
 };
 use crate::{
     clock::{Clock, as_nanos},
@@ -22,13 +22,6 @@ use crate::{
     source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass},
     sys::task::{Presence, TaskMark},
 };
-
-/// A smaller difference between the clocks is ignored: it comes from the network, or from `Date`, which has whole
-/// seconds.
-const SKEW_FLOOR: Duration = Duration::from_secs(3);
-
-/// The longest lifetime of a set from STS: 36 hours.
-const LONGEST_LIFE: Duration = Duration::from_secs(36 * 3600);
 
 /// The newest versions when the source was asked. A process may publish only while they are still the newest.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +102,7 @@ fn present<'a>(field: &str, value: &'a str) -> Result<&'a str, SourceError> {
 
 /// The remaining lifetime of the set, in nanoseconds.
 ///
-/// If the server's clock and the local wall clock agree, the local clock counts, because it is exact. If they
-/// differ, the server's `Date` counts.
+/// The local wall clock counts, or the server's `Date` if the two differ.
 ///
 /// `Date` may be as old as the request: an answer may wait unread for some time. So all time since the request is
 /// subtracted. The boot clock measures it: it runs while the process or the machine is suspended, and cannot be set.
@@ -131,13 +123,8 @@ fn lifetime(fetched: &Fetched, clock: &Clock) -> Result<u64, SourceError> {
         expiry.duration_since(from).unwrap_or_default().saturating_sub(passed)
     };
     let by_wall = left(exchange.answered.wall(), exchange.answered.elapsed());
-    let left = match fetched.server_time.map(|date| left(date, exchange.asked.elapsed())) {
-        Some(by_server) if by_server.abs_diff(by_wall) < SKEW_FLOOR => by_wall,
-        // AWS issues no set with such a lifetime, so the server's clock is wrong.
-        Some(by_server) if by_server > LONGEST_LIFE => by_server.min(by_wall),
-        Some(by_server) => by_server,
-        None => by_wall,
-    };
+    let by_server = fetched.server_time.map(|date| left(date, exchange.asked.elapsed()));
+    let left = policy::life_left(by_wall, by_server);
     if left.is_zero() {
         // The SDK reads a missing expiry as 1970.
         let problem = match expiry > UNIX_EPOCH {
@@ -157,8 +144,10 @@ pub(crate) fn failure(
     clock: &Clock,
 ) -> Result<(), Fault> {
     let class = failure.class();
-    let next =
-        |row, now, expires| Ok(policy::next_attempt(class, row, now, expires, election::chance()?));
+    let next = |in_a_row, now, expires| {
+        let failed = FailedCall { class, in_a_row, retry_after: failure.retry_after() };
+        Ok(policy::next_attempt(failed, now, expires, election::chance()?))
+    };
     if note(elected, basis, failure, class_word(class), clock, next)? {
         elected.view().count_failure(class_word(class));
         elected.view().announce();

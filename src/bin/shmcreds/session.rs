@@ -15,8 +15,8 @@ use crate::{
     sources,
 };
 
-/// botocore refreshes on every read if the set is valid for less than 15 minutes. So this window is longer. The jitter
-/// shortens it by up to a tenth, and it never begins in the first half of a set's life.
+/// botocore refreshes on every read if the set is valid for less than 15 minutes. This leaves 5 minutes for new
+/// attempts after a failed refresh.
 const ADVISORY: Duration = Duration::from_secs(20 * 60);
 const MANDATORY: Duration = Duration::from_secs(60);
 
