@@ -269,6 +269,11 @@ fn invalid_inputs_are_named_and_make_nothing() {
         ("wait_timeout", base().wait_timeout(Duration::ZERO)),
         ("advisory_window", base().advisory_window(second).mandatory_window(2 * second)),
         ("mandatory_window", base().advisory_window(second).mandatory_window(Duration::ZERO)),
+        ("refresh_spread", base().refresh_spread(f64::NAN)),
+        ("refresh_spread", base().refresh_spread(1.01)),
+        ("refresh_spread", base().refresh_spread(-0.01)),
+        ("start_spread", base().start_spread(second)),
+        ("start_spread", base().refresh(shmcreds::Refresh::Eager).start_spread(3601 * second)),
     ] {
         let error = builder.create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -53,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) eager: bool,
     pub(crate) recipe: Recipe,
     pub(crate) clock: Clock,
+    /// When a dedicated refresher may fetch the first set, in nanoseconds since boot. 0 is at once.
+    pub(crate) first_call: u64,
 }
 
 /// Starts one refresh on a new thread. The thread ends by itself, even if no caller waits for it any more.

@@ -159,7 +159,9 @@ impl RefreshLoop {
     fn wanted(&self, view: &EntryWriter) -> u64 {
         let requests = self.election_lock.requests();
         let mut words = Words::default();
-        let Some(version) = view.reader().sets().read(&mut words) else { return 0 };
+        let Some(version) = view.reader().sets().read(&mut words) else {
+            return self.job.first_call;
+        };
         let generation = version.generation();
         match SetRecord::decode(&words) {
             Some(_) if requests.is_refresh_requested(generation) => 0,

@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{SharedSession, process_session::Settings, registry, timing::RACE_LIMIT};
+use super::{
+    SharedSession,
+    process_session::Settings,
+    registry,
+    timing::{LONGEST_START_SPREAD, RACE_LIMIT},
+};
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
@@ -28,6 +33,7 @@ pub struct SharedSessionBuilder {
     name: String,
     source: Option<Arc<dyn Source>>,
     windows: Windows,
+    start_spread: Duration,
     refresh: Refresh,
     sealed: bool,
     secret: bool,
@@ -70,6 +76,7 @@ impl SharedSessionBuilder {
             name,
             source: None,
             windows,
+            start_spread: Duration::ZERO,
             refresh: Refresh::default(),
             sealed: false,
             secret: false,
@@ -88,9 +95,10 @@ impl SharedSessionBuilder {
         self
     }
 
-    /// How long before expiry a set is refreshed in the background. By default 5 minutes for sets that live up to
-    /// 20 minutes, 15 minutes for sets that live less than 90 minutes, and 60 minutes for others. A set is never
-    /// refreshed in the first half of its life.
+    /// How long before expiry a set is refreshed in the background at the latest. By default 5 minutes for sets that
+    /// live up to 20 minutes, 15 minutes for sets that live less than 90 minutes, and 60 minutes for others, but at most
+    /// a third of the life. A window that is set counts up to nine twentieths of the life. A set is never refreshed in
+    /// the first half of its life. See [`refresh_spread`](Self::refresh_spread) for how much earlier a set is refreshed.
     pub fn advisory_window(mut self, window: Duration) -> Self {
         self.windows.advisory = Some(window);
         self
@@ -100,6 +108,28 @@ impl SharedSessionBuilder {
     /// window, and at most a tenth of the set's life.
     pub fn mandatory_window(mut self, window: Duration) -> Self {
         self.windows.mandatory = Some(window);
+        self
+    }
+
+    /// Which part of the time between the middle of a set's life and the advisory window is used to spread refreshes:
+    /// from 0.0 to 1.0, 1.0 by default. The publisher of a set draws the point at which it is refreshed from this part,
+    /// once, for all processes. So hosts that started together do not call the source together. With 0.0 each set is
+    /// refreshed at the beginning of the [advisory window](Self::advisory_window).
+    pub fn refresh_spread(mut self, part: f64) -> Self {
+        self.windows.spread = Some(part);
+        self
+    }
+
+    /// How long an eager session waits before its first call of the source: any time up to `limit`, drawn once by
+    /// [`create`](Self::create). Zero by default; at most an hour. It is for many hosts that start together.
+    ///
+    /// [`create`](Self::create) takes that much longer: it still returns with the first set, and its
+    /// [wait timeout](Self::wait_timeout) begins when the wait is over. A process that attaches meanwhile waits for the
+    /// first set as always, at most for its own wait timeout. No request ends the wait early, because every host has
+    /// processes that ask at once. If the refresher dies during the wait, a worker that takes over calls the source at
+    /// once.
+    pub fn start_spread(mut self, limit: Duration) -> Self {
+        self.start_spread = limit;
         self
     }
 
@@ -272,7 +302,7 @@ impl SharedSessionBuilder {
         let (shared, segment) = taken.ok_or(in_use)?;
         let session = SharedSession::new(shared, segment);
         if eager {
-            session.inner.start_dedicated(None)?;
+            session.inner.start_dedicated(None, Duration::ZERO)?;
         }
         Ok(session)
     }
@@ -308,6 +338,7 @@ impl SharedSessionBuilder {
             ));
         }
         let places = if sealed { None } else { Some(self.places()?) };
+        let first_call = self.first_call()?;
         let (name, settings) = self.check()?;
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
@@ -361,9 +392,29 @@ impl SharedSessionBuilder {
         };
         let session = SharedSession::new(shared, segment);
         if eager {
-            session.inner.start_dedicated(writer)?;
+            session.inner.start_dedicated(writer, first_call)?;
         }
         Ok(session)
+    }
+
+    /// Draws how long the refresher waits before its first call.
+    fn first_call(&self) -> Result<Duration, Fault> {
+        let limit = self.start_spread;
+        if limit.is_zero() {
+            return Ok(limit);
+        }
+        if self.refresh != Refresh::Eager {
+            return Err(invalid(
+                "start_spread: the session is deferred, so it has no refresher that waits; add \
+                 refresh(Refresh::Eager)",
+            ));
+        }
+        if limit > LONGEST_START_SPREAD {
+            return Err(invalid(format!(
+                "start_spread: is {limit:?}; it must be {LONGEST_START_SPREAD:?} at most"
+            )));
+        }
+        Ok(limit.mul_f64(election::chance()?))
     }
 
     fn open(self) -> Result<SharedSession, Fault> {
@@ -409,6 +460,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("name", &self.name)
             .field("source", &self.source)
             .field("windows", &self.windows)
+            .field("start_spread", &self.start_spread)
             .field("refresh", &self.refresh)
             .field("sealed", &self.sealed)
             .field("secret_memory", &self.secret)

@@ -42,7 +42,8 @@ impl Inner {
 
     pub(super) fn job(&self, recipe: &Recipe) -> Job {
         let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
-        Job { session, eager: self.segment.header.eager, recipe: recipe.clone(), clock }
+        let (eager, recipe) = (self.segment.header.eager, recipe.clone());
+        Job { session, eager, recipe, clock, first_call: 0 }
     }
 
     /// How this process refreshes by itself; `None` where it may not.

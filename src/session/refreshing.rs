@@ -17,6 +17,7 @@ use super::{
     wait::Need,
 };
 use crate::{
+    clock::as_nanos,
     error::{ErrorKind, Fault},
     refresh::{
         backoff::Backoff,
@@ -139,15 +140,22 @@ impl Inner {
     }
 
     /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
-    /// sealed segment: this process has it no longer afterwards.
-    pub(super) fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
+    /// sealed segment: this process has it no longer afterwards. The refresher waits for `first_call` before it calls the
+    /// source.
+    pub(super) fn start_dedicated(
+        &self,
+        writer: Option<EntryWriter>,
+        first_call: Duration,
+    ) -> Result<(), Fault> {
         let Some(recipe) = &self.shared.recipe else { return Ok(()) };
-        let ProcessSession { name, election_lock, wait_timeout, .. } = &*self.shared;
-        let (locks, job, forget) = (election_lock.locks(), self.job(recipe), registry::forget);
+        let ProcessSession { name, election_lock, wait_timeout, clock, .. } = &*self.shared;
+        let (locks, forget) = (election_lock.locks(), registry::forget);
+        let first = clock.boot().saturating_add(as_nanos(first_call));
+        let job = Job { first_call: first, ..self.job(recipe) };
         election_lock.requests().without(|| {
             dedicated::spawn(name, &self.segment, locks, writer, job, forget, *wait_timeout)
         })?;
-        self.wait_for_first_set(*wait_timeout)
+        self.wait_for_first_set(wait_timeout.saturating_add(first_call))
     }
 
     /// Waits for the set that a dedicated refresher fetches. That tries again after a failure that may pass,

@@ -13,6 +13,8 @@ pub(super) const PROBE_INTERVAL: u64 = 50_000_000;
 pub(super) const READER_INTERVAL: Duration = Duration::from_secs(1);
 /// How often `create()` looks for the first set between two attempts of its refresher.
 pub(super) const FIRST_SET_INTERVAL: Duration = Duration::from_millis(20);
+/// The longest wait of an eager session before its first call. A longer one is probably in the wrong unit.
+pub(super) const LONGEST_START_SPREAD: Duration = Duration::from_secs(3600);
 /// How long `attach_or_create` tries again while other processes end sessions of that name and make new ones.
 pub(super) const RACE_LIMIT: Duration = Duration::from_secs(2);
 /// How often a thread that waits for the next set looks whether its caller still does.
