@@ -94,6 +94,8 @@ mod fault;
 mod http;
 mod local_sts;
 mod log;
+#[doc(hidden)]
+pub mod policy;
 mod query;
 mod server;
 mod service;
