@@ -24,7 +24,8 @@ pub(crate) struct ManualCall {
     elected: Option<Elected>,
     basis: Basis,
     began: Moment,
-    job: Job,
+    /// Boxed, so that a term is about as small as the other outcomes of an election.
+    job: Box<Job>,
     process: ProcessToken,
     pid: u32,
 }
@@ -39,7 +40,7 @@ impl ManualCall {
         elected.view().count(Counter::SourceCalls);
         let began = Moment::now(&job.clock);
         let (process, pid) = (ProcessToken::current(), std::process::id());
-        ManualCall { elected: Some(elected), basis, began, job, process, pid }
+        ManualCall { elected: Some(elected), basis, began, job: Box::new(job), process, pid }
     }
 
     /// The generation that the call is to replace.
