@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -27,12 +27,32 @@ pub(crate) struct ElectionLock {
     requests: RequestPage,
     /// The token of the process in which the lock is taken, and `WANTED`; 0 when it is free.
     guard: AtomicU64,
+    /// How many sessions of the process use it.
+    sessions: AtomicUsize,
 }
 
 impl ElectionLock {
     pub(crate) fn new(locks: LockFile) -> Result<Arc<Self>, Fault> {
         let requests = RequestPage::open(&locks, 0)?;
-        Ok(Arc::new(ElectionLock { locks, requests, guard: AtomicU64::new(0) }))
+        let (guard, sessions) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Ok(Arc::new(ElectionLock { locks, requests, guard, sessions }))
+    }
+
+    /// Counts one more session of this process.
+    pub(crate) fn enter(&self) {
+        // Relaxed, here and in `exit`: the count orders nothing. The last exit acts on the kernel's locks only.
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one session less. True for the last one.
+    pub(crate) fn exit(&self) -> bool {
+        self.sessions.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// This process uses the session no longer. True when no other process does: then it holds the presence lock
+    /// exclusively.
+    pub(crate) fn leave(&self) -> Result<bool, Fault> {
+        self.locks.leave(|fd| self.requests.move_to(fd))
     }
 
     /// The page with the requests of all processes.
@@ -142,6 +162,7 @@ mod tests {
             eager: false,
             sealed: false,
             secret: false,
+            last_user_removes: false,
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
         object::remove(&name.segment()).unwrap();

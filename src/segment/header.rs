@@ -41,11 +41,14 @@ pub(crate) struct Header {
     pub(crate) sealed: bool,
     /// Whether the sets are in secret memory, which the kernel itself does not map.
     pub(crate) secret: bool,
+    /// Whether the names stay until the last process that uses the session removes them. Otherwise its creator does.
+    pub(crate) last_user_removes: bool,
 }
 
 const EAGER: u64 = 1;
 const SEALED: u64 = 2;
 const SECRET: u64 = 4;
+const LAST_USER_REMOVES: u64 = 8;
 
 impl Header {
     /// Writes the header. The magic is written last, so that a half-made segment is not valid.
@@ -59,7 +62,12 @@ impl Header {
         values[TIME_NAMESPACE] = self.time_namespace;
         let print: [u64; 4] = bytemuck::cast(self.fingerprint);
         values[FINGERPRINT..FLAGS].copy_from_slice(&print);
-        let flags = [(self.eager, EAGER), (self.sealed, SEALED), (self.secret, SECRET)];
+        let flags = [
+            (self.eager, EAGER),
+            (self.sealed, SEALED),
+            (self.secret, SECRET),
+            (self.last_user_removes, LAST_USER_REMOVES),
+        ];
         values[FLAGS] = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
         let description = cut(&self.description).as_bytes();
         values[CHECKSUM] = checksum(&values, description);
@@ -113,6 +121,7 @@ impl Header {
             eager: values[FLAGS] & EAGER != 0,
             sealed: values[FLAGS] & SEALED != 0,
             secret: values[FLAGS] & SECRET != 0,
+            last_user_removes: values[FLAGS] & LAST_USER_REMOVES != 0,
         })
     }
 

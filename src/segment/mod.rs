@@ -22,7 +22,7 @@ pub(crate) use entry::{Counter, Entry, EntryWriter};
 pub(crate) use header::{Header, time_namespace};
 pub(crate) use locks::EntryLocks;
 pub(crate) use names::{
-    CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_lock,
+    CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_leftover, remove_lock,
     retry_while_creating, user_of, with_requests,
 };
 pub(crate) use places::Places;

@@ -105,6 +105,28 @@ pub(crate) fn remove(name: &SessionName, lock: Inode) {
     }
 }
 
+/// Removes both names of a session that its last user was to remove, if no process uses it.
+pub(crate) fn remove_leftover(name: &SessionName) -> Result<(), Fault> {
+    let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
+    if !locks.try_alone()? || lock_inode(name) != Some(locks.inode()) {
+        return Ok(());
+    }
+    if header_of(name).is_some_and(|header| header.last_user_removes) {
+        remove(name, locks.inode());
+    }
+    Ok(())
+}
+
+/// The header of a finished segment.
+fn header_of(name: &SessionName) -> Option<Header> {
+    let object = object::open(&name.segment()).ok()?;
+    if object.bytes < layout::HEADER_BYTES {
+        return None;
+    }
+    let page = ReadMapping::new(object.fd.get().ok()?, layout::HEADER_BYTES).ok()?;
+    Header::read(&page, object.bytes).ok()
+}
+
 /// Removes the name of the lock file only, when no segment was created.
 pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
@@ -121,12 +143,7 @@ pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
 /// A live process that has the lock file of session `name` open: the creator if possible, else any.
 pub(crate) fn user_of(name: &SessionName) -> Option<u32> {
     let inode = lock_inode(name)?;
-    let creator = object::open(&name.segment())
-        .ok()
-        .filter(|object| object.bytes >= layout::HEADER_BYTES)
-        .and_then(|o| Some((ReadMapping::new(o.fd.get().ok()?, layout::HEADER_BYTES).ok()?, o)))
-        .and_then(|(mapping, object)| Header::read(&mapping, object.bytes).ok())
-        .map(|header| header.creator);
+    let creator = header_of(name).map(|header| header.creator);
     let pids = creator.into_iter().chain(processes());
     pids.into_iter().find(|pid| has_open(*pid, inode))
 }

@@ -4,6 +4,7 @@
 //! values count as one request.
 
 use std::{
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -45,6 +46,11 @@ impl RequestPage {
         let forked = fork();
         self.page.inherit(true);
         forked
+    }
+
+    /// Maps the page through another descriptor of the same file.
+    pub(crate) fn move_to(&self, fd: BorrowedFd<'_>) -> Result<(), Fault> {
+        self.page.move_to(fd).map_err(|e| Fault::system("mapping the lock file again", e))
     }
 
     /// The number of notifications. Read it before the requests: then [`sleep`](Self::sleep) returns at once if one

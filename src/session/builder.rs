@@ -13,7 +13,7 @@ use super::{
     SharedSession,
     process_session::Settings,
     registry,
-    timing::{LONGEST_START_SPREAD, RACE_LIMIT},
+    timing::{LONGEST_START_SPREAD, RACE_LIMIT, RACE_PAUSE},
 };
 use crate::{
     clock::Clock,
@@ -40,6 +40,7 @@ pub struct SharedSessionBuilder {
     directory: Option<PathBuf>,
     disk: bool,
     name_is_optional: bool,
+    last_user_removes: bool,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,
 }
@@ -83,6 +84,7 @@ impl SharedSessionBuilder {
             directory: None,
             disk: false,
             name_is_optional: false,
+            last_user_removes: false,
             wait_timeout: None,
             clock: None,
         }
@@ -159,6 +161,36 @@ impl SharedSessionBuilder {
     /// process. A process that has read the set has a copy of its own in ordinary memory.
     pub fn secret_memory(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// Lets the last process that uses the session remove its names. By default the process that created it does so
+    /// when it drops its last handle, and processes that come later get a new session. For processes of equal rank that
+    /// come and go, with [`attach_or_create`](Self::attach_or_create): as long as one of them uses the session, each
+    /// newcomer finds it, with its set. Decided by the process that creates the session; those that attach find it
+    /// decided.
+    ///
+    /// A process is a user from when it creates the session, attaches to it or inherits it by fork, until it drops its last
+    /// handle, calls [`leave`](SharedSession::leave) or ends. A last user that ends without any of these (`_exit`,
+    /// SIGKILL) leaves the names in `/dev/shm`. The next process that creates a session of this kind, of whatever name,
+    /// removes them.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use aws_credential_types::Credentials;
+    /// # use shmcreds::{Provider, SharedSession};
+    /// # let make = || async {
+    /// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+    /// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+    /// # };
+    /// # let name = format!("doc-last-user-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let builder = SharedSession::builder(name).source(Provider::new("doc", make));
+    /// let session = builder.removed_by_last_user().attach_or_create()?;
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    pub fn removed_by_last_user(mut self) -> Self {
+        self.last_user_removes = true;
         self
     }
 
@@ -257,7 +289,7 @@ impl SharedSessionBuilder {
             let (creating, opening) = (self.clone(), self.clone());
             let outcome =
                 creating.make(Duration::ZERO, Fallback::None).or_else(|fault| match fault.kind {
-                    ErrorKind::InUse => opening.open(),
+                    ErrorKind::InUse => opening.open(registry::attach_now),
                     _ => Err(fault),
                 });
             match outcome {
@@ -266,7 +298,9 @@ impl SharedSessionBuilder {
                     if matches!(fault.kind, ErrorKind::Absent | ErrorKind::Uninitialized)
                         && Instant::now() < end =>
                 {
-                    thread::sleep(Duration::from_millis(1));
+                    // Of many processes that look at once, each hides the session from the others for a moment.
+                    let chance = election::chance().unwrap_or(0.5);
+                    thread::sleep(RACE_PAUSE.mul_f64(0.5 + chance));
                 }
                 outcome => {
                     return outcome.map_err(|fault| fault.during("attach_or_create", &self.name));
@@ -316,12 +350,18 @@ impl SharedSessionBuilder {
     /// session has another source than this one.
     pub fn attach(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
-        self.open().map_err(|fault| fault.during("attach", &name))
+        self.open(registry::attach).map_err(|fault| fault.during("attach", &name))
     }
 
     fn make(self, patience: Duration, fallback: Fallback) -> Result<SharedSession, Fault> {
         let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
         let optional = self.name_is_optional;
+        let last_user_removes = self.last_user_removes;
+        if sealed && last_user_removes {
+            return Err(invalid(
+                "removed_by_last_user: a sealed session has no names; leave it out",
+            ));
+        }
         if sealed && !eager {
             return Err(invalid(
                 "sealed: nobody but a dedicated refresher can write; add refresh(Refresh::Eager)",
@@ -365,6 +405,7 @@ impl SharedSessionBuilder {
                 eager,
                 sealed,
                 secret,
+                last_user_removes,
             })
         };
         let (shared, segment, writer) = match places {
@@ -391,6 +432,9 @@ impl SharedSessionBuilder {
             }
         };
         let session = SharedSession::new(shared, segment);
+        if last_user_removes {
+            registry::remove_leftovers(&session.inner.shared.name);
+        }
         if eager {
             session.inner.start_dedicated(writer, first_call)?;
         }
@@ -417,11 +461,14 @@ impl SharedSessionBuilder {
         Ok(limit.mul_f64(election::chance()?))
     }
 
-    fn open(self) -> Result<SharedSession, Fault> {
+    fn open(
+        self,
+        attach: fn(&SessionName, &Places, &Settings) -> Result<registry::Joined, Fault>,
+    ) -> Result<SharedSession, Fault> {
         let places = self.places()?;
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let (shared, segment) = registry::attach(&name, &places, &settings)?;
+        let (shared, segment) = attach(&name, &places, &settings)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             return Err(registry::wrong_source());
         }
@@ -465,6 +512,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("sealed", &self.sealed)
             .field("secret_memory", &self.secret)
             .field("directory", &self.directory)
+            .field("removed_by_last_user", &self.last_user_removes)
             .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()
     }

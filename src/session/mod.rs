@@ -44,7 +44,8 @@ use crate::{error::Error, refresh::stop_handle::StopHandle, segment::Segment};
 /// Made by [`create`](SharedSessionBuilder::create) in the parent, before it forks, and by
 /// [`attach`](Self::attach) in its workers. Clones are cheap and share everything. The session
 /// ends, and its names disappear, when the process that created it drops its last handle; forked
-/// children that drop theirs change nothing.
+/// children that drop theirs change nothing. With
+/// [`removed_by_last_user`](SharedSessionBuilder::removed_by_last_user) it ends with the last process that uses it.
 ///
 /// # Errors of all methods that give credentials
 /// None as long as there is a set that has not expired. Otherwise:
@@ -314,6 +315,16 @@ impl SharedSession {
     /// that ends with handles in other threads calls it before.
     pub fn unlink(&self) {
         self.inner.shared.unlink();
+    }
+
+    /// Says that this process does not use the session any more, for a program that ends with handles in statics or other
+    /// threads. Matters to a session that is [removed by its last user](SharedSessionBuilder::removed_by_last_user): if
+    /// this process is the last one, the names are removed. Otherwise it does nothing.
+    ///
+    /// Handles that are left go on as long as the process lives, but no longer keep the session's names. A later
+    /// [`attach`](Self::attach) makes this process a user again, if the session is still there.
+    pub fn leave(&self) {
+        self.inner.latest().shared.leave();
     }
 
     /// How the session is. Cheap, takes no lock and disturbs nobody.

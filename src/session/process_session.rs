@@ -40,10 +40,7 @@ impl ProcessSession {
             return;
         }
         segment::remove(&self.name, self.election_lock.locks().inode());
-        if let Some(Ok(writable)) = self.segment.is_writable().then(|| self.segment.writable()) {
-            writable.end();
-            writable.announce();
-        }
+        self.end();
     }
 
     /// Whether this process made the session: it is the one that may want to fork.
@@ -57,12 +54,48 @@ impl ProcessSession {
     }
 }
 
+impl ProcessSession {
+    /// This process uses the session no longer. If it was the last one, and the session is of that kind, it removes the
+    /// names. A process that is killed meanwhile leaves them to the next one that creates the session.
+    pub(super) fn leave(&self) {
+        if !self.segment.header.last_user_removes || self.name.directory().is_none() {
+            return;
+        }
+        let locks = self.election_lock.locks();
+        match self.election_lock.leave() {
+            // Nobody can join while this process holds the presence lock alone.
+            Ok(true) => {
+                segment::remove(&self.name, locks.inode());
+                self.end();
+                let _ = locks.unlock_presence();
+            }
+            Ok(false) => {}
+            Err(fault) => {
+                tracing::warn!(session = %self.name, "cannot leave the session: {}", fault.message);
+            }
+        }
+    }
+
+    /// Marks the session as ended: processes that hold it look at the name again.
+    fn end(&self) {
+        if let Some(Ok(writable)) = self.segment.is_writable().then(|| self.segment.writable()) {
+            writable.end();
+            writable.announce();
+        }
+    }
+}
+
 impl Drop for ProcessSession {
     fn drop(&mut self) {
         if let Some(background_refresher) = self.background_refresher.swap(None) {
             background_refresher.stop();
         }
-        self.unlink();
+        let is_last = self.election_lock.exit();
+        match self.segment.header.last_user_removes {
+            true if is_last => self.leave(),
+            true => {}
+            false => self.unlink(),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A session of this process, and its mapping.
-type Joined = (Arc<ProcessSession>, Arc<Segment>);
+pub(super) type Joined = (Arc<ProcessSession>, Arc<Segment>);
 
 /// A lock file that this process has open, and the sessions that share it.
 #[derive(Debug)]
@@ -48,6 +48,14 @@ struct KnownSession {
 impl KnownSession {
     fn shared(&self) -> Option<Arc<ProcessSession>> {
         self.sessions.iter().find_map(Weak::upgrade)
+    }
+
+    /// Whether this process has left the session, which may have no name any more.
+    fn has_left(&self) -> bool {
+        let shared = self.shared();
+        shared.is_some_and(|shared| {
+            shared.segment.header.last_user_removes && shared.election_lock.locks().has_left()
+        })
     }
 }
 
@@ -78,9 +86,8 @@ pub(super) fn create(
 ) -> Result<Joined, Box<Unplaced>> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    if let Some(shared) =
-        sessions.iter().filter(|e| e.name.is_same(name)).find_map(KnownSession::shared)
-    {
+    let here = sessions.iter().filter(|entry| entry.name.is_same(name) && !entry.has_left());
+    if let Some(shared) = here.filter_map(KnownSession::shared).next() {
         let user = shared.creator.map_or_else(process::id, |creator| creator.pid);
         return Err(in_use(Some(user)).into());
     }
@@ -241,6 +248,37 @@ pub(super) fn create_sealed(
     Ok((shared, segment, writer))
 }
 
+/// Removes the sessions of this user that their last users were to remove, and could not: they were killed. It looks in
+/// the directory of the session `beside`.
+pub(super) fn remove_leftovers(beside: &SessionName) {
+    let Some(directory) = beside.directory() else { return };
+    let _reserved = ReservedStreams::new();
+    let sessions = sessions();
+    let prefix = SessionName::segment_prefix();
+    for file in directory::names(directory).unwrap_or_default() {
+        let Some(Ok(name)) = file.strip_prefix(&prefix).map(SessionName::new) else { continue };
+        // To open and close the lock file of a session that this process has would free its locks.
+        let is_here = |entry: &KnownSession| entry.election_lock.strong_count() > 0;
+        if !sessions.iter().any(|entry| entry.name.is_same(&name) && is_here(entry)) {
+            let _ = segment::remove_leftover(&name.in_directory(directory));
+        }
+    }
+}
+
+/// Opens the session `name`, if no creator is at work.
+///
+/// # Errors
+/// `Uninitialized` while one is.
+pub(super) fn attach_now(
+    name: &SessionName,
+    places: &Places,
+    settings: &Settings,
+) -> Result<Joined, Fault> {
+    try_attach(name, places, settings.clone())?.ok_or_else(|| {
+        Fault::new(ErrorKind::Uninitialized, "its creator has not finished; try again")
+    })
+}
+
 /// Opens the session `name`. The list is free while a creator at work is waited for.
 pub(super) fn attach(
     name: &SessionName,
@@ -267,6 +305,12 @@ fn try_attach(
         }
         return attach_by_name(&mut sessions, name, places, settings);
     };
+    // It may have left the session before.
+    if segment::lock_inode(&own) == Some(election_lock.locks().inode())
+        && !election_lock.locks().ensure_present()?
+    {
+        return Ok(None);
+    }
     let segment = match &shared {
         Some(shared) => shared.segment.here()?,
         None => {
@@ -334,7 +378,7 @@ fn known(
                 Some(found) if entry.name.same_user(name) && found.same_device(held) => {
                     shared.as_ref().is_some_and(is_nameless)
                 }
-                _ => shared.is_some(),
+                _ => shared.is_some() && !entry.has_left(),
             }
         })
         .map(|(entry, election_lock, shared)| (entry.name.clone(), election_lock, shared))
@@ -361,6 +405,7 @@ fn enter(
     settings: Settings,
     creator: Option<Creator>,
 ) -> Joined {
+    election_lock.enter();
     let shared = Arc::new(ProcessSession {
         name: name.clone(),
         election_lock: Arc::clone(&election_lock),

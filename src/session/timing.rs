@@ -17,6 +17,8 @@ pub(super) const FIRST_SET_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) const LONGEST_START_SPREAD: Duration = Duration::from_secs(3600);
 /// How long `attach_or_create` tries again while other processes end sessions of that name and make new ones.
 pub(super) const RACE_LIMIT: Duration = Duration::from_secs(2);
+/// About how long it pauses in between.
+pub(super) const RACE_PAUSE: Duration = Duration::from_millis(1);
 /// How often a thread that waits for the next set looks whether its caller still does.
 pub(super) const CALLER_INTERVAL: Duration = Duration::from_secs(1);
 

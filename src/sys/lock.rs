@@ -9,7 +9,7 @@
 //!   The kernel frees it when the last of them has exited. It means that the session is in use.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -165,6 +165,45 @@ impl LockFile {
         // Relaxed: only this process uses the flag, and it orders nothing.
         self.present.fetch_or(shared, Ordering::Relaxed);
         Ok(shared)
+    }
+
+    /// Takes a share of the presence lock, if this process has none. False as in [`try_present`](Self::try_present).
+    pub(crate) fn ensure_present(&self) -> Result<bool, Fault> {
+        // Relaxed: as in `try_present`.
+        if self.present.load(Ordering::Relaxed) { Ok(true) } else { self.try_present() }
+    }
+
+    /// Whether this process has given up its share of the presence lock.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.present.load(Ordering::Relaxed)
+    }
+
+    /// Gives up this process's share of the presence lock: from now on it uses the file through a new open file. `moved`
+    /// moves the mappings of the file to that. Processes that inherited the old open file keep its share.
+    ///
+    /// True when no other process has the session. Then this process holds the presence lock exclusively.
+    pub(crate) fn leave(
+        &self,
+        moved: impl FnOnce(BorrowedFd<'_>) -> Result<(), Fault>,
+    ) -> Result<bool, Fault> {
+        let again = object::reopen(self.descriptor()?.get()?)?.fd;
+        let opening = REOPENING.lock();
+        self.present.store(false, Ordering::Relaxed);
+        // The close of the old descriptor frees the byte locks of this process. Its marks stay.
+        let old = self.descriptor.swap(Arc::new(again));
+        moved(self.descriptor.load().get()?)?;
+        drop(old);
+        drop(opening);
+        self.try_alone()
+    }
+
+    /// Gives the presence lock back that [`leave`](Self::leave) has taken.
+    pub(crate) fn unlock_presence(&self) -> Result<(), Fault> {
+        self.set(
+            FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, PRESENCE)),
+            "freeing the presence lock",
+        )
+        .map(drop)
     }
 
     /// Sleeps until no other process has the session, and takes the presence lock exclusively.

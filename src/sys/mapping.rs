@@ -178,6 +178,18 @@ impl WriteMapping {
         Ok(WriteMapping(Region { base, bytes }))
     }
 
+    /// Maps the same file again through `fd`, in place of the mapping that is there. So the mapping no longer keeps the
+    /// old open file alive. `fd` must be an open file of the same inode.
+    pub(crate) fn move_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let length = NonZeroUsize::new(self.0.bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let (place, flags) = (Some(self.0.base.addr()), MapFlags::MAP_SHARED | MapFlags::MAP_FIXED);
+        // SAFETY: `self` owns the range, so no other memory is replaced. References into it stay valid: the kernel
+        // exchanges the mapping while it holds the lock of the address space, so another thread finds the old pages or
+        // the new ones, and both are those of the same file.
+        unsafe { mman::mmap(place, length, READ_WRITE, flags, fd, 0) }?;
+        self.0.advise(MmapAdvise::MADV_DONTDUMP)
+    }
+
     /// Sets whether children that are forked from now on inherit the mapping.
     pub(crate) fn inherit(&self, inherit: bool) {
         let advice = if inherit { MmapAdvise::MADV_DOFORK } else { MmapAdvise::MADV_DONTFORK };

@@ -306,6 +306,12 @@ impl StopFile {
         std::fs::write(&self.0, "").unwrap();
     }
 
+    /// Tells, and leaves the file there.
+    pub fn keep(self) {
+        self.write();
+        std::mem::forget(self);
+    }
+
     /// Ends the readers, which must have succeeded; gives what each said.
     pub fn end(self, readers: Vec<Child>) -> Vec<String> {
         std::fs::write(&self.0, "").unwrap();
