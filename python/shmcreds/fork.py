@@ -1,0 +1,48 @@
+"""What happens to the objects of this package when the process forks."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """An object with something that does not survive a fork: a lock, a thread, a socket."""
+
+    def before_fork(self) -> None:
+        """In the parent process, before the fork. May wait a moment."""
+
+    def after_fork_in_parent(self) -> None:
+        """In the parent process, after the fork."""
+
+    def after_fork_in_child(self) -> None:
+        """In the child process, where only the thread that forked lives on. Must not wait."""
+
+
+_known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def watch(forkable: Forkable) -> None:
+    """Calls the three methods at each fork, as long as the object lives."""
+    _known.add(forkable)
+
+
+def _before() -> None:
+    for forkable in list(_known):
+        forkable.before_fork()
+
+
+def _in_parent() -> None:
+    for forkable in list(_known):
+        forkable.after_fork_in_parent()
+
+
+def _in_child() -> None:
+    for forkable in list(_known):
+        forkable.after_fork_in_child()
+
+
+# Absent on Windows, which has no fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,154 @@
+"""The name by which processes with the same recipe find each other's set.
+
+The name is a digest of all that decides whose credentials come. It can be seen by all users of the host. So secrets
+that could be guessed, the external id and the policy, are not in it: they are in the fingerprint, which only this
+user can read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+from typing import Any, NamedTuple
+
+from botocore.config import Config
+
+#: The canonical form of this version. A change of it changes all names.
+PREFIX = "py1-"
+
+_VARIABLES = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "HOME",
+)
+_VARIABLE_PREFIXES = ("AWS_CONTAINER_", "AWS_ENDPOINT_URL")
+#: What of botocore's Config decides where a request goes, and who answers it.
+_CONFIG_OPTIONS = (
+    "region_name",
+    "proxies",
+    "proxies_config",
+    "client_cert",
+    "signature_version",
+    "use_fips_endpoint",
+    "use_dualstack_endpoint",
+)
+
+_UNNAMED_INPUTS = ("ExternalId", "Policy")
+_UNHASHED_INPUTS = ("TokenCode",)
+
+
+class Unhashable(Exception):
+    """The recipe has a part of which no digest can be made. The text names it."""
+
+
+class Recipe(NamedTuple):
+    name: str
+    fingerprint: bytes
+
+
+class Digest:
+    """SHA-256 of keys and values, each with its length, so that no two lists of them look alike."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, key: str, value: Any) -> None:
+        """
+        Raises:
+            Unhashable: the value is no plain data.
+        """
+        for part in (key.encode(), _canonical(key, value)):
+            self._hash.update(len(part).to_bytes(8, "big"))
+            self._hash.update(part)
+
+    def bytes(self) -> bytes:
+        return self._hash.digest()
+
+
+def _canonical(key: str, value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return b"b" + value
+    try:
+        return b"j" + json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise Unhashable(key) from error
+
+
+def random_name() -> str:
+    """A name that no other session has."""
+    return PREFIX + _base32(secrets.token_bytes(16))
+
+
+def recipe_of(public: dict[str, Any], guessable: dict[str, Any]) -> Recipe:
+    """The name for the inputs that may be known, and the fingerprint of all.
+
+    Raises:
+        Unhashable: as :meth:`Digest.add`.
+    """
+    digest = Digest()
+    for key in sorted(public):
+        digest.add(key, public[key])
+    name = PREFIX + _base32(digest.bytes())
+    for key in sorted(guessable):
+        digest.add(key, guessable[key])
+    return Recipe(name, digest.bytes())
+
+
+def split_role(inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs of AssumeRole that may stand in a name, and those that could be guessed from it."""
+    public = {k: v for k, v in inputs.items() if k not in _UNNAMED_INPUTS + _UNHASHED_INPUTS}
+    return public, {k: inputs[k] for k in _UNNAMED_INPUTS if k in inputs}
+
+
+def client_inputs(given: dict[str, Any]) -> dict[str, Any]:
+    """What of the arguments of an STS client decides whose credentials come."""
+    inputs = {k: v for k, v in given.items() if k not in ("config", "service_name")}
+    for secret in ("aws_secret_access_key", "aws_session_token"):
+        if secret in inputs:
+            inputs[secret] = digest_of(inputs[secret])
+    config = given.get("config")
+    if isinstance(config, Config):
+        for option in _CONFIG_OPTIONS:
+            value = getattr(config, option, None)
+            if value is not None:
+                inputs[f"config.{option}"] = value
+    elif config is not None:
+        raise Unhashable("sts_client_kwargs['config']")
+    return inputs
+
+
+def base_identity(session: Any) -> dict[str, Any]:
+    """Who calls the source: the explicit keys of a botocore session, or what its chain of providers looks at."""
+    explicit = session._credentials
+    if explicit is not None:
+        frozen = explicit.get_frozen_credentials()
+        return {"key": frozen.access_key, "secret": digest_of(f"{frozen.secret_key}\n{frozen.token}")}
+    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    for name, value in os.environ.items():
+        if name.startswith(_VARIABLE_PREFIXES):
+            environment[name] = value
+    files = {
+        variable: _real_path(session.get_config_variable(variable))
+        for variable in ("config_file", "credentials_file")
+    }
+    return {"profile": session.profile, "files": files, "environment": environment}
+
+
+def digest_of(secret: str | bytes) -> str:
+    data = secret.encode() if isinstance(secret, str) else secret
+    return hashlib.sha256(b"shmcreds" + data).hexdigest()
+
+
+def _real_path(path: str | None) -> str | None:
+    return None if path is None else os.path.realpath(os.path.expanduser(path))
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode().rstrip("=").lower()

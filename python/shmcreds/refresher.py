@@ -1,0 +1,83 @@
+"""A thread that refreshes a set in time, so that no reader waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+
+from . import fork
+from .engine import Engine
+from .store import FRESH, Store
+
+logger = logging.getLogger("shmcreds")
+
+#: The longest sleep: how long a set that AWS rejected waits for its replacement at most.
+LONGEST_SLEEP = 1.0
+#: How long a fork waits for a call of the source in flight.
+FORK_WAIT = 1.0
+
+
+class RefreshThread:
+    """Stops before each fork of this process and goes on after it in the parent, so that no fork copies a thread in
+    the middle of a call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = weakref.ref(engine, lambda _: self.stop())
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        fork.watch(self)
+
+    def start(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=_run, args=(self._engine, self._stop), name="shmcreds-refresher", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def before_fork(self) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self.stop()
+            self._thread.join(FORK_WAIT)
+
+    def after_fork_in_parent(self) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self.start()
+
+    def after_fork_in_child(self) -> None:
+        # The parent refreshes. Should it end, the readers do.
+        self._thread = None
+
+
+def _run(engine_of: weakref.ref[Engine], stop: threading.Event) -> None:
+    while not stop.is_set():
+        engine = engine_of()
+        if engine is None:
+            return
+        store: Store = engine.store
+        _refresh_if_due(engine)
+        del engine
+        stop.wait(_sleep(store))
+
+
+def _refresh_if_due(engine: Engine) -> None:
+    look = engine.store.look()
+    if look is not None and look.state == FRESH:
+        return
+    if engine.store.back_off() is not None:
+        return
+    try:
+        engine.obtain()
+    except Exception as error:
+        logger.warning("session %s: the refresh failed: %s", engine.store.name, type(error).__name__)
+
+
+def _sleep(store: Store) -> float:
+    look, back_off = store.look(), store.back_off()
+    due = 0.0 if look is None else look.refresh_in
+    if back_off is not None:
+        due = max(due, back_off.next_attempt_in)
+    return min(max(due, 0.01), LONGEST_SLEEP)

@@ -1,0 +1,423 @@
+"""The sessions: a ``boto3.Session`` whose credentials are shared and refreshed."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import datetime
+import logging
+import os
+import threading
+import time
+from typing import Any, ClassVar, Literal
+
+import boto3_client_cache
+from botocore.session import Session as BotocoreSession
+
+from . import fork, policy, refresher, sharing
+from .credentials import SharedCredentials, isoformat
+from .engine import Engine
+from .exceptions import BRSConfigurationError, BRSCredentialError, BRSValidationError
+from .recipe import Recipe, Unhashable, base_identity, random_name, recipe_of
+from .rejection import RejectionHook
+from .store import Fetched
+from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
+
+__all__ = ["Registry", "RefreshableSession"]
+
+logger = logging.getLogger("shmcreds")
+
+
+class Registry:
+    """The methods of :class:`RefreshableSession`, and the class of each."""
+
+    items: ClassVar[dict[str, type[RefreshableSession]]] = {}
+
+
+class _Dispatch(type):
+    """Makes ``RefreshableSession(method=…)`` an object of the method's class."""
+
+    _combined: dict[tuple[type, str], type] = {}
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if getattr(cls, "_method", None) is not None:
+            return super().__call__(*args, **kwargs)
+        method, args = _method_of(cls, args, kwargs)
+        return super(_Dispatch, cls._of(method)).__call__(*args, **kwargs)
+
+    def _of(cls, method: str) -> Any:
+        """The class of the method; for a subclass of RefreshableSession itself, one that derives from both."""
+        known = Registry.items.get(method)
+        if known is None:
+            raise BRSValidationError(
+                f"{method!r} is no method; there are {', '.join(sorted(Registry.items))}.",
+                param="method",
+                value=method,
+            )
+        if cls is RefreshableSession:
+            return known
+        combined = _Dispatch._combined.get((cls, method))
+        if combined is None:
+            names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_combined_of": cls}
+            combined = type(cls)(cls.__name__, (cls, known), names)
+            _Dispatch._combined[cls, method] = combined
+        return combined
+
+
+def _method_of(
+    cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[str, tuple[Any, ...]]:
+    """The method, and the other positional arguments, which a subclass may have."""
+    is_factory = cls is RefreshableSession
+    if is_factory and len(args) > 1:
+        raise TypeError(
+            f"{cls.__name__}() takes one positional argument, the method, but {len(args)} were given"
+        )
+    if args and (is_factory or isinstance(args[0], str) and args[0] in Registry.items):
+        if "method" in kwargs:
+            raise TypeError(f"{cls.__name__}() got multiple values for argument 'method'")
+        return args[0], args[1:]
+    return kwargs.pop("method", "sts"), args
+
+
+class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # type: ignore[misc]
+    """A ``boto3.Session`` with credentials that all processes of a host share, and that refresh by themselves.
+
+    Args:
+        method: ``"sts"``, ``"custom"`` or ``"iot"``. The arguments of the method's class follow.
+        defer_refresh: True, the default, fetches when credentials are needed. False fetches the first set now, and
+            each later one in time.
+        advisory_timeout: Seconds before expiry from which one process refreshes while the others read on.
+            By default it follows the set's lifetime.
+        mandatory_timeout: Seconds before expiry from which readers wait a moment for the new set.
+        name: The name of the shared set, instead of one made from the arguments.
+        shared: False keeps the set to this process and its forked children. By default it is shared, unless the
+            environment says ``SHMCREDS_SHARED=0``.
+        engine: ``"python"`` fetches with botocore, ``"native"`` with the Rust library; ``"auto"`` chooses.
+        sealed: Lets workers that have changed their user read the set, and keeps them from writing it.
+        **session: Arguments of ``boto3.Session``.
+
+    Raises:
+        BRSValidationError: an argument breaks a rule.
+        BRSConfigurationError: arguments do not fit together, or this platform cannot do what they ask for.
+    """
+
+    _method: ClassVar[str | None] = None
+    _operation: ClassVar[str] = "GetCredentials"
+    _combined_of: ClassVar[type | None] = None
+    refresh_method: RefreshMethod
+
+    def __init_subclass__(cls, registry_key: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if registry_key is not None:
+            cls._method = registry_key
+            Registry.items[registry_key] = cls
+
+    def __init__(
+        self,
+        *,
+        defer_refresh: bool = True,
+        advisory_timeout: float | None = None,
+        mandatory_timeout: float | None = None,
+        name: str | None = None,
+        shared: bool | None = None,
+        engine: str = "auto",
+        sealed: bool = False,
+        method: str | None = None,
+        **session: Any,
+    ) -> None:
+        self._check(engine, sealed, method)
+        windows = policy.windows_of(advisory_timeout, mandatory_timeout)
+        super().__init__(**session)
+        self.defer_refresh = bool(defer_refresh)
+        self.advisory_timeout = advisory_timeout
+        self.mandatory_timeout = mandatory_timeout
+        #: Signs as who assumes the role.
+        self._base: BotocoreSession = copy.copy(self._session)
+        self._has_own_botocore_session = session.get("botocore_session") is not None
+        self._sts: tuple[int, Any] | None = None
+        private, recipe = self._recipe(name, shared)
+        store = sharing.open_store(recipe, windows, private=private)
+        self._engine = Engine(store, self._fetch, windows, self._operation)
+        self._credentials = SharedCredentials(self._engine, self.refresh_method)
+        self._session._credentials = self._credentials
+        RejectionHook(self._engine).register(self._session)
+        fork.watch(self)
+        self._refresher: refresher.RefreshThread | None = None
+        if not self.defer_refresh and not _resolved.get():
+            self._engine.obtain()
+            self._refresher = refresher.RefreshThread(self._engine)
+            self._refresher.start()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        # For pickle: a session is made again from its arguments.
+        made._arguments = (args, copy.copy(kwargs))
+        return made
+
+    @classmethod
+    def get_available_methods(cls) -> list[str]:
+        """What ``method`` can be."""
+        return sorted(Registry.items)
+
+    def _check(self, engine: str, sealed: bool, method: str | None) -> None:
+        if method not in (None, self._method):
+            raise BRSConfigurationError(
+                f"'method' is {method!r}, and this object is one of the method {self._method!r}. Give the method where "
+                f"the class is called, or derive from the method's own class.",
+                param="method",
+            )
+        if engine not in ("auto", "native", "python"):
+            raise BRSValidationError(
+                f"'engine' is {engine!r}; it must be 'auto', 'native' or 'python'.", param="engine"
+            )
+        if engine == "native":
+            raise BRSConfigurationError(
+                "engine='native' is not supported by this version. Leave it out: botocore fetches the set, once for "
+                "all processes.",
+                param="engine",
+            )
+        if sealed:
+            sharing.require_native("sealed=True")
+            raise BRSConfigurationError(
+                "sealed=True is not supported by this version. Start the program by `shmcreds exec` for workers that "
+                "change their user.",
+                param="sealed",
+            )
+
+    # What the classes of the methods say.
+
+    def _inputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What decides whose credentials come: what may be known, and what could be guessed from a digest.
+
+        Raises:
+            Unhashable: a part of it is no plain data. So it is where a class does not say.
+        """
+        raise Unhashable(type(self).__name__)
+
+    def _get_credentials(self) -> TemporaryCredentials:
+        """Fetches a set."""
+        raise NotImplementedError
+
+    # The store.
+
+    def _recipe(self, name: str | None, shared: bool | None) -> tuple[bool, Recipe]:
+        """Whether the set is private, and its name."""
+        name = _resolved.get() or name
+        if shared is None:
+            shared = os.environ.get("SHMCREDS_SHARED") != "0"
+        try:
+            recipe = recipe_of(*self._all_inputs())
+        except Unhashable as reason:
+            logger.debug("the set is private: %s is no plain data", reason)
+            # A forked child or a pickle brings the name along, and the code that fetches.
+            return name is None, Recipe(name or random_name(), b"private")
+        if name is not None:
+            return False, recipe._replace(name=name)
+        if not shared:
+            return True, recipe._replace(name=random_name())
+        return False, recipe
+
+    def _all_inputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._has_own_botocore_session:
+            raise Unhashable("botocore_session")
+        defined_by = next(c for c in type(self).__mro__ if "_get_credentials" in vars(c))
+        if defined_by is not Registry.items.get(self._method or ""):
+            raise Unhashable(f"{defined_by.__name__}._get_credentials")
+        public, guessable = self._inputs()
+        return {**public, "method": self._method, "base": base_identity(self._base)}, guessable
+
+    def _fetch(self) -> Fetched:
+        """Fetches a set with :meth:`_get_credentials`, and checks it."""
+        return fetched_of(self._get_credentials())
+
+    # Reading.
+
+    @property
+    def credentials(self) -> TemporaryCredentials:
+        """The current set: keys, token, and their expiry, all of one set."""
+        look = self._credentials.snapshot()
+        return {
+            "access_key": look.frozen.access_key,
+            "secret_key": look.frozen.secret_key,
+            "token": look.frozen.token,
+            "expiry_time": isoformat(look.expires),
+        }
+
+    def refreshable_credentials(self) -> TemporaryCredentials:
+        """The same as :attr:`credentials`."""
+        return self.credentials
+
+    def get_credentials(self) -> SharedCredentials:
+        """The object from which botocore reads."""
+        return self._credentials
+
+    def get_identity(self) -> Identity:
+        """Whose the shared credentials are, as STS says. For the role, that is the assumed role."""
+        return self._identify(self._session)
+
+    def whoami(self) -> Identity:
+        """The same as :meth:`get_identity`."""
+        return self.get_identity()
+
+    def source_identity(self) -> Identity:
+        """Who fetches the credentials: for the role, who assumes it."""
+        return self._identify(self._base)
+
+    def _identify(self, session: BotocoreSession) -> Identity:
+        return identity_by(session.create_client(**self._identity_client()))
+
+    def _identity_client(self) -> dict[str, Any]:
+        """The arguments of the client that asks for an identity."""
+        return {"service_name": "sts", "region_name": self._base.get_config_variable("region")}
+
+    def status(self) -> SessionStatus:
+        """The state of the session. Fetches nothing."""
+        store = self._engine.store
+        look, back_off, counters = store.look(), store.back_off(), store.counters()
+        sharing_: Literal["host", "process"] = "host" if store.sharing == "host" else "process"
+        return {
+            "name": store.name,
+            "sharing": sharing_,
+            "reason": store.reason,
+            "engine": "python",
+            "state": "empty" if look is None else look.state,
+            "generation": 0 if look is None else look.generation,
+            "expiry_time": None if look is None else isoformat(look.expires),
+            "source_calls": counters.source_calls,
+            "failures": counters.failures,
+            "last_failure": None
+            if back_off is None
+            else {
+                "kind": back_off.failure.kind,
+                "code": back_off.failure.code,
+                "message": back_off.failure.message,
+                "next_attempt_in": back_off.next_attempt_in,
+            },
+        }
+
+    def refresh(self) -> TemporaryCredentials:
+        """Waits for a set newer than the current one, and gives that.
+
+        Raises:
+            Exception: what the source raised. The current set stays.
+        """
+        self._engine.refresh()
+        return self.credentials
+
+    def unlink(self) -> None:
+        """Removes the name, so that later processes start with a set of their own. Those that have the set keep it."""
+        self._engine.store.unlink()
+
+    # Other processes.
+
+    def before_fork(self) -> None: ...
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        # Clients of the parent share their sockets with it, and other threads may have had the lock.
+        self.cache = boto3_client_cache.SessionCache()
+        self._lock = threading.RLock()
+        self._sts = None
+        base = self._base._credentials
+        if hasattr(base, "_refresh_lock"):
+            base._refresh_lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        args, kwargs = self._arguments
+        cls = self._combined_of or type(self)
+        method = self._method if self._combined_of is not None else None
+        if self._has_own_botocore_session:
+            raise TypeError("A session with 'botocore_session' cannot be pickled: make it in each process.")
+        return _unpickle, (cls, method, args, kwargs, self._engine.store.name)
+
+    def __repr__(self) -> str:
+        engine = getattr(self, "_engine", None)
+        name = None if engine is None else engine.store.name
+        return f"{type(self).__name__}(region_name={self._session.get_config_variable('region')!r}, name={name!r})"
+
+
+#: The name of the session that is made from a pickle. Such a session leaves refreshing in time to the first one.
+_resolved: contextvars.ContextVar[str | None] = contextvars.ContextVar("shmcreds_name", default=None)
+
+
+def _unpickle(
+    cls: Any, method: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> Any:
+    token = _resolved.set(name)
+    try:
+        return cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
+    finally:
+        _resolved.reset(token)
+
+
+def identity_by(sts: Any) -> Identity:
+    """Whose the credentials of an STS client are."""
+    answer = sts.get_caller_identity()
+    return {
+        "UserId": answer["UserId"],
+        "Account": answer["Account"],
+        "Arn": answer["Arn"],
+        "ResponseMetadata": answer["ResponseMetadata"],
+    }
+
+
+_REQUIRED = ("access_key", "secret_key", "token", "expiry_time")
+
+
+def fetched_of(given: Any, what: str = "The source") -> Fetched:
+    """The set that a method gave, checked.
+
+    Raises:
+        BRSCredentialError: it is no complete set.
+    """
+    if not isinstance(given, dict):
+        raise BRSCredentialError(f"{what} gave a {type(given).__name__}; it must give a dict.")
+    missing = [key for key in _REQUIRED if key not in given]
+    if missing:
+        raise BRSCredentialError(
+            f"{what} gave a dict without {', '.join(missing)}.", details={"missing": missing}
+        )
+    for key in _REQUIRED[:3]:
+        if not isinstance(given[key], str) or not given[key]:
+            raise BRSCredentialError(
+                f"{what} gave {key!r} as {_kind(given[key])}; it must be a text that is not empty.", param=key
+            )
+    expires = _expires(given["expiry_time"])
+    if expires <= time.time():
+        raise BRSCredentialError(f"{what} gave a set that has expired.", param="expiry_time")
+    account_id = given.get("account_id")
+    return Fetched(given["access_key"], given["secret_key"], given["token"], expires, account_id)
+
+
+def _expires(given: object) -> float:
+    if isinstance(given, datetime.datetime):
+        moment = given
+    elif isinstance(given, str):
+        try:
+            moment = _parsed(given)
+        except (ValueError, OverflowError) as error:
+            raise BRSCredentialError(
+                "'expiry_time' is no ISO 8601 time.", param="expiry_time", value=given
+            ) from error
+    else:
+        raise BRSCredentialError(
+            f"'expiry_time' is {_kind(given)}; it must be an ISO 8601 text or a datetime.", param="expiry_time"
+        )
+    if moment.tzinfo is None:
+        raise BRSCredentialError(
+            "'expiry_time' has no time zone: add one, for example +00:00.", param="expiry_time", value=str(given)
+        )
+    return moment.timestamp()
+
+
+def _parsed(text: str) -> datetime.datetime:
+    from dateutil.parser import parse
+
+    parsed: datetime.datetime = parse(text)
+    return parsed
+
+
+def _kind(value: object) -> str:
+    return "an empty text" if value == "" else f"a {type(value).__name__}"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_sts import ROLE, LocalSts
+
+import shmcreds
+from shmcreds import sharing
+
+NATIVE = not sharing.absence()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "host: needs a store that all processes of the host share")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the native module, the tests of several processes are left out, and counted as left out."""
+    if NATIVE:
+        return
+    left_out = [item for item in items if item.get_closest_marker("host")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("host")]
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's AWS settings but these. A HOME of its own gives each test names of its own."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIABASE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "base-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def sts() -> Iterator[LocalSts]:
+    with LocalSts() as server:
+        yield server
+
+
+@pytest.fixture
+def make(sts: LocalSts) -> Callable[..., Any]:
+    """Makes a session of the role at the local STS."""
+
+    def session(**given: Any) -> Any:
+        role = {"RoleArn": ROLE, **given.pop("role", {})}
+        client = {**sts.client, **given.pop("client", {})}
+        return shmcreds.RefreshableSession(assume_role_kwargs=role, sts_client_kwargs=client, **given)
+
+    return session

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from local_sts import ROLE
+
+from shmcreds import CustomRefreshableSession, RefreshableSession, STSRefreshableSession
+
+
+class Mine(RefreshableSession):
+    def __init__(self, url):
+        client = {"endpoint_url": url, "region_name": "us-east-1"}
+        super().__init__(assume_role_kwargs={"RoleArn": ROLE}, sts_client_kwargs=client)
+
+
+def give():
+    return dict(access_key="a", secret_key="s", token="t", expiry_time="2099-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("again", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+def test_it_is_the_same_session_again(make, sts, again):
+    session = make(region_name="eu-west-1", client={"config": Config(read_timeout=3)})
+    other = again(session)
+    assert type(other) is STSRefreshableSession and other is not session
+    assert other.region_name == "eu-west-1"
+    assert other.status()["name"] == session.status()["name"]
+    assert session.credentials == other.credentials
+    assert len(sts.calls) == 1
+
+
+def test_a_private_one_keeps_its_name(make, sts):
+    session = make(shared=False)
+    other = pickle.loads(pickle.dumps(session))
+    assert other.status()["name"] == session.status()["name"]
+    assert session.credentials == other.credentials
+    assert len(sts.calls) == 1
+
+
+def test_a_function_is_pickled_by_its_name():
+    session = CustomRefreshableSession(give)
+    other = pickle.loads(pickle.dumps(session))
+    assert other.status()["name"] == session.status()["name"]
+    assert other.credentials == session.credentials
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(CustomRefreshableSession(lambda: give()))
+
+
+def test_a_subclass_of_the_factory(sts):
+    session = Mine(sts.url)
+    other = pickle.loads(pickle.dumps(session))
+    assert isinstance(other, Mine) and isinstance(other, STSRefreshableSession)
+    assert other.credentials == session.credentials
+
+
+def test_an_own_botocore_session_is_no_plain_data(make):
+    with pytest.raises(TypeError, match="'botocore_session' cannot be pickled"):
+        pickle.dumps(make(botocore_session=botocore.session.Session()))
+
+
+def test_an_eager_one_leaves_refreshing_to_the_first(make, sts):
+    session = make(defer_refresh=False)
+    other = pickle.loads(pickle.dumps(session))
+    assert (session._refresher is None, other._refresher is None) == (False, True)

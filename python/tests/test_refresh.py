@@ -1,0 +1,215 @@
+"""When a set is fetched, by whom, and what callers get."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import botocore.exceptions
+import pytest
+from local_sts import Failure
+from waiting import until
+
+from shmcreds import BRSWarning, process_store
+
+
+def test_a_600_s_set_is_fetched_once(make, sts):
+    sts.lifetime = 600
+    session = make()
+    keys = {session.get_credentials().get_frozen_credentials().access_key for _ in range(1000)}
+    assert keys == {sts.key(1)}
+    assert len(sts.calls) == 1
+
+
+def test_the_constructor_calls_nothing(make, sts):
+    session = make()
+    assert sts.calls == []
+    assert session.status()["state"] == "empty"
+
+
+def test_sessions_with_one_recipe_share_a_set(make, sts):
+    first, second = make(), make()
+    assert first.status()["name"] == second.status()["name"]
+    assert first.credentials == second.credentials
+    assert len(sts.calls) == 1
+
+
+def test_many_threads_make_one_call(make, sts):
+    sts.delay = 0.2
+    session = make()
+    keys = []
+    read = lambda: keys.append(session.get_credentials().access_key)  # noqa: E731
+    threads = [threading.Thread(target=read) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert keys == [sts.key(1)] * 16
+    assert len(sts.calls) == 1
+
+
+@pytest.mark.parametrize(("advisory", "state"), [(None, "fresh"), (1799, "fresh"), (60, "fresh")])
+def test_the_advisory_window_holds_when_deferred(make, sts, advisory, state):
+    session = make(advisory_timeout=advisory)
+    assert session.get_credentials().access_key == sts.key(1)
+    status = session.status()
+    assert status["state"] == state
+    remaining = session.get_credentials()._engine.store.look().refresh_in
+    window = {None: 900, 1799: 1799, 60: 60}[advisory]
+    assert 3600 - window - 1 < remaining <= 3600 - window * 0.9
+
+
+def test_windows_set_on_the_credentials_object_are_heard(make, sts):
+    session = make()
+    session.get_credentials()._advisory_refresh_timeout = 60
+    session.get_credentials().access_key
+    assert session.get_credentials()._engine.store.look().refresh_in > 3600 - 62
+
+
+def test_a_window_longer_than_half_the_life_is_told(make, sts):
+    sts.lifetime = 100
+    session = make(advisory_timeout=90)
+    with pytest.warns(BRSWarning, match="'advisory_timeout' is 90 s, and the set lives 100 s"):
+        session.get_credentials().access_key
+    assert 48 < session.get_credentials()._engine.store.look().refresh_in <= 55
+    assert len(sts.calls) == 1
+
+
+def test_in_the_advisory_window_one_caller_refreshes(make, sts):
+    sts.lifetime = 1.2
+    session = make()
+    credentials = session.get_credentials()
+    assert credentials.access_key == sts.key(1)
+    until(lambda: session.status()["state"] == "advisory")
+    assert credentials.access_key == sts.key(2)
+    assert len(sts.calls) == 2
+
+
+def test_a_failure_while_a_set_is_valid_is_no_error(make, sts, caplog):
+    sts.lifetime = 1.2
+    session = make()
+    credentials = session.get_credentials()
+    assert credentials.access_key == sts.key(1)
+    sts.failure = Failure("AccessDenied")
+    until(lambda: session.status()["state"] == "advisory")
+    for _ in range(50):
+        assert credentials.access_key == sts.key(1)
+    assert len(sts.calls) == 2
+    assert "the refresh failed (terminal, AccessDenied)" in caplog.text
+    failure = session.status()["last_failure"]
+    assert (failure["kind"], failure["code"], failure["message"]) == ("terminal", "AccessDenied", "no")
+    until(lambda: session.status()["state"] == "expired")
+    with pytest.raises(botocore.exceptions.ClientError) as raised:
+        credentials.access_key
+    assert raised.value.response["Error"]["Code"] == "AccessDenied"
+
+
+def test_one_failure_is_one_call(make, sts):
+    sts.failure = Failure("AccessDenied", "not you")
+    session = make()
+    raised = []
+    for _ in range(5):
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            session.get_credentials().access_key
+        raised.append(error.value)
+    assert len(sts.calls) == 1
+    for error in raised:
+        assert error.operation_name == "AssumeRole"
+        assert error.response["Error"]["Code"] == "AccessDenied"
+        assert error.response["Error"]["Message"] == "not you"
+        assert error.response["ResponseMetadata"]["RequestId"] == "req-failed"
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_all_threads_get_the_failure(make, sts):
+    sts.failure = Failure("AccessDenied")
+    sts.delay = 0.2
+    session = make()
+    codes = []
+
+    def read():
+        try:
+            session.get_credentials().access_key
+        except botocore.exceptions.ClientError as error:
+            codes.append(error.response["Error"]["Code"])
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert codes == ["AccessDenied"] * 8
+    assert len(sts.calls) == 1
+
+
+def test_another_attempt_comes_after_the_back_off(make, sts):
+    sts.failure = Failure("InternalFailure", status=400)
+    session = make(client={"config": _no_retries()})
+    with pytest.raises(botocore.exceptions.ClientError, match="InternalFailure"):
+        session.get_credentials().access_key
+    assert session.status()["last_failure"]["kind"] == "transient"
+    sts.failure = None
+    until(lambda: session.status()["last_failure"] is None)
+    assert session.get_credentials().access_key == sts.key(2)
+
+
+def test_refresh_gets_another_set(make, sts):
+    session = make()
+    assert session.refresh()["access_key"] == sts.key(1)
+    assert session.refresh()["access_key"] == sts.key(2)
+    assert session.get_credentials().access_key == sts.key(2)
+    assert session.status()["generation"] == 2
+
+
+def test_eager_refreshes_without_reads(make, sts):
+    sts.lifetime = 1.5
+    session = make(defer_refresh=False)
+    assert len(sts.calls) == 1
+    until(lambda: len(sts.calls) >= 3)
+    assert session.status()["state"] in ("fresh", "advisory")
+
+
+def test_eager_raises_in_the_constructor(make, sts):
+    sts.failure = Failure("AccessDenied")
+    with pytest.raises(botocore.exceptions.ClientError):
+        make(defer_refresh=False)
+
+
+def test_the_refresh_thread_ends_with_its_session(make, sts):
+    import gc
+
+    session = make(defer_refresh=False)
+    thread = session._refresher._thread
+    assert thread.is_alive()
+    del session
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_clock_that_differs_from_that_of_sts_is_corrected(make, sts):
+    sts.skew = 900
+    session = make()
+    session.get_credentials().access_key
+    assert abs(session.get_credentials()._engine.store.look().expires - time.time() - 3600) < 5
+
+
+def test_a_set_that_has_expired_is_refused(make, sts):
+    sts.lifetime = -5
+    session = make()
+    with pytest.raises(Exception, match="expired"):
+        session.get_credentials().access_key
+    assert session.status()["generation"] == 0
+
+
+def test_a_term_given_up_is_a_failure_that_passes():
+    store = process_store.ProcessStore("x", b"", process_store.Windows(), "")
+    assert isinstance(store.stand(0), process_store.ProcessTerm)
+    assert store.counters() == (1, 1)
+    assert store.back_off().failure.kind == "transient"
+
+
+def _no_retries():
+    from botocore.config import Config
+
+    return Config(retries={"max_attempts": 0})
