@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{
     SourceError,
+    instance_token::TokenCheck,
     profile::{Environment, Files, misconfigured},
     refusal_recorder::RefusalRecorder,
     validate,
@@ -26,7 +27,7 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     }
     let address = address(&environment, &Files::read(&environment))?;
     let place = format!("instance metadata at {address}");
-    let recorder = RefusalRecorder::new(client);
+    let recorder = RefusalRecorder::new(SharedHttpClient::new(TokenCheck(client)));
     let config = ProviderConfig::without_region().with_http_client(recorder.clone());
     // With a given address, the SDK reads no variable and no file for it.
     let client = imds::Client::builder().configure(&config).endpoint(&address);

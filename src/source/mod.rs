@@ -14,6 +14,7 @@ mod fingerprint;
 mod http;
 mod identity;
 mod instance_metadata;
+mod instance_token;
 mod iot_core;
 mod manual;
 mod mfa;
