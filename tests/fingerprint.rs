@@ -7,6 +7,7 @@ mod support;
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
+use aws_credential_types::Credentials;
 use shmcreds::{
     AssumeRole, CredentialProcess, ErrorKind, IotCore, Pem, Provider, SharedSession, Source,
 };
@@ -16,6 +17,8 @@ use support::{StopFile, child, name, until};
 fn main() {
     support::run_forking(&[
         ("processes_of_other_profiles_do_not_meet", processes_of_other_profiles_do_not_meet),
+        ("processes_of_other_base_keys_do_not_meet", processes_of_other_base_keys_do_not_meet),
+        ("processes_of_other_external_ids_do_not_meet", processes_of_other_external_ids),
         ("roles_with_a_long_common_path_do_not_meet", roles_with_a_long_common_path_do_not_meet),
         ("long_start_urls_do_not_meet", long_start_urls_do_not_meet),
         ("each_variable_changes_the_fingerprint", each_variable_changes_the_fingerprint),
@@ -71,6 +74,37 @@ fn processes_of_other_profiles_do_not_meet() {
     let role = || AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
     assert_eq!(attach((prod, role), (prod, role)), "attached");
     assert_eq!(attach((prod, role), (dev, role)), wrong());
+}
+
+fn processes_of_other_base_keys_do_not_meet() {
+    let variables = |id: &'static str, secret: &'static str| {
+        [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)]
+    };
+    let (one, other) = (variables("AKIA1", "one"), variables("AKIA2", "two"));
+    assert_eq!(attach((&one, assume), (&one, assume)), "attached");
+    assert_eq!(attach((&one, assume), (&other, assume)), wrong());
+    assert_eq!(attach((&one, assume), (&variables("AKIA1", "two"), assume)), wrong());
+    // The same keys, said by the program.
+    fn keys(id: &str, secret: &str) -> AssumeRole {
+        assume().base_keys(Credentials::new(id, secret, None, None, "test"))
+    }
+    let said: fn() -> AssumeRole = || keys("AKIA1", "one");
+    for other in [|| keys("AKIA2", "one"), || keys("AKIA1", "two"), assume] {
+        assert_eq!(attach((&[], said), (&[], other)), wrong());
+    }
+    assert_eq!(attach((&[], said), (&[], said)), "attached");
+    // The environment says nothing of keys that the program gives.
+    let given = || keys("AKIA1", "one").region("us-east-1").endpoint_url("https://sts.example");
+    assert_eq!(print(&one, given), print(&other, given));
+    assert_eq!(print(&[("AWS_PROFILE", "prod")], given), print(&[], given));
+}
+
+fn processes_of_other_external_ids() {
+    let one: fn() -> AssumeRole = || assume().external_id("tenant-1");
+    for other in [|| assume().external_id("tenant-2"), assume] {
+        assert_eq!(attach((&[], one), (&[], other)), wrong());
+    }
+    assert_eq!(attach((&[], one), (&[], one)), "attached");
 }
 
 fn roles_with_a_long_common_path_do_not_meet() {

@@ -60,6 +60,9 @@ fn main() {
         ("one_failure_is_one_call_for_all", one_failure_is_one_call),
         ("a_child_inherits_what_it_does_not_set", a_child_inherits_what_it_does_not_set),
         ("a_childs_drop_removes_nothing", a_childs_drop_removes_nothing),
+        ("a_child_that_drops_its_handles_has_nothing", a_child_that_drops_its_handles),
+        ("a_child_that_leaves_is_no_user", a_child_that_leaves_is_no_user),
+        ("a_sealed_session_can_be_left", a_sealed_session_can_be_left),
         ("killed_processes_leave_a_name_that_can_be_reused", killed_processes_leave_a_name),
         ("a_live_session_names_its_user", a_live_session_names_its_user),
         ("jitter_differs_between_children", jitter_differs_between_children),
@@ -593,6 +596,93 @@ fn one_failure_is_one_call() {
     clock.advance(Duration::from_secs(6));
     session.credentials().unwrap();
     assert_eq!(assumed(&sts), 2);
+}
+
+/// What this process has of the session: open files, and mappings.
+fn traces_of(name: &str) -> Vec<String> {
+    let files = fs::read_dir("/proc/self/fd").unwrap();
+    let files = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let all = files.map(|file| file.display().to_string()).chain(maps.lines().map(str::to_owned));
+    all.filter(|line| line.contains(name)).collect()
+}
+
+/// What was inherited is dropped as any handle, and the parent keeps its own.
+fn a_child_that_drops_its_handles() {
+    for eager in [false, true] {
+        let name = name("child-drops");
+        let refresh = if eager { Refresh::Eager } else { Refresh::Deferred };
+        let builder = SharedSession::builder(&name).source(instant()).refresh(refresh);
+        let handles = std::cell::Cell::new(Some(builder.create().unwrap()));
+        child(|_| {
+            let session = handles.take().unwrap();
+            let (clone, reader) = (session.clone(), session.reader());
+            assert!(traces_of(&name).len() >= 4, "{:?}", traces_of(&name));
+            drop((session, clone, reader));
+            assert_eq!(traces_of(&name), [""; 0]);
+        })
+        .finish();
+        assert_whole(&handles.take().unwrap().credentials().unwrap());
+    }
+}
+
+fn a_child_that_leaves_is_no_user() {
+    for leaves in [true, false] {
+        let (name, go) = (name("child-leaves"), StopFile::new(&name("child-leaves-go")));
+        let mut server = child(|report| {
+            let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+            let number = report.number();
+            let helper = child(|_| {
+                // SAFETY: the copy of the descriptor is not used: the parent's report has its own.
+                unsafe { libc::close(number) };
+                session.credentials().unwrap();
+                if leaves {
+                    session.leave();
+                    // The handle goes on.
+                    assert_whole(&session.refresh().unwrap());
+                }
+                until("it is told to end", || go.is_there());
+            });
+            until("the helper has read", || {
+                session.status().unwrap().generation() == if leaves { 2 } else { 1 }
+            });
+            report.say(format!("{}\n", helper.pid));
+            until("it is killed", || false);
+        });
+        let helper = server.hear_line();
+        server.signal(Signal::SIGKILL);
+        server.reap();
+        let outcome = SharedSession::builder(&name).source(instant()).create();
+        match outcome {
+            Ok(next) => assert!(leaves && next.status().unwrap().generation() == 0),
+            Err(error) => {
+                assert!(!leaves && error.kind() == ErrorKind::InUse, "{error}");
+                assert!(error.to_string().contains(&helper), "{error}");
+            }
+        }
+        go.write();
+        let helper = nix::unistd::Pid::from_raw(helper.parse().unwrap());
+        until("the helper has ended", || !support::lives(helper));
+        let _ = SharedSession::remove(&name);
+    }
+}
+
+fn a_sealed_session_can_be_left() {
+    let builder = SharedSession::builder(name("sealed-leave")).source(instant());
+    let session = builder.refresh(Refresh::Eager).sealed().create().unwrap();
+    let refresher = support::elected(&session).unwrap();
+    child(|_| {
+        session.leave();
+        assert_whole(&session.credentials().unwrap());
+        assert_whole(&session.refresh().unwrap());
+        let again = SharedSession::attach(session.name()).unwrap();
+        assert_whole(&again.credentials().unwrap());
+    })
+    .finish();
+    assert!(support::lives(refresher));
+    session.leave();
+    until("nobody uses it", || !support::lives(refresher));
+    assert_whole(&session.credentials().unwrap());
 }
 
 fn a_childs_drop_removes_nothing() {

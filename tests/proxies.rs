@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+use aws_credential_types::Credentials;
 use shmcreds::{AssumeRole, IotCore, Pem, Provider, SharedSession, Source, testing::LocalSts};
 use sources::{environment, set_json, stand_in};
 use support::{Child, child, name, role};
@@ -26,6 +27,11 @@ fn main() {
         ("a_sign_on_on_this_machine", a_sign_on_on_this_machine),
         ("a_device_takes_no_proxy", a_device_takes_no_proxy),
         ("what_is_elsewhere_takes_the_proxy", what_is_elsewhere_takes_the_proxy),
+        ("a_role_takes_the_proxy_that_the_program_gives", a_role_takes_the_given_proxy),
+        (
+            "a_role_trusts_the_authorities_that_the_program_gives",
+            a_role_trusts_the_given_authorities,
+        ),
         ("no_redirect_is_followed", no_redirect_is_followed),
         ("an_endless_answer_is_cut_off", an_endless_answer_is_cut_off),
     ]);
@@ -232,6 +238,85 @@ fn what_is_elsewhere_takes_the_proxy() {
     .finish();
     let seen = proxy.seen();
     assert!(seen.contains("POST http://sts.example.invalid/"), "{seen:?}: {error}");
+}
+
+/// The role of the program's own way to STS.
+fn own_way(sts: &str) -> AssumeRole {
+    let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", support::BASE_SECRET, None, None, "base");
+    let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
+    role.region("us-east-1").endpoint_url(sts).base_keys(keys)
+}
+
+fn error_of(source: AssumeRole) -> String {
+    let session = SharedSession::builder(name("way")).source(source).create().unwrap();
+    session.credentials().unwrap_err().to_string()
+}
+
+fn a_role_takes_the_given_proxy() {
+    let (given, named) = (Proxy::new(), Proxy::new());
+    let mut variables = named.variables();
+    variables.push(("NO_PROXY", "sts.example.invalid"));
+    let with_user = given.url.replace("http://", "http://me:hush@");
+    let error = child(|report| {
+        environment(&variables);
+        report.say(error_of(own_way("http://sts.example.invalid").proxy(&with_user)));
+    })
+    .finish();
+    let seen = given.seen();
+    assert!(seen.contains("POST http://sts.example.invalid/"), "{seen:?}: {error}");
+    assert_eq!(named.seen(), "", "what the environment names is not asked");
+    assert!(!error.contains("hush"), "{error}");
+    // A request to this machine takes no proxy, whoever gives it.
+    let sts = LocalSts::fork().unwrap();
+    child(|_| {
+        environment(&variables);
+        let source = own_way(sts.url().as_ref()).proxy(&with_user);
+        let session = SharedSession::builder(name("way")).source(source).create().unwrap();
+        session.credentials().unwrap();
+    })
+    .finish();
+    assert_eq!((given.seen(), named.seen().as_str()), (seen, ""));
+    // Through TLS it is named without its user.
+    let error = child(|report| {
+        environment(&variables);
+        report.say(error_of(own_way("https://sts.example.invalid").proxy(&with_user)));
+    })
+    .finish();
+    assert!(given.seen().contains("CONNECT sts.example.invalid:443"), "{}", given.seen());
+    assert!(error.contains("through the proxy 127.0.0.1:") && !error.contains("hush"), "{error}");
+}
+
+fn a_role_trusts_the_given_authorities() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent.pem");
+    let error = child(|report| {
+        // Another bundle of the environment does not count.
+        environment(&[("AWS_CA_BUNDLE", "/dev/null")]);
+        report.say(error_of(own_way("https://localhost:1").ca_bundle(&absent)));
+    })
+    .finish();
+    assert!(error.contains("absent.pem\" cannot be read"), "{error}");
+    // Those of the bundle, and no others.
+    let authority = iot::Authority::new();
+    let bundle = folder.path().join("ca.pem");
+    fs::write(&bundle, authority.certificate()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let _server = child(|_| iot::serve(listener, &authority, "sensor-1"));
+    let asked = |bundle: Option<&std::path::Path>| {
+        child(|report| {
+            environment(&[]);
+            let role = own_way(&address);
+            report.say(error_of(match bundle {
+                Some(bundle) => role.ca_bundle(bundle),
+                None => role,
+            }));
+        })
+        .finish()
+    };
+    let (trusted, unknown) = (asked(Some(&bundle)), asked(None));
+    assert!(!trusted.contains("UnknownIssuer"), "{trusted}");
+    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
 }
 
 fn a_device_takes_no_proxy() {

@@ -317,12 +317,32 @@ impl SharedSession {
         self.inner.shared.unlink();
     }
 
-    /// Says that this process does not use the session any more, for a program that ends with handles in statics or other
-    /// threads. Matters to a session that is [removed by its last user](SharedSessionBuilder::removed_by_last_user): if
-    /// this process is the last one, the names are removed. Otherwise it does nothing.
+    /// Says that this process does not use the session any more, although it still has handles: in statics, in other
+    /// threads, or inherited by fork. A process that drops all its handles need not call it.
     ///
-    /// Handles that are left go on as long as the process lives, but no longer keep the session's names. A later
-    /// [`attach`](Self::attach) makes this process a user again, if the session is still there.
+    /// | in | why |
+    /// | --- | --- |
+    /// | a forked child that has nothing to do with the session | otherwise the child keeps the session in use: its name, and the dedicated refresher of an eager session, as long as the child lives |
+    /// | a process that ends | if it is the last user of a session that is [removed by its last user](SharedSessionBuilder::removed_by_last_user), this removes the names |
+    ///
+    /// The handles go on as long as the process lives, but nobody else waits for them. A later [`attach`](Self::attach)
+    /// makes this process a user again, if the session is still there. What concerns one process concerns no other: a
+    /// child that leaves takes nothing from its parent.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use aws_credential_types::Credentials;
+    /// # use shmcreds::{Provider, SharedSession};
+    /// # let make = || async {
+    /// #     let hour = SystemTime::now() + Duration::from_secs(3600);
+    /// #     Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(hour), "doc")
+    /// # };
+    /// # let name = format!("doc-leave-{}", std::process::id());
+    /// # let session = SharedSession::builder(name).source(Provider::new("doc", make)).create()?;
+    /// // In a child, after fork:
+    /// session.leave();
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
     pub fn leave(&self) {
         self.inner.latest().shared.leave();
     }

@@ -58,15 +58,15 @@ impl ProcessSession {
     /// This process uses the session no longer. If it was the last one, and the session is of that kind, it removes the
     /// names. A process that is killed meanwhile leaves them to the next one that creates the session.
     pub(super) fn leave(&self) {
-        if !self.segment.header.last_user_removes || self.name.directory().is_none() {
-            return;
-        }
         let locks = self.election_lock.locks();
+        let removes = self.segment.header.last_user_removes && self.name.directory().is_some();
         match self.election_lock.leave() {
             // Nobody can join while this process holds the presence lock alone.
             Ok(true) => {
-                segment::remove(&self.name, locks.inode());
-                self.end();
+                if removes {
+                    segment::remove(&self.name, locks.inode());
+                    self.end();
+                }
                 let _ = locks.unlock_presence();
             }
             Ok(false) => {}

@@ -306,9 +306,9 @@ fn try_attach(
         return attach_by_name(&mut sessions, name, places, settings);
     };
     // It may have left the session before.
-    if segment::lock_inode(&own) == Some(election_lock.locks().inode())
-        && !election_lock.locks().ensure_present()?
-    {
+    let held = election_lock.locks().inode();
+    let is_there = own.directory().is_none() || segment::lock_inode(&own) == Some(held);
+    if is_there && !election_lock.locks().ensure_present()? {
         return Ok(None);
     }
     let segment = match &shared {

@@ -7,11 +7,15 @@ mod fingerprint;
 mod session_name;
 mod validate;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 
-use super::{Fetching, Fingerprint, Identifying, Provider, Source, mfa::Mfa, profile::Settings};
+use super::{
+    Fetching, Fingerprint, Identifying, Provider, Source,
+    mfa::Mfa,
+    profile::{ProxyUrl, Settings},
+};
 pub(super) use session_name::default_session_name;
 
 /// A source that assumes a role at AWS STS.
@@ -46,6 +50,8 @@ pub struct AssumeRole {
     pub(super) provided_contexts: Vec<(String, String)>,
     pub(super) region: Option<String>,
     pub(super) endpoint_url: Option<String>,
+    pub(super) ca_bundle: Option<PathBuf>,
+    pub(super) proxy: Option<ProxyUrl>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) operation_timeout: Duration,
@@ -64,6 +70,9 @@ pub(super) enum Base {
     DefaultChain,
     Provider(Provider),
     Source(Arc<dyn Source>),
+    /// Of the program.
+    Keys(Credentials),
+    /// Of the profile that assumes the role.
     Ready(Credentials),
 }
 
@@ -84,6 +93,8 @@ impl AssumeRole {
             provided_contexts: Vec::new(),
             region: None,
             endpoint_url: None,
+            ca_bundle: None,
+            proxy: None,
             connect_timeout: None,
             read_timeout: None,
             operation_timeout: Duration::from_secs(15),
@@ -179,6 +190,21 @@ impl AssumeRole {
         self
     }
 
+    /// The file of the certificate authorities, in PEM, that alone are trusted when STS is asked. By default what
+    /// `AWS_CA_BUNDLE` or the profile says, else those of this host. It is read at each call.
+    pub fn ca_bundle(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_bundle = Some(path.into());
+        self
+    }
+
+    /// The proxy through which STS is asked: `http://HOST:PORT` or `https://HOST:PORT`, with `USER:PASSWORD@` before the
+    /// host if need be. No message shows user and password. By default what `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY` say. A proxy never sees a request to this machine.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(ProxyUrl::new(url.into()));
+        self
+    }
+
     /// The profile of the AWS config file that gives the Region, the STS endpoint, the CA bundle and the retries, if
     /// neither this source nor the environment sets them. By default the profile that `AWS_PROFILE` names, or
     /// `[default]`.
@@ -246,6 +272,22 @@ impl AssumeRole {
         P: ProvideCredentials + 'static,
     {
         self.base = Base::Provider(Provider::new(description, make));
+        self
+    }
+
+    /// Signs the call with these keys: an access key id and its secret, and a session token if they are temporary. The
+    /// keys are a part of the session's identity: two processes meet only if they have the same. They live in the memory
+    /// of each process that has the recipe.
+    ///
+    /// ```
+    /// # use shmcreds::AssumeRole;
+    /// use aws_credential_types::Credentials;
+    ///
+    /// let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "my program");
+    /// let source = AssumeRole::new("arn:aws:iam::123456789012:role/app").base_keys(keys);
+    /// ```
+    pub fn base_keys(mut self, keys: Credentials) -> Self {
+        self.base = Base::Keys(keys);
         self
     }
 

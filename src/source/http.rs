@@ -34,11 +34,16 @@ pub(super) fn client() -> SharedHttpClient {
 
 /// The same client, which trusts these certificate authorities.
 pub(super) fn trusting(authorities: &TlsContext) -> SharedHttpClient {
+    through(authorities, ProxyConfig::from_env())
+}
+
+/// The same, with this proxy in place of that of the environment.
+pub(super) fn through(authorities: &TlsContext, proxy: ProxyConfig) -> SharedHttpClient {
     SharedHttpClient::new(Client {
         // The other two read the TLS roots of the host when they are made.
         plain: Builder::new().build_http(),
         direct: with_tls(authorities, ProxyConfig::disabled()),
-        by_environment: with_tls(authorities, ProxyConfig::from_env()),
+        elsewhere: with_tls(authorities, proxy),
     })
 }
 
@@ -64,18 +69,18 @@ fn with_tls(authorities: &TlsContext, proxies: ProxyConfig) -> SharedHttpClient 
 struct Client {
     plain: SharedHttpClient,
     direct: SharedHttpClient,
-    by_environment: SharedHttpClient,
+    elsewhere: SharedHttpClient,
 }
 
 impl Client {
     async fn for_address(&self, address: &str) -> &SharedHttpClient {
         // Each of the clients refuses an invalid address.
-        let Ok(uri) = address.parse::<Uri>() else { return &self.by_environment };
+        let Ok(uri) = address.parse::<Uri>() else { return &self.elsewhere };
         let plain = uri.scheme_str() == Some("http");
         match is_local(&uri).await {
             true if plain => &self.plain,
             true => &self.direct,
-            false => &self.by_environment,
+            false => &self.elsewhere,
         }
     }
 }

@@ -97,12 +97,17 @@ pub(super) fn endpoint_url(value: &str) -> Checked {
     // The value is not shown: it may contain a user or a query, and so a secret. The rule forbids both, because other
     // messages show the endpoint.
     let plain = !value.contains(|c| "@?#\"\\".contains(c));
-    ensure(plain && is_url(value, &["http://", "https://"]), || {
+    ensure(plain && is_address(value), || {
         format!(
             "endpoint_url is not an address, must be http://HOST or https://HOST with no user and no \
              query{PORT_RULE}"
         )
     })
+}
+
+/// `http://HOST` or `https://HOST`, with a port and a path if need be.
+pub(super) fn is_address(value: &str) -> bool {
+    is_url(value, &["http://", "https://"])
 }
 
 pub(super) fn length(field: &str, value: &str, range: RangeInclusive<usize>) -> Checked {

@@ -66,6 +66,8 @@ async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     let explicit = Explicit {
         region: recipe.region.as_deref(),
         endpoint_url: recipe.endpoint_url.as_deref(),
+        ca_bundle: recipe.ca_bundle.as_deref(),
+        proxy: recipe.proxy.as_ref(),
         max_attempts: recipe.max_attempts,
     };
     let settings = match &recipe.settings {
@@ -90,7 +92,7 @@ async fn base_credentials(recipe: &AssumeRole) -> Result<Credentials, SourceErro
             answer.map_err(|error| SourceError::from_error("base credentials", &error))
         }
         Base::Source(source) => source.fetch().await.map(|fetched| fetched.credentials),
-        Base::Ready(credentials) => Ok(credentials.clone()),
+        Base::Keys(credentials) | Base::Ready(credentials) => Ok(credentials.clone()),
     }
 }
 

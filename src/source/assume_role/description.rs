@@ -13,6 +13,11 @@ pub(super) fn of(recipe: &AssumeRole) -> String {
         Base::DefaultChain => "default-chain".to_owned(),
         Base::Provider(provider) => provider.description().to_owned(),
         Base::Source(source) => source.describe(),
+        Base::Keys(keys) => {
+            let id = keys.access_key_id();
+            let tail = id.char_indices().rev().nth(3).map_or("", |(start, _)| &id[start..]);
+            format!("keys …{tail}")
+        }
         Base::Ready(_) => "ready".to_owned(),
     };
     format!(

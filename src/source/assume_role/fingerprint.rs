@@ -22,6 +22,9 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         provided_contexts,
         region,
         endpoint_url,
+        // The way to STS does not change whose the credentials are, as in the environment.
+        ca_bundle: _,
+        proxy: _,
         connect_timeout: _,
         read_timeout: _,
         operation_timeout: _,
@@ -63,6 +66,11 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         Base::DefaultChain => Provider::default_chain().fingerprint(),
         Base::Provider(provider) => provider.fingerprint(),
         Base::Source(source) => source.fingerprint(),
+        Base::Keys(keys) => FingerprintEncoder::new("keys")
+            .text("access-key-id", keys.access_key_id())
+            .text("secret-access-key", keys.secret_access_key())
+            .optional("session-token", keys.session_token())
+            .finish(),
         Base::Ready(_) => FingerprintEncoder::new("ready").finish(),
     };
     encoder.bytes("base", Some(&base)).finish()
@@ -90,6 +98,10 @@ mod tests {
             .region("eu-central-1")
             .endpoint_url("https://sts.example")
             .credentials_provider("base", std::future::pending::<Credentials>)
+    }
+
+    fn keys(id: &str, secret: &str, token: Option<&str>) -> Credentials {
+        Credentials::new(id, secret, token.map(str::to_owned), None, "test")
     }
 
     #[test]
@@ -126,6 +138,10 @@ mod tests {
             ("no endpoint", AssumeRole { endpoint_url: None, ..role() }),
             ("base", role().credentials_provider("mine", std::future::pending::<Credentials>)),
             ("the default chain", AssumeRole { base: Base::DefaultChain, ..role() }),
+            ("keys", role().base_keys(keys("a", "b", None))),
+            ("keys of another id", role().base_keys(keys("c", "b", None))),
+            ("keys of another secret", role().base_keys(keys("a", "c", None))),
+            ("keys of a session", role().base_keys(keys("a", "b", Some("c")))),
             ("a role's role", role().base_source(role())),
             ("another role's role", role().base_source(role().session_name("hub"))),
             ("mfa", mfa("123456789", "1")),
@@ -147,6 +163,7 @@ mod tests {
         let mfa = || role().mfa_command("123456789", ["/bin/true"]);
         let patient = mfa().mfa_timeout(minute).connect_timeout(minute).read_timeout(minute);
         let patient = patient.operation_timeout(minute).max_attempts(9);
+        let patient = patient.ca_bundle("/ca.pem").proxy("http://proxy");
         assert_eq!(patient.fingerprint(), mfa().fingerprint());
     }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
+use aws_credential_types::Credentials;
 use serde_json::{Map, Value};
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::source::{
     Source,
+    profile::ProxyUrl,
     validate::{
         Checked, WORD, ascii_word, description, endpoint_url, ensure, length, region, shown,
         timeout,
@@ -40,6 +42,7 @@ pub(super) fn inputs(recipe: &AssumeRole) -> Checked {
 fn transport(recipe: &AssumeRole) -> Checked {
     optional(&recipe.region, region)?;
     optional(&recipe.endpoint_url, endpoint_url)?;
+    optional(&recipe.proxy, ProxyUrl::validate)?;
     timeout("connect_timeout", recipe.connect_timeout)?;
     timeout("read_timeout", recipe.read_timeout)?;
     timeout("operation_timeout", Some(recipe.operation_timeout))?;
@@ -47,6 +50,7 @@ fn transport(recipe: &AssumeRole) -> Checked {
     mfa(recipe)?;
     match &recipe.base {
         Base::DefaultChain | Base::Ready(_) => Ok(()),
+        Base::Keys(keys) => base_keys(keys),
         Base::Provider(provider) => {
             description("credentials_provider description", provider.description())
         }
@@ -69,6 +73,24 @@ fn mfa(recipe: &AssumeRole) -> Checked {
         format!("max_attempts is {attempts}, must be 1 with mfa: STS accepts a code only once")
     })?;
     mfa.validate()
+}
+
+/// Values that are not shown: they are secrets, or may have been put in each other's place.
+fn base_keys(keys: &Credentials) -> Checked {
+    let values = [
+        ("access key id", Some(keys.access_key_id())),
+        ("secret access key", Some(keys.secret_access_key())),
+        ("session token", keys.session_token()),
+    ];
+    for (what, value) in values.into_iter().filter_map(|(what, value)| Some((what, value?))) {
+        let good = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic());
+        ensure(good, || {
+            format!(
+                "base_keys: the {what} is empty or has a space or another character that no key has"
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn base_source(source: &dyn Source, duration: Option<Duration>) -> Checked {

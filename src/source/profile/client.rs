@@ -18,6 +18,7 @@ use rustls::{
 
 use super::{
     environment::Environment,
+    proxy::ProxyUrl,
     settings::{Settings, partition},
 };
 use crate::source::http;
@@ -78,14 +79,18 @@ impl Settings {
             Some(url) => format!("STS at {url}"),
             None => format!("STS in {}", self.region()),
         };
-        match self.proxy() {
-            Some(proxy) => format!("{place} through the proxy {proxy} of the environment"),
-            None => place,
+        match (&self.given_proxy, self.proxy()) {
+            (Some(_), Some(proxy)) => format!("{place} through the proxy {proxy}"),
+            (None, Some(proxy)) => format!("{place} through the proxy {proxy} of the environment"),
+            (_, None) => place,
         }
     }
 
     /// The proxy on the way to STS, without its user and password.
     fn proxy(&self) -> Option<String> {
+        if let Some(given) = &self.given_proxy {
+            return given.host();
+        }
         let usual = || format!("https://sts.{}.amazonaws.com", self.region());
         let uri: Uri = self.endpoint_url.clone().unwrap_or_else(usual).parse().ok()?;
         // The client of this library uses a proxy only for https.
@@ -154,11 +159,15 @@ impl Settings {
 
     fn http_client(&self) -> Result<SharedHttpClient, String> {
         let has_tls = !self.endpoint_url.as_ref().is_some_and(|url| url.starts_with("http://"));
-        match &self.ca_bundle {
+        let authorities = match &self.ca_bundle {
             // Without TLS the bundle is not read.
-            Some(bundle) if has_tls => Ok(http::trusting(&authorities_of(bundle)?)),
-            _ => Ok(http::client()),
-        }
+            Some(bundle) if has_tls => authorities_of(bundle)?,
+            _ => TlsContext::default(),
+        };
+        Ok(match self.given_proxy.as_ref().and_then(ProxyUrl::config) {
+            Some(proxy) => http::through(&authorities, proxy),
+            None => http::trusting(&authorities),
+        })
     }
 }
 

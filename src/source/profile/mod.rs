@@ -13,6 +13,7 @@ mod ini;
 mod keys;
 mod login;
 mod one_profile;
+mod proxy;
 mod setting_names;
 mod settings;
 mod sso;
@@ -25,6 +26,7 @@ use aws_credential_types::Credentials;
 pub(super) use default_chain::fetch as default_chain;
 pub(super) use environment::Environment;
 pub(super) use files::Files;
+pub(super) use proxy::ProxyUrl;
 pub(super) use settings::{Explicit, Settings};
 
 use super::{

@@ -3,11 +3,15 @@
 //! Each setting comes from the first of these that has it: the program, the environment, the chosen profile. For the
 //! Region there are more: the other profiles of the chain, `[default]`, and the instance metadata.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::{
     environment::Environment,
     files::{Files, Profile, Setting},
+    proxy::ProxyUrl,
 };
 use crate::source::{redact::redact, validate};
 
@@ -17,6 +21,8 @@ pub(in crate::source) struct Settings {
     pub(in crate::source) region: Option<String>,
     pub(in crate::source) endpoint_url: Option<String>,
     pub(in crate::source) ca_bundle: Option<PathBuf>,
+    /// In place of those that the environment names.
+    pub(in crate::source) given_proxy: Option<ProxyUrl>,
     pub(in crate::source) max_attempts: Option<u32>,
     pub(in crate::source) adaptive: bool,
     pub(in crate::source) fips: bool,
@@ -50,6 +56,8 @@ const LEGACY_REGIONS: [&str; 16] = [
 pub(in crate::source) struct Explicit<'a> {
     pub(in crate::source) region: Option<&'a str>,
     pub(in crate::source) endpoint_url: Option<&'a str>,
+    pub(in crate::source) ca_bundle: Option<&'a Path>,
+    pub(in crate::source) proxy: Option<&'a ProxyUrl>,
     pub(in crate::source) max_attempts: Option<u32>,
 }
 
@@ -131,12 +139,14 @@ impl Settings {
             && !dual_stack
             && endpoint_url.is_none()
             && region.as_deref().is_some_and(|region| LEGACY_REGIONS.contains(&region));
-        let ca_bundle = lookup.found("AWS_CA_BUNDLE", "ca_bundle");
-        let ca_bundle = ca_bundle.map(|found| environment.expand(&found.value));
+        let found = || lookup.found("AWS_CA_BUNDLE", "ca_bundle");
+        let expanded = |found: Found<'_>| environment.expand(&found.value);
+        let ca_bundle = explicit.ca_bundle.map(Path::to_owned).or_else(|| found().map(expanded));
         Ok(Settings {
             region,
             endpoint_url,
             ca_bundle,
+            given_proxy: explicit.proxy.cloned(),
             max_attempts,
             adaptive,
             fips,
