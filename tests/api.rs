@@ -184,6 +184,22 @@ fn a_set_that_cannot_be_used_is_never_published() {
     }
 }
 
+/// The SDK of a reader panics if it has to send such a set.
+#[test]
+fn a_set_that_no_request_can_carry_is_never_published() {
+    for (id, token) in [("ASIA\u{95}", "token"), ("ASIA1", "to\nken"), ("ASIA1", "to\u{0}ken")] {
+        let expiry = SystemTime::now() + Duration::from_secs(3600);
+        let set = Credentials::new(id, "secret", Some(token.to_owned()), Some(expiry), "test");
+        let source = Provider::new("odd", move || std::future::ready(set.clone()));
+        let session = SharedSession::builder(name("odd")).source(source).create().unwrap();
+        let error = session.credentials().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SourceTerminal);
+        let text = error.to_string();
+        assert!(text.contains("visible") && !text.contains("to\u{0}"), "{text}");
+        assert_eq!(session.status().unwrap().generation(), 0);
+    }
+}
+
 #[test]
 fn the_largest_token_is_served() {
     let sts = LocalSts::start().unwrap();

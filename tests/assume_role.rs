@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError, future},
+};
 use shmcreds::{
     AssumeRole, ErrorKind, SharedSession, Source, SourceErrorClass,
     testing::{Fault, LocalSts, Settings, Times},
@@ -258,6 +261,26 @@ fn a_missing_base_is_named() {
     assert!(failure.to_string().contains("base credentials"), "{failure}");
     assert_eq!(failure.class(), SourceErrorClass::Misconfigured);
     assert!(sts.calls().unwrap().is_empty());
+}
+
+/// They come from files, programs and other servers. The SDK signs with them and sends the id and the token.
+#[test]
+fn base_keys_may_be_any_text() {
+    let sts = LocalSts::start().unwrap();
+    for odd in ["\u{95}", "a\nb: c", "a\u{0}b", "\u{1F511}", "a b", "/", ""] {
+        for (id, secret, token) in [(odd, "s", "t"), ("AKIA1", odd, "t"), ("AKIA1", "s", odd)] {
+            let base = Credentials::new(id, secret, Some(token.to_owned()), None, "test");
+            let source =
+                role(&sts).credentials_provider("odd", move || std::future::ready(base.clone()));
+            // The empty text is refused by the SDK, in its own words, or signs.
+            let Err(failure) = fetch(&source) else { continue };
+            assert!(!failure.to_string().contains("panicked"), "{odd:?}: {failure}");
+            if !odd.is_empty() {
+                assert!(failure.to_string().contains("visible"), "{odd:?}: {failure}");
+                assert_eq!(failure.class(), SourceErrorClass::Misconfigured, "{odd:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
         record::{FailureRecord, SetRecord, Words},
     },
     seqlock::{Latch, LatchReader, Version},
-    source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass},
+    source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass, signing_keys},
     sys::task::{Presence, TaskMark},
 };
 
@@ -58,6 +58,8 @@ pub(crate) fn set(
     let now = clock.boot();
     let lifetime = lifetime(fetched, clock)?;
     let points = Points::new(windows, now, lifetime, election::chance().map_err(unwritten)?);
+    signing_keys(credentials)
+        .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
     let account = credentials.account_id().map_or("", |id| id.as_str());
     let record = SetRecord {
         fetched_boot: now,

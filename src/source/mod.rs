@@ -54,7 +54,7 @@ pub use provider::Provider;
 pub use regions::FailedRegions;
 pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
-pub(crate) use validate::LONGEST_FETCH;
+pub(crate) use validate::{LONGEST_FETCH, signing_keys};
 
 /// The future that [`Source::fetch`] returns.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, SourceError>> + Send + 'a>>;

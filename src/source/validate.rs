@@ -3,6 +3,7 @@
 
 use std::{net::Ipv6Addr, ops::RangeInclusive, time::Duration};
 
+use aws_credential_types::Credentials;
 use hyper::http::Uri;
 
 /// The error is a sentence with the field, the problem of the value, and the rule.
@@ -115,6 +116,24 @@ pub(super) fn length(field: &str, value: &str, range: RangeInclusive<usize>) -> 
     ensure(range.contains(&count), || {
         format!("{field} has {count} characters, must have {} to {}", range.start(), range.end())
     })
+}
+
+/// The keys of a set go into headers of requests. The SDK panics on a character that no header may have.
+///
+/// # Errors
+/// When the access key id or the session token has such a character. The sentence names the field, never its value.
+pub(crate) fn signing_keys(credentials: &Credentials) -> Checked {
+    for (field, value) in [
+        ("AccessKeyId", credentials.access_key_id()),
+        ("SessionToken", credentials.session_token().unwrap_or_default()),
+    ] {
+        ensure(value.bytes().all(|byte| byte.is_ascii_graphic()), || {
+            format!(
+                "{field} has a character other than the visible ones of ASCII, which AWS never gives"
+            )
+        })?;
+    }
+    Ok(())
 }
 
 pub(super) fn ensure(good: bool, problem: impl FnOnce() -> String) -> Checked {

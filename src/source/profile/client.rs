@@ -21,7 +21,7 @@ use super::{
     proxy::ProxyUrl,
     settings::{Settings, partition},
 };
-use crate::source::http;
+use crate::source::{http, validate};
 
 /// The Region if nothing sets one.
 const FALLBACK: &str = "us-east-1";
@@ -112,13 +112,15 @@ impl Settings {
     /// The configuration of a client of STS. Without `credentials` the client signs nothing.
     ///
     /// # Errors
-    /// A CA bundle that cannot be used.
+    /// A CA bundle that cannot be used, or credentials that cannot sign.
     pub(in crate::source) fn sts(
         &self,
         credentials: Option<Credentials>,
     ) -> Result<Builder, String> {
         let mut config = Builder::from(&self.sdk_config()?);
         if let Some(credentials) = credentials {
+            validate::signing_keys(&credentials)
+                .map_err(|problem| format!("the credentials for STS cannot be used: {problem}"))?;
             config = config.credentials_provider(credentials);
         }
         if self.global {
