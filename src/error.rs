@@ -187,6 +187,12 @@ impl Fault {
         }
     }
 
+    /// Says more about what to do.
+    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
+        self.message = format!("{}; {advice}", self.message);
+        self
+    }
+
     pub(crate) fn kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self

@@ -36,8 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// `Multithreaded`, with what to do instead.
 pub(crate) fn check_threads() -> Result<(), Fault> {
-    let threads =
-        process::threads().map_err(|e| Fault::system("counting the threads of this process", e))?;
+    let threads = process::threads()
+        .map_err(|e| Fault::system("counting the threads of this process (/proc/self/task)", e))?;
     if threads == 1 {
         return Ok(());
     }
@@ -158,13 +158,24 @@ impl Keeper {
     /// restarts the child, since no other process could take over. For a session with a name it removes the name.
     fn run(self, report: PipeWriter) {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
+        if let Err(error) = process::check_waiting() {
+            let fault = Fault::system("waiting for its process (wait4, waitid)", error);
+            return fail(report, &fault);
+        }
         loop {
             let began = Instant::now();
-            let refresher = process::child(|| self.run_refresher(report.take()));
-            let ended = match refresher.and_then(|pid| self.wait_for_refresher(pid, began)) {
-                Ok(ended) => ended,
+            let ended = match process::child(|| self.run_refresher(report.take())) {
+                Ok(pid) => match self.wait_for_refresher(pid, began) {
+                    Ok(ended) => ended,
+                    // Nobody tells this process when the refresher ends: it could not do its work.
+                    Err(error) => {
+                        process::kill(pid);
+                        fail(report.take(), &Fault::system("waiting for its process", error));
+                        return self.remove_names();
+                    }
+                },
                 Err(error) => {
-                    fail(report.take(), &Fault::system("its process", error));
+                    fail(report.take(), &Fault::system("forking its process", error));
                     false
                 }
             };
@@ -173,11 +184,10 @@ impl Keeper {
             if ended {
                 return;
             }
-            let locks = self.refresh_loop.election_lock.locks();
             if !self.refresh_loop.segment.header.sealed {
-                let _ = remove_when_alone(&self.name, locks);
-                return;
+                return self.remove_names();
             }
+            let locks = self.refresh_loop.election_lock.locks();
             // A refresher that always dies early never notices that no process uses the session.
             if locks.try_alone().unwrap_or(false) {
                 return;
@@ -188,6 +198,13 @@ impl Keeper {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Removes the names of a session that has some, when no other process uses it.
+    fn remove_names(&self) {
+        if self.refresh_loop.segment.path().is_some() {
+            let _ = remove_when_alone(&self.name, self.refresh_loop.election_lock.locks());
         }
     }
 

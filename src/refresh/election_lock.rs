@@ -151,7 +151,7 @@ mod tests {
 
     fn election_lock(name: &str) -> (Arc<ElectionLock>, Arc<Segment>) {
         let name = SessionName::new(name).unwrap().in_directory(&"/dev/shm".into());
-        let object = object::open_or_create(&name.lock()).unwrap();
+        let (object, _) = object::open_or_create(&name.lock()).unwrap();
         object::remove(&name.lock()).unwrap();
         let header = Header {
             instance: 1,

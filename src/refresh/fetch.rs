@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
+    errno,
     error::Fault,
     fault_point::{FaultPoint, hit},
     segment::Counter,
@@ -107,6 +108,7 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) {
             call.end();
         }
         Err(error) => {
+            let error = errno::told(&error);
             let failure = transient(format!("starting the async runtime of the refresh: {error}"));
             record(elected, job, Basis::of(elected), &failure);
         }

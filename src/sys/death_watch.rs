@@ -22,6 +22,7 @@ use super::{
     descriptor::ReservedStreams,
     fork::{ForkLock, LockOrder},
     process_token::ProcessToken,
+    task::Task,
 };
 
 /// How often a process is checked that has no visible pid, because it is in another pid namespace.
@@ -30,6 +31,25 @@ const UNSEEN: Duration = Duration::from_millis(50);
 /// How long the thread of a dropped watch sleeps before it ends, unless something waits for its end. Waking
 /// it at once would delay the caller, which was just woken and has credentials to read.
 const GRACE: Duration = Duration::from_millis(10);
+
+/// How often a process is looked at when the kernel gives no pidfd.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How a watched process is seen to die.
+enum Target {
+    /// A pidfd becomes readable.
+    Event(OwnedFd),
+    /// There is no pidfd: before Linux 5.3, or in a sandbox that does not know the call.
+    Looks(Task),
+}
+
+impl Target {
+    /// `None` when this process cannot see `pid`.
+    fn of(pid: u32) -> Option<Self> {
+        let event = open(pid).map(Target::Event);
+        event.or_else(|| Task::of(pid).map(Target::Looks))
+    }
+}
 
 /// A watch on one process. Its thread ends soon after the watch is dropped.
 #[derive(Debug)]
@@ -51,7 +71,7 @@ impl Watch {
         then: impl FnOnce() + Send + 'static,
     ) -> io::Result<Option<Self>> {
         let _reserved = ReservedStreams::new();
-        let target = open(pid);
+        let target = Target::of(pid);
         if !still() {
             return Ok(None);
         }
@@ -111,11 +131,19 @@ impl Alarm {
     }
 
     /// Sleeps until the timer fires or `target` is dead.
-    fn wait(&self, target: Option<&OwnedFd>) {
+    fn wait(&self, target: Option<&Target>) {
         let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN)];
-        fds.extend(target.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let task = match target {
+            Some(Target::Event(fd)) => {
+                fds.push(PollFd::new(fd, PollFlags::IN));
+                None
+            }
+            Some(Target::Looks(task)) => Some(task),
+            None => None,
+        };
+        let limit = task.map(|_| timespec(LOOK));
         // A signal ends the sleep early. The caller treats that like the limit: it looks at the state again.
-        let _ = poll(&mut fds, None);
+        while poll(&mut fds, limit.as_ref()) == Ok(0) && task.is_some_and(Task::lives) {}
     }
 }
 

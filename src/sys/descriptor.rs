@@ -83,12 +83,10 @@ impl Descriptor {
     /// The descriptor, if it still refers to the same file.
     ///
     /// # Errors
-    /// `DescriptorClosed` when other code of the process has closed it.
+    /// `DescriptorClosed` when other code of the process has closed it; `System` when the kernel does not tell.
     pub(crate) fn get(&self) -> Result<BorrowedFd<'_>, Fault> {
-        match is(&self.fd, self.inode) {
-            true => Ok(self.fd.as_fd()),
-            false => Err(self.closed()),
-        }
+        self.check(&self.fd)?;
+        Ok(self.fd.as_fd())
     }
 
     /// A duplicate. No other code knows its number, so nothing closes it while it is used.
@@ -103,9 +101,17 @@ impl Descriptor {
             }
             Err(error) => return Err(Fault::system("duplicating a descriptor", error)),
         };
-        match is(&copy, self.inode) {
-            true => Ok(copy),
-            false => Err(self.closed()),
+        self.check(&copy)?;
+        Ok(copy)
+    }
+
+    /// Checks that `fd` refers to the file that was kept. A kernel that does not tell is another error than a
+    /// descriptor that was closed.
+    fn check(&self, fd: &OwnedFd) -> Result<(), Fault> {
+        match fstat(fd) {
+            Ok(stat) if Inode::of(&stat) == self.inode => Ok(()),
+            Ok(_) | Err(Errno::EBADF) => Err(self.closed()),
+            Err(errno) => Err(Fault::system(&format!("fstat of {}", self.object), errno)),
         }
     }
 
@@ -176,8 +182,8 @@ fn placeholder() -> nix::Result<OwnedFd> {
     open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-fn is_open(number: RawFd) -> bool {
-    // SAFETY: callers pass 0 to 2 (tests an open number), never -1. The borrow lasts for one `F_GETFD`, which
+pub(super) fn is_open(number: RawFd) -> bool {
+    // SAFETY: callers pass numbers from 0 on, never -1. The borrow lasts for one `F_GETFD`, which
     // changes nothing. For a closed number the kernel returns EBADF, which is the answer sought.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(fd, FcntlArg::F_GETFD).is_ok()

@@ -1,24 +1,45 @@
 //! The end of a child process as an event of the async runtime. This does not reap the child.
 
-use std::{io, os::fd::OwnedFd};
+use std::{future::pending, io, os::fd::OwnedFd, time::Duration};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// How often a child is looked at when the kernel gives no pidfd.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Becomes ready when a process ends.
 #[derive(Debug)]
-pub(crate) struct Exit(AsyncFd<OwnedFd>);
+pub(crate) enum Exit {
+    Event(AsyncFd<OwnedFd>),
+    Looks(Pid),
+}
 
 impl Exit {
-    /// For the child `pid`. `None` when the kernel gives no pidfd. Call it inside a runtime.
+    /// For the child `pid`. Call it inside a runtime.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let fd = super::death_watch::open(pid)?;
+        let child = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        let Some(fd) = super::death_watch::open(pid) else { return Some(Exit::Looks(child)) };
         // SAFETY: an `OwnedFd` refers to the same open file until it is dropped. The `AsyncFd` owns it, and
         // ends the registration before it drops the descriptor. Nothing takes the descriptor out.
-        unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok().map(Exit)
+        let event = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        event.ok().map(Exit::Event)
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the process has ended. For ever, if nobody may look at it.
     pub(crate) async fn wait(&self) -> io::Result<()> {
-        self.0.readable().await.map(drop)
+        match self {
+            Exit::Event(fd) => fd.readable().await.map(drop),
+            Exit::Looks(child) => {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                loop {
+                    match waitid(WaitId::Pid(*child), options) {
+                        Ok(Some(_)) => return Ok(()),
+                        Ok(None) => tokio::time::sleep(LOOK).await,
+                        Err(_) => return pending().await,
+                    }
+                }
+            }
+        }
     }
 }

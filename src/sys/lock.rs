@@ -66,8 +66,12 @@ impl LockFile {
     /// Opens the same file again, for a presence lock of its own. Forked children share the presence lock of
     /// `self`.
     pub(crate) fn reopened(&self) -> Result<Self, Fault> {
-        let again = LockFile::new(object::reopen(self.descriptor()?.get()?)?);
-        Ok(LockFile { name: self.name.clone(), ..again })
+        let reopened = object::reopen(self.descriptor()?.get()?);
+        // Without `/proc` a file with a name can still be opened by that.
+        let by_name =
+            || object::open(self.name.as_deref()?).ok().filter(|o| o.inode() == self.inode);
+        let object = reopened.or_else(|fault| by_name().ok_or(fault))?;
+        Ok(LockFile { name: self.name.clone(), ..LockFile::new(object) })
     }
 
     /// A duplicate of the descriptor. It shares the presence lock.

@@ -11,6 +11,8 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod object;
+#[cfg(feature = "cli-core")]
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod process_token;
 pub(crate) mod runtime;

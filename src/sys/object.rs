@@ -22,6 +22,9 @@ use super::{
 };
 use crate::error::{ErrorKind, Fault};
 
+/// The mode of objects: nobody but their user reads or writes them.
+const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+
 /// An open object and its size.
 #[derive(Debug)]
 pub(crate) struct Object {
@@ -55,11 +58,11 @@ pub(crate) enum Seal {
 /// Creates a memory file without a name in the file system. The kernel reserves `bytes` of memory for it. `name`
 /// is for people.
 pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault> {
-    let failed = |errno| Fault::system("creating a memory file", errno);
+    let failed = |errno| Fault::system("creating a memory file (memfd_create)", errno);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = memfd_create(name, flags).map_err(failed)?;
     // The kernel creates it with access for everyone. Only processes that inherit it may use it.
-    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    fchmod(&fd, PRIVATE).map_err(failed)?;
     let object = Object::inherited(name, fd)?;
     reserve(name, object.fd.get()?, bytes)?;
     Ok(Object { bytes, ..object })
@@ -80,9 +83,9 @@ pub(crate) fn create_secret(bytes: usize) -> Result<Descriptor, Fault> {
     let Ok(number @ 0..) = RawFd::try_from(number) else {
         let fault = Fault::system("secret_memory: memfd_secret", Errno::last());
         return Err(match Errno::last() {
-            Errno::ENOSYS => Fault::new(
+            Errno::ENOSYS | Errno::EPERM => Fault::new(
                 ErrorKind::Unsupported,
-                "secret_memory: this kernel has none; it needs Linux 5.14, secretmem.enable=1 on its \
+                "secret_memory: this kernel or sandbox has none; it needs Linux 5.14, secretmem.enable=1 on its \
                  command line before 6.5, and a sandbox that allows memfd_secret",
             ),
             _ => fault,
@@ -112,25 +115,49 @@ pub(crate) fn seal(object: &Object, seal: Seal) -> Result<(), Fault> {
         Seal::Size => size,
         Seal::AgainstWriting => size | SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE),
     };
-    fcntl(object.fd.get()?, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))
-        .map(drop)
-        .map_err(|errno| Fault::system("sealing a memory file", errno))
+    let sealed = fcntl(object.fd.get()?, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL));
+    sealed.map(drop).map_err(|errno| match (seal, errno) {
+        (Seal::AgainstWriting, Errno::EINVAL) => Fault::new(
+            ErrorKind::Unsupported,
+            "this kernel cannot seal memory against writing (F_SEAL_FUTURE_WRITE), which a sealed session needs: use \
+             Linux 5.1 or later, or a session that is not sealed",
+        ),
+        _ => Fault::system("sealing a memory file (fcntl F_ADD_SEALS)", errno),
+    })
 }
 
 /// Opens the file of `fd` again, as a new open file description.
 pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<Object, Fault> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let again = nix::fcntl::open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Fault::system("opening the lock file again", errno))?;
+        .map_err(|errno| {
+            let fault = Fault::system(&format!("opening the lock file again, by {path}"), errno);
+            match errno {
+                Errno::ENOENT => fault.with_advice(
+                    "mount /proc, or use a session that is not sealed and has a directory",
+                ),
+                _ => fault,
+            }
+        })?;
     Object::inherited("the lock file", again)
 }
 
-/// Opens the object `name`. Creates an empty one if there is none.
-pub(crate) fn open_or_create(name: &str) -> Result<Object, Fault> {
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT;
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let fd = open_file(name, flags, mode).map_err(|errno| creation_fault(name, errno))?;
-    Object::checked(name, fd)
+/// Opens the object `name`. Creates an empty one if there is none: then the flag is true.
+pub(crate) fn open_or_create(name: &str) -> Result<(Object, bool), Fault> {
+    loop {
+        match open_file(name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE) {
+            Ok(fd) => {
+                let made = Object::checked(name, fd).inspect_err(|_| drop(remove(name)));
+                return made.map(|object| (object, true));
+            }
+            Err(Errno::EEXIST) => match open(name) {
+                // It was removed meanwhile.
+                Err(fault) if fault.kind == ErrorKind::Absent => {}
+                opened => return opened.map(|object| (object, false)),
+            },
+            Err(errno) => return Err(creation_fault(name, errno)),
+        }
+    }
 }
 
 /// Creates the object `name`. The kernel reserves `bytes` of memory for it, so that a full file system is an error
@@ -143,7 +170,7 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
         }
         _ => {
             let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
-            let file = open_file(name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+            let file = open_file(name, flags, PRIVATE);
             drop(file.map_err(|errno| creation_fault(name, errno))?);
         }
     }
@@ -220,9 +247,16 @@ fn check_limit(bytes: usize) -> Result<(), Fault> {
     }
 }
 
-/// The identity of the file that has the path `name` now. Does not open it.
-pub(crate) fn inode_by_name(name: &str) -> Option<Inode> {
-    stat(name).ok().as_ref().map(Inode::of)
+/// The identity of the file that has the path `name` now. Does not open it. `None` when there is no such file.
+///
+/// # Errors
+/// `System` when the kernel does not tell.
+pub(crate) fn inode_by_name(name: &str) -> Result<Option<Inode>, Fault> {
+    match stat(name) {
+        Ok(stat) => Ok(Some(Inode::of(&stat))),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => Ok(None),
+        Err(errno) => Err(Fault::system(&format!("stat of {name}"), errno)),
+    }
 }
 
 /// Whether anything has the path `name`: also what is no object of a session.

@@ -8,7 +8,6 @@ use std::{
         unix::process::CommandExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -16,6 +15,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
     sys::{
@@ -26,7 +26,7 @@ use nix::{
             AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
             socketpair,
         },
-        wait::{WaitPidFlag, WaitStatus, waitpid},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{ForkResult, fork},
 };
@@ -36,37 +36,41 @@ use rustix::{
 };
 use tracing::subscriber::NoSubscriber;
 
-use super::{death_watch, descriptor::ReservedStreams, runtime};
+use super::{
+    death_watch,
+    descriptor::{self, ReservedStreams},
+    runtime, task,
+};
 
 pub(crate) use nix::unistd::Pid;
+
+/// How often a process looks after a child if the kernel has no event for its end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The number of threads of this process, without threads that are exiting. The kernel lists a joined thread for
 /// a moment longer, but it no longer runs code of this program.
 pub(crate) fn threads() -> io::Result<usize> {
     death_watch::join_ended();
     let mut running = 0;
-    for task in std::fs::read_dir("/proc/self/task")? {
-        running += usize::from(!is_exiting(&task?.path())?);
+    let tasks = match std::fs::read_dir("/proc/self/task") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return threads_without_proc(),
+        tasks => tasks?,
+    };
+    for task in tasks {
+        running += usize::from(!task::is_exiting(&task?.path())?);
     }
     Ok(running)
 }
 
-/// Whether the task is exiting or gone.
-pub(super) fn is_exiting(task: &Path) -> io::Result<bool> {
-    const PF_EXITING: u64 = 0x4;
-    let stat = match std::fs::read_to_string(task.join("stat")) {
-        // The task ended after the directory was listed, or during the read.
-        Err(error) if is_gone(&error) => return Ok(true),
-        stat => stat?,
-    };
-    // The name in parentheses may contain anything. After it come the state, five numbers and the flags.
-    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6));
-    Ok(flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0)))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+/// 1 or 2, for several. The kernel lets only a process with one thread give up sharing with its threads, which changes
+/// nothing there.
+fn threads_without_proc() -> io::Result<usize> {
+    // SAFETY: in a process with one thread the call has no effect, and in any other one it fails.
+    match Errno::result(unsafe { libc::unshare(libc::CLONE_THREAD) }) {
+        Ok(_) => Ok(1),
+        Err(Errno::EINVAL) => Ok(2),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Runs `body` in a new process that is a grandchild of this process. Its end causes no SIGCHLD here, and no
@@ -116,7 +120,8 @@ fn fork_again(body: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
         Ok(ForkResult::Parent { .. }) => {
             if let Some(stand_in) = stand_in {
                 let _ = catch_unwind(AssertUnwindSafe(stand_in));
-                while !matches!(waitpid(None, None), Err(nix::errno::Errno::ECHILD)) {}
+                // An error: there are no children any more, or nobody may wait for them.
+                while matches!(wait_for(None, WaitPidFlag::WEXITED), Ok(_) | Err(Errno::EINTR)) {}
             }
             0
         }
@@ -135,14 +140,14 @@ fn stand_ins() -> MutexGuard<'static, Vec<Pid>> {
 
 /// Reaps the processes in between that have exited; no other code can. Forgets those of a parent process.
 fn reap_stand_ins() {
-    let flags = WaitPidFlag::__WCLONE | WaitPidFlag::WNOHANG;
-    stand_ins().retain(|&pid| matches!(waitpid(pid, Some(flags)), Ok(WaitStatus::StillAlive)));
+    let flags = WaitPidFlag::__WCLONE | WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED;
+    stand_ins().retain(|&pid| matches!(wait_for(Some(pid), flags), Ok(WaitStatus::StillAlive)));
 }
 
 fn reap(pid: Pid) -> io::Result<()> {
     loop {
-        match waitpid(pid, Some(WaitPidFlag::__WCLONE)) {
-            Err(nix::errno::Errno::EINTR) => {}
+        match wait_for(Some(pid), WaitPidFlag::__WCLONE | WaitPidFlag::WEXITED) {
+            Err(Errno::EINTR) => {}
             Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
             Ok(WaitStatus::Exited(_, errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Ok(_) => return Err(io::Error::other("the forked process was killed")),
@@ -167,17 +172,42 @@ pub(crate) fn child(body: impl FnOnce() -> bool) -> io::Result<Pid> {
 /// runs.
 pub(crate) fn wait(child: Pid, limit: Option<Duration>) -> io::Result<Option<bool>> {
     let fd = limit.and_then(|_| death_watch::open(child.as_raw().unsigned_abs()));
-    // If the kernel gives no pidfd, wait without a limit.
-    if let (Some(limit), Some(fd)) = (limit, fd)
-        && !readable(&fd, limit)?
-    {
-        return Ok(None);
+    let mut flags = WaitPidFlag::WEXITED;
+    match (limit, fd) {
+        (Some(limit), Some(fd)) if !readable(&fd, limit)? => return Ok(None),
+        // The kernel gives no pidfd, so look again and again.
+        (Some(_), None) => flags |= WaitPidFlag::WNOHANG,
+        _ => {}
     }
+    let end = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
-        match waitpid(child, None) {
-            Err(nix::errno::Errno::EINTR) => {}
+        match wait_for(Some(child), flags) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::StillAlive) => {
+                let left = end.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                thread::sleep(left.min(LOOK));
+            }
             status => return Ok(Some(matches!(status?, WaitStatus::Exited(_, 0)))),
         }
+    }
+}
+
+/// Checks that this process, which has no children, may wait for some.
+pub(crate) fn check_waiting() -> io::Result<()> {
+    match wait_for(None, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits for `child`, or for any, by `waitid` if the kernel refuses `wait4`. `WEXITED` must be among the flags.
+fn wait_for(child: Option<Pid>, flags: WaitPidFlag) -> nix::Result<WaitStatus> {
+    match waitpid(child, Some(flags - WaitPidFlag::WEXITED)) {
+        Err(Errno::ENOSYS | Errno::EPERM) => waitid(child.map_or(Id::All, Id::Pid), flags),
+        status => status,
     }
 }
 
@@ -245,7 +275,8 @@ pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<Opti
 pub(crate) fn isolate(title: &str, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     setsid()?;
     reset_signals()?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Where a sandbox refuses the limit, the kernel dumps no process that says so itself.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).or_else(|_| prctl::set_dumpable(false))?;
     let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
     close_others(&keep)?;
     set_title(title);
@@ -267,9 +298,7 @@ fn reset_signals() -> io::Result<()> {
 /// Unix sockets are replaced by a new, unused socket. If the parent used an async runtime, tokio keeps a socket pair
 /// until the process exits, and makes the next runtime from it.
 fn close_others(keep: &[RawFd]) -> io::Result<()> {
-    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    let open = open_descriptors()?;
     // The redirected numbers stay in use, and a number above the limit cannot be redirected.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // Without that it works, too, as long as there are numbers left.
@@ -303,6 +332,21 @@ fn close_others(keep: &[RawFd]) -> io::Result<()> {
     // Keep the other end open. Otherwise the sockets would always report end-of-file.
     std::mem::forget(pair);
     Ok(())
+}
+
+/// The numbers of the open descriptors. Without `/proc`, those that may be open.
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    match std::fs::read_dir("/proc/self/fd") {
+        Ok(list) => {
+            Ok(list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+            let all = 0..RawFd::try_from(most).unwrap_or(RawFd::MAX);
+            Ok(all.filter(|number| descriptor::is_open(*number)).collect())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn is_unix_socket(fd: RawFd) -> bool {

@@ -7,7 +7,9 @@
 //! | 22–31 | the lowest bits of the inode of its pid namespace |
 //! | 32–63 | CRC-32 of the thread id, the inode, the start time of the thread, and the purpose of the mark |
 
-use std::{fs, io, os::unix::fs::MetadataExt};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+
+use nix::errno::Errno;
 
 const NUMBER_BITS: u32 = 22;
 const NAMESPACE_BITS: u32 = 10;
@@ -25,6 +27,35 @@ pub(crate) enum Presence {
     Gone,
     /// The thread is in another pid namespace, so this process cannot tell.
     Unseen,
+}
+
+/// A process that `/proc` shows. A later process with the same id is another one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    number: u64,
+    start: u64,
+}
+
+impl Task {
+    /// `None` when there is no such process, or no `/proc`.
+    pub(super) fn of(number: u32) -> Option<Self> {
+        Task::read(&format!("/proc/{number}/stat"))
+    }
+
+    /// Whether it lives: a process lives as long as any of its threads.
+    pub(super) fn lives(&self) -> bool {
+        let now = Task::read(&format!("/proc/{}/stat", self.number));
+        now.as_ref() == Some(self) && !is_ending(self.number)
+    }
+
+    /// The thread that a file of `/proc` describes.
+    fn read(stat: &str) -> Option<Self> {
+        let stat = fs::read_to_string(stat).ok()?;
+        let number = stat.split(' ').next()?.parse().ok()?;
+        // The name in parentheses may contain anything. After it, the start time is the 20th field.
+        let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Task { number, start })
+    }
 }
 
 impl TaskMark {
@@ -66,21 +97,35 @@ impl TaskMark {
 
     /// The mark of the thread that a file of `/proc` describes.
     fn read(stat: &str, namespace: u64, purpose: u64) -> Option<Self> {
-        let stat = fs::read_to_string(stat).ok()?;
-        let number: u64 = stat.split(' ').next()?.parse().ok()?;
-        // The name in parentheses may contain anything. After it, the start time is the 20th field.
-        let start: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let Task { number, start } = Task::read(stat)?;
         let parts = [number, namespace, start, purpose];
         let sum = u64::from(crc32fast::hash(bytemuck::cast_slice(&parts)));
         Some(TaskMark(number | namespace_bits(namespace) | sum << 32))
     }
 }
 
+/// Whether the task is exiting or gone.
+pub(super) fn is_exiting(task: &Path) -> io::Result<bool> {
+    const PF_EXITING: u64 = 0x4;
+    let stat = match std::fs::read_to_string(task.join("stat")) {
+        // The task ended after the directory was listed, or during the read.
+        Err(error) if is_gone(&error) => return Ok(true),
+        stat => stat?,
+    };
+    // The name in parentheses may contain anything. After it come the state, five numbers and the flags.
+    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6));
+    Ok(flags.is_none_or(|flags| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0)))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
+}
+
 /// Whether the thread and all other threads of its process are exiting. The first thread of a process may exit
 /// before the others, which then still hold the resources of the process.
 fn is_ending(number: u64) -> bool {
     let folder = format!("/proc/{number}");
-    let ends = |task: &str| super::process::is_exiting(task.as_ref()).unwrap_or(true);
+    let ends = |task: &str| is_exiting(task.as_ref()).unwrap_or(true);
     let tasks = || fs::read_dir(format!("{folder}/task")).into_iter().flatten().flatten();
     ends(&folder) && tasks().all(|task| task.path().to_str().is_none_or(ends))
 }

@@ -23,9 +23,12 @@ use super::server;
 use crate::sys::process;
 
 /// A child process that runs the server. The pidfd always refers to this child, even after other code reaped it and the
-/// kernel reused its pid.
+/// kernel reused its pid. Kernels without pidfds have the pid alone.
 #[derive(Debug)]
-pub(crate) struct Child(OwnedFd);
+pub(crate) struct Child {
+    pid: rustix::process::Pid,
+    pidfd: Option<OwnedFd>,
+}
 
 impl Child {
     /// Forks a child that serves the listener until it is killed, or its parent dies.
@@ -41,17 +44,21 @@ impl Child {
     fn adopt(child: Pid) -> io::Result<Self> {
         let pid = rustix::process::Pid::from_raw(child.as_raw())
             .ok_or_else(|| io::Error::other("fork gave no pid"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
-            let _ = kill_process(pid, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-        })?;
-        Ok(Self(pidfd))
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        Ok(Child { pid, pidfd })
     }
 
     /// Kills the child and reaps it. An error means that other code did so before.
     pub(crate) fn kill(&self) {
-        let _ = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
-        let wait = || waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED);
+        let kill = rustix::process::Signal::KILL;
+        let _ = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, kill),
+            None => kill_process(self.pid, kill),
+        };
+        let wait = || match &self.pidfd {
+            Some(pidfd) => waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED),
+            None => waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED),
+        };
         while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
     }
 }
