@@ -219,9 +219,9 @@ fn secrets_on_a_disk() {
     assert!(status.to_string().contains("SECRETS ON A DISK"), "{status}");
     drop(session);
     let said = child(|report| {
-        set_variable("SHMCREDS_DANGEROUSLY_KEEP_SECRETS_ON_DISK", "1");
+        set_variable("SHMCREDS_DANGEROUS_SECRETS_ON_DISK", "1");
         assert_eq!(kind(builder(&name).directory(&folder.0).create()), ErrorKind::Misconfigured);
-        set_variable("SHMCREDS_DANGEROUSLY_KEEP_SECRETS_ON_DISK", "yes");
+        set_variable("SHMCREDS_DANGEROUS_SECRETS_ON_DISK", "yes");
         report.say(key(&builder(&name).directory(&folder.0).create().unwrap()));
     });
     assert!(!said.finish().is_empty());

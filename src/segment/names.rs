@@ -47,7 +47,7 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
             return Ok(None);
         }
         // Between the open and the lock, the name may have been removed and created again.
-        if object::inode_by_name(&name.lock()) == Some(locks.inode()) {
+        if object::inode_by_name(&name.lock())? == Some(locks.inode()) {
             // The creator has set the size by now.
             return locks.measured().map(Some);
         }
@@ -62,23 +62,39 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFile>, Fault> {
     let end = Instant::now() + limit;
     loop {
-        let locks = LockFile::named(object::open_or_create(&name.lock())?, &name.lock());
-        if !locks.try_alone()? {
-            if Instant::now() >= end {
-                return Ok(None);
-            }
-            std::thread::sleep(CREATION_LOOK);
-            continue;
+        let (object, created) = object::open_or_create(&name.lock())?;
+        let looked = look_at(name, LockFile::named(object, &name.lock()));
+        // The file that this call created must not stay when the kernel refuses a lock, for example.
+        match looked.inspect_err(|_| drop(created.then(|| object::remove(&name.lock()))))? {
+            Found::Claimed(locks) => return Ok(Some(locks)),
+            Found::Left => object::remove(&name.lock())?,
+            Found::Replaced => {}
+            Found::InUse if Instant::now() >= end => return Ok(None),
+            Found::InUse => std::thread::sleep(CREATION_LOOK),
         }
-        if object::inode_by_name(&name.lock()) != Some(locks.inode()) {
-            continue;
-        }
-        let locks = locks.measured()?;
-        if locks.bytes() == 0 {
-            return Ok(Some(locks));
-        }
-        object::remove(&name.lock())?;
     }
+}
+
+/// A lock file that has the name of a session.
+enum Found {
+    /// It is new, and the presence lock is taken exclusively.
+    Claimed(LockFile),
+    /// Killed processes left it.
+    Left,
+    /// Another file has the name by now.
+    Replaced,
+    InUse,
+}
+
+fn look_at(name: &SessionName, locks: LockFile) -> Result<Found, Fault> {
+    if !locks.try_alone()? {
+        return Ok(Found::InUse);
+    }
+    if object::inode_by_name(&name.lock())? != Some(locks.inode()) {
+        return Ok(Found::Replaced);
+    }
+    let locks = locks.measured()?;
+    Ok(if locks.bytes() == 0 { Found::Claimed(locks) } else { Found::Left })
 }
 
 /// Adds the request page to the lock file of a new session.
@@ -137,7 +153,7 @@ pub(crate) fn remove_lock(name: &SessionName, lock: Inode) {
 /// The identity of the file that has the name of the lock file now. `None` for a session in memory files.
 pub(crate) fn lock_inode(name: &SessionName) -> Option<Inode> {
     name.directory()?;
-    object::inode_by_name(&name.lock())
+    object::inode_by_name(&name.lock()).ok().flatten()
 }
 
 /// A live process that has the lock file of session `name` open: the creator if possible, else any.

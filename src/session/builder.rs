@@ -209,7 +209,7 @@ impl SharedSessionBuilder {
 
     /// Allows a directory on a disk. Then the credentials are in a file on that disk, where they may stay after they were
     /// deleted: in backups, snapshots and free blocks. [`Status::disk`](crate::Status::disk) tells that it happened. The
-    /// environment variable `SHMCREDS_DANGEROUSLY_KEEP_SECRETS_ON_DISK=yes` does the same.
+    /// environment variable `SHMCREDS_DANGEROUS_SECRETS_ON_DISK=yes` does the same.
     pub fn dangerously_keep_secrets_on_disk(mut self) -> Self {
         self.disk = true;
         self

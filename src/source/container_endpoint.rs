@@ -101,7 +101,10 @@ fn check_token(environment: &Environment) -> Result<(), SourceError> {
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     fs::read(path).map(Zeroizing::new).map_err(|error| {
-        misconfigured(format!("the token file {path:?} ({TOKEN_FILE}) cannot be read: {error}"))
+        misconfigured(format!(
+            "the token file {path:?} ({TOKEN_FILE}) cannot be read: {}",
+            crate::errno::told(&error)
+        ))
     })
 }
 

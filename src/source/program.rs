@@ -102,7 +102,10 @@ impl Program {
         let (written, end) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                let text = format!("ran, but its answer or its end could not be read: {error}");
+                let text = format!(
+                    "ran, but its answer or its end could not be read: {}",
+                    crate::errno::told(&error)
+                );
                 return failed(SourceErrorClass::Transient, text);
             }
         };

@@ -10,7 +10,7 @@ use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{Pid, getpid},
 };
@@ -20,10 +20,20 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// Waits for the end of `pid`, and reaps orphans that end before it. It does not touch the children of other threads:
-/// these are programs that a source has started.
-pub(crate) fn wait_for(pid: Pid) -> io::Result<WaitStatus> {
+/// these are programs that a source has started. Calls `ended` when `pid` has ended, before its number becomes free.
+pub(crate) fn wait_for(pid: Pid, ended: impl Fn()) -> io::Result<WaitStatus> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WNOTHREAD;
     loop {
-        match waitpid(None, Some(WaitPidFlag::__WNOTHREAD)) {
+        let next = match waitid(Id::All, flags) {
+            Ok(status) => status.pid(),
+            Err(Errno::EINTR) => continue,
+            // A sandbox that refuses `waitid` may allow `wait4`.
+            Err(_) => None,
+        };
+        if next == Some(pid) {
+            ended();
+        }
+        match waitpid(next, Some(WaitPidFlag::__WNOTHREAD)) {
             Ok(status) if status.pid() == Some(pid) => return Ok(status),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -4,7 +4,7 @@ use std::{fmt, io, process::ExitCode};
 
 use shmcreds::{Error, ErrorKind};
 
-use crate::log;
+use crate::{errno::told, log};
 
 pub(crate) const USAGE: u8 = 64;
 pub(crate) const DATA: u8 = 65;
@@ -59,8 +59,13 @@ impl From<Error> for CommandError {
     }
 }
 
-impl From<io::Error> for CommandError {
-    fn from(error: io::Error) -> Self {
-        CommandError::new(SYSTEM, error.to_string())
+/// Says what a failed system call was for.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &str) -> Result<T, CommandError>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, what: &str) -> Result<T, CommandError> {
+        self.map_err(|error| CommandError::new(SYSTEM, format!("{what}: {}", told(&error.into()))))
     }
 }

@@ -20,7 +20,7 @@ use shmcreds::SharedSession;
 use subtle::ConstantTimeEq;
 
 use crate::{
-    command_error::{CommandError, USAGE},
+    command_error::{CommandError, Doing, USAGE},
     credentials_json,
     http::{self, Answer, JSON, TEXT},
     metrics,
@@ -48,9 +48,13 @@ impl Endpoint {
             );
             return Err(CommandError::new(USAGE, text));
         }
-        let listener = http::bind(address)?;
-        let address = listener.local_addr()?;
-        Ok(Endpoint { listener, address, token: random_token()? })
+        let listener = http::bind(address).doing("listening")?;
+        let address = listener.local_addr().doing("listening")?;
+        Ok(Endpoint {
+            listener,
+            address,
+            token: random_token().doing("drawing a token (getrandom)")?,
+        })
     }
 
     pub(crate) fn url(&self) -> String {

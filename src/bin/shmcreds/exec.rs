@@ -17,7 +17,7 @@ use nix::{
     sys::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
-        signal::Signal,
+        signal::{Signal, kill},
         wait::WaitStatus,
     },
     unistd::{Pid, getpid, getppid},
@@ -34,8 +34,9 @@ use crate::{
     children::{self, GRACE},
     cmd_environment,
     cmd_files::CmdFiles,
-    command_error::CommandError,
+    command_error::{CommandError, Doing},
     endpoint::Endpoint,
+    errno::told,
     log,
     process_pair::{self, Guarded, KillSwitch, Role},
     session::{self, Event},
@@ -48,6 +49,9 @@ const PREFIX: &str = "exec-";
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
+/// What `exec` does when it fails to listen to signals.
+const SIGNALS: &str = "handling signals (sigaction)";
+
 type Signals = SignalsInfo<WithOrigin>;
 
 /// Who gets the forwarded signals.
@@ -58,6 +62,10 @@ enum Target {
     Nobody,
     /// CMD, by a pidfd: so a signal cannot go to another process with the same pid.
     Cmd(OwnedFd),
+    /// CMD, where the kernel has no pidfds. Its pid is not free before it is reaped.
+    Unreaped(Pid),
+    /// CMD has ended.
+    Ended,
     /// The processes that CMD has left.
     Orphans,
 }
@@ -83,7 +91,11 @@ pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
 }
 
 fn split(options: &Exec, files: Option<&CmdFiles>) -> Result<ExitCode, CommandError> {
-    let name = options.name.clone().map_or_else(random_session_name, Ok)?;
+    let name = options
+        .name
+        .clone()
+        .map_or_else(random_session_name, Ok)
+        .doing("choosing a session name")?;
     match process_pair::split(&name)? {
         Role::Guard(code) => Ok(code),
         Role::Supervisor(guarded) => supervise(options, &name, files, guarded),
@@ -99,9 +111,9 @@ fn supervise(
 ) -> Result<ExitCode, CommandError> {
     // A sealed session has no name that must be removed, and fetches its first set while it is created. So signals
     // may end this process until then, and the guard does the rest.
-    let early = if options.sealed { None } else { Some(signals()?) };
+    let early = if options.sealed { None } else { Some(signals().doing(SIGNALS)?) };
     let session = session::create(name, &options.session, options.sealed)?;
-    let signals = early.map_or_else(signals, Ok)?;
+    let signals = early.map_or_else(signals, Ok).doing(SIGNALS)?;
     let outcome = serve(options, &session, files, signals, guarded);
     // The threads end with the process, even during a fetch.
     session.unlink();
@@ -121,8 +133,8 @@ fn serve(
     let target = SharedTarget::default();
     let guard = guarded.guard;
     forward(signals, guard, Arc::clone(&target), sender.clone());
-    prepare(&mut command, guarded.kill_switch)?;
-    endpoint.serve(session.clone(), sender)?;
+    prepare(&mut command, guarded.kill_switch);
+    endpoint.serve(session.clone(), sender).doing("starting the endpoint")?;
     if options.session.is_eager() && !options.sealed {
         session::keep_fresh(session);
     }
@@ -166,7 +178,7 @@ fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, C
                 return first.map(|()| None).map_err(|no_set| no_set.failure);
             }
             Ok(Event::Signal(signal)) => return Ok(Some(signal)),
-            Ok(Event::Endpoint(error)) => return Err(error.into()),
+            Ok(Event::Endpoint(error)) => return Err(error).doing("serving the endpoint"),
             Err(_) => return Ok(None),
         }
     }
@@ -196,11 +208,12 @@ fn command(
     cmd_environment::keep_region(&mut command, region.as_deref());
     let write = |name, text: &str| files.map(|files| files.write(name, text)).transpose();
     if !options.keep_aws_files {
-        let config = write("config-", &profile.without_credentials())?;
+        let config = write("config-", &profile.without_credentials())
+            .doing("writing the config file of CMD")?;
         command.env("AWS_CONFIG_FILE", config.unwrap_or_else(|| "/dev/null".into()));
         command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     }
-    if let Some(token) = write("token-", &endpoint.token)? {
+    if let Some(token) = write("token-", &endpoint.token).doing("writing the token file of CMD")? {
         command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
     }
     command
@@ -240,7 +253,12 @@ impl Target {
     /// The target may have ended already.
     fn signal(&self, signal: i32) {
         match self {
-            Target::Nobody => {}
+            Target::Nobody | Target::Ended => {}
+            Target::Unreaped(pid) => {
+                if let Ok(signal) = Signal::try_from(signal) {
+                    let _ = kill(*pid, signal);
+                }
+            }
             Target::Cmd(cmd) => {
                 if let Some(signal) = process::Signal::from_named_raw(signal) {
                     let _ = pidfd_send_signal(cmd, signal);
@@ -270,8 +288,9 @@ fn run_cmd(
     target: &SharedTarget,
     events: &Receiver<Event>,
 ) -> Result<CmdEnd, CommandError> {
-    prctl::set_child_subreaper(true).map_err(io::Error::from)?;
-    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
+    prctl::set_child_subreaper(true).doing("adopting orphans (prctl)")?;
+    let lock = || target.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut target = lock();
     // A signal may have come while there was no CMD to forward it to.
     for event in events.try_iter() {
         if let Event::Signal(signal) = event {
@@ -286,14 +305,15 @@ fn run_cmd(
                 _ => NOT_EXECUTABLE,
             };
             let program = command.get_program().to_string_lossy().into_owned();
-            return Err(CommandError::new(code, format!("{program}: {error}")));
+            return Err(CommandError::new(code, format!("{program}: {}", told(&error))));
         }
     };
-    let number = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound);
-    let descriptor = pidfd_open(number.map_err(io::Error::from)?, PidfdFlags::empty());
-    *target = Target::Cmd(descriptor.map_err(io::Error::from)?);
+    let number = process::Pid::from_raw(pid.as_raw());
+    let descriptor = number.and_then(|number| pidfd_open(number, PidfdFlags::empty()).ok());
+    *target = descriptor.map_or(Target::Unreaped(pid), Target::Cmd);
     drop(target);
-    Ok(CmdEnd::Ended(children::wait_for(pid)?))
+    let ended = children::wait_for(pid, || *lock() = Target::Ended);
+    Ok(CmdEnd::Ended(ended.doing("waiting for the end of CMD (wait4)")?))
 }
 
 /// Ends the processes that CMD has left. With `--wait-orphans`, and if CMD exited with 0, waits for them instead.
@@ -328,17 +348,19 @@ fn warn_of_orphans() {
 /// Makes the kernel kill CMD when this process is killed, even by SIGKILL. CMD gets the file descriptor limit
 /// that this process was started with. This process may raise its own limit later.
 #[allow(unsafe_code)]
-fn prepare(command: &mut Command, kill_switch: KillSwitch) -> io::Result<()> {
+fn prepare(command: &mut Command, kill_switch: KillSwitch) {
     let parent = getpid();
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // A sandbox that refuses the limits has refused to raise them as well.
+    let limits = getrlimit(Resource::RLIMIT_NOFILE).ok();
     let prepare = move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         kill_switch.tie_to_this_process()?;
-        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        if let Some((soft, hard)) = limits {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
         // The parent may have died before `set_pdeathsig`.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec the closure only makes system calls.
     unsafe { command.pre_exec(prepare) };
-    Ok(())
 }

@@ -31,7 +31,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::connection_slots::{ConnectionSlot, ConnectionSlots};
+use crate::{
+    connection_slots::{ConnectionSlot, ConnectionSlots},
+    errno::told,
+};
 
 /// The most connections at a time. Each needs a descriptor.
 const MOST_CONNECTIONS: usize = 16 * 1024;
@@ -76,8 +79,9 @@ pub(crate) trait Service: Send + Sync + 'static {
 
 /// Listens on `address`.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("--listen {address}: {error}")))?;
+    let listener = TcpListener::bind(address).map_err(|error| {
+        io::Error::new(error.kind(), format!("--listen {address}: {}", told(&error)))
+    })?;
     // The standard library lets 128 connections wait for `accept`. Others would retry after a second. Here as many may
     // wait as the kernel allows.
     listen(&listener, Backlog::MAXALLOWABLE)?;

@@ -17,7 +17,7 @@ use shmcreds::{SharedSession, State, Status};
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
 use crate::{
-    command_error::{CommandError, SYSTEM},
+    command_error::{CommandError, Doing, SYSTEM},
     http::{self, Answer, TEXT},
 };
 
@@ -80,12 +80,15 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
 
 /// Serves the metrics at `/metrics` until a signal. The session may end and begin meanwhile.
 pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, CommandError> {
-    let mut signals = Signals::new(TERM_SIGNALS)?;
-    let listener = http::bind(address)?;
-    let runtime = http::runtime()?;
-    crate::print(&format!("http://{}/metrics", listener.local_addr()?))?;
+    let mut signals = Signals::new(TERM_SIGNALS).doing("handling signals (sigaction)")?;
+    let listener = http::bind(address).doing("listening")?;
+    let runtime = http::runtime().doing("starting an async runtime")?;
+    crate::print(&format!("http://{}/metrics", listener.local_addr().doing("listening")?))?;
     let serve = http::serve(listener, http::allow_connections(), Arc::new(MetricsService { name }));
-    thread::Builder::new().name("metrics".into()).spawn(move || runtime.block_on(serve))?;
+    thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || runtime.block_on(serve))
+        .doing("starting a thread")?;
     signals.forever().next();
     Ok(ExitCode::SUCCESS)
 }

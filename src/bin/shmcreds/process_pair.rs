@@ -37,7 +37,7 @@ use shmcreds::{ErrorKind, SharedSession};
 
 use crate::{
     children::{self, GRACE},
-    command_error::{CommandError, SYSTEM},
+    command_error::{CommandError, Doing, SYSTEM},
 };
 
 /// The signals that are forwarded to CMD. The stop signals of a terminal are not needed: they stop each process of the
@@ -117,25 +117,30 @@ pub(crate) fn forwarded() -> Vec<Signal> {
 #[allow(unsafe_code)]
 pub(crate) fn split(session: &str) -> Result<Role, CommandError> {
     // Orphans become children of the nearest subreaper.
-    prctl::set_child_subreaper(true).map_err(io::Error::from)?;
+    prctl::set_child_subreaper(true).doing("adopting orphans (prctl)")?;
     // A process that ignores SIGCHLD cannot wait for its children.
     // SAFETY: the default disposition runs no code.
-    unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(io::Error::from)?;
+    unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }
+        .doing("handling SIGCHLD (sigaction)")?;
     let mut heard: SigSet = forwarded().into_iter().collect();
     heard.add(Signal::SIGCHLD);
-    let before = heard.thread_swap_mask(signal::SigmaskHow::SIG_BLOCK).map_err(io::Error::from)?;
-    let signals = SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC).map_err(io::Error::from)?;
-    let (guard, kill_switch) = (getpid(), KillSwitch::new()?);
+    let before = heard
+        .thread_swap_mask(signal::SigmaskHow::SIG_BLOCK)
+        .doing("blocking signals (sigprocmask)")?;
+    let signals =
+        SignalFd::with_flags(&heard, SfdFlags::SFD_CLOEXEC).doing("reading signals (signalfd)")?;
+    let (guard, kill_switch) = (getpid(), KillSwitch::new().doing("making a pipe")?);
     // SAFETY: there is only one thread, so no other thread can hold a lock.
-    match unsafe { fork() }.map_err(io::Error::from)? {
+    match unsafe { fork() }.doing("forking the supervisor")? {
         ForkResult::Parent { child } => {
             let code = self::guard(child, &signals, session)?;
             drop(kill_switch);
             Ok(Role::Guard(code))
         }
         ForkResult::Child => {
-            prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from)?;
-            before.thread_set_mask().map_err(io::Error::from)?;
+            prctl::set_pdeathsig(Signal::SIGTERM)
+                .doing("asking for a signal at the end of the guard (prctl)")?;
+            before.thread_set_mask().doing("unblocking signals (sigprocmask)")?;
             // With another name, `pkill` of one of them does not also kill the other.
             let _ = prctl::set_name(c"exec-supervisor");
             match getppid() == guard {
@@ -152,9 +157,9 @@ fn guard(supervisor: Pid, signals: &SignalFd, session: &str) -> Result<ExitCode,
         let heard = match signals.read_signal() {
             Ok(Some(heard)) => heard,
             Ok(None) | Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(io::Error::from(errno).into()),
+            Err(errno) => return Err(errno).doing("reading a signal"),
         };
-        let signal = Signal::try_from(heard.ssi_signo as i32).map_err(io::Error::from)?;
+        let signal = Signal::try_from(heard.ssi_signo as i32).doing("reading a signal")?;
         // The whole job has got a signal of the terminal already.
         let by_a_process = heard.ssi_code <= 0;
         if signal == Signal::SIGCHLD {

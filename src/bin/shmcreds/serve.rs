@@ -21,25 +21,29 @@ use signal_hook::{
 
 use crate::{
     arguments::Serve,
-    command_error::{CANNOT_CREATE, CommandError},
+    command_error::{CANNOT_CREATE, CommandError, Doing},
     endpoint::Endpoint,
+    errno::told,
     log, process_pair,
     session::{self, Event},
 };
 
+/// What `serve` does when it fails to listen to signals.
+const SIGNALS: &str = "handling signals (sigaction)";
+
 pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     log::learn_secrets(&options.session.source);
     let session = session::create_or_take_over(&options.name, &options.session)?;
-    let mut signals = Signals::new(TERM_SIGNALS)?;
+    let mut signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
     if process_pair::forwarded().contains(&Signal::SIGHUP) {
-        signals.add_signal(SIGHUP)?;
+        signals.add_signal(SIGHUP).doing(SIGNALS)?;
     }
     let endpoint = Endpoint::bind(options.listen)?;
     let token_file = options.token_file.as_deref();
     let token_file = token_file.map(|path| TokenFile::write(path, &endpoint.token)).transpose()?;
     let (sender, events) = channel();
     crate::print(&endpoint.url())?;
-    endpoint.serve(session.clone(), sender.clone())?;
+    endpoint.serve(session.clone(), sender.clone()).doing("starting the endpoint")?;
     if options.session.is_eager() {
         session::keep_fresh(&session);
     }
@@ -64,7 +68,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
                 reported = true;
                 continue;
             }
-            Event::Endpoint(error) => outcome = Err(error.into()),
+            Event::Endpoint(error) => outcome = Err(error).doing("serving the endpoint"),
             Event::Signal(_) => {}
         }
         break;
@@ -101,7 +105,7 @@ impl TokenFile {
         };
         write().map_err(|error| {
             let _ = fs::remove_file(&draft);
-            let text = format!("--token-file {}: {error}", path.display());
+            let text = format!("--token-file {}: {}", path.display(), told(&error));
             CommandError::new(CANNOT_CREATE, text)
         })?;
         Ok(TokenFile { path: path.to_owned(), token: token.to_owned() })

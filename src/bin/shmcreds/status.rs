@@ -5,14 +5,15 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 use shmcreds::{ErrorKind, LeaseHolder, SharedSession, State, Status};
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, Doing};
 
 const ABSENT: u8 = 3;
 /// A damaged session has the exit code of an empty one.
 const UNREADABLE: u8 = 2;
 
 pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandError> {
-    let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]))?;
+    let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]));
+    let names = names.doing("listing the sessions")?;
     let mut code = 0;
     let mut all = Vec::new();
     let mut objects = Vec::new();

@@ -17,7 +17,7 @@ use ratatui::{
 use shmcreds::{SharedSession, Status};
 
 use crate::{
-    command_error::{CommandError, USAGE},
+    command_error::{CommandError, Doing, USAGE},
     status::{colour_is_wanted, refresher, severity, short},
 };
 
@@ -25,21 +25,24 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(250);
 const MOST_EVENTS: usize = 100;
 
+/// What `--watch` does when it fails to.
+const TERMINAL: &str = "using the terminal";
+
 pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, CommandError> {
     if !std::io::stdout().is_terminal() {
         return Err(CommandError::new(USAGE, "--watch needs a terminal; use --json for a program"));
     }
-    let mut terminal = ratatui::try_init()?;
+    let mut terminal = ratatui::try_init().doing(TERMINAL)?;
     let mut view = View::new(colour_is_wanted(), name.is_none());
     let outcome = loop {
         view.look(name);
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
-            break Err(error.into());
+            break Err(error).doing(TERMINAL);
         }
         match wants_to_end(Instant::now() + PERIOD) {
             Ok(false) => {}
             Ok(true) => break Ok(ExitCode::SUCCESS),
-            Err(error) => break Err(error.into()),
+            Err(error) => break Err(error).doing(TERMINAL),
         }
     };
     ratatui::restore();

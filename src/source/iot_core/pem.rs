@@ -35,9 +35,9 @@ impl Pem {
 
     fn read(&self, field: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         match &self.0 {
-            Content::File(path) => fs::read(path)
-                .map(Zeroizing::new)
-                .map_err(|error| format!("{field} {path:?} cannot be read: {error}")),
+            Content::File(path) => fs::read(path).map(Zeroizing::new).map_err(|error| {
+                format!("{field} {path:?} cannot be read: {}", crate::errno::told(&error))
+            }),
             Content::Text(text) => Ok(text.to_vec().into()),
         }
     }

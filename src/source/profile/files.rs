@@ -103,7 +103,7 @@ impl Files {
             }
             Ok(None) => format!("it has more than {MAX_FILE_BYTES} bytes"),
             Err(error) if is_absent(&error) => return Document::default(),
-            Err(error) => format!("it cannot be read: {error}"),
+            Err(error) => format!("it cannot be read: {}", crate::errno::told(&error)),
         };
         let place = Location { path: Arc::clone(path), line: 0 };
         self.problems.push(FileProblem { place, section: None, text: problem });

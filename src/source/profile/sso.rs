@@ -116,7 +116,7 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     };
     let bytes = fs::read(path)
         .map(Zeroizing::new)
-        .map_err(|error| problem(&format!("cannot be read: {error}")))?;
+        .map_err(|error| problem(&format!("cannot be read: {}", crate::errno::told(&error))))?;
     // The parser's error text may quote the token.
     let cached: Cached = serde_json::from_slice(&bytes)
         .map_err(|_| problem("is not what `aws sso login` writes"))?;

@@ -68,7 +68,10 @@ pub(super) async fn fetch(
 /// The token is read for each set: it is replaced before it expires.
 fn token(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
-        misconfigured(format!("the web identity token {path:?} cannot be read: {error}"))
+        misconfigured(format!(
+            "the web identity token {path:?} cannot be read: {}",
+            crate::errno::told(&error)
+        ))
     })?;
     match text.trim() {
         "" => Err(misconfigured(format!("the web identity token {path:?} is empty"))),
