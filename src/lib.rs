@@ -29,6 +29,11 @@
 //! # Ok::<(), shmcreds::Error>(())
 //! ```
 //!
+//! It needs Linux, 64-bit and little-endian. The oldest kernel that was tried has the system calls of 4.18. Below 5.14
+//! there is no [`secret_memory`](SharedSessionBuilder::secret_memory). Without `pidfd_open` (below 5.3, or in a sandbox) a
+//! death is noticed up to a second later. Below 5.1 there is no [`sealed`](SharedSessionBuilder::sealed) session.
+//! `close_range` (5.9) is not used.
+//!
 //! With the AWS SDK: [`SharedSession::sdk_config`], or the session itself as a `ProvideCredentials`.
 //! To test a program without AWS: the `testing` feature.
 #![deny(unsafe_code)]
@@ -41,6 +46,8 @@ compile_error!("shmcreds needs a 64-bit little-endian machine: the layout of the
 
 mod atomic;
 mod clock;
+#[cfg(feature = "cli-core")]
+mod diagnosis;
 mod errno;
 mod error;
 mod fault_point;
@@ -70,6 +77,9 @@ pub use source::{
 pub use session::{LastFailure, LeaseHolder, State, Status};
 // A refresher of the program's own.
 pub use refresh::stop_handle::StopHandle;
+// Whether it will work here.
+#[cfg(feature = "cli-core")]
+pub use diagnosis::{Finding, Inquiry, Level, diagnose};
 // What can go wrong.
 pub use error::{Error, ErrorKind};
 

@@ -30,6 +30,10 @@ pub(crate) use request_page::RequestPage;
 
 use entry::ReadMemory;
 
+/// The memory that a session takes in a directory.
+#[cfg(feature = "cli-core")]
+pub(crate) const BYTES: u64 = (layout::TOTAL_BYTES + layout::REQUESTS_BYTES) as u64;
+
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,

@@ -5,6 +5,8 @@
 
 use std::{path::Path, sync::Arc};
 
+#[cfg(feature = "cli-core")]
+use nix::unistd::{AccessFlags, access};
 use nix::{errno::Errno, sys::stat::FileStat, unistd::geteuid};
 
 use crate::{
@@ -20,11 +22,25 @@ use crate::{
 /// Names the directory of all sessions.
 pub(crate) const VARIABLE: &str = "SHMCREDS_DIR";
 /// Allows a directory on a disk. The value must be [`DISK_VALUE`].
-pub(crate) const DISK_VARIABLE: &str = "SHMCREDS_DANGEROUSLY_KEEP_SECRETS_ON_DISK";
+pub(crate) const DISK_VARIABLE: &str = "SHMCREDS_DANGEROUS_SECRETS_ON_DISK";
 const DISK_VALUE: &str = "yes";
 
 const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
+
+/// What `doctor` tells of a directory.
+#[cfg(feature = "cli-core")]
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Its file system.
+    pub(crate) kind: String,
+    /// The same, when it is not memory.
+    pub(crate) disk: Option<String>,
+    pub(crate) mode: u32,
+    pub(crate) free: u64,
+    pub(crate) size: u64,
+    pub(crate) writable: bool,
+}
 
 /// The directories in which a session of this user may be.
 #[derive(Clone, Debug)]
@@ -158,22 +174,38 @@ impl Places {
         Err(Fault::new(ErrorKind::Misconfigured, text))
     }
 
+    /// What `doctor` tells of a directory.
+    #[cfg(feature = "cli-core")]
+    pub(crate) fn facts(&self, directory: &str) -> Result<Facts, Fault> {
+        let failed = |errno| Fault::system(&format!("looking at {directory}"), errno);
+        let opened = self.open(directory)?;
+        let (stat, found) = (opened.stat().map_err(failed)?, opened.file_system().map_err(failed)?);
+        Ok(Facts {
+            kind: found.describe(directory),
+            disk: (!found.is_memory()).then(|| found.describe(directory)),
+            mode: stat.st_mode & 0o7777,
+            free: found.free,
+            size: found.size,
+            writable: access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
+        })
+    }
+
     fn open(&self, directory: &str) -> Result<Directory, Fault> {
         let Some(by) = self.chosen_by else { return open_default(directory) };
-        let misconfigured = |problem: String| {
+        let misconfigured = |problem: &str| {
             let text = format!(
                 "{by}: {directory} {problem}; give a directory of this user, of mode 0700, on a tmpfs"
             );
             Fault::new(ErrorKind::Misconfigured, text)
         };
-        let opened = Directory::open(directory).map_err(|errno| {
-            misconfigured(match errno {
-                Errno::ENOENT => "does not exist".to_owned(),
-                Errno::ELOOP | Errno::ENOTDIR => {
-                    "is not a directory, or a part of the path is a symbolic link".to_owned()
-                }
-                errno => format!("cannot be opened ({errno})"),
-            })
+        let opened = Directory::open(directory).map_err(|errno| match errno {
+            Errno::ENOENT => misconfigured("does not exist"),
+            Errno::ELOOP | Errno::ENOTDIR => {
+                misconfigured("is not a directory, or a part of the path is a symbolic link")
+            }
+            errno => {
+                Fault::system(&format!("opening {directory}, the directory of the session"), errno)
+            }
         })?;
         let stat = opened
             .stat()

@@ -44,12 +44,16 @@ use aws_credential_types::Credentials;
 pub use assume_role::AssumeRole;
 pub use class::SourceErrorClass;
 pub use credential_process::CredentialProcess;
+#[cfg(feature = "cli-core")]
+pub(crate) use fingerprint::environment::decides_identity;
 pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub use identity::{Identifying, Identity};
 pub use iot_core::{IotCore, Pem};
 pub use manual::ManualSource;
 pub use profile::Profile;
 pub(crate) use profile::identity_by_environment;
+#[cfg(feature = "cli-core")]
+pub(crate) use profile::without_files as without_credentials_file;
 pub use provider::Provider;
 pub use regions::FailedRegions;
 pub(crate) use server_time::{Exchange, by_clock};

@@ -4,6 +4,7 @@ mod agents;
 #[allow(dead_code)]
 #[path = "../hostile/choices.rs"]
 mod choices;
+mod doctor;
 mod endings;
 mod endpoint;
 mod endpoint_bytes;

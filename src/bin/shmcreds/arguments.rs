@@ -73,6 +73,8 @@ pub(crate) enum Command {
         /// The session's name.
         name: String,
     },
+    /// Looks at everything that decides whether it will work here, and changes nothing.
+    Doctor(Doctor),
     /// Lists the names of this user's sessions.
     List,
     /// Removes a session that killed processes have left. A session in use is not removed.
@@ -119,6 +121,23 @@ pub(crate) struct Exec {
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 all is well, 1 there are notes, 2 there are faults.")]
+pub(crate) struct Doctor {
+    /// The profile whose chain it resolves; that of the environment without one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The role that would be assumed.
+    #[arg(long, value_name = "ARN")]
+    pub(crate) role_arn: Option<String>,
+    /// Asks AWS once for credentials, and once whose they are. Compares the clock with that of STS.
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Writes JSON: a list of objects.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod command_error;
 mod config;
 mod connection_slots;
 mod credentials_json;
+mod doctor;
 mod endpoint;
 mod exec;
 mod http;
@@ -16,7 +17,9 @@ mod log;
 mod metrics;
 mod process_pair;
 mod recursion;
-// A private module of the library.
+// Private modules of the library.
+#[path = "../../errno.rs"]
+mod errno;
 #[path = "../../source/redact.rs"]
 mod redact;
 mod serve;
@@ -35,7 +38,7 @@ use clap::CommandFactory;
 use shmcreds::SharedSession;
 
 use arguments::{Cli, Command};
-use command_error::CommandError;
+use command_error::{CommandError, Doing};
 
 fn main() -> ExitCode {
     cmd_environment::unset_empty();
@@ -65,8 +68,12 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             session.refresh()?;
             print(&format!("generation {}", session.status()?.generation()))
         }
+        Command::Doctor(options) => doctor::run(options),
         Command::List => {
-            let names = SharedSession::list()?.into_iter().map(|name| name + "\n");
+            let names = SharedSession::list()
+                .doing("listing the sessions")?
+                .into_iter()
+                .map(|name| name + "\n");
             write(&names.collect::<String>())
         }
         Command::Remove { name } => {
@@ -84,7 +91,9 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         }
         Command::Man => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut text)
+                .doing("writing the manual page")?;
             write(&String::from_utf8_lossy(&text))
         }
     }
@@ -97,7 +106,9 @@ fn print(line: &str) -> Result<ExitCode, CommandError> {
 /// Writes to the standard output. A closed pipe is not a failure: the reader may have seen enough.
 fn write(text: &str) -> Result<ExitCode, CommandError> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).doing("writing to the standard output")
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -98,6 +98,13 @@ impl Part {
     }
 }
 
+/// Whether a variable decides whose credentials come.
+#[cfg(feature = "cli-core")]
+pub(crate) fn decides_identity(name: &str) -> bool {
+    let is_file = |part: &Part| part.files().iter().any(|(variable, _)| *variable == name);
+    Part::ALL.iter().any(|part| part.reads(name) || is_file(part))
+}
+
 /// Adds these parts of the environment. An empty variable counts as absent. For a file its path counts, not its
 /// content: the content is renewed.
 pub(in crate::source) fn encode(parts: &[Part], encoder: FingerprintEncoder) -> FingerprintEncoder {

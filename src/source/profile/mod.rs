@@ -17,6 +17,8 @@ mod proxy;
 mod setting_names;
 mod settings;
 mod sso;
+#[cfg(feature = "cli-core")]
+mod steps;
 mod web_identity;
 
 use std::{fmt, future::Future, time::Duration};
@@ -28,6 +30,8 @@ pub(super) use environment::Environment;
 pub(super) use files::Files;
 pub(super) use proxy::ProxyUrl;
 pub(super) use settings::{Explicit, Settings};
+#[cfg(feature = "cli-core")]
+pub(crate) use steps::without_files;
 
 use super::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
