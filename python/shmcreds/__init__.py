@@ -19,7 +19,9 @@ from .exceptions import (
     BRSWarning,
 )
 from .iot import IOT_EXTRA_INSTALLED, IOTX509RefreshableSession
+from .program import find_bin
 from .session import RefreshableSession
+from .shared import SharedSession, boto3_session
 from .sts import STSRefreshableSession
 from .types import (
     PKCS11,
@@ -61,6 +63,9 @@ __all__ = [
     "STSClientParams",
     "STSRefreshableSession",
     "SessionStatus",
+    "SharedSession",
     "TemporaryCredentials",
     "Transport",
+    "boto3_session",
+    "find_bin",
 ]

@@ -149,8 +149,8 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
 
 
 def isoformat(expires: float) -> str:
-    """A point in time of the Unix epoch, in UTC."""
-    return _datetime(expires).isoformat()
+    """A point in time of the Unix epoch, in UTC, to the millisecond."""
+    return _datetime(round(expires, 3)).isoformat()
 
 
 def _datetime(expires: float) -> datetime.datetime:

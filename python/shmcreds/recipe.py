@@ -19,6 +19,9 @@ from botocore.config import Config
 #: The canonical form of this version. A change of it changes all names.
 PREFIX = "py1-"
 
+#: The fingerprint of a set that only the name tells apart from others.
+PRIVATE = hashlib.sha256(b"private").digest()
+
 _VARIABLES = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",

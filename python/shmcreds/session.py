@@ -18,7 +18,7 @@ from . import fork, policy, refresher, sharing
 from .credentials import SharedCredentials, isoformat
 from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSCredentialError, BRSValidationError
-from .recipe import Recipe, Unhashable, base_identity, random_name, recipe_of
+from .recipe import PRIVATE, Recipe, Unhashable, base_identity, random_name, recipe_of
 from .rejection import RejectionHook
 from .store import Fetched
 from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
@@ -211,7 +211,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         except Unhashable as reason:
             logger.debug("the set is private: %s is no plain data", reason)
             # A forked child or a pickle brings the name along, and the code that fetches.
-            return name is None, Recipe(name or random_name(), b"private")
+            return name is None, Recipe(name or random_name(), PRIVATE)
         if name is not None:
             return False, recipe._replace(name=name)
         if not shared:
@@ -273,28 +273,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
 
     def status(self) -> SessionStatus:
         """The state of the session. Fetches nothing."""
-        store = self._engine.store
-        look, back_off, counters = store.look(), store.back_off(), store.counters()
-        sharing_: Literal["host", "process"] = "host" if store.sharing == "host" else "process"
-        return {
-            "name": store.name,
-            "sharing": sharing_,
-            "reason": store.reason,
-            "engine": "python",
-            "state": "empty" if look is None else look.state,
-            "generation": 0 if look is None else look.generation,
-            "expiry_time": None if look is None else isoformat(look.expires),
-            "source_calls": counters.source_calls,
-            "failures": counters.failures,
-            "last_failure": None
-            if back_off is None
-            else {
-                "kind": back_off.failure.kind,
-                "code": back_off.failure.code,
-                "message": back_off.failure.message,
-                "next_attempt_in": back_off.next_attempt_in,
-            },
-        }
+        return status_of(self._engine)
 
     def refresh(self) -> TemporaryCredentials:
         """Waits for a set newer than the current one, and gives that.
@@ -350,6 +329,32 @@ def _unpickle(
         return cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
     finally:
         _resolved.reset(token)
+
+
+def status_of(engine: Engine) -> SessionStatus:
+    """The state of the session of that engine."""
+    store = engine.store
+    look, back_off, counters = store.look(), store.back_off(), store.counters()
+    sharing_: Literal["host", "process"] = "host" if store.sharing == "host" else "process"
+    return {
+        "name": store.name,
+        "sharing": sharing_,
+        "reason": store.reason,
+        "engine": "python",
+        "state": "empty" if look is None else look.state,
+        "generation": 0 if look is None else look.generation,
+        "expiry_time": None if look is None else isoformat(look.expires),
+        "source_calls": counters.source_calls,
+        "failures": counters.failures,
+        "last_failure": None
+        if back_off is None
+        else {
+            "kind": back_off.failure.kind,
+            "code": back_off.failure.code,
+            "message": back_off.failure.message,
+            "next_attempt_in": back_off.next_attempt_in,
+        },
+    }
 
 
 def identity_by(sts: Any) -> Identity:

@@ -1,0 +1,59 @@
+"""The native module: sessions in shared memory."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+__version__: str
+
+_Look = tuple[Any, float, str, int, float]
+_Told = tuple[str, str, str | None, str | None, int | None]
+
+class NativeError(Exception):
+    """Kind, text, failure of the source, and seconds until the next attempt."""
+
+    args: tuple[str, str, _Told | None, float | None]
+
+@final
+class Term:
+    def publish(
+        self, access_key: str, secret_key: str, token: str, expires: float, account_id: str | None = None
+    ) -> None: ...
+    def fail(
+        self,
+        kind: str,
+        message: str,
+        code: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+    ) -> None: ...
+
+@final
+class Store:
+    @property
+    def name(self) -> str: ...
+    @staticmethod
+    def open(
+        name: str,
+        description: str,
+        fingerprint: bytes,
+        timeout: float,
+        advisory: float | None,
+        mandatory: float | None,
+        tuple_class: Callable[..., Any],
+    ) -> Store: ...
+    @staticmethod
+    def attach(name: str, tuple_class: Callable[..., Any]) -> Store: ...
+    def fresh(self) -> Any | None: ...
+    def look(self) -> _Look | None: ...
+    def stand(self, seconds: float) -> _Look | Term | None: ...
+    def stand_after(self, generation: int, seconds: float) -> _Look | Term | None: ...
+    def back_off(self) -> tuple[_Told, int, float] | None: ...
+    def reject(self, access_key: str) -> bool: ...
+    def counters(self) -> tuple[int, int]: ...
+    def describe(self) -> str: ...
+    def set_windows(self, advisory: float | None, mandatory: float | None) -> None: ...
+    def unlink(self) -> None: ...
+    def close(self) -> None: ...
+
+def names() -> list[str]: ...
+def remove(name: str) -> None: ...

@@ -1,0 +1,137 @@
+"""Sessions by name, without the API of a refreshable boto3 session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.credentials import ReadOnlyCredentials
+
+from . import sharing
+from .credentials import SharedCredentials
+from .engine import Engine
+from .exceptions import BRSConfigurationError
+from .policy import windows_of
+from .recipe import Recipe, recipe_of
+from .rejection import RejectionHook
+from .session import fetched_of, status_of
+from .store import Fetched
+from .types import SessionStatus, TemporaryCredentials
+
+__all__ = ["SharedSession", "boto3_session"]
+
+SourceFunction = Callable[[], TemporaryCredentials | dict[str, Any]]
+
+
+class SharedSession:
+    """One set of credentials in shared memory, by the name of your choice. Made by :meth:`create`,
+    :meth:`attach` or :meth:`attach_or_create`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._credentials = SharedCredentials(engine, "shmcreds")
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        source: SourceFunction,
+        *,
+        advisory_timeout: float | None = None,
+        mandatory_timeout: float | None = None,
+    ) -> SharedSession:
+        """Makes the session. ``source`` gives a set; the process that is elected calls it.
+
+        Raises:
+            BRSConfigurationError: this platform has no native module; or there is a session of that name.
+        """
+        module = sharing.require_native("SharedSession.create")
+        if name in module.names():
+            raise BRSConfigurationError(
+                f"There is a session {name!r} already. Use attach_or_create(), or remove it by "
+                f"`shmcreds remove {name}`.",
+                param="name",
+            )
+        return cls.attach_or_create(
+            name, source, advisory_timeout=advisory_timeout, mandatory_timeout=mandatory_timeout
+        )
+
+    @classmethod
+    def attach_or_create(
+        cls,
+        name: str,
+        source: SourceFunction,
+        *,
+        advisory_timeout: float | None = None,
+        mandatory_timeout: float | None = None,
+    ) -> SharedSession:
+        """Opens the session of that name, or makes it: whichever process starts first."""
+        from .native_store import open_native
+
+        module = sharing.require_native("SharedSession.attach_or_create")
+        windows = windows_of(advisory_timeout, mandatory_timeout)
+        recipe = Recipe(name, recipe_of({"shared": name}, {}).fingerprint)
+        store = open_native(module, recipe, windows, private=False)
+        return cls(Engine(store, lambda: _fetched(source), windows, "GetCredentials"))
+
+    @classmethod
+    def attach(cls, name: str) -> SharedSession:
+        """Opens a session that another process has made. This one reads, and is never elected.
+
+        Raises:
+            BRSConnectionError: there is none of that name.
+        """
+        from .native_store import attach_native
+
+        store = attach_native(sharing.require_native("SharedSession.attach"), name)
+        return cls(Engine(store, _no_source, windows_of(None, None), "GetCredentials"))
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._engine.store.name
+
+    def credentials(self) -> ReadOnlyCredentials:
+        """The newest set, fetched or waited for where there is no valid one."""
+        return self._credentials.get_frozen_credentials()
+
+    def refresh(self) -> ReadOnlyCredentials:
+        """Waits for a set newer than the current one."""
+        return self._engine.refresh().frozen
+
+    def invalidate(self, access_key_id: str) -> bool:
+        """Says that AWS rejected the set with this key. True for the first who says so of the newest set."""
+        return self._engine.reject(access_key_id)
+
+    def status(self) -> SessionStatus:
+        """The state of the session. Fetches nothing."""
+        return status_of(self._engine)
+
+    def unlink(self) -> None:
+        """Removes the name. Processes that have the session keep it."""
+        self._engine.store.unlink()
+
+    def boto3_session(self, **kwargs: Any) -> boto3.Session:
+        """A plain ``boto3.Session`` with these credentials. ``kwargs`` are arguments of ``boto3.Session``."""
+        session = boto3.Session(**kwargs)
+        session._session._credentials = self._credentials
+        RejectionHook(self._engine).register(session._session)
+        return session
+
+    def __repr__(self) -> str:
+        return f"SharedSession(name={self.name!r})"
+
+
+def boto3_session(name: str, **kwargs: Any) -> boto3.Session:
+    """A plain ``boto3.Session`` with the credentials of the session ``name``, which ``shmcreds serve`` or another
+    process has made."""
+    return SharedSession.attach(name).boto3_session(**kwargs)
+
+
+def _fetched(source: SourceFunction) -> Fetched:
+    return fetched_of(source(), "'source'")
+
+
+def _no_source() -> Fetched:
+    raise BRSConfigurationError("This process opened the session to read it, and has no source.")

@@ -1,0 +1,202 @@
+//! A shared session, as the package's engine uses it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::{exceptions::PyValueError, prelude::*};
+use shmcreds::{Election, ErrorKind, ManualSource, SetSnapshot, SharedSession, SharedSessionBuilder, State};
+
+use crate::{
+    error::{Told, duration, raised, told},
+    look::{Frozen, Look},
+    term::Term,
+};
+
+/// What `stand` gives.
+#[derive(IntoPyObject)]
+enum Outcome {
+    Valid(Look),
+    Elected(Term),
+}
+
+/// The inputs with which a session was opened, for opening it again with other windows.
+struct Recipe {
+    description: String,
+    fingerprint: [u8; 32],
+    timeout: f64,
+}
+
+/// A session of the host. All objects of one name in a process share its state.
+#[pyclass(frozen, weakref, module = "shmcreds._native")]
+pub(crate) struct Store {
+    name: String,
+    /// None in a process that only reads.
+    recipe: Option<Recipe>,
+    /// None after `close`.
+    session: Mutex<Option<Arc<SharedSession>>>,
+    frozen: Frozen,
+}
+
+#[pymethods]
+impl Store {
+    /// Opens the session, or makes it where there is none.
+    #[staticmethod]
+    #[pyo3(signature = (name, description, fingerprint, timeout, advisory, mandatory, tuple_class))]
+    fn open(
+        py: Python<'_>,
+        name: String,
+        description: String,
+        fingerprint: [u8; 32],
+        timeout: f64,
+        advisory: Option<f64>,
+        mandatory: Option<f64>,
+        tuple_class: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let recipe = Recipe { description, fingerprint, timeout };
+        let builder = with_windows(recipe.builder(&name), advisory, mandatory);
+        let session = py.detach(|| builder.attach_or_create()).map_err(raised)?;
+        Ok(Store::new(name, Some(recipe), session, tuple_class))
+    }
+
+    /// Opens a session that is there, to read it.
+    #[staticmethod]
+    fn attach(py: Python<'_>, name: String, tuple_class: Py<PyAny>) -> PyResult<Self> {
+        let session = py.detach(|| SharedSession::attach(&name)).map_err(raised)?;
+        Ok(Store::new(name, None, session, tuple_class))
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The set if it is fresh. Neither waits nor starts anything.
+    fn fresh(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.snapshot()? {
+            Some(set) if set.state() == State::Fresh => self.frozen.of(py, &set).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The newest set in any state.
+    fn look(&self, py: Python<'_>) -> PyResult<Option<Look>> {
+        self.snapshot()?.map(|set| self.frozen.look(py, &set)).transpose()
+    }
+
+    /// A valid set, a term, or None after so many seconds.
+    fn stand(&self, py: Python<'_>, seconds: f64) -> PyResult<Option<Outcome>> {
+        let session = self.session()?;
+        let election = py.detach(|| session.elect_within(duration(seconds)));
+        self.outcome(py, election)
+    }
+
+    /// As `stand`, for a set of a later generation.
+    fn stand_after(&self, py: Python<'_>, generation: u64, seconds: f64) -> PyResult<Option<Outcome>> {
+        let session = self.session()?;
+        let election = py.detach(|| session.elect_after(generation, duration(seconds)));
+        self.outcome(py, election)
+    }
+
+    /// The newest failure while its back-off lasts: what was told, its number, seconds until the next attempt.
+    fn back_off(&self) -> PyResult<Option<(Told, u64, f64)>> {
+        let status = self.session()?.status().map_err(raised)?;
+        let failed = status.failed();
+        Ok(status.last_failure().and_then(|last| {
+            let left = last.next_attempt_in().as_secs_f64();
+            (left > 0.0).then(|| (told(last.failure()), failed, left))
+        }))
+    }
+
+    /// Says that AWS refused the set with this key; true for the first who says so.
+    fn reject(&self, py: Python<'_>, access_key: &str) -> PyResult<bool> {
+        let session = self.session()?;
+        py.detach(|| session.invalidate(access_key)).map_err(raised)
+    }
+
+    /// Calls of the source, and failures of it.
+    fn counters(&self) -> PyResult<(u64, u64)> {
+        let status = self.session()?.status().map_err(raised)?;
+        Ok((status.source_calls(), status.failed()))
+    }
+
+    /// What `shmcreds status` shows.
+    fn describe(&self) -> PyResult<String> {
+        Ok(self.session()?.status().map_err(raised)?.to_string())
+    }
+
+    /// The windows of the sets that this process publishes from now on.
+    #[pyo3(signature = (advisory, mandatory))]
+    fn set_windows(&self, py: Python<'_>, advisory: Option<f64>, mandatory: Option<f64>) -> PyResult<()> {
+        let Some(recipe) = &self.recipe else { return Ok(()) };
+        let builder = with_windows(recipe.builder(&self.name), advisory, mandatory);
+        let session = py.detach(|| builder.attach()).map_err(raised)?;
+        *self.lock() = Some(Arc::new(session));
+        Ok(())
+    }
+
+    /// Removes the name. Those who have the session keep it.
+    fn unlink(&self) -> PyResult<()> {
+        self.session()?.unlink();
+        Ok(())
+    }
+
+    /// Gives the session up: at the end of the process.
+    fn close(&self, py: Python<'_>) {
+        let session = self.lock().take();
+        py.detach(|| drop(session));
+    }
+}
+
+impl Store {
+    fn new(name: String, recipe: Option<Recipe>, session: SharedSession, tuple_class: Py<PyAny>) -> Self {
+        let session = Mutex::new(Some(Arc::new(session)));
+        Store { name, recipe, session, frozen: Frozen::new(tuple_class) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<SharedSession>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> PyResult<Arc<SharedSession>> {
+        self.lock().clone().ok_or_else(|| PyValueError::new_err("the session was closed"))
+    }
+
+    fn snapshot(&self) -> PyResult<Option<SetSnapshot>> {
+        self.session()?.snapshot().map_err(raised)
+    }
+
+    fn outcome(
+        &self,
+        py: Python<'_>,
+        election: Result<Election, shmcreds::Error>,
+    ) -> PyResult<Option<Outcome>> {
+        match election {
+            Ok(Election::Elected(term)) => Ok(Some(Outcome::Elected(Term::new(term)))),
+            Ok(Election::Valid(set)) => Ok(Some(Outcome::Valid(self.frozen.look(py, &set)?))),
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),
+            Err(error) => Err(raised(error)),
+        }
+    }
+}
+
+impl Recipe {
+    fn builder(&self, name: &str) -> SharedSessionBuilder {
+        let source = ManualSource::new(&self.description)
+            .fingerprint(self.fingerprint)
+            .timeout(duration(self.timeout));
+        SharedSession::builder(name).source(source)
+    }
+}
+
+fn with_windows(
+    mut builder: SharedSessionBuilder,
+    advisory: Option<f64>,
+    mandatory: Option<f64>,
+) -> SharedSessionBuilder {
+    if let Some(advisory) = advisory {
+        builder = builder.advisory_window(duration(advisory));
+    }
+    if let Some(mandatory) = mandatory {
+        builder = builder.mandatory_window(duration(mandatory));
+    }
+    builder
+}
