@@ -104,8 +104,8 @@ class NativeStore:
     def unlink(self) -> None:
         self._store.unlink()
 
-    def close(self) -> None:
-        self._store.close()
+    def leave(self) -> None:
+        self._store.leave()
 
 
 def open_native(module: Any, recipe: Recipe, windows: Windows, *, private: bool) -> NativeStore:
@@ -161,7 +161,7 @@ def translated(error: Any) -> Exception:
 
 
 @atexit.register
-def _close_all() -> None:
-    # An interpreter that ends does not free what is still referenced, and then a name would stay.
+def _leave_all() -> None:
+    # The last user removes the name. An interpreter that ends does not free what is still referenced.
     for store in list(_open):
-        store.close()
+        store.leave()

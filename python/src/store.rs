@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::prelude::*;
 use shmcreds::{Election, ErrorKind, ManualSource, SetSnapshot, SharedSession, SharedSessionBuilder, State};
 
 use crate::{
@@ -31,8 +31,8 @@ pub(crate) struct Store {
     name: String,
     /// None in a process that only reads.
     recipe: Option<Recipe>,
-    /// None after `close`.
-    session: Mutex<Option<Arc<SharedSession>>>,
+    /// Replaced when the windows change.
+    session: Mutex<Arc<SharedSession>>,
     frozen: Frozen,
 }
 
@@ -53,7 +53,7 @@ impl Store {
     ) -> PyResult<Self> {
         let recipe = Recipe { description, fingerprint, timeout };
         let builder = with_windows(recipe.builder(&name), advisory, mandatory);
-        let session = py.detach(|| builder.attach_or_create()).map_err(raised)?;
+        let session = py.detach(|| builder.removed_by_last_user().attach_or_create()).map_err(raised)?;
         Ok(Store::new(name, Some(recipe), session, tuple_class))
     }
 
@@ -84,21 +84,21 @@ impl Store {
 
     /// A valid set, a term, or None after so many seconds.
     fn stand(&self, py: Python<'_>, seconds: f64) -> PyResult<Option<Outcome>> {
-        let session = self.session()?;
+        let session = self.session();
         let election = py.detach(|| session.elect_within(duration(seconds)));
         self.outcome(py, election)
     }
 
     /// As `stand`, for a set of a later generation.
     fn stand_after(&self, py: Python<'_>, generation: u64, seconds: f64) -> PyResult<Option<Outcome>> {
-        let session = self.session()?;
+        let session = self.session();
         let election = py.detach(|| session.elect_after(generation, duration(seconds)));
         self.outcome(py, election)
     }
 
     /// The newest failure while its back-off lasts: what was told, its number, seconds until the next attempt.
     fn back_off(&self) -> PyResult<Option<(Told, u64, f64)>> {
-        let status = self.session()?.status().map_err(raised)?;
+        let status = self.session().status().map_err(raised)?;
         let failed = status.failed();
         Ok(status.last_failure().and_then(|last| {
             let left = last.next_attempt_in().as_secs_f64();
@@ -108,19 +108,19 @@ impl Store {
 
     /// Says that AWS refused the set with this key; true for the first who says so.
     fn reject(&self, py: Python<'_>, access_key: &str) -> PyResult<bool> {
-        let session = self.session()?;
+        let session = self.session();
         py.detach(|| session.invalidate(access_key)).map_err(raised)
     }
 
     /// Calls of the source, and failures of it.
     fn counters(&self) -> PyResult<(u64, u64)> {
-        let status = self.session()?.status().map_err(raised)?;
+        let status = self.session().status().map_err(raised)?;
         Ok((status.source_calls(), status.failed()))
     }
 
     /// What `shmcreds status` shows.
     fn describe(&self) -> PyResult<String> {
-        Ok(self.session()?.status().map_err(raised)?.to_string())
+        Ok(self.session().status().map_err(raised)?.to_string())
     }
 
     /// The windows of the sets that this process publishes from now on.
@@ -129,39 +129,38 @@ impl Store {
         let Some(recipe) = &self.recipe else { return Ok(()) };
         let builder = with_windows(recipe.builder(&self.name), advisory, mandatory);
         let session = py.detach(|| builder.attach()).map_err(raised)?;
-        *self.lock() = Some(Arc::new(session));
+        *self.lock() = Arc::new(session);
         Ok(())
     }
 
     /// Removes the name. Those who have the session keep it.
-    fn unlink(&self) -> PyResult<()> {
-        self.session()?.unlink();
-        Ok(())
+    fn unlink(&self) {
+        self.session().unlink();
     }
 
-    /// Gives the session up: at the end of the process.
-    fn close(&self, py: Python<'_>) {
-        let session = self.lock().take();
-        py.detach(|| drop(session));
+    /// Gives the session up, at the end of the process. The last user removes the name.
+    fn leave(&self, py: Python<'_>) {
+        let session = self.session();
+        py.detach(|| session.leave());
     }
 }
 
 impl Store {
     fn new(name: String, recipe: Option<Recipe>, session: SharedSession, tuple_class: Py<PyAny>) -> Self {
-        let session = Mutex::new(Some(Arc::new(session)));
+        let session = Mutex::new(Arc::new(session));
         Store { name, recipe, session, frozen: Frozen::new(tuple_class) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<SharedSession>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SharedSession>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn session(&self) -> PyResult<Arc<SharedSession>> {
-        self.lock().clone().ok_or_else(|| PyValueError::new_err("the session was closed"))
+    fn session(&self) -> Arc<SharedSession> {
+        Arc::clone(&self.lock())
     }
 
     fn snapshot(&self) -> PyResult<Option<SetSnapshot>> {
-        self.session()?.snapshot().map_err(raised)
+        self.session().snapshot().map_err(raised)
     }
 
     fn outcome(

@@ -1,0 +1,38 @@
+"""Reads in the process KIND (the one that fetches, or another one), and tells how long a SIGINT took to arrive."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from reading import session, tell
+
+made = session()
+if sys.argv[1] == "waits":
+    pid = os.fork()
+    if pid == 0:
+        # It fetches, and is not interrupted.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        made.get_credentials().access_key
+        os._exit(0)
+    end = time.monotonic() + 20
+    while made.status()["source_calls"] == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+sent = []
+
+
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+threading.Timer(1, interrupt).start()
+try:
+    made.get_credentials().access_key
+except KeyboardInterrupt:
+    tell(time.monotonic() - sent[0])
+if sys.argv[1] == "waits":
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)

@@ -1,0 +1,141 @@
+"""Several processes with one session: deaths, forks, failures, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from local_sts import Failure
+from support import finished, run, segments, start
+from waiting import until
+
+pytestmark = pytest.mark.host
+
+
+def _hold(sts, how="exit"):
+    import subprocess
+    import sys
+
+    from support import PROGRAMS, environment
+
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAMS / "hold.py"), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment(sts.url),
+    )
+    return process, json.loads(process.stdout.readline())
+
+
+def _end(process):
+    process.stdin.close()
+    process.wait(30)
+    process.stdout.close()
+
+
+def test_64_cold_forks_call_a_function_once(tmp_path):
+    calls = tmp_path / "calls"
+    keys = run("fork_callable.py", 64, calls)
+    assert len(keys) == 64 and len(set(keys)) == 1
+    assert len(calls.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["callable", "command"])
+def test_one_code_for_each_fetch_of_eight_processes(sts, kind, tmp_path):
+    sts.lifetime = 3.0
+    calls = tmp_path / "calls"
+    found = run("mfa.py", 8, 3, kind, calls, sts_url=sts.url)
+    assert len({worker["pid"] for worker in found}) == 8
+    assert 3 <= len(sts.calls) <= 4
+    assert len(calls.read_text().splitlines()) == len(sts.calls)
+
+
+def test_the_creator_ends_and_a_newcomer_joins(sts):
+    creator, first = _hold(sts)
+    other, second = _hold(sts)
+    _end(creator)
+    assert segments(first["name"]) != []
+    newcomer, third = _hold(sts)
+    assert {first["key"], second["key"], third["key"]} == {sts.key(1)}
+    assert {first["name"], second["name"], third["name"]} == {first["name"]}
+    assert third["generation"] == 1
+    assert len(sts.calls) == 1
+    _end(other)
+    _end(newcomer)
+    assert segments(first["name"]) == []
+
+
+@pytest.mark.parametrize("how", ["_exit", "kill"])
+def test_what_a_killed_last_user_leaves_the_next_one_replaces(sts, how):
+    process, first = _hold(sts, how)
+    if how == "kill":
+        process.kill()
+    _end(process)
+    assert segments(first["name"]) != []
+    newcomer, second = _hold(sts)
+    assert second["key"] == sts.key(2)
+    _end(newcomer)
+    assert segments(first["name"]) == []
+
+
+def test_eight_processes_have_one_failure(sts):
+    sts.failure = Failure("AccessDenied", "not you")
+    told = run("failing.py", 8, sts_url=sts.url)
+    assert told == [["AccessDenied", "AssumeRole", 403, "req-failed", True]] * 8
+    assert len(sts.calls) == 1
+
+
+def test_1000_forks_during_refreshes():
+    assert run("fork_storm.py", 1000) == [True]
+
+
+@pytest.mark.parametrize("kind", ["fetches", "waits"])
+def test_ctrl_c_during_a_fetch(sts, kind):
+    sts.delay = 10
+    (taken,) = run("interrupted.py", kind, sts_url=sts.url)
+    assert taken < 0.3
+
+
+@pytest.mark.parametrize("kind", ["fetches", "waits"])
+def test_greenlets_run_during_a_fetch(sts, kind):
+    sts.delay = 1.5
+    ((key, gap, ticks),) = run("greenlets.py", kind, sts_url=sts.url)
+    assert key == sts.key(1)
+    assert ticks > 20
+    assert gap < 0.2
+
+
+def test_forks_warn_of_nothing(sts):
+    assert run("forking_eager.py", sts_url=sts.url, options=("-W", "error")) == ["no warning"]
+
+
+@pytest.mark.parametrize("module", [None, "numpy"])
+def test_an_eager_session_is_refreshed_without_reads(sts, module):
+    sts.lifetime = 6.0
+    (status,) = run("eager.py", 20, *filter(None, [module]), sts_url=sts.url)
+    assert set(status["states"]) <= {"fresh", "advisory"}
+    assert status["generation"] == len(sts.calls)
+    assert 5 <= len(sts.calls) <= 8
+
+
+def test_an_outage_is_noticed_when_the_set_expires(sts):
+    sts.lifetime = 4.0
+    first, status = _hold(sts)
+    sts.failure = Failure("ServiceUnavailable", status=503)
+    second, other = _hold(sts)
+    assert other["key"] == status["key"] == sts.key(1)
+    _end(first)
+    _end(second)
+
+
+def test_a_child_takes_over_when_the_process_that_fetches_dies(sts):
+    sts.delay = 60
+    process = start("hold.py", sts_url=sts.url)
+    until(lambda: sts.calls)
+    sts.delay = 0
+    waiting = start("forks.py", 1, 1, sts_url=sts.url)
+    until(lambda: waiting.poll() is None)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (found,) = finished(waiting)
+    assert found["keys"] == [sts.key(2)]
