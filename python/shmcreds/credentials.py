@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 
@@ -53,34 +53,34 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
         key: str = self.get_frozen_credentials().access_key
         return key
 
+    @access_key.setter
+    def access_key(self, _: object) -> None:
+        raise _shared("access_key")
+
     @property
     def secret_key(self) -> str:
         key: str = self.get_frozen_credentials().secret_key
         return key
+
+    @secret_key.setter
+    def secret_key(self, _: object) -> None:
+        raise _shared("secret_key")
 
     @property
     def token(self) -> str | None:
         token: str | None = self.get_frozen_credentials().token
         return token
 
+    @token.setter
+    def token(self, _: object) -> None:
+        raise _shared("token")
+
     @property
     def account_id(self) -> str | None:
         return getattr(self.get_frozen_credentials(), "account_id", None)
 
-    @access_key.setter
-    def access_key(self, _: object) -> NoReturn:
-        raise _shared("access_key")
-
-    @secret_key.setter
-    def secret_key(self, _: object) -> NoReturn:
-        raise _shared("secret_key")
-
-    @token.setter
-    def token(self, _: object) -> NoReturn:
-        raise _shared("token")
-
     @account_id.setter
-    def account_id(self, _: object) -> NoReturn:
+    def account_id(self, _: object) -> None:
         raise _shared("account_id")
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:

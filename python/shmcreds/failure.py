@@ -116,7 +116,8 @@ def exception_of(failure: Failure, operation: str) -> Exception:
                 "RetryAttempts": 0,
             },
         }
-        return botocore_errors.ClientError(response, operation)
+        rebuilt: Exception = botocore_errors.ClientError(response, operation)
+        return rebuilt
     if failure.status is not None:
         return BRSRequestError(failure.message, status_code=failure.status)
     if failure.kind == MISCONFIGURED:

@@ -36,16 +36,8 @@ class RejectionHook:
         self, response: Any, attempts: int, request_dict: dict[str, Any], **_: Any
     ) -> int | None:
         """0, for "again at once", where another set can be had; None leaves it to botocore."""
-        if response is None or attempts > 1:
-            return None
-        code = response[1].get("Error", {}).get("Code")
-        if code not in _CODES:
-            return None
-        request = request_dict.get("context", {}).get(_SIGNED_WITH)
-        key = _key_of(request)
-        if key is None:
-            return None
-        return 0 if self.is_replaced(key) else None
+        key = rejected_key(response, attempts, request_dict)
+        return 0 if key is not None and self.is_replaced(key) else None
 
     def is_replaced(self, key: str) -> bool:
         """Whether there is another set than the one with this rejected key, or a new one could be fetched."""
@@ -57,6 +49,15 @@ class RejectionHook:
             logger.info("no other set could be had: %s", type(error).__name__)
             return False
         return bool(newest != key)
+
+
+def rejected_key(response: Any, attempts: int, request_dict: dict[str, Any]) -> str | None:
+    """The access key that AWS refused, if this is the answer to the first attempt, and says so."""
+    if response is None or attempts > 1:
+        return None
+    if response[1].get("Error", {}).get("Code") not in _CODES:
+        return None
+    return _key_of(request_dict.get("context", {}).get(_SIGNED_WITH))
 
 
 def _key_of(request: Any) -> str | None:

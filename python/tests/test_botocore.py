@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import time
@@ -206,3 +207,30 @@ def _answer(status, body):
 
 def _presign(client):
     return client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+
+
+def test_s3_express_makes_its_own_sessions_with_the_newest_set(make, sts):
+    session = make()
+    client = session.client("s3")
+    seen = []
+
+    def send(request, **_):
+        key = request.headers["Authorization"].decode().split("Credential=")[1].split("/")[0]
+        seen.append((key, "session" in request.url))
+        if "session" not in request.url:
+            return _answer(200, b"<ListBucketResult/>")
+        # So short that the next request makes another session.
+        body = (
+            b"<CreateSessionResult><Credentials><SessionToken>t</SessionToken><SecretAccessKey>s</SecretAccessKey>"
+            b"<AccessKeyId>EXPRESS</AccessKeyId><Expiration>2020-01-01T00:00:00Z</Expiration></Credentials>"
+            b"</CreateSessionResult>"
+        )
+        return _answer(200, body)
+
+    client.meta.events.register("before-send", send)
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            client.list_objects_v2(Bucket="bucket--use1-az4--x-s3")
+        session.refresh()
+    assert [key for key, is_session in seen if is_session][0] == sts.key(1)
+    assert [key for key, is_session in seen if is_session][-1] == sts.key(2)

@@ -1,0 +1,93 @@
+"""Sessions for aiobotocore. Install the extra ``aio``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from botocore.credentials import ReadOnlyCredentials
+
+from .engine import Engine
+from .exceptions import BRSConfigurationError
+from .rejection import RejectionHook, rejected_key
+from .session import RefreshableSession
+from .shared import SharedSession
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+__all__ = ["AioCredentials", "session"]
+
+
+class AioCredentials:
+    """Credentials for an ``AioSession``. A fresh set is read at once; a fetch runs on a thread."""
+
+    def __init__(self, engine: Engine, method: str) -> None:
+        self._engine = engine
+        self._fresh = engine.fresh
+        self.method = method
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        frozen = self._fresh()
+        if frozen is None:
+            look = await asyncio.to_thread(self._engine.obtain)
+            frozen = look.frozen
+        return frozen
+
+    async def get_account_id(self) -> str | None:
+        return getattr(await self.get_frozen_credentials(), "account_id", None)
+
+    async def get_access_key(self) -> str:
+        key: str = (await self.get_frozen_credentials()).access_key
+        return key
+
+    async def get_secret_key(self) -> str:
+        key: str = (await self.get_frozen_credentials()).secret_key
+        return key
+
+    async def get_token(self) -> str | None:
+        token: str | None = (await self.get_frozen_credentials()).token
+        return token
+
+    def get_deferred_property(self, property_name: str) -> Callable[[], Any]:
+        """Of the set that is there; it does not wait."""
+
+        def known() -> Any:
+            look = self._engine.store.look()
+            return None if look is None else getattr(look.frozen, property_name, None)
+
+        return known
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of the session {self._engine.store.name}>"
+
+
+class _AioRejectionHook(RejectionHook):
+    async def needs_retry(  # type: ignore[override]
+        self, response: Any, attempts: int, request_dict: dict[str, Any], **_: Any
+    ) -> int | None:
+        key = rejected_key(response, attempts, request_dict)
+        if key is None:
+            return None
+        return 0 if await asyncio.to_thread(self.is_replaced, key) else None
+
+
+def session(shared: RefreshableSession | SharedSession) -> AioSession:
+    """An ``aiobotocore`` session with the credentials, and the Region, of ``shared``.
+
+    Raises:
+        BRSConfigurationError: aiobotocore is not installed.
+    """
+    try:
+        from aiobotocore.session import AioSession
+    except ImportError as error:
+        raise BRSConfigurationError(
+            "aiobotocore is not installed. Install it by `pip install shmcreds[aio]`."
+        ) from error
+    made = AioSession()
+    if isinstance(shared, RefreshableSession):
+        made.set_config_variable("region", shared.region_name)
+    made._credentials = AioCredentials(shared._engine, shared._credentials.method)
+    _AioRejectionHook(shared._engine).register(made)
+    return made

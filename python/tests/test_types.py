@@ -1,0 +1,39 @@
+"""mypy --strict, over the package and over programs that use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shmcreds
+
+HERE = Path(__file__).parent
+PACKAGE = Path(shmcreds.__file__).resolve().parent
+
+
+def _mypy(tmp_path, *arguments):
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(HERE.parent / "pyproject.toml")]
+    command += ["--cache-dir", str(tmp_path / "cache"), *map(str, arguments)]
+    sources = PACKAGE.parent
+    # mypy finds an installed package by itself, and refuses a path that leads to one.
+    path = {} if sources.name == "site-packages" else {"MYPYPATH": str(sources)}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=HERE, env={**os.environ, **path}
+    )
+
+
+@pytest.mark.parametrize("what", ["package", "use"])
+def test_strict(tmp_path, what):
+    checked = _mypy(tmp_path, PACKAGE if what == "package" else HERE / "typed_use.py")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_a_wrong_use_is_found(tmp_path):
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("import shmcreds\nstate: int = shmcreds.SharedSession.attach('x').status()['state']\n")
+    checked = _mypy(tmp_path, wrong)
+    assert checked.returncode == 1 and "Incompatible types in assignment" in checked.stdout
