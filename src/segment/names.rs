@@ -67,7 +67,8 @@ pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFi
         // The file that this call created must not stay when the kernel refuses a lock, for example.
         match looked.inspect_err(|_| drop(created.then(|| object::remove(&name.lock()))))? {
             Found::Claimed(locks) => return Ok(Some(locks)),
-            Found::Left => object::remove(&name.lock())?,
+            // The lock is held meanwhile: without it, this could remove the next file of that name.
+            Found::Left(_locks) => object::remove(&name.lock())?,
             Found::Replaced => {}
             Found::InUse if Instant::now() >= end => return Ok(None),
             Found::InUse => std::thread::sleep(CREATION_LOOK),
@@ -79,8 +80,8 @@ pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFi
 enum Found {
     /// It is new, and the presence lock is taken exclusively.
     Claimed(LockFile),
-    /// Killed processes left it.
-    Left,
+    /// Killed processes left it. The presence lock is taken exclusively.
+    Left(LockFile),
     /// Another file has the name by now.
     Replaced,
     InUse,
@@ -94,7 +95,7 @@ fn look_at(name: &SessionName, locks: LockFile) -> Result<Found, Fault> {
         return Ok(Found::Replaced);
     }
     let locks = locks.measured()?;
-    Ok(if locks.bytes() == 0 { Found::Claimed(locks) } else { Found::Left })
+    Ok(if locks.bytes() == 0 { Found::Claimed(locks) } else { Found::Left(locks) })
 }
 
 /// Adds the request page to the lock file of a new session.
