@@ -206,14 +206,18 @@ fn command(
         None
     });
     cmd_environment::keep_region(&mut command, region.as_deref());
-    let write = |name, text: &str| files.map(|files| files.write(name, text)).transpose();
+    // CMD may need neither. The directory may be full.
+    let write = |name, text: &str| {
+        let written = files?.write(name, text);
+        let warn = |e: &io::Error| tracing::warn!("CMD gets no {name}file: {}", told(e));
+        written.inspect_err(warn).ok()
+    };
     if !options.keep_aws_files {
-        let config = write("config-", &profile.without_credentials())
-            .doing("writing the config file of CMD")?;
+        let config = write("config-", &profile.without_credentials());
         command.env("AWS_CONFIG_FILE", config.unwrap_or_else(|| "/dev/null".into()));
         command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     }
-    if let Some(token) = write("token-", &endpoint.token).doing("writing the token file of CMD")? {
+    if let Some(token) = write("token-", &endpoint.token) {
         command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
     }
     command
