@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -188,7 +188,7 @@ fn ask(
     let answer = holds.then(|| {
         elected.begin_attempt(basis.generation());
         elected.view().count(Counter::SourceCalls);
-        call.make(&*job.recipe.source, &job.clock)
+        call.make(&*job.recipe.source, &job.clock, elected.view().failed_regions())
     });
     // Release pairs with the acquire in `join`. It comes before the publication, so a waiter that sees the result sees
     // this, too.
@@ -224,14 +224,24 @@ impl Call {
     }
 
     /// Makes the call. A panic in the user's source counts as a failure.
-    fn make(&self, source: &dyn Source, clock: &Clock) -> Result<Fetched, SourceError> {
+    /// `failed_regions` is what the source knows from earlier calls, and notes for later ones.
+    fn make(
+        &self,
+        source: &dyn Source,
+        clock: &Clock,
+        failed_regions: &AtomicU64,
+    ) -> Result<Fetched, SourceError> {
         let Some(runtime) = &self.runtime else { unreachable!("only `end` takes the runtime") };
         let limit = source.timeout();
         let asked = Moment::now(clock);
+        // Relaxed: the word is a hint. A process that was stopped for longer than its lease may store an old one.
+        let known = Arc::new(AtomicU64::new(failed_regions.load(Ordering::Relaxed)));
         let fetch = async { tokio::time::timeout(limit, source.fetch()).await };
+        let fetch = source::with_failed_regions(Arc::clone(&known), fetch);
         let called = catch_unwind(AssertUnwindSafe(|| {
             runtime.block_on(source::by_clock(clock.clone(), fetch))
         }));
+        failed_regions.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
         match called {
             Ok(Ok(answer)) => {
                 let answered = Moment::now(clock);

@@ -37,8 +37,8 @@ struct EntryFields {
     event: CachePadded<u64>,
     /// Four words on the election: the ticket of the elected process (0 when there is none), since when it is elected, its
     /// pid, and the mark of its thread. Two words on the attempt: the ticket of the process that asks the source, and the
-    /// generation that was newest at that time.
-    election: CachePadded<[u64; 6]>,
+    /// generation that was newest at that time. One word on the Regions of the source that have failed lately.
+    election: CachePadded<[u64; 7]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
     /// Source calls, publications, takeovers, rejections, and failures by class.
@@ -146,6 +146,7 @@ mod tests {
             format!("| {} | 8 | the mark of its thread", entry::ELECTION + 24),
             format!("| {} | 8 | *attempt*", entry::ELECTION + 32),
             format!("| {} | 8 | the generation that was newest", entry::ELECTION + 40),
+            format!("| {} | 8 | the Regions of the source that have failed", entry::ELECTION + 48),
             format!("| {} | {SLOTS} × 8 | *claims*", entry::CLAIMS),
             format!("| {} | 8 | *failed*", entry::FAILED),
             format!("| {} | {COUNTERS} × 8 | counters", entry::COUNTERS),

@@ -72,12 +72,17 @@ impl EntryWriter {
         (ticket != 0).then_some(Attempt { ticket, generation })
     }
 
+    /// The word on the Regions of the source that have failed lately. The source decides what it means.
+    pub(crate) fn failed_regions(&self) -> &AtomicU64 {
+        &self.election_words()[6]
+    }
+
     /// The word with the mark of the writer of a slot. Set slots come first.
     pub(crate) fn claim(&self, place: usize) -> &AtomicU64 {
         &self.words(field::CLAIMS, layout::SLOTS)[place]
     }
 
     fn election_words(&self) -> &[AtomicU64] {
-        self.words(field::ELECTION, 6)
+        self.words(field::ELECTION, 7)
     }
 }

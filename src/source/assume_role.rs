@@ -4,6 +4,7 @@ mod arn;
 mod call;
 mod description;
 mod fingerprint;
+mod regions;
 mod session_name;
 mod validate;
 
@@ -49,6 +50,7 @@ pub struct AssumeRole {
     pub(super) source_identity: Option<String>,
     pub(super) provided_contexts: Vec<(String, String)>,
     pub(super) region: Option<String>,
+    pub(super) regions: Vec<String>,
     pub(super) endpoint_url: Option<String>,
     pub(super) ca_bundle: Option<PathBuf>,
     pub(super) proxy: Option<ProxyUrl>,
@@ -92,6 +94,7 @@ impl AssumeRole {
             source_identity: None,
             provided_contexts: Vec::new(),
             region: None,
+            regions: Vec::new(),
             endpoint_url: None,
             ca_bundle: None,
             proxy: None,
@@ -219,6 +222,26 @@ impl AssumeRole {
     pub(super) fn resolved(mut self, settings: Settings, base: Credentials) -> Self {
         self.settings = Some(settings);
         self.base = Base::Ready(base);
+        self
+    }
+
+    /// The Regions whose STS is asked, in this order: 1 to 16 names, in place of [`region`](Self::region). The next one
+    /// is asked when one throttles, cannot be reached, answers with a server error, or takes longer than its part of the
+    /// [`operation_timeout`](Self::operation_timeout). The credentials are valid in all Regions. STS throttles an account
+    /// in each Region on its own.
+    ///
+    /// A Region that failed is asked last for 10 minutes, by all processes of the session. The list is a part of the
+    /// identity of the session. It cannot be combined with [`endpoint_url`](Self::endpoint_url). If the environment or
+    /// the profile sets the endpoint of STS, only that is asked, and the first Region signs. With
+    /// [`mfa`](Self::mfa) the list may name one Region: a code works once.
+    ///
+    /// ```
+    /// # use shmcreds::AssumeRole;
+    /// let source = AssumeRole::new("arn:aws:iam::123456789012:role/app")
+    ///     .regions(["eu-central-1", "eu-west-1"]);
+    /// ```
+    pub fn regions<S: Into<String>>(mut self, regions: impl IntoIterator<Item = S>) -> Self {
+        self.regions = regions.into_iter().map(Into::into).collect();
         self
     }
 

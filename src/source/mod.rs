@@ -56,6 +56,7 @@ pub(crate) use profile::identity_by_environment;
 pub(crate) use profile::without_files as without_credentials_file;
 pub use provider::Provider;
 pub use regions::FailedRegions;
+pub(crate) use regions::with_failed_regions;
 pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
 pub(crate) use validate::{LONGEST_FETCH, signing_keys};

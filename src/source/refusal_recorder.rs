@@ -29,7 +29,7 @@ const LONGEST_REFUSAL: u64 = 64 * 1024;
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) body: Bytes,
-    /// How long the server wants to be left alone.
+    /// How long the server asks its callers to wait.
     pub(super) retry_after: Option<Duration>,
 }
 

@@ -1,4 +1,39 @@
 //! Which Regions have failed lately.
+//!
+//! The segment keeps this for all processes. The source, which knows no segment, finds it in a variable of its task.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+tokio::task_local! {
+    /// The word of the session that the fetch in progress is for.
+    static FAILED: Arc<AtomicU64>;
+}
+
+/// Runs a fetch that reads and changes `failed`.
+pub(crate) async fn with_failed_regions<T>(
+    failed: Arc<AtomicU64>,
+    fetch: impl Future<Output = T>,
+) -> T {
+    FAILED.scope(failed, fetch).await
+}
+
+/// The Regions that have failed, as the current fetch knows them. None outside a session.
+pub(super) fn failed() -> FailedRegions {
+    // Relaxed, here and in `note`: one task uses the word.
+    FAILED.try_with(|word| FailedRegions(word.load(Ordering::Relaxed))).unwrap_or_default()
+}
+
+/// Stores them for the next fetch.
+pub(super) fn note(failed: FailedRegions) {
+    // Outside a session there is no next fetch.
+    let _ = FAILED.try_with(|word| word.store(failed.0, Ordering::Relaxed));
+}
 
 /// How long a Region that failed is asked last, in milliseconds. It is longer than the longest back-off: all attempts of
 /// one outage see it.
@@ -12,16 +47,6 @@ pub struct FailedRegions(u64);
 impl FailedRegions {
     /// The most Regions that a list may have.
     pub const MOST: usize = 16;
-
-    /// From the word in the segment.
-    pub fn from_word(word: u64) -> Self {
-        FailedRegions(word)
-    }
-
-    /// The word for the segment.
-    pub fn word(self) -> u64 {
-        self.0
-    }
 
     /// The order in which `count` Regions are asked at `now`, in milliseconds since boot: that of the list, those that
     /// have failed last.
@@ -78,14 +103,13 @@ mod tests {
         assert_eq!(order(two.without(0), 2_000), [0, 1, 2]);
         // What is over does not come back.
         assert_eq!(order(first.with(1, 1_000 + WHILE), 1_000 + WHILE), [0, 2, 1]);
-        assert_eq!(FailedRegions::from_word(two.word()), two);
     }
 
     proptest! {
         /// Whatever the segment holds, each Region is asked once.
         #[test]
         fn any_word_gives_each_region_once(word in any::<u64>(), count in 0usize..=16, now in any::<u64>()) {
-            let mut found: Vec<usize> = FailedRegions::from_word(word).order(count, now).collect();
+            let mut found: Vec<usize> = FailedRegions(word).order(count, now).collect();
             found.sort_unstable();
             prop_assert_eq!(found, (0..count).collect::<Vec<_>>());
         }

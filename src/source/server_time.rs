@@ -25,6 +25,11 @@ fn now() -> Moment {
     CLOCK.try_with(Moment::now).unwrap_or_else(|_| Moment::now(&Clock::default()))
 }
 
+/// The time of the session's clock, in milliseconds since boot.
+pub(super) fn milliseconds() -> u64 {
+    CLOCK.try_with(Clock::boot).unwrap_or_else(|_| Clock::default().boot()) / 1_000_000
+}
+
 /// When a server was asked, and when its answer arrived. It read its clock in between.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {

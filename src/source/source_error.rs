@@ -80,7 +80,7 @@ impl SourceError {
         self
     }
 
-    /// Adds how long the service wants to be left alone, for example from its `Retry-After` header. It counts for the
+    /// Adds how long the service asks its callers to wait, for example in its `Retry-After` header. It counts for the
     /// classes [`Throttled`](SourceErrorClass::Throttled) and [`Transient`](SourceErrorClass::Transient): up to 60 s,
     /// and up to half of what is left of the current set.
     pub fn with_retry_after(self, time: Duration) -> Self {
@@ -112,7 +112,7 @@ impl SourceError {
         self.http_status
     }
 
-    /// How long the service wants to be left alone, as the source said it. The session computes the next attempt from
+    /// How long the service asks its callers to wait, as the source said it. The session computes the next attempt from
     /// it: its callers find the result in [`Error::retry_after`](crate::Error::retry_after), and `None` here.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -105,6 +105,15 @@ fn a_mistake_is_one_line_that_says_what_to_do() {
         (&["exec", "--external-id", "x", "--", "true"], "not provided: --role-arn <ARN>"),
         (&["exec", "--role-arn", "x", "--tag", "hush", "--", "true"], "must be KEY=VALUE"),
         (&["exec", "--imds", "--container", "--", "true"], "cannot be used with '--container'"),
+        (&["exec", "--sts-regions", "a,b", "--", "true"], "not provided: --role-arn <ARN>"),
+        (
+            &["exec", "--role-arn", "x", "--sts-regions", "a", "--sts-region", "b", "--", "true"],
+            "cannot be used with '--sts-region <REGION>'",
+        ),
+        (
+            &["exec", "--role-arn", ROLE[1], "--sts-regions", "eu-west-1,EU", "--", "true"],
+            "regions: region \"EU\"",
+        ),
         (&["statsu"], "'status'"),
     ] {
         let output = shmcreds(&sts).args(arguments).output().unwrap();

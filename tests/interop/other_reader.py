@@ -77,6 +77,7 @@ class Session:
         number, start, namespace = thread_of(self.word(ELECTION + 24))
         mark = struct.pack("<4Q", number, namespace, start, ticket)
         assert self.word(ELECTION + 24) >> 32 == zlib.crc32(mark), "the mark of the elected thread"
+        assert self.word(ELECTION + 48) == 0, "no Region of a list has failed"
         assert os.path.exists(f"/proc/{holder}/task/{number}")
         assert self.word(256) == 0
         return holder, (ticket >> 21) / 1e3 - boot() / 1e9

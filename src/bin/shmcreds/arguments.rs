@@ -278,6 +278,16 @@ pub(crate) struct Source {
     /// The Region of the STS endpoint.
     #[arg(long, value_name = "REGION", requires = "role_arn")]
     pub(crate) sts_region: Option<String>,
+    /// The Regions whose STS is asked, in this order, with commas between them. The next one is asked when one
+    /// throttles or fails.
+    #[arg(
+        long,
+        value_name = "REGION,REGION",
+        requires = "role_arn",
+        value_delimiter = ',',
+        conflicts_with_all = ["sts_region", "sts_endpoint_url"]
+    )]
+    pub(crate) sts_regions: Vec<String>,
     /// The URL of STS.
     #[arg(long, value_name = "URL", requires = "role_arn")]
     pub(crate) sts_endpoint_url: Option<String>,

@@ -134,6 +134,9 @@ fn role(role_arn: &str, options: &Source) -> AssumeRole {
         .iter()
         .fold(role, |role, (provider, assertion)| role.provided_context(provider, assertion));
     role = with(role, options.sts_region.as_ref(), AssumeRole::region);
+    if !options.sts_regions.is_empty() {
+        role = role.regions(&options.sts_regions);
+    }
     role = with(role, options.sts_endpoint_url.as_ref(), AssumeRole::endpoint_url);
     role = with(role, seconds(options.connect_timeout), AssumeRole::connect_timeout);
     role = with(role, seconds(options.read_timeout), AssumeRole::read_timeout);

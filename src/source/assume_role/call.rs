@@ -1,6 +1,10 @@
 //! One request to STS. The client is made for it and dropped after it.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_sdk_sts::{
@@ -14,11 +18,12 @@ use aws_sdk_sts::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{error::operation::BuildError, timeout::TimeoutConfig};
 
-use super::{AssumeRole, Base};
+use super::{AssumeRole, Base, regions};
 use crate::source::{
-    Fetched, Identity, SourceError, SourceErrorClass, identity,
+    Fetched, Identity, Source, SourceError, SourceErrorClass, identity,
     profile::{self, Environment, Explicit, Settings, misconfigured},
     server_time::ServerTime,
+    with_failed_regions,
 };
 
 /// Gets the base credentials, asks STS, and reads the answer. No failure shows a secret of the recipe, although
@@ -28,16 +33,43 @@ pub(super) async fn assume_role(recipe: &AssumeRole) -> Result<Fetched, SourceEr
 }
 
 async fn ask(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
+    let began = Instant::now();
     let settings = settings(recipe).await?;
     let base = base_credentials(recipe).await?;
-    let client = Client::from_conf(sts_config(recipe, &settings, base)?);
-    let mut request = request(recipe, &client).map_err(|error| {
-        SourceError::new(SourceErrorClass::Misconfigured, format!("building the request: {error}"))
-    })?;
     let mut code = String::new();
     if let Some(mfa) = &recipe.mfa {
         code = mfa.code().await?;
-        request = request.serial_number(&mfa.serial_number).token_code(&code);
+    }
+    // An endpoint is the same in each Region.
+    if recipe.regions.len() < 2 || settings.endpoint_url.is_some() {
+        return ask_sts(recipe, &settings, base, &code).await;
+    }
+    // A twentieth of the time is left, so that the failures are told before the fetch is given up.
+    let left = recipe.timeout().saturating_sub(began.elapsed()) / 20 * 19;
+    regions::ask_in_turn(&recipe.regions, left, |region| {
+        let settings = Settings { region: Some(region.to_owned()), ..settings.clone() };
+        let (base, code) = (base.clone(), &code);
+        async move {
+            check_partition(recipe, settings.clone()).await?;
+            ask_sts(recipe, &settings, base, code).await
+        }
+    })
+    .await
+}
+
+/// One request to one STS.
+async fn ask_sts(
+    recipe: &AssumeRole,
+    settings: &Settings,
+    base: Credentials,
+    code: &str,
+) -> Result<Fetched, SourceError> {
+    let client = Client::from_conf(sts_config(recipe, settings, base)?);
+    let mut request = request(recipe, &client).map_err(|error| {
+        SourceError::new(SourceErrorClass::Misconfigured, format!("building the request: {error}"))
+    })?;
+    if let Some(mfa) = &recipe.mfa {
+        request = request.serial_number(&mfa.serial_number).token_code(code);
     }
     let server_time = ServerTime::default();
     match request.customize().interceptor(server_time.clone()).send().await {
@@ -45,7 +77,7 @@ async fn ask(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
             let fetched = Fetched::new(credentials(&answer)?);
             Ok(server_time.get().into_iter().fold(fetched, Fetched::seen))
         }
-        Err(error) => Err(refusal(recipe, &settings, &error).without(&code)),
+        Err(error) => Err(refusal(recipe, settings, &error).without(code)),
     }
 }
 
@@ -64,7 +96,7 @@ pub(super) async fn identify(
 
 async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     let explicit = Explicit {
-        region: recipe.region.as_deref(),
+        region: recipe.region.as_deref().or(recipe.regions.first().map(String::as_str)),
         endpoint_url: recipe.endpoint_url.as_deref(),
         ca_bundle: recipe.ca_bundle.as_deref(),
         proxy: recipe.proxy.as_ref(),
@@ -75,6 +107,8 @@ async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
         None => profile::settings_of(recipe.profile.as_deref(), explicit),
     };
     let mut settings = settings.map_err(misconfigured)?;
+    // A list names Regional endpoints.
+    settings.global &= recipe.regions.is_empty();
     if recipe.mfa.is_some() {
         // STS accepts a code only once.
         settings.max_attempts = Some(1);
@@ -84,6 +118,12 @@ async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     Ok(settings)
 }
 
+/// Each Region must be in the partition of the role.
+async fn check_partition(recipe: &AssumeRole, mut settings: Settings) -> Result<(), SourceError> {
+    let (environment, role) = (Environment::real(), Some(recipe.role_arn.as_str()));
+    settings.settle_region(&environment, role).await.map_err(misconfigured)
+}
+
 async fn base_credentials(recipe: &AssumeRole) -> Result<Credentials, SourceError> {
     match &recipe.base {
         Base::DefaultChain => profile::default_chain().await.map(|fetched| fetched.credentials),
@@ -91,7 +131,11 @@ async fn base_credentials(recipe: &AssumeRole) -> Result<Credentials, SourceErro
             let answer = provider.make().await.provide_credentials().await;
             answer.map_err(|error| SourceError::from_error("base credentials", &error))
         }
-        Base::Source(source) => source.fetch().await.map(|fetched| fetched.credentials),
+        Base::Source(source) => {
+            // Its Regions are others than those of this role.
+            let fetched = with_failed_regions(Arc::default(), source.fetch()).await;
+            fetched.map(|fetched| fetched.credentials)
+        }
         Base::Keys(credentials) | Base::Ready(credentials) => Ok(credentials.clone()),
     }
 }

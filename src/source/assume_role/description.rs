@@ -9,6 +9,10 @@ use crate::source::Source;
 pub(super) fn of(recipe: &AssumeRole) -> String {
     let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
     let duration = recipe.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
+    let region = match &recipe.regions[..] {
+        [] => default(&recipe.region),
+        regions => regions.join(","),
+    };
     let base = match &recipe.base {
         Base::DefaultChain => "default-chain".to_owned(),
         Base::Provider(provider) => provider.description().to_owned(),
@@ -25,7 +29,7 @@ pub(super) fn of(recipe: &AssumeRole) -> String {
          source-identity={:?} mfa={:?} base={base:?} inputs={}",
         recipe.role_arn,
         recipe.session_name,
-        default(&recipe.region),
+        region,
         default(&recipe.endpoint_url),
         default(&recipe.source_identity),
         recipe.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
@@ -98,6 +102,8 @@ mod tests {
             role().provided_context("ab", "c"),
             role().source_identity("me"),
             role().region("eu-central-1"),
+            role().regions(["eu-central-1", "eu-west-1"]),
+            role().regions(["eu-west-1", "eu-central-1"]),
             role().endpoint_url("http://localhost"),
             role().credentials_provider("mine", std::future::pending::<Credentials>),
             role().base_source(role()),

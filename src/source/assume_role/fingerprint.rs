@@ -21,6 +21,7 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         source_identity,
         provided_contexts,
         region,
+        regions,
         endpoint_url,
         // The way to STS does not change whose the credentials are, as in the environment.
         ca_bundle: _,
@@ -49,6 +50,10 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         .pairs("provided-contexts", bytes(provided_contexts))
         .optional("region", region.as_deref())
         .optional("endpoint-url", endpoint_url.as_deref());
+    let encoder = match &regions[..] {
+        [] => encoder,
+        regions => encoder.list("regions", regions),
+    };
     let encoder = match profile {
         Some(profile) => encoder.text("profile", profile),
         None => encoder,
@@ -132,6 +137,9 @@ mod tests {
             ("source identity", role().source_identity("default")),
             ("another source identity", role().source_identity("none")),
             ("region", role().region("us-east-1")),
+            ("regions", role().regions(["us-east-1", "us-west-2"])),
+            ("one region in a list", role().regions(["us-east-1"])),
+            ("regions in another order", role().regions(["us-west-2", "us-east-1"])),
             ("no region", AssumeRole { region: None, ..role() }),
             ("the default region", role().region("default")),
             ("endpoint", role().endpoint_url("http://localhost")),

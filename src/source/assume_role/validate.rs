@@ -11,7 +11,7 @@ use super::{
     arn::{context_provider_arn, policy_arn, role_arn},
 };
 use crate::source::{
-    Source,
+    FailedRegions, Source,
     profile::ProxyUrl,
     validate::{
         Checked, WORD, ascii_word, description, endpoint_url, ensure, length, region, shown,
@@ -43,6 +43,7 @@ fn transport(recipe: &AssumeRole) -> Checked {
     optional(&recipe.region, region)?;
     optional(&recipe.endpoint_url, endpoint_url)?;
     optional(&recipe.proxy, ProxyUrl::validate)?;
+    regions(recipe)?;
     timeout("connect_timeout", recipe.connect_timeout)?;
     timeout("read_timeout", recipe.read_timeout)?;
     timeout("operation_timeout", Some(recipe.operation_timeout))?;
@@ -56,6 +57,30 @@ fn transport(recipe: &AssumeRole) -> Checked {
         }
         Base::Source(source) => base_source(&**source, recipe.duration),
     }
+}
+
+fn regions(recipe: &AssumeRole) -> Checked {
+    let regions = &recipe.regions;
+    at_most("regions", regions.len(), FailedRegions::MOST)?;
+    for (place, name) in regions.iter().enumerate() {
+        region(name).map_err(|problem| format!("regions: {problem}"))?;
+        ensure(!regions[..place].contains(name), || {
+            format!("regions names {} twice, must name each Region once", shown(name))
+        })?;
+    }
+    let others =
+        [("region", recipe.region.is_some()), ("endpoint_url", recipe.endpoint_url.is_some())];
+    for (other, is_set) in others {
+        ensure(regions.is_empty() || !is_set, || {
+            format!("regions is set beside {other}, must be set without it")
+        })?;
+    }
+    ensure(recipe.mfa.is_none() || regions.len() <= 1, || {
+        format!(
+            "regions names {} Regions, must name one with mfa: a code works once",
+            regions.len()
+        )
+    })
 }
 
 fn mfa(recipe: &AssumeRole) -> Checked {
