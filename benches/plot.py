@@ -2,7 +2,7 @@
 
 usage: plot.py FOLDER FILE…
 
-FILE is the output of `cargo bench`, of `tests/interop/run`, or of `prefork_server --json`. FOLDER gets one SVG file
+FILE is the output of `cargo bench`, of `tests/interop/run`, of `prefork_server --json`, or of the example `fleet`. FOLDER gets one SVG file
 for each plot whose values are in the files. See docs/BENCHMARKS.md.
 """
 
@@ -65,6 +65,7 @@ class Figures:
     def __init__(self):
         self.times = {}  # label: nanoseconds
         self.calls = {"ours": {}, "other": {}}  # workers: calls
+        self.fleets = {}  # fleet and policy: calls in each minute
 
     def read(self, text):
         processes = None
@@ -100,11 +101,13 @@ class Figures:
             self.time(beside[1], beside[2], beside[3])
 
     def summary(self, line):
-        """The last line of `prefork_server --json`."""
+        """The last line of `prefork_server --json`, or a line of the example `fleet`."""
         try:
             summary = json.loads(line)
         except json.JSONDecodeError:
             return
+        if {"fleet", "policy", "calls_by_minute"} <= summary.keys():
+            self.fleets[summary["fleet"], summary["policy"]] = summary["calls_by_minute"]
         if {"workers", "source_calls"} <= summary.keys():
             self.count("ours", summary["workers"], summary["source_calls"])
 
@@ -241,6 +244,39 @@ def curves(title, subtitle, series):
     return document(title, subtitle, bottom + 60, parts)
 
 
+def day(title, subtitle, series):
+    """Calls a second over the hours of a day: one line for each series. The first hour, the cold start, is left out."""
+    left, right, top, bottom = 64, 150, 84, 360
+    series = [(name, [calls / 60 for calls in minutes[60 : 24 * 60]], ours) for name, minutes, ours in series]
+    marks = ticks(max(max(rates) for _, rates, _ in series))
+
+    def across(minute):
+        return left + minute / (23 * 60) * (WIDTH - left - right)
+
+    def up(rate):
+        return bottom - rate / marks[-1] * (bottom - top)
+
+    parts = []
+    for mark in marks:
+        parts += [
+            line(left, up(mark), WIDTH - right, up(mark), "grid" if mark else "axis"),
+            text(left - 10, up(mark) + 4, f"{mark:g}", "note", "end"),
+        ]
+    for hour in range(3, 25, 3):
+        parts.append(text(across(hour * 60 - 60), bottom + 20, f"{hour}", "note", "middle"))
+    parts.append(text((left + WIDTH - right) / 2, bottom + 42, "hours since the start", "note", "middle"))
+    for name, rates, ours in series:
+        path = " ".join(f"{across(minute):.1f},{up(rate):.1f}" for minute, rate in enumerate(rates))
+        kind = "ours" if ours else "other"
+        label = up(sum(rates) / len(rates) if ours else max(rates[-60:]))
+        parts += [
+            f'<polyline class="{kind}-line" fill="none" stroke-width="1.5" points="{path}"/>',
+            line(WIDTH - right + 10, label, WIDTH - right + 24, label, f"{kind}-line", 2),
+            text(WIDTH - right + 30, label + 4, name),
+        ]
+    return document(title, subtitle, bottom + 60, parts)
+
+
 def plots(figures):
     """Name and content of each plot whose values are there."""
     read = figures.named(READ_COST)
@@ -252,6 +288,12 @@ def plots(figures):
     if all(points for _, points, _ in series):
         title = "Calls of STS until each worker has its first credentials"
         yield "sts-calls.svg", curves(title, "Fewer is better.", series)
+    together = [(policy, figures.fleets.get(("started together", policy)), policy == "new") for policy in ("former", "new")]
+    if all(minutes for _, minutes, _ in together):
+        title = "Calls of STS a second, by hosts that started together"
+        yield "fleet.svg", day(title, "Simulated. Sets of one hour. Blue: the policy of shmcreds. Mean of each minute.", [
+            (f"the {policy} policy", minutes, ours) for policy, minutes, ours in together
+        ])
     latency = figures.named(REFRESH_LATENCY)
     if any(name.startswith("a read beside a writer") for name, *_ in latency):
         subtitle = "Logarithmic. Blue: shmcreds. Orange: for comparison. * Time on the CPU."

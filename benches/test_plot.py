@@ -44,6 +44,10 @@ INTEROP = """
 64 workers of botocore, alone: 64 calls, {'last_seconds': 2.5, 'keys': 64}
 64 workers of botocore, shmcreds exec: 1 calls, {'last_seconds': 0.7, 'keys': 1}
 """
+FLEET = "\n".join(
+    f'{{"fleet":"started together","policy":"{policy}","calls_by_minute":{[6000] * 60 + [peak, 0] * 700}}}'
+    for policy, peak in (("former", 1200), ("new", 600))
+)
 
 
 def figures(*texts):
@@ -118,6 +122,17 @@ class Drawing(unittest.TestCase):
             for one in root.iter("{http://www.w3.org/2000/svg}circle"):
                 self.assertTrue(0 < float(one.get("cx")) < plot.WIDTH, name)
                 self.assertTrue(0 < float(one.get("cy")) < height, name)
+
+    def test_a_day_leaves_out_the_cold_start(self):
+        drawn = dict(plot.plots(figures(FLEET)))["fleet.svg"]
+        lines = [line for line in xml.fromstring(drawn).iter() if line.tag.endswith("polyline")]
+        self.assertEqual([line.get("class") for line in lines], ["other-line", "ours-line"])
+        heights = [{float(point.split(",")[1]) for point in line.get("points").split()} for line in lines]
+        # The bottom and one peak each: that of the former policy is twice as high.
+        (former, bottom), (new, other) = map(sorted, heights)
+        self.assertEqual(bottom, other)
+        self.assertAlmostEqual(bottom - former, 2 * (bottom - new), delta=0.5)
+        self.assertEqual(dict(plot.plots(figures(FLEET.splitlines()[0]))), {})
 
     def test_what_is_missing_is_not_drawn(self):
         self.assertEqual(set(self.drawn(READ)), {"read-cost.svg"})

@@ -31,6 +31,11 @@ pub fn all(hosts: usize) -> Vec<Scenario> {
             start_spread: 5 * MINUTE,
             ..together(hosts)
         },
+        Scenario {
+            name: "together, two Regions listed",
+            regions: vec![Region::default(); 2],
+            ..together(hosts)
+        },
         Scenario { name: "deployed in 30 min", ..deployed.clone() },
         Scenario {
             name: "STS out for 10 min at hour 3",
