@@ -14,9 +14,6 @@ use aws_smithy_runtime_api::client::{
 
 use crate::http_body;
 
-/// A token has 56 characters.
-const LONGEST_TOKEN: u64 = 8 * 1024;
-
 #[derive(Clone, Debug)]
 pub(super) struct TokenCheck(pub(super) SharedHttpClient);
 
@@ -44,7 +41,8 @@ impl HttpConnector for Connector {
         HttpConnectorFuture::new(async move {
             let mut answer = answering.await?;
             if answer.status().is_success() {
-                let token = http_body::peek(&mut answer, LONGEST_TOKEN).await?;
+                // The client below ends an answer that is too long with an error.
+                let token = http_body::peek(&mut answer, u64::MAX).await?;
                 if !token.is_some_and(|token| token.iter().all(u8::is_ascii_graphic)) {
                     let text = "the session token of the instance metadata service is no token: it must consist of \
                                 visible ASCII characters; is it the service, or a proxy?";
@@ -85,8 +83,7 @@ mod tests {
     #[test]
     fn only_a_token_is_passed_on() {
         assert_eq!(body("PUT", b"AQAAAJv-0_x==").unwrap(), b"AQAAAJv-0_x==");
-        for said in [&b"a\x95b"[..], "ä".as_bytes(), b"<html> </html>", b"a\r\nb: c", &[b'a'; 9000]]
-        {
+        for said in [&b"a\x95b"[..], "ä".as_bytes(), b"<html> </html>", b"a\r\nb: c"] {
             let error = format!("{:?}", body("PUT", said).unwrap_err());
             assert!(error.contains("visible ASCII characters"), "{error}");
         }
