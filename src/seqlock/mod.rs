@@ -91,8 +91,9 @@ impl Version {
         self.0 & REJECTED_BIT != 0
     }
 
-    fn same_record(self, other: Version) -> bool {
-        self.0 | REJECTED_BIT == other.0 | REJECTED_BIT
+    /// The same record, rejected.
+    fn rejected(self) -> Self {
+        Version(self.0 | REJECTED_BIT)
     }
 }
 
@@ -204,13 +205,13 @@ impl<'a> Latch<'a> {
     /// Marks the record of `version` as rejected. False when another record is published by now, or the mark is already
     /// set.
     pub(crate) fn mark_rejected(&self, version: Version) -> bool {
-        let marked = version.0 | REJECTED_BIT;
+        let marked = version.rejected();
         // A reader that sees the mark must also see the words of the record. That holds: a compare-and-swap continues
         // the release sequence of the publication. AcqRel also orders this process's earlier accesses before the mark.
-        marked != version.0
+        marked != version
             && self
                 .version
-                .compare_exchange(version.0, marked, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(version.0, marked.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
 }
@@ -250,7 +251,7 @@ impl Writing<'_> {
             {
                 Ok(_) => return Ok(next),
                 // Only the rejected bit was set in the meantime: publish anyway.
-                Err(found) if Version(found).same_record(from) => seen = Version(found),
+                Err(found) if Version(found) == from.rejected() => seen = from.rejected(),
                 Err(_) => return Err(Superseded),
             }
         }
