@@ -15,7 +15,7 @@ use std::{
 
 use aws_credential_types::Credentials;
 use shmcreds::{AssumeRole, IotCore, Pem, Provider, SharedSession, Source, testing::LocalSts};
-use sources::{environment, set_json, stand_in};
+use sources::{environment, profile_with_a_role, set_json, stand_in};
 use support::{Child, child, name, role};
 
 fn main() {
@@ -131,6 +131,14 @@ fn the_instances_metadata() {
     }
 }
 
+/// A role with base credentials that a closure gives.
+fn signed_role() -> AssumeRole {
+    let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
+    role.credentials_provider("base", || async {
+        Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "base")
+    })
+}
+
 fn the_region_of_the_instance() {
     let (_server, url) = metadata();
     let sts = LocalSts::fork().unwrap();
@@ -148,18 +156,7 @@ fn the_region_of_the_instance() {
     ];
     let web = key(&variables, || Box::new(Provider::web_identity()));
     assert!(web.starts_with("ASIA"), "{web}");
-    let role = key(&variables, || {
-        let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
-        Box::new(role.credentials_provider("base", || async {
-            aws_credential_types::Credentials::new(
-                "AKIAIOSFODNN7EXAMPLE",
-                "any",
-                None,
-                None,
-                "base",
-            )
-        }))
-    });
+    let role = key(&variables, || Box::new(signed_role()));
     assert!(role.starts_with("ASIA"), "{role}");
 }
 
@@ -177,12 +174,7 @@ fn an_sts_on_this_machine() {
         Box::new(AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web"))
     });
     assert!(by_environment.starts_with("ASIA"), "{by_environment}");
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("config");
-    let text = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
-                [profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n\
-                aws_secret_access_key = any\n";
-    fs::write(&config, text).unwrap();
+    let config = profile_with_a_role();
     let variables =
         [("AWS_ENDPOINT_URL_STS", url.as_str()), ("AWS_CONFIG_FILE", config.to_str().unwrap())];
     let by_profile = key(&variables, || Box::new(Provider::profile("app")));
@@ -350,30 +342,8 @@ fn asking(url: &str) -> Vec<Asking> {
             ],
             |_| Box::new(Provider::imds()),
         ),
-        (vec![], |url| {
-            let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
-            Box::new(role.endpoint_url(url).credentials_provider("base", || async {
-                aws_credential_types::Credentials::new(
-                    "AKIAIOSFODNN7EXAMPLE",
-                    "any",
-                    None,
-                    None,
-                    "b",
-                )
-            }))
-        }),
-        (of("AWS_ENDPOINT_URL_STS", url.to_owned()), |_| {
-            let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("web");
-            Box::new(role.credentials_provider("base", || async {
-                aws_credential_types::Credentials::new(
-                    "AKIAIOSFODNN7EXAMPLE",
-                    "any",
-                    None,
-                    None,
-                    "b",
-                )
-            }))
-        }),
+        (vec![], |url| Box::new(signed_role().endpoint_url(url))),
+        (of("AWS_ENDPOINT_URL_STS", url.to_owned()), |_| Box::new(signed_role())),
     ]
 }
 

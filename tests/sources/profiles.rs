@@ -10,7 +10,7 @@ use shmcreds::{ErrorKind, Provider, testing::LocalSts};
 use crate::{
     host::all_different,
     of,
-    sources::{START_URL, environment, signed_in, stand_in},
+    sources::{START_URL, environment, profile_with_a_role, signed_in, stand_in},
     support::{assumed, child, name},
     three_cycles,
 };
@@ -38,12 +38,7 @@ pub fn a_web_identity() {
 
 pub fn a_profile_with_a_role() {
     let sts = LocalSts::fork().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("config");
-    let text = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
-                [profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n\
-                aws_secret_access_key = wJalrXUtnFEMI\n";
-    fs::write(&config, text).unwrap();
+    let config = profile_with_a_role();
     let variables =
         [("AWS_CONFIG_FILE", config.to_str().unwrap()), ("AWS_ENDPOINT_URL_STS", &sts.url())];
     let keys = three_cycles(&variables, || of(Provider::profile("app")), |_| {});

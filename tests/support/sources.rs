@@ -30,6 +30,16 @@ pub fn environment(variables: &[(&str, &str)]) {
     }
 }
 
+/// A config file with the profile `app`: a role, and the keys that sign for it. It is removed when dropped.
+pub fn profile_with_a_role() -> tempfile::TempPath {
+    let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let text = "[profile app]\nrole_arn = arn:aws:iam::123456789012:role/app\nsource_profile = base\n\
+                [profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n\
+                aws_secret_access_key = any\n";
+    fs::write(&file, text).unwrap();
+    file
+}
+
 /// A request that a stand-in has been asked.
 pub struct Asked {
     pub method: String,
