@@ -27,7 +27,7 @@ use shmcreds::{
     testing::{Fault, LocalSts, ManualClock, Times},
 };
 use sources::environment;
-use support::{Child, assumed, child, name};
+use support::{Child, StopFile, assumed, child, name, until};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::TcpStream,
@@ -88,14 +88,14 @@ impl Aws {
         asked.lines().map(|line| number(line).unwrap().to_string()).collect()
     }
 
-    /// A process that has the session until it is dropped.
-    fn keep(&self, create: impl FnOnce() -> SharedSession) -> Child {
+    /// A process that has the session until it is told to stop.
+    fn keep(&self, stop: &StopFile, create: impl FnOnce() -> SharedSession) -> Child {
         let ca = self.folder.path().join("ca.pem");
         let mut keeper = child(|report| {
             environment(&[("HTTPS_PROXY", &self.url), ("AWS_CA_BUNDLE", ca.to_str().unwrap())]);
             let _session = create();
             report.say(".");
-            std::thread::park();
+            until("the test is over", || stop.is_there());
         });
         assert_eq!(keeper.hear(), b'.');
         keeper
@@ -223,7 +223,8 @@ fn a_region_that_failed_is_asked_last() {
     let builder = |name: &str| SharedSession::builder(name).source(role()).clock(&clock);
     let name = name("regions-last");
     // Keeps the session for the processes below, which attach with the same source.
-    let _keeper = aws.keep(|| builder(&name).create().unwrap());
+    let stop = StopFile::new(&name);
+    let keeper = aws.keep(&stop, || builder(&name).create().unwrap());
     let refresh = || aws.process(|| outcome(&builder(&name).attach().unwrap()));
     aws.sts[0].inject(Fault::Throttling, Times::Next(1)).unwrap();
     assert_eq!((refresh().as_str(), aws.asked().as_str()), ("ASIA", "01"));
@@ -241,6 +242,9 @@ fn a_region_that_failed_is_asked_last() {
     assert_eq!((refresh().as_str(), aws.asked().as_str()), ("ASIA", "1"));
     clock.advance(Duration::from_secs(2));
     assert_eq!((refresh().as_str(), aws.asked().as_str()), ("ASIA", "0"));
+    stop.write();
+    keeper.finish();
+    assert!(!Path::new(&support::segment(&name)).exists(), "nothing is left");
 }
 
 fn a_silent_region() {
