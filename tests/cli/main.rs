@@ -12,6 +12,7 @@ mod exec;
 mod files;
 mod harness;
 mod metrics;
+mod old_clients;
 mod places;
 mod profiles;
 mod secrets;

@@ -112,6 +112,14 @@ pub(crate) struct Exec {
     /// credentials. In most SDKs, keys in the default profile take precedence over the session.
     #[arg(long)]
     pub(crate) keep_aws_files: bool,
+    /// Also writes a `credential_process` into the config and credentials files that CMD sees. For programs that read
+    /// these files, but know no endpoint. Most SDKs then use it instead of the endpoint.
+    #[arg(long, conflicts_with_all = ["sealed", "keep_aws_files"])]
+    pub(crate) credential_process: bool,
+    /// Also puts the keys of the first set into the environment of CMD. For programs that cannot ask an endpoint. These
+    /// keys do not change: CMD must end before they expire.
+    #[arg(long)]
+    pub(crate) static_keys: bool,
     /// For a CMD that puts itself in the background. When CMD exits with 0, shmcreds does not end the processes that
     /// CMD has left, but waits for them. They get the signals from then on.
     #[arg(long)]

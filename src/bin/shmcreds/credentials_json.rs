@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::command_error::{CommandError, UNAVAILABLE};
 
 /// In whole seconds: some SDKs cannot read fractions.
-fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
+pub(crate) fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
     let unusable = |_| CommandError::new(UNAVAILABLE, "the expiry of the set is not a valid time");
     let expiry = credentials.expiry().ok_or(()).map_err(unusable)?;
     let seconds = DateTime::from(expiry).secs();

@@ -34,10 +34,10 @@ use crate::{
     children::{self, GRACE},
     cmd_environment,
     cmd_files::CmdFiles,
-    command_error::{CommandError, Doing},
+    command_error::{CommandError, Doing, SYSTEM},
     endpoint::Endpoint,
     errno::told,
-    log,
+    log, old_clients,
     process_pair::{self, Guarded, KillSwitch, Role},
     session::{self, Event},
     sources,
@@ -76,6 +76,9 @@ enum CmdEnd {
     /// A signal came before CMD was started.
     NotStarted(ExitCode),
 }
+
+const NO_PLACE_FOR_HELPER: &str = "--credential-process needs a file in /dev/shm, and shmcreds cannot write there: mount \
+     a tmpfs there, or use --static-keys";
 
 type SharedTarget = Arc<Mutex<Target>>;
 
@@ -140,10 +143,15 @@ fn serve(
     }
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
-        None => match run_cmd(command, &target, &events)? {
-            CmdEnd::Ended(status) => Ok(finish(status, options.wait_orphans, &target, guard)),
-            CmdEnd::NotStarted(code) => Ok(code),
-        },
+        None => {
+            if options.static_keys {
+                old_clients::set_keys(&mut command, &session.credentials()?)?;
+            }
+            match run_cmd(command, &target, &events)? {
+                CmdEnd::Ended(status) => Ok(finish(status, options.wait_orphans, &target, guard)),
+                CmdEnd::NotStarted(code) => Ok(code),
+            }
+        }
         Some(signal) => Ok(killed_by(signal)),
     }
 }
@@ -213,9 +221,21 @@ fn command(
         written.inspect_err(warn).ok()
     };
     if !options.keep_aws_files {
-        let config = write("config-", &profile.without_credentials());
-        command.env("AWS_CONFIG_FILE", config.unwrap_or_else(|| "/dev/null".into()));
-        command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        let mut settings = profile.without_credentials();
+        let mut keys = None;
+        if options.credential_process {
+            let helper =
+                old_clients::helper(session.name()).doing("finding the shmcreds program")?;
+            settings = old_clients::with_helper(&settings, &helper);
+            keys = write("credentials-", &format!("[default]\n{helper}"));
+            if keys.is_none() {
+                return Err(CommandError::new(SYSTEM, NO_PLACE_FOR_HELPER));
+            }
+        }
+        let settings = write("config-", &settings);
+        let null = || "/dev/null".into();
+        command.env("AWS_CONFIG_FILE", settings.unwrap_or_else(null));
+        command.env("AWS_SHARED_CREDENTIALS_FILE", keys.unwrap_or_else(null));
     }
     if let Some(token) = write("token-", &endpoint.token) {
         command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);

@@ -15,6 +15,7 @@ mod exec;
 mod http;
 mod log;
 mod metrics;
+mod old_clients;
 mod process_pair;
 mod recursion;
 // Private modules of the library.
