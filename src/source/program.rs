@@ -31,6 +31,10 @@ const LOG_TIMEOUT: Duration = Duration::from_millis(100);
 /// asks itself.
 const ASKED_BY: &str = "SHMCREDS_ASKED_BY";
 
+/// Why a program that wants to ask a person cannot. Each later set needs it again, and then CMD has the terminal.
+const NO_TERMINAL: &str = "it has no terminal, because it runs again for each set, when nobody may be there: let it \
+     ask in a window, or give a program that needs no answer";
+
 /// The arguments and the time limit of a program. No shell reads them.
 #[derive(Clone)]
 pub(super) struct Program {
@@ -117,7 +121,14 @@ impl Program {
         let _ = timeout(LOG_TIMEOUT, log).await;
         match end {
             End::Status(status) if !status.success() => {
-                failed(class_of(status), format!("failed: {status}{}", said.get()))
+                let said = said.get();
+                match wants_terminal(&said) {
+                    true => failed(
+                        SourceErrorClass::Misconfigured,
+                        format!("failed: {status}{said}; {NO_TERMINAL}"),
+                    ),
+                    false => failed(class_of(status), format!("failed: {status}{said}")),
+                }
             }
             _ => Ok(written),
         }
@@ -154,6 +165,14 @@ fn class_of(status: ExitStatus) -> SourceErrorClass {
         Some(64 | 78 | 126 | 127) => SourceErrorClass::Misconfigured,
         _ => SourceErrorClass::Transient,
     }
+}
+
+/// Whether the standard error says that the program looked for a terminal.
+fn wants_terminal(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["/dev/tty", "not a tty", "not a terminal", "inappropriate ioctl for device"]
+        .iter()
+        .any(|sign| said.contains(sign))
 }
 
 /// The process group of a running program: killed when dropped.
@@ -284,6 +303,18 @@ mod tests {
         let (program, _file) = leaving("stay & echo 123456; kill -9 $$");
         let failure = program.run("it", has_code).await.unwrap_err();
         assert!(failure.message().contains("signal: 9"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_looks_for_a_terminal_is_told_why_there_is_none() {
+        for script in
+            ["stay & read code </dev/tty || exit 1", "echo 'stdin: is not a tty' >&2; exit 1"]
+        {
+            let (program, _file) = leaving(script);
+            let failure = program.run("it", has_code).await.unwrap_err();
+            assert_eq!(failure.class(), SourceErrorClass::Misconfigured, "{failure}");
+            assert!(failure.message().contains("it has no terminal, because"), "{failure}");
+        }
     }
 
     #[tokio::test]
