@@ -15,6 +15,7 @@ use super::{
     SourceError, SourceErrorClass,
     profile::{Environment, misconfigured},
     refusal_recorder::{Refusal, RefusalRecorder},
+    user_file::BYTE_ORDER_MARK,
 };
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -89,6 +90,8 @@ fn check_token(environment: &Environment) -> Result<(), SourceError> {
     };
     let problem = if token.is_empty() {
         "is empty"
+    } else if token.starts_with(BYTE_ORDER_MARK) {
+        "begins with a byte order mark, must be the token alone"
     } else if token.ends_with(b"\n") || token.ends_with(b"\r") {
         "ends with a line break, must be the token alone"
     } else if token.iter().any(|byte| byte.is_ascii_control()) {
@@ -119,7 +122,12 @@ mod tests {
         let file = path.to_str().unwrap();
         let check = || check_token(&Environment::of([(TOKEN_FILE, file)]));
         assert!(check().unwrap_err().message().contains("token\" (AWS_CONTAINER"));
-        for (text, problem) in [("", "is empty"), ("hush\n", "line break"), ("hu\nsh", "control")] {
+        for (text, problem) in [
+            ("", "is empty"),
+            ("hush\n", "line break"),
+            ("hu\nsh", "control"),
+            ("\u{feff}hush", "byte order"),
+        ] {
             fs::write(&path, text).unwrap();
             let failure = check().unwrap_err();
             assert_eq!(failure.class(), SourceErrorClass::Misconfigured);

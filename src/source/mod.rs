@@ -29,6 +29,7 @@ mod retry_after;
 mod server_time;
 mod source_error;
 mod timestamp;
+mod user_file;
 mod validate;
 
 use std::{

@@ -1,7 +1,7 @@
 //! Certificates and keys in PEM: from a file, or from a text.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +10,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::source::fingerprint::{FingerprintEncoder, environment};
+use crate::source::{
+    fingerprint::{FingerprintEncoder, environment},
+    user_file::{self, BYTE_ORDER_MARK},
+};
 
 /// A certificate or key in PEM: a file, which is read for each set, or a text.
 #[derive(Clone)]
@@ -35,10 +38,13 @@ impl Pem {
 
     fn read(&self, field: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         match &self.0 {
-            Content::File(path) => fs::read(path).map(Zeroizing::new).map_err(|error| {
+            Content::File(path) => user_file::read(path).map_err(|error| {
                 format!("{field} {path:?} cannot be read: {}", crate::errno::told(&error))
             }),
-            Content::Text(text) => Ok(text.to_vec().into()),
+            Content::Text(text) => {
+                let without_mark = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+                Ok(without_mark.to_vec().into())
+            }
         }
     }
 
@@ -77,6 +83,31 @@ impl fmt::Debug for Pem {
             Content::Text(text) => {
                 let digest = Sha256::digest(&***text);
                 digest[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_certificate_or_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pem");
+        for mark in ["", "\u{feff}"] {
+            let certificate =
+                format!("{mark}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+            let key =
+                format!("{mark}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+            std::fs::write(&path, &certificate).unwrap();
+            for pem in [Pem::file(&path), Pem::text(certificate)] {
+                assert_eq!(pem.certificates("certificate").unwrap().len(), 1, "{mark:?}");
+            }
+            std::fs::write(&path, &key).unwrap();
+            for pem in [Pem::file(&path), Pem::text(key)] {
+                assert!(pem.key("private_key").is_ok(), "{mark:?}");
             }
         }
     }

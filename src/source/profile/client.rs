@@ -1,6 +1,6 @@
 //! Clients of AWS services, made from [`Settings`]. They read nothing else from the environment or from files.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use aws_config::{SdkConfig, imds::region::ImdsRegionProvider, provider_config::ProviderConfig};
 use aws_credential_types::Credentials;
@@ -21,7 +21,7 @@ use super::{
     proxy::ProxyUrl,
     settings::{Settings, partition},
 };
-use crate::source::{http, validate};
+use crate::source::{http, user_file, validate};
 
 /// The Region if nothing sets one.
 const FALLBACK: &str = "us-east-1";
@@ -199,7 +199,7 @@ fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {
 /// The usable certificates, each in PEM. The SDK panics if one is not usable.
 fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
     const END: &str = "-----END CERTIFICATE-----";
-    let text = fs::read(bundle).map_err(|error| {
+    let text = user_file::read(bundle).map_err(|error| {
         format!("ca_bundle {bundle:?} cannot be read: {error}; see AWS_CA_BUNDLE")
     })?;
     let text = String::from_utf8_lossy(&text);
@@ -217,6 +217,8 @@ fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(region: Option<&str>, endpoint_url: Option<&str>) -> Settings {

@@ -1,7 +1,6 @@
 //! A role of IAM Identity Center, with the token that `aws sso login` has written.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -20,7 +19,9 @@ use super::{
     one_profile::Sso,
     settings::{Explicit, Settings},
 };
-use crate::source::{Fetched, SourceError, SourceErrorClass, redact::redact, timestamp, validate};
+use crate::source::{
+    Fetched, SourceError, SourceErrorClass, redact::redact, timestamp, user_file, validate,
+};
 
 /// The fields of the token file that this library reads. The SDK reads the rest when it renews the token.
 #[derive(Deserialize)]
@@ -114,8 +115,7 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     let problem = |problem: &str| {
         misconfigured(format!("the SSO token {} {problem}; run `{login}`", path.display()))
     };
-    let bytes = fs::read(path)
-        .map(Zeroizing::new)
+    let bytes = user_file::read(path)
         .map_err(|error| problem(&format!("cannot be read: {}", crate::errno::told(&error))))?;
     // The parser's error text may quote the token.
     let cached: Cached = serde_json::from_slice(&bytes)
@@ -172,6 +172,8 @@ async fn renewed(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

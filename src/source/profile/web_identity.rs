@@ -1,6 +1,6 @@
 //! A role with a web identity token: `sts:AssumeRoleWithWebIdentity`. The request is not signed.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{io, path::Path, time::SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::{Client, Config};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::source::{
     Fetched, SourceError, SourceErrorClass, assume_role::default_session_name,
-    server_time::ServerTime,
+    server_time::ServerTime, user_file,
 };
 
 /// The role that the environment of a pod names.
@@ -67,12 +67,15 @@ pub(super) async fn fetch(
 
 /// The token is read for each set: it is replaced before it expires.
 fn token(path: &Path) -> Result<Zeroizing<String>, SourceError> {
-    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+    let unreadable = |error: io::Error| {
         misconfigured(format!(
             "the web identity token {path:?} cannot be read: {}",
             crate::errno::told(&error)
         ))
-    })?;
+    };
+    let bytes = user_file::read(path).map_err(unreadable)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| misconfigured(format!("the web identity token {path:?} is not UTF-8 text")))?;
     match text.trim() {
         "" => Err(misconfigured(format!("the web identity token {path:?} is empty"))),
         token => Ok(Zeroizing::new(token.to_owned())),
