@@ -9,7 +9,8 @@ import boto3
 
 @functools.cache
 def client():
-    return boto3.client("s3")
+    # An old one reads no AWS_ENDPOINT_URL_S3.
+    return boto3.client("s3", endpoint_url=os.environ.get("S3_URL"))
 
 
 def app(environ, start_response):
