@@ -74,7 +74,11 @@ pub use source::{
     Identity, IotCore, ManualSource, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
 };
 // How a session is.
+#[doc(hidden)]
+pub use session::run_refresher_program;
 pub use session::{LastFailure, LeaseHolder, State, Status};
+#[doc(hidden)]
+pub use source::PortableSource;
 // A refresher of the program's own.
 pub use refresh::stop_handle::StopHandle;
 // Whether it will work here.

@@ -3,8 +3,11 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
+    fs::File,
     io::{self, PipeReader, PipeWriter, Read, Write, pipe},
     os::fd::AsFd,
+    path::Path,
     sync::Arc,
     thread::Builder,
     time::{Duration, Instant},
@@ -21,7 +24,9 @@ use crate::{
     sys::{
         descriptor::ReservedStreams,
         lock::LockFile,
+        object,
         process::{self, Pid},
+        spawn,
     },
 };
 
@@ -30,24 +35,6 @@ use crate::{
 const SHORT_LIFE: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Checks that this process may fork: it must have one thread.
-///
-/// # Errors
-/// `Multithreaded`, with what to do instead.
-pub(crate) fn check_threads() -> Result<(), Fault> {
-    let threads = process::threads()
-        .map_err(|e| Fault::system("counting the threads of this process (/proc/self/task)", e))?;
-    if threads == 1 {
-        return Ok(());
-    }
-    let text = format!(
-        "an eager session forks its refresher, which is not safe in a process with {threads} threads; \
-         create it before anything starts threads, use Refresh::Deferred, or call run_refresher in a \
-         separate process"
-    );
-    Err(Fault::new(ErrorKind::Multithreaded, text))
-}
 
 /// Starts the refresher of the session `name`, and waits until it reports its start. `forget` drops the state of the
 /// parent in the new process.
@@ -90,6 +77,58 @@ pub(crate) fn spawn(
     read_report(ready, limit)
 }
 
+/// Starts `program` as the refresher of the session `name`, and waits until it reports its start. What the program is to
+/// do is in `handover`. It stands in no argument and no variable.
+///
+/// # Errors
+/// As [`spawn`].
+pub(crate) fn start_program(
+    program: &Path,
+    name: &SessionName,
+    segment: &Segment,
+    locks: &LockFile,
+    handover: &[u8],
+    limit: Duration,
+) -> Result<(), Fault> {
+    let _reserved = ReservedStreams::new();
+    let (ready, report) = pipe().map_err(failed)?;
+    let memory = object::create_filled("shmcreds-handover", handover)?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    let (segment, descriptor) = (segment.fds()?, locks.descriptor()?);
+    // In the order of `passed`.
+    let fds = [memory.as_fd(), report.as_fd(), null.as_fd(), segment[0], descriptor.get()?];
+    let arguments = [title(name), "refresher".to_owned()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let started = spawn::detached(program, &arguments, &fds, passed::REPORT);
+    started.map_err(failed)?;
+    drop(report);
+    read_report(ready, limit)
+}
+
+/// The descriptors of a refresher's program.
+pub(crate) mod passed {
+    /// The handover is its standard input.
+    pub(crate) const REPORT: usize = 1;
+    pub(crate) const SEGMENT: i32 = 3;
+    pub(crate) const LOCKS: i32 = 4;
+}
+
+/// Is the refresher in a program that [`start_program`] started: this process becomes the keeper. It has one thread.
+///
+/// # Errors
+/// When it cannot start. The caller reports that.
+pub(crate) fn run_program(
+    name: &SessionName,
+    segment: &Segment,
+    locks: &LockFile,
+    job: Job,
+    report: PipeWriter,
+) -> Result<Infallible, Fault> {
+    let keeper = isolate_keeper(name, segment, locks, None, job, &report)?;
+    keeper.run(report);
+    process::exit(0)
+}
+
 fn failed(error: io::Error) -> Fault {
     Fault::system("starting the refresher", error)
 }
@@ -108,7 +147,11 @@ fn read_report(mut report: PipeReader, limit: Duration) -> Result<(), Fault> {
     let length = report.read(&mut text).map_err(failed)?;
     match &text[..length] {
         STARTED => Ok(()),
-        [] => Err(failed(io::Error::other("its process was killed during the start"))),
+        [spawn::NOT_STARTED, errno @ ..] => {
+            let errno = errno.try_into().map_or(0, i32::from_le_bytes);
+            Err(failed(io::Error::from_raw_os_error(errno)))
+        }
+        [] => Err(failed(io::Error::other("its process ended or was killed during the start"))),
         text => Err(failed(io::Error::other(String::from_utf8_lossy(text)))),
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     SharedSession,
     process_session::Settings,
+    refresher_start::Start,
     registry,
     timing::{LONGEST_START_SPREAD, RACE_LIMIT, RACE_PAUSE},
 };
@@ -19,7 +20,7 @@ use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
     name::SessionName,
-    refresh::{dedicated, election, fetch::Recipe, policy::Windows},
+    refresh::{election, fetch::Recipe, policy::Windows},
     segment::{self, Header, Places},
     source::{self, Source},
 };
@@ -41,6 +42,7 @@ pub struct SharedSessionBuilder {
     disk: bool,
     name_is_optional: bool,
     last_user_removes: bool,
+    refresher_program: Option<PathBuf>,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,
 }
@@ -85,6 +87,7 @@ impl SharedSessionBuilder {
             disk: false,
             name_is_optional: false,
             last_user_removes: false,
+            refresher_program: None,
             wait_timeout: None,
             clock: None,
         }
@@ -223,6 +226,26 @@ impl SharedSessionBuilder {
         self
     }
 
+    /// The program that is the dedicated refresher of an eager session: `shmcreds`, of the same version as this library.
+    /// Then [`create`](Self::create) also works in a process with several threads, the refresher keeps nothing of the
+    /// creator's memory, and it has its own name in `ps`. The recipe and the environment are handed over in memory, never
+    /// in arguments or in variables that others could read in `/proc`.
+    ///
+    /// | | the refresher is |
+    /// | --- | --- |
+    /// | a program is given, and the source can be handed over | that program |
+    /// | none is given, or the source cannot be handed over; the process has one thread | forked from this process |
+    /// | none is given, the source can be handed over; several threads | the program `shmcreds` that is found in `PATH`; else [`Multithreaded`](ErrorKind::Multithreaded) |
+    /// | the source cannot be handed over; several threads | an error: `Multithreaded` |
+    ///
+    /// A source that has closures of this program cannot be handed over: [`Provider::new`](crate::Provider::new),
+    /// [`AssumeRole::mfa`](crate::AssumeRole::mfa), or one of your own. Nor can a [sealed](Self::sealed) session: only a
+    /// forked process can have the mapping that writes it.
+    pub fn refresher_program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.refresher_program = Some(path.into());
+        self
+    }
+
     /// How long a caller waits when there is nothing valid. 30 s by default.
     pub fn wait_timeout(mut self, limit: Duration) -> Self {
         self.wait_timeout = Some(limit);
@@ -329,14 +352,17 @@ impl SharedSessionBuilder {
     fn take_over(self, in_use: Fault) -> Result<SharedSession, Fault> {
         let eager = self.refresh == Refresh::Eager;
         let places = self.places()?;
+        let program = self.refresher_program.clone();
         let (name, settings) = self.check()?;
-        let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let Some(expected) = expected else { return Err(in_use) };
+        let Some(recipe) = &settings.recipe else { return Err(in_use) };
+        let expected = recipe.source.fingerprint();
+        let choose = || Start::choose(program.as_deref(), recipe, settings.clock.as_ref(), false);
+        let start = eager.then(choose).transpose()?;
         let taken = registry::take_over(&name, &places, &expected, settings)?;
         let (shared, segment) = taken.ok_or(in_use)?;
         let session = SharedSession::new(shared, segment);
-        if eager {
-            session.inner.start_dedicated(None, Duration::ZERO)?;
+        if let Some(start) = start {
+            session.inner.start_dedicated(&start, None, Duration::ZERO)?;
         }
         Ok(session)
     }
@@ -379,6 +405,7 @@ impl SharedSessionBuilder {
         }
         let places = if sealed { None } else { Some(self.places()?) };
         let first_call = self.first_call()?;
+        let program = self.refresher_program.clone();
         let (name, settings) = self.check()?;
         let Some(recipe) = &settings.recipe else {
             return Err(invalid("source: none is given; a session needs one to fetch its set"));
@@ -391,9 +418,8 @@ impl SharedSessionBuilder {
         }
         let description = recipe.source.describe();
         let fingerprint = recipe.source.fingerprint();
-        if eager {
-            dedicated::check_threads()?;
-        }
+        let choose = || Start::choose(program.as_deref(), recipe, settings.clock.as_ref(), sealed);
+        let start = eager.then(choose).transpose()?;
         let creator = process::id();
         let header = || {
             Ok(Header {
@@ -435,8 +461,8 @@ impl SharedSessionBuilder {
         if last_user_removes {
             registry::remove_leftovers(&session.inner.shared.name);
         }
-        if eager {
-            session.inner.start_dedicated(writer, first_call)?;
+        if let Some(start) = start {
+            session.inner.start_dedicated(&start, writer, first_call)?;
         }
         Ok(session)
     }
@@ -513,6 +539,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("secret_memory", &self.secret)
             .field("directory", &self.directory)
             .field("removed_by_last_user", &self.last_user_removes)
+            .field("refresher_program", &self.refresher_program)
             .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()
     }

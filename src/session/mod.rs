@@ -3,6 +3,7 @@
 mod asynchronous;
 mod builder;
 mod electing;
+mod handover;
 mod inner;
 mod look;
 mod passed;
@@ -10,6 +11,7 @@ mod process_session;
 mod provider;
 mod read;
 mod reader;
+mod refresher_start;
 mod refreshing;
 mod registry;
 mod rejecting;
@@ -30,6 +32,8 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 
 pub use builder::{Refresh, SharedSessionBuilder};
 pub use electing::Election;
+#[doc(hidden)]
+pub use handover::run_refresher_program;
 pub(crate) use inner::Inner;
 pub use look::SetSnapshot;
 pub use reader::Reader;

@@ -10,8 +10,10 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
+    handover,
     inner::Inner,
     process_session::ProcessSession,
+    refresher_start::Start,
     registry,
     timing::{FIRST_SET_INTERVAL, Limit, PROBE_INTERVAL},
     wait::Need,
@@ -139,11 +141,12 @@ impl Inner {
         })
     }
 
-    /// Forks the dedicated refresher and waits for its first set. `writer` is what alone can write a
+    /// Starts the dedicated refresher and waits for its first set. `writer` is what alone can write a
     /// sealed segment: this process has it no longer afterwards. The refresher waits for `first_call` before it calls the
     /// source.
     pub(super) fn start_dedicated(
         &self,
+        start: &Start,
         writer: Option<EntryWriter>,
         first_call: Duration,
     ) -> Result<(), Fault> {
@@ -152,8 +155,17 @@ impl Inner {
         let (locks, forget) = (election_lock.locks(), registry::forget);
         let first = clock.boot().saturating_add(as_nanos(first_call));
         let job = Job { first_call: first, ..self.job(recipe) };
-        election_lock.requests().without(|| {
-            dedicated::spawn(name, &self.segment, locks, writer, job, forget, *wait_timeout)
+        election_lock.requests().without(|| match start {
+            Start::Program(program) => {
+                let Some(handover) = handover::of(&self.shared, &job) else {
+                    unreachable!("the source was handed over when the start was chosen")
+                };
+                let (segment, limit) = (&*self.segment, *wait_timeout);
+                dedicated::start_program(program, name, segment, locks, &handover?, limit)
+            }
+            Start::Fork => {
+                dedicated::spawn(name, &self.segment, locks, writer, job, forget, *wait_timeout)
+            }
         })?;
         self.wait_for_first_set(wait_timeout.saturating_add(first_call))
     }

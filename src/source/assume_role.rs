@@ -4,6 +4,7 @@ mod arn;
 mod call;
 mod description;
 mod fingerprint;
+mod portable;
 mod regions;
 mod session_name;
 mod validate;
@@ -15,6 +16,7 @@ use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use super::{
     Fetching, Fingerprint, Identifying, Provider, Source,
     mfa::Mfa,
+    portable::PortableSource,
     profile::{ProxyUrl, Settings},
 };
 pub(super) use session_name::default_session_name;
@@ -402,6 +404,10 @@ impl Source for AssumeRole {
             _ => Duration::ZERO,
         };
         self.operation_timeout.saturating_add(code).saturating_add(base)
+    }
+
+    fn portable(&self) -> Option<PortableSource> {
+        portable::of(self)
     }
 
     fn is_role(&self) -> bool {

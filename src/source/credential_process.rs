@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
     fingerprint::environment::{self, Part},
+    portable::{PortableSource, Recipe},
     program::Program,
     timestamp,
 };
@@ -76,6 +77,11 @@ impl Source for CredentialProcess {
     /// The limit of the program, and the time to start and to kill it.
     fn timeout(&self) -> Duration {
         self.0.timeout.saturating_add(Duration::from_secs(1))
+    }
+
+    fn portable(&self) -> Option<PortableSource> {
+        let (argv, timeout) = (self.0.argv().to_vec(), self.0.timeout);
+        Some(PortableSource(Recipe::Process { argv, timeout }))
     }
 
     fn fetch(&self) -> Fetching<'_> {

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError, SourceErrorClass,
+    portable::{PortableSource, Recipe, Thing},
     server_time::{self, Asked},
     validate,
 };
@@ -225,6 +226,21 @@ impl Source for IotCore {
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn portable(&self) -> Option<PortableSource> {
+        // A new field does not compile until it is handed over.
+        let IotCore { endpoint, role_alias, certificate, private_key, ca, thing_name, timeout } =
+            self.clone();
+        Some(PortableSource(Recipe::IotCore(Box::new(Thing {
+            endpoint,
+            role_alias,
+            certificate: certificate.portable(),
+            private_key: private_key.portable(),
+            ca: ca.as_ref().map(Pem::portable),
+            thing_name,
+            timeout,
+        }))))
     }
 
     fn fetch(&self) -> Fetching<'_> {

@@ -3,7 +3,8 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use super::{
-    FingerprintEncoder, SourceError, SourceErrorClass, program::Program, source_error::Cause,
+    FingerprintEncoder, SourceError, SourceErrorClass, portable::Device, program::Program,
+    source_error::Cause,
 };
 
 type Asking = Pin<Box<dyn Future<Output = Result<String, SourceError>> + Send>>;
@@ -45,6 +46,13 @@ impl Mfa {
         argv: impl IntoIterator<Item = S>,
     ) -> Self {
         Mfa { serial_number, from: CodeFrom::Program(Program::new(argv, CODE_TIMEOUT)) }
+    }
+
+    /// The device and the program; `None` for a closure.
+    pub(super) fn portable(&self) -> Option<Device> {
+        let CodeFrom::Program(program) = &self.from else { return None };
+        let (serial_number, argv) = (self.serial_number.clone(), program.argv().to_vec());
+        Some(Device { serial_number, argv, timeout: program.timeout })
     }
 
     pub(super) fn timeout(&self) -> Duration {

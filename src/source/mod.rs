@@ -18,6 +18,7 @@ mod instance_token;
 mod iot_core;
 mod manual;
 mod mfa;
+mod portable;
 mod profile;
 mod program;
 mod provider;
@@ -25,6 +26,7 @@ mod ready_made;
 mod redact;
 mod refusal_recorder;
 mod regions;
+mod remade;
 mod retry_after;
 mod server_time;
 mod source_error;
@@ -51,6 +53,9 @@ pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub use identity::{Identifying, Identity};
 pub use iot_core::{IotCore, Pem};
 pub use manual::ManualSource;
+#[doc(hidden)]
+pub use portable::PortableSource;
+pub(crate) use portable::to_json;
 pub use profile::Profile;
 pub(crate) use profile::identity_by_environment;
 #[cfg(feature = "cli-core")]
@@ -58,6 +63,7 @@ pub(crate) use profile::without_files as without_credentials_file;
 pub use provider::Provider;
 pub use regions::FailedRegions;
 pub(crate) use regions::with_failed_regions;
+pub(crate) use remade::source as remade;
 pub(crate) use server_time::{Exchange, by_clock};
 pub use source_error::SourceError;
 pub(crate) use validate::{LONGEST_FETCH, signing_keys};
@@ -130,6 +136,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// The source as plain values, of which another program makes it again; `None` for one that holds closures.
+    #[doc(hidden)]
+    fn portable(&self) -> Option<PortableSource> {
+        None
+    }
+
     /// Asks STS whose `credentials` these are. Without `credentials`, it asks for the identity of the source
     /// itself. For a source that assumes a role, that is the identity that assumes it.
     ///
@@ -171,6 +183,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn is_manual(&self) -> bool {
         (**self).is_manual()
+    }
+
+    fn portable(&self) -> Option<PortableSource> {
+        (**self).portable()
     }
 
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {

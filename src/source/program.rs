@@ -50,6 +50,10 @@ impl Program {
         Program { argv: argv.into_iter().map(Into::into).collect(), timeout }
     }
 
+    pub(super) fn argv(&self) -> &[String] {
+        &self.argv
+    }
+
     /// The program, and a digest of its arguments: they may be secret.
     pub(super) fn describe(&self) -> String {
         let mut hash = Sha256::new();

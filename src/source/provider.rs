@@ -10,6 +10,7 @@ use aws_credential_types::{
 use super::{
     Fetched, Fetching, Fingerprint, FingerprintEncoder, Source, SourceError,
     fingerprint::environment::{self, Part},
+    portable::{PortableSource, Recipe},
     source_error::Cause,
     validate,
 };
@@ -191,6 +192,14 @@ impl Source for Provider {
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Of a ready-made one only: the inputs say which.
+    fn portable(&self) -> Option<PortableSource> {
+        let Inputs { source, values, environment: _ } = self.inputs.as_ref()?;
+        let values = values.iter().map(|(_, value)| value.clone()).collect();
+        let (source, timeout) = ((*source).to_owned(), self.timeout);
+        Some(PortableSource(Recipe::Ready { source, values, timeout }))
     }
 
     fn is_role(&self) -> bool {

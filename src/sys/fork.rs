@@ -23,13 +23,14 @@ pub(crate) enum LockOrder {
     Watches,
     LockFiles,
     Runtime,
+    StandIns,
     #[cfg(test)]
     TestOuter,
     #[cfg(test)]
     TestInner,
 }
 
-const LOCKS: usize = if cfg!(test) { 6 } else { 4 };
+const LOCKS: usize = if cfg!(test) { 7 } else { 5 };
 
 /// The locks that were used so far, each at its place in the order. Not under a mutex: a thread registers a lock
 /// while it holds another one, and a fork may wait for that other one.

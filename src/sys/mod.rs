@@ -16,4 +16,5 @@ pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod process_token;
 pub(crate) mod runtime;
+pub(crate) mod spawn;
 pub(crate) mod task;

@@ -1,6 +1,10 @@
 //! Shared memory objects: opened without following links, checked before use, removed by name.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
 
 use nix::{
     errno::Errno,
@@ -66,6 +70,17 @@ pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault
     let object = Object::inherited(name, fd)?;
     reserve(name, object.fd.get()?, bytes)?;
     Ok(Object { bytes, ..object })
+}
+
+/// Creates a memory file with these bytes, to be read from its beginning.
+pub(crate) fn create_filled(name: &str, bytes: &[u8]) -> Result<File, Fault> {
+    let failed = |error| Fault::system("writing a memory file", error);
+    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC)
+        .map_err(|errno| Fault::system("creating a memory file", errno))?;
+    let mut file = File::from(memory);
+    file.write_all(bytes).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 /// Lets every process that inherited the memory file open it again, even after a change of its user id.

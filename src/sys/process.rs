@@ -9,7 +9,6 @@ use std::{
     },
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -39,6 +38,7 @@ use tracing::subscriber::NoSubscriber;
 use super::{
     death_watch,
     descriptor::{self, ReservedStreams},
+    fork::{ForkLock, LockOrder},
     runtime, task,
 };
 
@@ -94,7 +94,7 @@ pub(crate) fn detach(body: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result
         -1 => Err(io::Error::last_os_error()),
         0 => fork_again(body, stays.then_some(stand_in)),
         pid if stays => {
-            stand_ins().push(Pid::from_raw(pid));
+            keep_stand_in(Pid::from_raw(pid));
             Ok(())
         }
         pid => reap(Pid::from_raw(pid)),
@@ -103,7 +103,7 @@ pub(crate) fn detach(body: impl FnOnce(), stand_in: impl FnOnce()) -> io::Result
 
 /// Whether this process adopts orphans: as the first process of a pid namespace (most servers in containers), or as
 /// a subreaper.
-fn adopts_orphans() -> bool {
+pub(super) fn adopts_orphans() -> bool {
     std::process::id() == 1 || prctl::get_child_subreaper().unwrap_or(false)
 }
 
@@ -130,21 +130,23 @@ fn fork_again(body: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
     exit(code)
 }
 
-/// The processes in between that [`detach`] left running. Only processes with one thread lock this, so it is free
-/// during each fork.
-static STAND_INS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+/// The processes in between that are left running.
+static STAND_INS: ForkLock<Vec<Pid>> = ForkLock::new(LockOrder::StandIns, Vec::new());
 
-fn stand_ins() -> MutexGuard<'static, Vec<Pid>> {
-    STAND_INS.lock().unwrap_or_else(PoisonError::into_inner)
+/// Keeps a process in between, which is reaped later.
+pub(super) fn keep_stand_in(pid: Pid) {
+    STAND_INS.lock().push(pid);
 }
 
 /// Reaps the processes in between that have exited; no other code can. Forgets those of a parent process.
-fn reap_stand_ins() {
+pub(super) fn reap_stand_ins() {
     let flags = WaitPidFlag::__WCLONE | WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED;
-    stand_ins().retain(|&pid| matches!(wait_for(Some(pid), flags), Ok(WaitStatus::StillAlive)));
+    STAND_INS
+        .lock()
+        .retain(|&pid| matches!(wait_for(Some(pid), flags), Ok(WaitStatus::StillAlive)));
 }
 
-fn reap(pid: Pid) -> io::Result<()> {
+pub(super) fn reap(pid: Pid) -> io::Result<()> {
     loop {
         match wait_for(Some(pid), WaitPidFlag::__WCLONE | WaitPidFlag::WEXITED) {
             Err(Errno::EINTR) => {}
@@ -204,7 +206,7 @@ pub(crate) fn check_waiting() -> io::Result<()> {
 }
 
 /// Waits for `child`, or for any, by `waitid` if the kernel refuses `wait4`. `WEXITED` must be among the flags.
-fn wait_for(child: Option<Pid>, flags: WaitPidFlag) -> nix::Result<WaitStatus> {
+pub(super) fn wait_for(child: Option<Pid>, flags: WaitPidFlag) -> nix::Result<WaitStatus> {
     match waitpid(child, Some(flags - WaitPidFlag::WEXITED)) {
         Err(Errno::ENOSYS | Errno::EPERM) => waitid(child.map_or(Id::All, Id::Pid), flags),
         status => status,

@@ -75,6 +75,9 @@ pub(crate) enum Command {
     },
     /// Looks at everything that decides whether it will work here, and changes nothing.
     Doctor(Doctor),
+    /// Refreshes a session for the library, which hands over what to do.
+    #[command(hide = true)]
+    Refresher,
     /// Lists the names of this user's sessions.
     List,
     /// Removes a session that killed processes have left. A session in use is not removed.

@@ -70,6 +70,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             print(&format!("generation {}", session.status()?.generation()))
         }
         Command::Doctor(options) => doctor::run(options),
+        Command::Refresher => {
+            let Err(text) = shmcreds::run_refresher_program();
+            Err(CommandError::new(command_error::USAGE, text))
+        }
         Command::List => {
             let names = SharedSession::list()
                 .doing("listing the sessions")?

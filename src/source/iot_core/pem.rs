@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::source::{
     fingerprint::{FingerprintEncoder, environment},
+    portable::PortablePem,
     user_file::{self, BYTE_ORDER_MARK},
 };
 
@@ -34,6 +35,13 @@ impl Pem {
     /// The text. It is wiped from memory when the last clone of the source is dropped.
     pub fn text(text: impl Into<Vec<u8>>) -> Self {
         Pem(Content::Text(Arc::new(Zeroizing::new(text.into()))))
+    }
+
+    pub(in crate::source) fn portable(&self) -> PortablePem {
+        match &self.0 {
+            Content::File(path) => PortablePem::File(path.clone()),
+            Content::Text(text) => PortablePem::Text(text.to_vec()),
+        }
     }
 
     fn read(&self, field: &str) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -39,6 +39,7 @@ use super::{
     fingerprint::environment::{self as variables, Part},
     identity,
     mfa::Mfa,
+    portable::{PortableSource, Recipe},
     redact::redact,
     source_error::Cause,
     validate,
@@ -99,6 +100,10 @@ impl Profile {
     pub fn mfa_command<S: Into<String>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
         self.mfa = Some(Mfa::program(String::new(), argv));
         self
+    }
+
+    pub(super) fn with_mfa(self, mfa: Option<Mfa>) -> Self {
+        Profile { mfa, ..self }
     }
 
     /// The same with a closure that gives the code.
@@ -297,6 +302,15 @@ impl Source for Profile {
 
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         Box::pin(self.identity(credentials))
+    }
+
+    fn portable(&self) -> Option<PortableSource> {
+        let mfa = match &self.mfa {
+            Some(mfa) => Some(mfa.portable()?),
+            None => None,
+        };
+        let (name, timeout) = (self.name.clone(), self.timeout);
+        Some(PortableSource(Recipe::Profile { name, timeout, mfa }))
     }
 
     fn fetch(&self) -> Fetching<'_> {

@@ -16,6 +16,10 @@ impl ProxyUrl {
         ProxyUrl(url)
     }
 
+    pub(in crate::source) fn into_url(self) -> String {
+        self.0
+    }
+
     /// # Errors
     /// A sentence that names the rule. It does not show the value.
     pub(in crate::source) fn validate(&self) -> Result<(), String> {
