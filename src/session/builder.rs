@@ -60,15 +60,16 @@ enum Fallback {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refresh {
-    /// Whoever needs it: the first caller after the refresh point is elected, and refreshes in the
-    /// background. Nothing runs in between.
+    /// The first caller after the refresh point is elected, and refreshes in the background. Nothing runs in
+    /// between.
     #[default]
     Deferred,
-    /// A process of its own, forked by [`create`](SharedSessionBuilder::create), which fetches the
-    /// first set and refreshes it in time, so that no reader ever waits. It is no child of the server's, holds
-    /// none of its descriptors, ignores the terminal's Ctrl-C, and ends when the last
-    /// process that uses the session does. When it dies, the first worker that notices goes on in its
-    /// place; its parent, a small process that only waits, removes the session's name when all are gone.
+    /// A dedicated process, which [`create`](SharedSessionBuilder::create) forks. It fetches the first set and each
+    /// later set in time, so that no reader waits.
+    ///
+    /// It is not a child of the server, has none of its descriptors, and gets no Ctrl-C of the terminal. It ends with
+    /// the last process that uses the session. If it dies, the first worker that notices continues its work. Its
+    /// parent is a small process that only waits. It removes the session's name after the last user has ended.
     Eager,
 }
 
@@ -332,8 +333,8 @@ impl SharedSessionBuilder {
         }
     }
 
-    /// Makes the session; where one of that name and source is there whose owner has died, and of which nobody is
-    /// elected, takes that over: its readers go on with it.
+    /// Creates the session. If a session with this name and source exists, its owner has died and no process is
+    /// elected, takes that session over. Its readers continue to use it.
     ///
     /// # Errors
     /// Those of [`create`](Self::create), and [`WrongSource`](ErrorKind::WrongSource) when the session that is there

@@ -21,7 +21,7 @@ pub(crate) struct Inner {
     pub(super) segment: Arc<Segment>,
     /// The newest set that this process has decoded.
     pub(super) snapshot: ArcSwapOption<Snapshot>,
-    /// When this process next looks whether somebody refreshes.
+    /// When this process checks again that a process refreshes.
     pub(super) next_probe: AtomicU64,
     pub(super) waiters: Waiters,
     /// The session that took this one's place when this one had been ended.

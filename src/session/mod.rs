@@ -212,7 +212,7 @@ impl SharedSession {
         Reader::new(Arc::clone(&self.inner))
     }
 
-    /// Waits for a set newer than the current one, fetched by this process or by whoever is at it.
+    /// Waits for a set that is newer than the current one. This process fetches it, or the process that is elected.
     /// Honours the back-off after a failure.
     ///
     /// # Errors
@@ -314,9 +314,11 @@ impl SharedSession {
         registry::remove(name).map_err(|fault| fault.during("remove", name))
     }
 
-    /// Removes the session's name, in the process that created it: nobody can attach by it any more, and who
-    /// has the session keeps it. Happens by itself when the creator's last handle is dropped; a process
-    /// that ends with handles in other threads calls it before.
+    /// Removes the session's name, in the process that created it. After that no process can attach by the name.
+    /// Processes that have the session keep it.
+    ///
+    /// The drop of the creator's last handle does the same. If your process ends while other threads have handles,
+    /// call this before.
     pub fn unlink(&self) {
         self.inner.shared.unlink();
     }
@@ -351,7 +353,7 @@ impl SharedSession {
         self.inner.latest().shared.leave();
     }
 
-    /// How the session is. Cheap, takes no lock and disturbs nobody.
+    /// The state of the session. It is cheap, takes no lock and does not delay other processes.
     ///
     /// # Errors
     /// [`BadChecksum`](crate::ErrorKind::BadChecksum) when the segment was damaged.

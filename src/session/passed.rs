@@ -1,9 +1,9 @@
-//! Sealed sessions across `exec`: the descriptors that lead to one, named in the environment.
+//! Sealed sessions across `exec`: an environment variable names their descriptors.
 //!
 //! The variable holds `name=instance:segment:locks[:secret]` for each session, separated by `;`. The instance
 //! is that of the header, in hexadecimal. Each descriptor is `number@device.inode`, in decimal. A program that
-//! does not know of the variable passes it on. Device and inode tell whether the numbers still lead to what
-//! they led to.
+//! does not know the variable passes it on. Device and inode show whether the descriptors still belong to the same
+//! files.
 
 use std::{
     ffi::OsStr,

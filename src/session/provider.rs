@@ -56,7 +56,7 @@ async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {
     let waiter = Arc::clone(inner);
     let waiting = match inner.waiters().join(move || waiter.credentials()) {
         Ok(waiting) => waiting,
-        // Without a thread nobody waits for a better set: no error while this one is valid.
+        // Without a thread, this cannot wait for a better set. It is no error while the current set is valid.
         Err(error) => {
             let refused = || CredentialsError::provider_error(inner.no_thread(error));
             return inner.unexpired().ok_or_else(refused);

@@ -46,7 +46,7 @@ impl Inner {
         self.segment.published() == snapshot.life.version
     }
 
-    /// The credentials, after whatever it takes.
+    /// The credentials, after a look at the segment and a wait if necessary.
     #[cold]
     pub(crate) fn credentials(self: &Arc<Self>) -> Result<Credentials, Error> {
         self.credentials_by(self.limit())
@@ -154,8 +154,8 @@ impl Inner {
         })
     }
 
-    /// The newest set, decoded once per process. A damaged one counts as none where another can be
-    /// fetched; whoever is in charge of the refresh is told.
+    /// The newest set, decoded once per process. A damaged set counts as absent if another one can be fetched. Then
+    /// this also requests a refresh.
     pub(super) fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
         let known = self.snapshot.load_full();
         if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {

@@ -33,9 +33,11 @@ use crate::{
 };
 
 impl Inner {
-    /// Sees to it that somebody refreshes, without waiting for it; true if the caller is to wait for a refresh of
-    /// its own, because a process has died in its call: this one may live no longer. Failing to is no failure of
-    /// the caller, who has a valid set; the next one tries again.
+    /// Makes sure that a process refreshes, without waiting for it. A failure here is not a failure of the caller: it
+    /// has a valid set, and the next caller tries again.
+    ///
+    /// True if the caller must wait for its own refresh: a process has died in its call, and this one may also end
+    /// soon.
     pub(super) fn refresh_in_background(&self, now: u64) -> bool {
         if !self.is_probe_due(now) {
             return false;
@@ -51,7 +53,7 @@ impl Inner {
         wait
     }
 
-    /// Whether this process looks again whether somebody refreshes. Then it does not for some time.
+    /// Whether it is time to check again that a process refreshes. After true it is false for some time.
     pub(super) fn is_probe_due(&self, now: u64) -> bool {
         if now < self.next_probe.load(Ordering::Relaxed) {
             return false;
@@ -127,7 +129,7 @@ impl Inner {
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
         let refresh_loop = self.refresh_loop(recipe, stop);
-        // Where an async runtime is entered, it lets nobody block or make another.
+        // Inside an async runtime, a thread must not block or start another runtime.
         if Handle::try_current().is_err() {
             return refresh_loop.run();
         }

@@ -149,8 +149,8 @@ pub(super) fn create_nameless(
     Ok(enter(&mut sessions, name, election_lock, segment, settings, Creator::this()))
 }
 
-/// Takes over the live session `name`, of which the owner has died and nobody is elected; `None` when it is not
-/// there, or in this process already, or another process takes it over.
+/// Takes over the live session `name`, if its owner has died and no process is elected. `None` if it does not exist,
+/// is in this process already, or is taken over by another process.
 ///
 /// # Errors
 /// `InUse` with the pid of the owner or the elected process that lives; `WrongSource` when the session's is not
@@ -202,7 +202,7 @@ pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<
     let places = Places::of_successor(&shared.name)?;
     let inode = places.lock_inode(&shared.name);
     let is_another = inode.is_some_and(|inode| inode != shared.election_lock.locks().inode());
-    // A process that has become another user follows nobody.
+    // A process that has changed its user does not continue with a session of another user.
     if !is_another || !shared.name.same_user(&SessionName::new(shared.name.as_str())?) {
         return Ok(None);
     }
@@ -445,7 +445,7 @@ pub(super) fn list() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes a session that nobody uses, from each place where there is something of it.
+/// Removes a session without users, from each directory that contains parts of it.
 pub(super) fn remove(name: &str) -> Result<(), Fault> {
     let name = SessionName::new(name)?;
     let places = Places::new(None, false)?;

@@ -39,9 +39,9 @@ pub(super) enum Phase {
 pub(crate) struct Snapshot {
     pub(super) life: Life,
     pub(super) credentials: Credentials,
-    /// The clock's tick at which the phase was last looked at and nothing was to be done.
+    /// The tick at which the phase was last checked and nothing was to be done.
     verified: AtomicU64,
-    /// Somebody waited for a better set, in vain.
+    /// A caller has waited for a better set, and none came.
     waited_for: AtomicBool,
 }
 
@@ -49,8 +49,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Current(pub(super) Guard<Option<Arc<Snapshot>>>);
 
 impl Current {
-    /// The credentials as the caller answers: a call of its own, so that the clone is made in the place of
-    /// the answer. To move it there would cost as much again.
+    /// A clone of the credentials, in the caller's result type. It is a separate function, so that the clone is made
+    /// directly in the place of the result. A move would cost as much as the clone.
     #[inline(never)]
     pub(crate) fn credentials<E>(&self) -> Result<Credentials, E> {
         match &*self.0 {

@@ -73,7 +73,7 @@ impl LastFailure {
         self.at
     }
 
-    /// How long nobody asks the source again; zero when somebody may.
+    /// The time until the next attempt is allowed. Zero if it is allowed now.
     pub fn next_attempt_in(&self) -> Duration {
         self.next_attempt_in
     }
@@ -104,7 +104,7 @@ impl LeaseHolder {
         self.elected_for
     }
 
-    /// Whether the process lives. One that died is replaced as soon as somebody needs it.
+    /// Whether the process lives. A dead one is replaced as soon as a process needs a refresh.
     pub fn is_alive(&self) -> bool {
         self.alive
     }

@@ -1,4 +1,4 @@
-//! Waiting for a set: by fetching it, if elected, and else by sleeping until somebody has.
+//! Waiting for a set: an elected process fetches it, and others sleep until it is published.
 
 use std::{
     sync::Arc,
@@ -179,7 +179,7 @@ impl Wait<'_> {
         (standing.died && standing.forbids(now)).then(|| standing.next_attempt_in(now))
     }
 
-    /// Sleeps so long, or until somebody has a set; does not where there is one that will do.
+    /// Sleeps for `pause` or until an event. Does not sleep if there is a set that suffices.
     fn keep_still(&self, event: u32, pause: Duration) -> Result<(), Fault> {
         if !matches!(self.need, Need::Valid) {
             return Err(not_now());
@@ -270,7 +270,7 @@ impl Wait<'_> {
     }
 }
 
-/// The end of a wait beside a valid set, which will do.
+/// The end of a wait while there is a valid set, which suffices.
 fn not_now() -> Fault {
     Fault::new(ErrorKind::Timeout, "no newer credentials can be had now")
 }

@@ -26,7 +26,7 @@ impl Exit {
         event.ok().map(Exit::Event)
     }
 
-    /// Waits until the process has ended. For ever, if nobody may look at it.
+    /// Waits until the process has ended. It waits without end if this process may not watch it.
     pub(crate) async fn wait(&self) -> io::Result<()> {
         match self {
             Exit::Event(fd) => fd.readable().await.map(drop),

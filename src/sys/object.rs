@@ -26,7 +26,7 @@ use super::{
 };
 use crate::error::{ErrorKind, Fault};
 
-/// The mode of objects: nobody but their user reads or writes them.
+/// The mode of objects: only their user may read and write them.
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 
 /// An open object and its size.

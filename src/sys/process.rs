@@ -120,7 +120,7 @@ fn fork_again(body: impl FnOnce(), stand_in: Option<impl FnOnce()>) -> ! {
         Ok(ForkResult::Parent { .. }) => {
             if let Some(stand_in) = stand_in {
                 let _ = catch_unwind(AssertUnwindSafe(stand_in));
-                // An error: there are no children any more, or nobody may wait for them.
+                // An error: there are no children any more, or this process cannot wait for them.
                 while matches!(wait_for(None, WaitPidFlag::WEXITED), Ok(_) | Err(Errno::EINTR)) {}
             }
             0
