@@ -15,7 +15,7 @@ const SET: &str = r#"{"Code":"Success","AccessKeyId":"ASIAAGENT","SecretAccessKe
 
 /// Answers each request with the next of `answers`, the last again and again; gives its address, and what it was
 /// asked.
-fn agent(answers: Vec<(u16, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
+pub fn agent(answers: Vec<(u16, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::<Mutex<Vec<String>>>::default();

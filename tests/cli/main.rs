@@ -18,6 +18,7 @@ mod profiles;
 mod secrets;
 mod serve;
 mod sources;
+mod sso;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,6 +8,7 @@ use aws_sdk_sts::config::{
     BehaviorVersion, Builder, IdentityCache, Region, SharedHttpClient,
     StalledStreamProtectionConfig, retry::RetryConfig,
 };
+use aws_smithy_async::{rt::sleep::TokioSleep, time::SystemTimeSource};
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use hyper::http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -153,6 +154,9 @@ impl Settings {
             .use_fips(self.fips)
             .use_dual_stack(self.dual_stack)
             .identity_cache(IdentityCache::no_cache())
+            // Of these, the SDK's renewal of an SSO token has no default: it panics without them.
+            .time_source(SystemTimeSource::new())
+            .sleep_impl(TokioSleep::new())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         config.set_endpoint_url(self.endpoint_url.clone());
         config.set_http_client(Some(self.http_client()?));

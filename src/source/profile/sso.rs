@@ -160,7 +160,19 @@ async fn renewed(
         .build()
         .await;
     match provider.provide_token().await {
-        Ok(token) => Ok(Zeroizing::new(token.token().to_owned())),
+        Ok(token) if token.expiration().is_none_or(|end| end > SystemTime::now()) => {
+            Ok(Zeroizing::new(token.token().to_owned()))
+        }
+        // The SDK hides why, and gives the old token. It may have been an outage.
+        Ok(_) => {
+            let text = format!(
+                "the SSO token {} has expired, and IAM Identity Center in {} did not renew it; if that goes on, \
+                 run `{login}`",
+                path.display(),
+                recipe.region
+            );
+            Err(SourceError::of_known_text(SourceErrorClass::Transient, text))
+        }
         Err(error) => {
             let reason =
                 format!("the SSO token {} cannot be renewed; run `{login}`", path.display());
