@@ -1,0 +1,4 @@
+//! When to refresh.
+
+#[path = "../../../src/refresh/policy.rs"]
+pub(crate) mod policy;
