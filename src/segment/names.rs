@@ -176,3 +176,25 @@ fn has_open(pid: u32, inode: Inode) -> bool {
         .filter_map(|entry| std::fs::metadata(entry.path()).ok())
         .any(|meta| inode.parts() == (meta.dev(), meta.ino()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_stays_locked_until_it_is_removed() {
+        let name = SessionName::new(&format!("left-{}", std::process::id())).unwrap();
+        let name = name.in_directory(&"/dev/shm".into());
+        let open = || LockFile::named(object::open(&name.lock()).unwrap(), &name.lock());
+        let (object, created) = object::open_or_create(&name.lock()).unwrap();
+        assert!(created);
+        drop(LockFile::named(object, &name.lock()).reserved(1).unwrap());
+        let found = look_at(&name, open()).unwrap();
+        assert!(matches!(found, Found::Left(_)));
+        let other = open();
+        assert!(!other.try_alone().unwrap(), "another process could remove the next file");
+        drop(found);
+        assert!(other.try_alone().unwrap());
+        object::remove(&name.lock()).unwrap();
+    }
+}

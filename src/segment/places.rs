@@ -48,7 +48,7 @@ pub(crate) struct Places {
     directories: Vec<Arc<str>>,
     /// What chose the only directory; `None` for the default order.
     chosen_by: Option<&'static str>,
-    /// Whether secrets may be on a disk.
+    /// Whether the program allows secrets on a disk.
     disk: bool,
 }
 
@@ -58,7 +58,6 @@ impl Places {
     /// # Errors
     /// `InvalidInput` when the path is not absolute. The directory itself is checked by [`check`](Self::check).
     pub(crate) fn new(directory: Option<&Path>, disk: bool) -> Result<Self, Fault> {
-        let disk = disk || std::env::var_os(DISK_VARIABLE).is_some_and(|value| value == DISK_VALUE);
         let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
         let (path, by) = match (directory, &variable) {
             (Some(directory), _) => (directory, "directory"),
@@ -140,7 +139,8 @@ impl Places {
         order
     }
 
-    fn all(&self, name: &SessionName) -> impl Iterator<Item = SessionName> {
+    /// `name` in each directory.
+    pub(crate) fn all(&self, name: &SessionName) -> impl Iterator<Item = SessionName> {
         let name = name.clone();
         self.directories.iter().map(move |directory| name.in_directory(directory))
     }
@@ -163,7 +163,8 @@ impl Places {
         let found = opened
             .file_system()
             .map_err(|errno| Fault::system(&format!("statfs of {directory}"), errno))?;
-        if found.is_memory() || self.disk {
+        let allowed = || std::env::var_os(DISK_VARIABLE).is_some_and(|value| value == DISK_VALUE);
+        if found.is_memory() || self.disk || allowed() {
             return Ok(());
         }
         let text = format!(

@@ -336,7 +336,7 @@ fn attach_by_name(
 ) -> Result<Option<Joined>, Fault> {
     places.check_chosen()?;
     let mut refused = None;
-    for name in places.found(name) {
+    for name in places.all(name) {
         let opened = segment::join(&name).and_then(|locks| match locks {
             Some(locks) => Ok(open_beside(&name, &locks)?.map(|segment| (locks, segment))),
             None => Ok(None),
@@ -347,10 +347,12 @@ fn attach_by_name(
                 return Ok(Some(enter(sessions, name, election_lock, segment, settings, None)));
             }
             Ok(None) => return Ok(None),
+            // Another place may have it.
+            Err(fault) if fault.kind == ErrorKind::Absent => {}
             Err(fault) => refused = refused.or(Some(fault)),
         }
     }
-    Err(named(refused.unwrap_or_else(|| absent(places)), places))
+    Err(refused.unwrap_or_else(|| absent(places)))
 }
 
 /// The session of that name that this process has, or has inherited.
@@ -466,11 +468,6 @@ pub(super) fn remove(name: &str) -> Result<(), Fault> {
         segment::remove(&name, locks.inode());
     }
     Ok(())
-}
-
-/// A missing object, in the words of those who know sessions only.
-fn named(fault: Fault, places: &Places) -> Fault {
-    if fault.kind == ErrorKind::Absent { absent(places) } else { fault }
 }
 
 fn absent(places: &Places) -> Fault {
