@@ -165,7 +165,7 @@ class Engine:
         self._clamp_told = True
         BRSWarning.warn(
             f"'advisory_timeout' is {self._windows.advisory:g} s, and the set lives {lifetime:.0f} s: it is refreshed "
-            f"after half of that, since a longer window would refresh it at each read."
+            f"in the second half of that, since a longer window would refresh it at each read."
         )
 
 

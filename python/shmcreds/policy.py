@@ -16,6 +16,10 @@ MINUTE = 60.0
 REJECTION_FLOOR = 5.0
 LONGEST = 300.0
 LONGEST_WITHOUT_A_SET = 5.0
+#: The same when the source throttles.
+LONGEST_THROTTLED_WITHOUT_A_SET = 60.0
+#: The longest advisory window that the user can set, as a part of the lifetime.
+LONGEST_WINDOW = 9 / 20
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class Windows:
 
     def advisory_of(self, lifetime: float) -> float:
         if self.advisory is not None:
-            return self.advisory
+            return min(self.advisory, lifetime * LONGEST_WINDOW)
         if lifetime <= 20 * MINUTE:
-            return 5 * MINUTE
-        return 15 * MINUTE if lifetime < 90 * MINUTE else 60 * MINUTE
+            window = 5 * MINUTE
+        else:
+            window = 15 * MINUTE if lifetime < 90 * MINUTE else 60 * MINUTE
+        return min(window, lifetime / 3)
 
     def mandatory_of(self, lifetime: float) -> float:
         longest = math.inf if self.advisory is None else self.advisory
@@ -38,8 +44,8 @@ class Windows:
         return min(window, lifetime / 10)
 
     def clamps(self, lifetime: float) -> bool:
-        """Whether the advisory window that the user set is longer than half of the lifetime."""
-        return self.advisory is not None and self.advisory > lifetime / 2
+        """Whether the advisory window that the user set is too long for the lifetime."""
+        return self.advisory is not None and self.advisory > lifetime * LONGEST_WINDOW
 
 
 class Points(NamedTuple):
@@ -51,25 +57,36 @@ class Points(NamedTuple):
 
 
 def points(windows: Windows, now: float, lifetime: float, chance: float) -> Points:
-    """``chance``, from 0 to 1, shortens the advisory window by up to a tenth. The window never opens in the
-    first half of the lifetime."""
+    """The points of a set that was fetched at ``now``.
+
+    A window that the user sets begins on time. Otherwise the advisory point is anywhere between the middle of the life
+    and the window by the lifetime, so that hosts that started together refresh apart. ``chance``, from 0 to 1, chooses.
+    """
     expires = now + lifetime
-    window = min(windows.advisory_of(lifetime), lifetime / 2)
+    window = windows.advisory_of(lifetime)
+    room = max(lifetime / 2 - window, 0.0) if windows.advisory is None else 0.0
     mandatory = expires - windows.mandatory_of(lifetime)
-    advisory = min(expires - window * (1 - 0.1 * chance), mandatory)
+    advisory = min(expires - window - room * chance, mandatory)
     return Points(advisory, mandatory, expires)
 
 
 def next_attempt(kind: str, in_a_row: int, now: float, expires: float, chance: float) -> float:
     """When the source may be asked again after failure number ``in_a_row``. ``expires`` is that of the
     current set, 0 without one."""
+    left = max(expires - now, 0.0)
     if kind in ("terminal", "misconfigured"):
-        delay = LONGEST_WITHOUT_A_SET if expires <= now else LONGEST
+        delay = LONGEST if left else LONGEST_WITHOUT_A_SET
+        return now + min(delay, max(left, LONGEST_WITHOUT_A_SET))
+    throttled = kind == "throttled"
+    if left:
+        # Another attempt comes before the set expires.
+        longest, limit = LONGEST, max(left / 2, 0.5)
     else:
-        ceiling = min(2.0 ** min(in_a_row - 1, 16), LONGEST)
-        # Full jitter, but never at once: that prevents bursts of calls.
-        delay = max(ceiling * chance, 0.1)
-    return min(now + delay, max(expires, now + LONGEST_WITHOUT_A_SET))
+        longest = LONGEST_THROTTLED_WITHOUT_A_SET if throttled else LONGEST
+        limit = LONGEST_THROTTLED_WITHOUT_A_SET if throttled else LONGEST_WITHOUT_A_SET
+    ceiling = min(2.0 ** min(in_a_row - 1, 16), longest)
+    # Full jitter, but never at once: that prevents bursts of calls.
+    return now + min(max(ceiling * chance, 0.1), limit)
 
 
 def windows_of(advisory: float | None, mandatory: float | None) -> Windows:

@@ -192,7 +192,8 @@ fn with_windows(
     mandatory: Option<f64>,
 ) -> SharedSessionBuilder {
     if let Some(advisory) = advisory {
-        builder = builder.advisory_window(duration(advisory));
+        // What the user sets begins on time: nothing is spread before it.
+        builder = builder.advisory_window(duration(advisory)).refresh_spread(0.0);
     }
     if let Some(mandatory) = mandatory {
         builder = builder.mandatory_window(duration(mandatory));

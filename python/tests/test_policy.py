@@ -15,9 +15,9 @@ MIN = 60.0
         (15 * MIN, 5 * MIN, MIN),
         (20 * MIN, 5 * MIN, MIN),
         (60 * MIN, 15 * MIN, MIN),
-        (90 * MIN, 45 * MIN, MIN),
+        (90 * MIN, 30 * MIN, MIN),
         (720 * MIN, 60 * MIN, MIN),
-        (2.0, 1.0, 0.2),
+        (2.0, 2.0 / 3, 0.2),
     ],
 )
 def test_windows_follow_the_lifetime(lifetime, before, mandatory):
@@ -43,4 +43,11 @@ def test_attempts_stay_within_their_limits(kind, row, left, chance):
     now = 500.0
     at = next_attempt(kind, row, now, now + left, chance)
     assert now < at <= now + 300
-    assert at <= max(now + left, now + 5)
+    assert at <= max(now + left, now + (60 if kind == "throttled" else 5))
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_a_window_of_the_user_begins_on_time(chance):
+    assert points(Windows(600.0), 0.0, 3600.0, chance).advisory == 3000.0
+    assert points(Windows(1700.0), 0.0, 3600.0, chance).advisory == 3600 * 11 / 20
+    assert points(Windows(), 0.0, 3600.0, chance).advisory == (2700.0, 1800.0)[int(chance)]

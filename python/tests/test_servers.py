@@ -26,15 +26,20 @@ def short_sets(sts):
     sts.lifetime = LIFETIME
 
 
-def _check(sts, found):
-    """One set for all, and no call more than there were sets."""
+def _served(sts, found):
+    """One set for all, and no call more than there were sets. Gives its name."""
     assert len({worker["pid"] for worker in found}) == WORKERS
     assert len({worker["name"] for worker in found}) == 1
     keys = set().union(*(worker["keys"] for worker in found))
     assert keys <= {sts.key(n) for n in range(1, len(sts.calls) + 1)}
     # A worker may have begun the fifth set before the last one had seen the fourth.
     assert GENERATIONS <= len(sts.calls) <= GENERATIONS + 1
-    assert segments(found[0]["name"]) == []
+    name: str = found[0]["name"]
+    return name
+
+
+def _check(sts, found):
+    assert segments(_served(sts, found)) == []
 
 
 def test_forks(sts):
@@ -101,14 +106,17 @@ def test_gunicorn(sts, preload, tmp_path):
 
 
 @pytest.mark.parametrize("lazy", [[], ["--lazy-apps"]], ids=["forked", "lazy"])
-def test_uwsgi(sts, lazy, tmp_path):
+def test_uwsgi(sts, make, lazy, tmp_path):
     port = free_port()
     uwsgi = [sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()"]
     options = ["--http-socket", f"127.0.0.1:{port}", "--processes", str(WORKERS), "--master", "--die-on-term"]
     options += ["--single-interpreter", "--need-app", "--module", "wsgi_app:application"]
     with _serving([*uwsgi, *options, *lazy], sts.url, tmp_path / "log") as process:
         found = _drive(sts, port, process)
-    _check(sts, found)
+    name = _served(sts, found)
+    # Its master process ends without a word to Python. The next session of any name removes what is left.
+    make(shared=False)
+    assert segments(name) == []
 
 
 def test_celery(sts, tmp_path):

@@ -28,7 +28,7 @@ def _mypy(tmp_path, *arguments):
 
 @pytest.mark.parametrize("what", ["package", "use"])
 def test_strict(tmp_path, what):
-    checked = _mypy(tmp_path, PACKAGE if what == "package" else HERE / "typed_use.py")
+    checked = _mypy(tmp_path, *(["-p", "shmcreds"] if what == "package" else [HERE / "typed_use.py"]))
     assert checked.returncode == 0, checked.stdout
 
 

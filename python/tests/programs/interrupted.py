@@ -8,6 +8,8 @@ import time
 
 from reading import session, tell
 
+# What a shell starts in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 made = session()
 if sys.argv[1] == "waits":
     pid = os.fork()
