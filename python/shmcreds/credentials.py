@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import threading
 from collections.abc import Callable
@@ -134,7 +133,7 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
 
     @_advisory_refresh_timeout.setter
     def _advisory_refresh_timeout(self, seconds: float) -> None:
-        self._engine.windows = dataclasses.replace(self._engine.windows, advisory=float(seconds))
+        self._engine.windows = self._engine.windows._replace(advisory=float(seconds))
 
     @property
     def _mandatory_refresh_timeout(self) -> float | None:
@@ -142,7 +141,7 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
 
     @_mandatory_refresh_timeout.setter
     def _mandatory_refresh_timeout(self, seconds: float) -> None:
-        self._engine.windows = dataclasses.replace(self._engine.windows, mandatory=float(seconds))
+        self._engine.windows = self._engine.windows._replace(mandatory=float(seconds))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of the session {self._engine.store.name}>"

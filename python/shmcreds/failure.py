@@ -1,7 +1,5 @@
 """A failure of the source as plain data, so that each process that waits for the set gets the same error."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import botocore.exceptions as botocore_errors

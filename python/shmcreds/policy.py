@@ -3,10 +3,7 @@
 The same rules as those of the Rust library; ``docs/DESIGN.md`` has them.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from .exceptions import BRSValidationError, BRSWarning
@@ -22,8 +19,7 @@ LONGEST_THROTTLED_WITHOUT_A_SET = 60.0
 LONGEST_WINDOW = 9 / 20
 
 
-@dataclass(frozen=True)
-class Windows:
+class Windows(NamedTuple):
     """The refresh windows before expiry that the user sets, in seconds. None follows the lifetime."""
 
     advisory: float | None = None

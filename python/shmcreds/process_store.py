@@ -1,7 +1,5 @@
 """A store in the memory of this process, for platforms without the native module."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time
@@ -40,8 +38,8 @@ class _Failed(NamedTuple):
 class ProcessTerm:
     """See :class:`shmcreds.store.Term`."""
 
-    def __init__(self, store: ProcessStore) -> None:
-        self._store: ProcessStore | None = store
+    def __init__(self, store: "ProcessStore") -> None:
+        self._store: "ProcessStore | None" = store
 
     def publish(self, fetched: Fetched) -> None:
         store, self._store = self._store, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 from .exceptions import BRSConfigurationError
@@ -17,6 +16,8 @@ def find_bin() -> str:
     Raises:
         BRSConfigurationError: there is none.
     """
+    import sysconfig  # Takes a while, and few programs need it.
+
     name = "shmcreds" + (sysconfig.get_config_var("EXE") or "")
     folders = [sysconfig.get_path("scripts"), os.path.dirname(sys.executable)]
     for folder in folders:

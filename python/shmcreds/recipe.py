@@ -5,8 +5,6 @@ that could be guessed, the external id and the policy, are not in it: they are i
 user can read.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Where the set of a session is kept: what the engine needs of it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 from botocore.credentials import ReadOnlyCredentials

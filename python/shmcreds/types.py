@@ -1,11 +1,9 @@
 """Types of arguments and results."""
 
-from __future__ import annotations
+# Without deferred annotations, here and in other modules of plain data: each field would be compiled at the import.
+from typing import Any, Literal, TypedDict, TypeVar
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
-
-if TYPE_CHECKING:
-    from botocore.config import Config
+from botocore.config import Config
 
 __all__ = [
     "PKCS11",

@@ -105,6 +105,10 @@ def test_greenlets_run_during_a_fetch(sts, kind):
     assert gap < 0.2
 
 
+def test_clients_of_a_child_have_sockets_of_their_own(sts):
+    assert run("fork_client.py", sts_url=sts.url) == [[True, True, True]]
+
+
 def test_forks_warn_of_nothing(sts):
     assert run("forking_eager.py", sts_url=sts.url, options=("-W", "error")) == ["no warning"]
 
