@@ -34,7 +34,6 @@ class Store:
     @staticmethod
     def open(
         name: str,
-        description: str,
         fingerprint: bytes,
         timeout: float,
         advisory: float | None,

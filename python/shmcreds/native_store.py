@@ -18,8 +18,6 @@ from .store import Counters, Fetched, Look, SourceFailed, Term
 
 #: How long one call of the source may take. Another process is elected 5 s later.
 TIMEOUT = 60.0
-#: What the segment says of its source: the fingerprint is the identity.
-_DESCRIPTION = "python"
 
 _open: weakref.WeakSet[NativeStore] = weakref.WeakSet()
 
@@ -129,7 +127,6 @@ def open_native(module: Any, recipe: Recipe, windows: Windows, *, private: bool)
 def _opened(module: Any, recipe: Recipe, windows: Windows) -> NativeStore:
     store = module.Store.open(
         recipe.name,
-        _DESCRIPTION,
         recipe.fingerprint,
         TIMEOUT,
         windows.advisory,

@@ -5,7 +5,12 @@ use std::time::Duration;
 use pyo3::{create_exception, exceptions::PyException, prelude::*};
 use shmcreds::{Error, ErrorKind, SourceError, SourceErrorClass};
 
-create_exception!(_native, NativeError, PyException, "kind, text, failure, seconds until the next attempt");
+create_exception!(
+    _native,
+    NativeError,
+    PyException,
+    "kind, text, failure, seconds until the next attempt"
+);
 
 /// Class, message, code, request id and HTTP status of a failure of the source.
 pub(crate) type Told = (&'static str, String, Option<String>, Option<String>, Option<u16>);

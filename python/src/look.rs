@@ -50,14 +50,21 @@ impl Frozen {
             credentials.session_token(),
             credentials.account_id().map(|id| id.as_str()),
         );
-        self.class.call1(py, PyTuple::new(py, [fields.into_pyobject(py)?])?.get_item(0)?.cast::<PyTuple>()?)
+        self.class.call1(
+            py,
+            PyTuple::new(py, [fields.into_pyobject(py)?])?.get_item(0)?.cast::<PyTuple>()?,
+        )
     }
 
     /// All that is to be known of the set.
     pub(crate) fn look(&self, py: Python<'_>, set: &SetSnapshot) -> PyResult<Look> {
         let expires = set.credentials().expiry().unwrap_or(SystemTime::UNIX_EPOCH);
         let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let state = if set.is_rejected() && set.state() == State::Mandatory { "rejected" } else { set.state().as_str() };
+        let state = if set.is_rejected() && set.state() == State::Mandatory {
+            "rejected"
+        } else {
+            set.state().as_str()
+        };
         let refresh_in = set.refresh_in().as_secs_f64();
         Ok((self.of(py, set)?, expires, state, set.generation(), refresh_in))
     }

@@ -3,13 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use shmcreds::{Election, ErrorKind, ManualSource, SetSnapshot, SharedSession, SharedSessionBuilder, State};
+use shmcreds::{
+    Election, ErrorKind, ManualSource, SetSnapshot, SharedSession, SharedSessionBuilder, State,
+};
 
 use crate::{
     error::{Told, duration, raised, told},
     look::{Frozen, Look},
     term::Term,
 };
+
+/// What the segment says of its source. The fingerprint is the identity.
+const DESCRIPTION: &str = "python";
 
 /// What `stand` gives.
 #[derive(IntoPyObject)]
@@ -20,7 +25,6 @@ enum Outcome {
 
 /// The inputs with which a session was opened, for opening it again with other windows.
 struct Recipe {
-    description: String,
     fingerprint: [u8; 32],
     timeout: f64,
 }
@@ -40,20 +44,20 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the session, or makes it where there is none.
     #[staticmethod]
-    #[pyo3(signature = (name, description, fingerprint, timeout, advisory, mandatory, tuple_class))]
+    #[pyo3(signature = (name, fingerprint, timeout, advisory, mandatory, tuple_class))]
     fn open(
         py: Python<'_>,
         name: String,
-        description: String,
         fingerprint: [u8; 32],
         timeout: f64,
         advisory: Option<f64>,
         mandatory: Option<f64>,
         tuple_class: Py<PyAny>,
     ) -> PyResult<Self> {
-        let recipe = Recipe { description, fingerprint, timeout };
+        let recipe = Recipe { fingerprint, timeout };
         let builder = with_windows(recipe.builder(&name), advisory, mandatory);
-        let session = py.detach(|| builder.removed_by_last_user().attach_or_create()).map_err(raised)?;
+        let session =
+            py.detach(|| builder.removed_by_last_user().attach_or_create()).map_err(raised)?;
         Ok(Store::new(name, Some(recipe), session, tuple_class))
     }
 
@@ -90,7 +94,12 @@ impl Store {
     }
 
     /// As `stand`, for a set of a later generation.
-    fn stand_after(&self, py: Python<'_>, generation: u64, seconds: f64) -> PyResult<Option<Outcome>> {
+    fn stand_after(
+        &self,
+        py: Python<'_>,
+        generation: u64,
+        seconds: f64,
+    ) -> PyResult<Option<Outcome>> {
         let session = self.session();
         let election = py.detach(|| session.elect_after(generation, duration(seconds)));
         self.outcome(py, election)
@@ -125,7 +134,12 @@ impl Store {
 
     /// The windows of the sets that this process publishes from now on.
     #[pyo3(signature = (advisory, mandatory))]
-    fn set_windows(&self, py: Python<'_>, advisory: Option<f64>, mandatory: Option<f64>) -> PyResult<()> {
+    fn set_windows(
+        &self,
+        py: Python<'_>,
+        advisory: Option<f64>,
+        mandatory: Option<f64>,
+    ) -> PyResult<()> {
         let Some(recipe) = &self.recipe else { return Ok(()) };
         let builder = with_windows(recipe.builder(&self.name), advisory, mandatory);
         let session = py.detach(|| builder.attach()).map_err(raised)?;
@@ -146,7 +160,12 @@ impl Store {
 }
 
 impl Store {
-    fn new(name: String, recipe: Option<Recipe>, session: SharedSession, tuple_class: Py<PyAny>) -> Self {
+    fn new(
+        name: String,
+        recipe: Option<Recipe>,
+        session: SharedSession,
+        tuple_class: Py<PyAny>,
+    ) -> Self {
         let session = Mutex::new(Arc::new(session));
         Store { name, recipe, session, frozen: Frozen::new(tuple_class) }
     }
@@ -179,7 +198,7 @@ impl Store {
 
 impl Recipe {
     fn builder(&self, name: &str) -> SharedSessionBuilder {
-        let source = ManualSource::new(&self.description)
+        let source = ManualSource::new(DESCRIPTION)
             .fingerprint(self.fingerprint)
             .timeout(duration(self.timeout));
         SharedSession::builder(name).source(source)
