@@ -41,6 +41,7 @@ fn main() {
         ("an_eager_session_has_its_refresher", an_eager_session_has_its_refresher),
         ("a_sealed_session_never_gives_a_term", a_sealed_session_never_gives_a_term),
         ("a_process_without_a_source_is_never_elected", a_process_without_a_source),
+        ("holders_of_all_kinds_never_meet", holders_of_all_kinds_never_meet),
         ("any_source_can_be_asked_by_hand", any_source_can_be_asked_by_hand),
     ]);
 }
@@ -535,6 +536,62 @@ fn a_process_without_a_source() {
     drop(creator);
     drop(session);
     SharedSession::remove(&name).unwrap();
+}
+
+/// Processes that publish, fail, drop, die and fork in their terms: no two of them live in a term at a time.
+fn holders_of_all_kinds_never_meet() {
+    let session = session("crowd");
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("holder");
+    let end = Instant::now() + Duration::from_secs(5);
+    let act = |seed: u64| {
+        let generation = session.snapshot().unwrap().map_or(0, |set| set.generation());
+        let elected = session.elect_after(generation, Duration::from_millis(20));
+        let Ok(Election::Elected(term)) = elected else { return };
+        let pid = std::process::id().to_string();
+        if let Ok(other) = std::fs::read_to_string(&marker) {
+            let other = nix::unistd::Pid::from_raw(other.parse().unwrap_or(i32::MAX));
+            assert!(!support::lives(other), "two holders at a time");
+        }
+        std::fs::write(&marker, &pid).unwrap();
+        thread::sleep(Duration::from_millis(3));
+        if seed % 11 == 0 {
+            // SAFETY: ends the process in its term, without a drop.
+            unsafe { nix::libc::_exit(0) }
+        }
+        let term = std::cell::Cell::new(Some(term));
+        if seed % 5 == 0 {
+            child(|_| drop(term.take())).finish();
+        }
+        assert_eq!(std::fs::read_to_string(&marker).unwrap(), pid, "two holders at a time");
+        std::fs::remove_file(&marker).unwrap();
+        let term = term.take().unwrap();
+        match seed % 7 {
+            0 => drop(term),
+            1 => term.fail(SourceError::new(SourceErrorClass::Throttled, "busy")).unwrap(),
+            _ => drop(term.publish(instant_set()).unwrap()),
+        }
+    };
+    let workers: Vec<_> = (0..12u64)
+        .map(|worker| {
+            child(|_| {
+                let mut seed = worker;
+                while Instant::now() < end {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    act(seed >> 33);
+                }
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| drop(worker.finish()));
+    let status = session.status().unwrap();
+    assert!(status.published() > 3 && status.published() <= status.source_calls(), "{status}");
+    assert_eq!(status.generation(), status.published());
+    until("the back-off is over, and all goes on", || {
+        let elected = session.elect_after(status.generation(), Duration::from_secs(1));
+        let Ok(Election::Elected(term)) = elected else { return false };
+        term.publish(instant_set()).is_ok()
+    });
 }
 
 fn any_source_can_be_asked_by_hand() {
