@@ -120,7 +120,8 @@ impl Segment {
         Segment { writer, ..self }
     }
 
-    fn with_name(self, name: String) -> Self {
+    /// Adds the path of its file.
+    pub(crate) fn with_name(self, name: String) -> Self {
         Segment { name: Some(name), ..self }
     }
 

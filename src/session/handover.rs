@@ -143,6 +143,10 @@ impl Handover {
             None => name,
         };
         let segment = Segment::inherited(segment, None)?;
+        let segment = match name.directory() {
+            Some(_) => segment.with_name(name.segment()),
+            None => segment,
+        };
         let locks = LockFile::named(Object::inherited("the lock file", locks)?, &name.lock());
         let source = source::remade(self.source).map_err(other)?;
         if source.fingerprint() != segment.header.fingerprint {
