@@ -241,7 +241,8 @@ fn own_way(sts: &str) -> AssumeRole {
 
 fn error_of(source: AssumeRole) -> String {
     let session = SharedSession::builder(name("way")).source(source).create().unwrap();
-    session.credentials().unwrap_err().to_string()
+    let error = session.credentials().unwrap_err();
+    format!("{:?}: {error}", error.kind())
 }
 
 fn a_role_takes_the_given_proxy() {
@@ -309,6 +310,10 @@ fn a_role_trusts_the_given_authorities() {
     let (trusted, unknown) = (asked(Some(&bundle)), asked(None));
     assert!(!trusted.contains("UnknownIssuer"), "{trusted}");
     assert!(unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(
+        unknown.starts_with("SourceMisconfigured") && unknown.contains("AWS_CA_BUNDLE"),
+        "{unknown}"
+    );
 }
 
 fn a_device_takes_no_proxy() {

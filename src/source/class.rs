@@ -121,6 +121,9 @@ impl SourceErrorClass {
 
     /// By the innermost `CredentialsError`: a chain of providers wraps the error of the provider that failed.
     pub(super) fn of_kind(error: &(dyn Error + 'static)) -> Self {
+        if is_refused_certificate(error) {
+            return Misconfigured;
+        }
         match chain(error).filter_map(|e| e.downcast_ref()).last() {
             Some(CredentialsError::CredentialsNotLoaded(_))
             | Some(CredentialsError::InvalidConfiguration(_)) => Misconfigured,
@@ -137,6 +140,12 @@ impl SourceErrorClass {
             Misconfigured => "misconfigured",
         }
     }
+}
+
+/// Whether the certificate of a server was refused, for example because its issuer is not known. A retry cannot help.
+pub(super) fn is_refused_certificate(error: &(dyn Error + 'static)) -> bool {
+    chain(error)
+        .any(|error| matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
 }
 
 /// The error code that the text contains as a separate word. Some SDK providers wrap their errors in private types,

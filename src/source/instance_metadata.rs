@@ -8,7 +8,7 @@ use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{
-    SourceError,
+    SourceError, SourceErrorClass,
     instance_token::TokenCheck,
     profile::{Environment, Files, misconfigured},
     refusal_recorder::RefusalRecorder,
@@ -45,7 +45,8 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
         Some(refusal) => {
             refusal.complete(SourceError::from_status(&place, refusal.status, &refusal.body))
         }
-        None => SourceError::from_error(&place, &error),
+        // The SDK calls it a source that is not enabled, but this one was named: the service may be up soon.
+        None => SourceError::from_error(&place, &error).of_class(SourceErrorClass::Transient),
     })
 }
 
@@ -80,7 +81,6 @@ fn address(environment: &Environment, files: &Files) -> Result<String, SourceErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::SourceErrorClass;
 
     #[test]
     fn an_invalid_address_is_named() {

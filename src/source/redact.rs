@@ -31,10 +31,12 @@ fn has_key_id(run: &str) -> bool {
         .any(|w| (w.starts_with(b"AKIA") || w.starts_with(b"ASIA")) && w.iter().all(id_char))
 }
 
-/// Whether the text is long, and neither a UUID nor a path of plain words.
+/// Whether the text is long, and is neither a UUID, nor a path of plain words, nor the name of a variable.
 fn looks_random(run: &str) -> bool {
     let words = !run.bytes().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-    run.len() >= 36 && !words && !is_uuid(run)
+    let variable =
+        run.starts_with("AWS_") && run.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    run.len() >= 36 && !words && !variable && !is_uuid(run)
 }
 
 fn is_uuid(run: &str) -> bool {
@@ -129,6 +131,11 @@ mod tests {
         let id = "ASIAIOSFODNN7EXAMPLE";
         let token = "IQoJb3JpZ2luX2VjEO%2F%2F%2F%2Fwer+tyuiopASDFGHJKL1234567890==";
         for (text, expected) in [
+            (
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set".to_owned(),
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not set".to_owned(),
+            ),
+            (format!("AWS_{}", "aB3".repeat(12)), "[redacted]".to_owned()),
             (format!("key {id}, denied"), "key [redacted], denied".to_owned()),
             (format!("/tmp/{SECRET}="), "[redacted]".to_owned()),
             (format!("/tmp/x={SECRET}"), "[redacted]".to_owned()),

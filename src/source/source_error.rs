@@ -208,7 +208,10 @@ impl SourceError {
         if let Some(failure) = chain(error).filter_map(answer).find_map(SourceError::from_service) {
             return failure;
         }
-        let text = chain_text(error);
+        let mut text = chain_text(error);
+        if class::is_refused_certificate(error) {
+            text += "; if a proxy or a private authority issued it, name that certificate in AWS_CA_BUNDLE";
+        }
         match class::code_in(&text) {
             Some(code) => {
                 SourceError::new(SourceErrorClass::of_code(code), format!("{doing}: {text}"))

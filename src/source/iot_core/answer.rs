@@ -14,9 +14,6 @@ pub(super) fn unanswered(error: &(dyn Error + 'static)) -> SourceError {
     let failure = SourceError::from_error("asking IoT Core", error);
     match chain(error).find_map(|error| error.downcast_ref()) {
         Some(rustls::Error::AlertReceived(_)) => failure.of_class(SourceErrorClass::Terminal),
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            failure.of_class(SourceErrorClass::Misconfigured)
-        }
         _ => failure,
     }
 }
