@@ -557,12 +557,12 @@ fn holders_of_all_kinds_never_meet() {
         }
         std::fs::write(&marker, &pid).unwrap();
         thread::sleep(Duration::from_millis(3));
-        if seed % 11 == 0 {
+        if seed.is_multiple_of(11) {
             // SAFETY: ends the process in its term, without a drop.
             unsafe { nix::libc::_exit(0) }
         }
         let term = std::cell::Cell::new(Some(term));
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             child(|_| drop(term.take())).finish();
         }
         assert_eq!(std::fs::read_to_string(&marker).unwrap(), pid, "two holders at a time");
