@@ -14,11 +14,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let sdk = loader.load().await;
     let provider = sdk.credentials_provider().ok_or("no provider")?;
-    println!("{}", provider.provide_credentials().await?.access_key_id());
-    let config = aws_sdk_s3::config::Builder::from(&sdk);
+    let set = provider.provide_credentials().await?;
+    println!("{}", set.access_key_id());
+    let again = std::env::var("AGAIN_AFTER").ok();
+    let mut config = aws_sdk_s3::config::Builder::from(&sdk);
+    if again.is_none() {
+        // The client would ask the provider a second time.
+        config = config.credentials_provider(set);
+    }
     let s3 = aws_sdk_s3::Client::from_conf(config.force_path_style(true).build());
     s3.list_buckets().send().await?;
-    if let Ok(seconds) = std::env::var("AGAIN_AFTER") {
+    if let Some(seconds) = again {
         tokio::time::sleep(Duration::from_secs(seconds.parse()?)).await;
         s3.list_buckets().send().await?;
     }
