@@ -1,4 +1,4 @@
-//! A term: the right and the duty of this process to make one call of the source.
+//! A term: this process makes the next call of the source.
 
 use std::{fmt, sync::Arc, time::Duration};
 
