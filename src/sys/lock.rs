@@ -236,7 +236,8 @@ impl LockFile {
 /// would free all locks of the process.
 static REOPENING: ForkLock<()> = ForkLock::new(LockOrder::LockFiles, ());
 
-fn range(kind: i32, byte: i64) -> flock {
+/// The lock of one byte, for `fcntl`.
+pub(super) fn range(kind: i32, byte: i64) -> flock {
     flock {
         l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,

@@ -43,14 +43,7 @@ fn null() -> nix::Result<OwnedFd> {
 }
 
 fn lock(file: OwnedFd) -> nix::Result<()> {
-    let range = libc::flock {
-        l_type: libc::F_WRLCK as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 1,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).map(drop)
+    fcntl(file, FcntlArg::F_OFD_SETLK(&super::lock::range(libc::F_WRLCK, 0))).map(drop)
 }
 
 fn seal(file: OwnedFd) -> nix::Result<()> {
