@@ -4,6 +4,7 @@ mod arn;
 mod call;
 mod description;
 mod fingerprint;
+mod inputs;
 mod portable;
 mod regions;
 mod session_name;
@@ -19,6 +20,7 @@ use super::{
     portable::PortableSource,
     profile::{ProxyUrl, Settings},
 };
+pub(super) use inputs::Inputs;
 pub(super) use session_name::default_session_name;
 
 /// A source that assumes a role at AWS STS.
@@ -41,28 +43,8 @@ pub(super) use session_name::default_session_name;
 /// ```
 #[derive(Clone)]
 pub struct AssumeRole {
-    pub(super) role_arn: String,
-    pub(super) session_name: String,
-    pub(super) duration: Option<Duration>,
-    pub(super) external_id: Option<String>,
-    pub(super) policy: Option<String>,
-    pub(super) policy_arns: Vec<String>,
-    pub(super) tags: Vec<(String, String)>,
-    pub(super) transitive_tag_keys: Vec<String>,
-    pub(super) source_identity: Option<String>,
-    pub(super) provided_contexts: Vec<(String, String)>,
-    pub(super) region: Option<String>,
-    pub(super) regions: Vec<String>,
-    pub(super) endpoint_url: Option<String>,
-    pub(super) ca_bundle: Option<PathBuf>,
-    pub(super) proxy: Option<ProxyUrl>,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) read_timeout: Option<Duration>,
-    pub(super) operation_timeout: Duration,
-    pub(super) max_attempts: Option<u32>,
+    pub(super) inputs: Inputs,
     pub(super) mfa: Option<Mfa>,
-    /// The profile to read Region, endpoint and such from, if neither the program nor the environment sets them.
-    pub(super) profile: Option<String>,
     /// The settings that a profile has resolved already.
     pub(super) settings: Option<Settings>,
     pub(super) base: Base,
@@ -85,27 +67,8 @@ impl AssumeRole {
     /// is allowed. The name has 1 to 64 of `[A-Za-z0-9+=,.@_-]`.
     pub fn new(role_arn: impl Into<String>) -> Self {
         AssumeRole {
-            role_arn: role_arn.into(),
-            session_name: default_session_name(),
-            duration: None,
-            external_id: None,
-            policy: None,
-            policy_arns: Vec::new(),
-            tags: Vec::new(),
-            transitive_tag_keys: Vec::new(),
-            source_identity: None,
-            provided_contexts: Vec::new(),
-            region: None,
-            regions: Vec::new(),
-            endpoint_url: None,
-            ca_bundle: None,
-            proxy: None,
-            connect_timeout: None,
-            read_timeout: None,
-            operation_timeout: Duration::from_secs(15),
-            max_attempts: None,
+            inputs: Inputs::new(role_arn.into()),
             mfa: None,
-            profile: None,
             settings: None,
             base: Base::DefaultChain,
         }
@@ -114,7 +77,7 @@ impl AssumeRole {
     /// The name of the role session, as CloudTrail shows it: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
     /// By default `shmcreds-` and the host name.
     pub fn session_name(mut self, name: impl Into<String>) -> Self {
-        self.session_name = name.into();
+        self.inputs.session_name = name.into();
         self
     }
 
@@ -125,46 +88,46 @@ impl AssumeRole {
     /// if the [`base_source`](Self::base_source) is known to be a role (another role, web identity, SSO).
     /// Otherwise STS checks it.
     pub fn duration(mut self, duration: Duration) -> Self {
-        self.duration = Some(duration);
+        self.inputs.duration = Some(duration);
         self
     }
 
     /// The external id that the role's trust policy requires: 2 to 1,224 of `[A-Za-z0-9+=,.@:/_-]`.
     /// It is treated as a secret: no message shows it.
     pub fn external_id(mut self, id: impl Into<String>) -> Self {
-        self.external_id = Some(id.into());
+        self.inputs.external_id = Some(id.into());
         self
     }
 
     /// A session policy: a JSON object of 1 to 2,048 characters. The set can do only what both the role and this
     /// policy allow. No message shows it.
     pub fn policy(mut self, json: impl Into<String>) -> Self {
-        self.policy = Some(json.into());
+        self.inputs.policy = Some(json.into());
         self
     }
 
     /// Adds a managed policy that restricts the session, as [`policy`](Self::policy) does. At most 10.
     pub fn policy_arn(mut self, arn: impl Into<String>) -> Self {
-        self.policy_arns.push(arn.into());
+        self.inputs.policy_arns.push(arn.into());
         self
     }
 
     /// Adds a session tag; at most 50. The key has 1 to 128 characters and does not begin with `aws:`. The value
     /// has at most 256. Both consist of letters, digits, spaces and `_.:/=+-@`.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.tags.push((key.into(), value.into()));
+        self.inputs.tags.push((key.into(), value.into()));
         self
     }
 
     /// Adds the key of a tag that later roles in a chain keep; at most 50. The tag is set here or inherited.
     pub fn transitive_tag_key(mut self, key: impl Into<String>) -> Self {
-        self.transitive_tag_keys.push(key.into());
+        self.inputs.transitive_tag_keys.push(key.into());
         self
     }
 
     /// The person or program that uses the role, for CloudTrail and policies: 2 to 64 of `[A-Za-z0-9+=,.@_-]`.
     pub fn source_identity(mut self, identity: impl Into<String>) -> Self {
-        self.source_identity = Some(identity.into());
+        self.inputs.source_identity = Some(identity.into());
         self
     }
 
@@ -174,7 +137,7 @@ impl AssumeRole {
         provider_arn: impl Into<String>,
         context_assertion: impl Into<String>,
     ) -> Self {
-        self.provided_contexts.push((provider_arn.into(), context_assertion.into()));
+        self.inputs.provided_contexts.push((provider_arn.into(), context_assertion.into()));
         self
     }
 
@@ -184,21 +147,21 @@ impl AssumeRole {
     /// [`profile`](Self::profile) and the profiles that it names; `[default]`; the instance metadata, unless there
     /// is an [`endpoint_url`](Self::endpoint_url). If none sets it, it is `us-east-1`.
     pub fn region(mut self, region: impl Into<String>) -> Self {
-        self.region = Some(region.into());
+        self.inputs.region = Some(region.into());
         self
     }
 
     /// The URL of STS, for a VPC endpoint or for tests: `http://HOST` or `https://HOST`. A port and a path are
     /// allowed, a user and a query are not.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
-        self.endpoint_url = Some(url.into());
+        self.inputs.endpoint_url = Some(url.into());
         self
     }
 
     /// The file of the certificate authorities, in PEM, that alone are trusted when STS is asked. By default what
     /// `AWS_CA_BUNDLE` or the profile says, else those of this host. It is read at each call.
     pub fn ca_bundle(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca_bundle = Some(path.into());
+        self.inputs.ca_bundle = Some(path.into());
         self
     }
 
@@ -206,7 +169,7 @@ impl AssumeRole {
     /// host if need be. No message shows user and password. By default what `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
     /// `NO_PROXY` say. A proxy never sees a request to this machine.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.proxy = Some(ProxyUrl::new(url.into()));
+        self.inputs.proxy = Some(ProxyUrl::new(url.into()));
         self
     }
 
@@ -216,7 +179,7 @@ impl AssumeRole {
     ///
     /// The profile does not give the base credentials. For that, pass it to [`base_source`](Self::base_source), too.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
-        self.profile = Some(name.into());
+        self.inputs.profile = Some(name.into());
         self
     }
 
@@ -243,26 +206,26 @@ impl AssumeRole {
     ///     .regions(["eu-central-1", "eu-west-1"]);
     /// ```
     pub fn regions<S: Into<String>>(mut self, regions: impl IntoIterator<Item = S>) -> Self {
-        self.regions = regions.into_iter().map(Into::into).collect();
+        self.inputs.regions = regions.into_iter().map(Into::into).collect();
         self
     }
 
     /// How long the connection to STS may take: 1 ms to a day, as for each time-out. By default the SDK's 3.1 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = Some(timeout);
+        self.inputs.connect_timeout = Some(timeout);
         self
     }
 
     /// How long STS may take from the sent request to the first byte of the answer. By default only
     /// [`operation_timeout`](Self::operation_timeout) limits it.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
-        self.read_timeout = Some(timeout);
+        self.inputs.read_timeout = Some(timeout);
         self
     }
 
     /// How long the whole fetch may take, with the base credentials. 15 s by default.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.operation_timeout = timeout;
+        self.inputs.operation_timeout = timeout;
         self
     }
 
@@ -270,7 +233,7 @@ impl AssumeRole {
     /// setting of the profile, and otherwise 1. The session has its own back-off, which all processes share. More
     /// attempts here would multiply it.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = Some(attempts);
+        self.inputs.max_attempts = Some(attempts);
         self
     }
 
@@ -403,7 +366,7 @@ impl Source for AssumeRole {
             Base::Source(source) => source.timeout(),
             _ => Duration::ZERO,
         };
-        self.operation_timeout.saturating_add(code).saturating_add(base)
+        self.inputs.operation_timeout.saturating_add(code).saturating_add(base)
     }
 
     fn portable(&self) -> Option<PortableSource> {

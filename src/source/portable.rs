@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::assume_role::Inputs;
+
 /// A source as plain values. It holds secrets.
 #[derive(Serialize, Deserialize)]
 #[doc(hidden)]
@@ -21,27 +23,8 @@ pub(super) enum Recipe {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Role {
-    pub(super) role_arn: String,
-    pub(super) session_name: String,
-    pub(super) duration: Option<Duration>,
-    pub(super) external_id: Option<String>,
-    pub(super) policy: Option<String>,
-    pub(super) policy_arns: Vec<String>,
-    pub(super) tags: Vec<(String, String)>,
-    pub(super) transitive_tag_keys: Vec<String>,
-    pub(super) source_identity: Option<String>,
-    pub(super) provided_contexts: Vec<(String, String)>,
-    pub(super) region: Option<String>,
-    pub(super) regions: Vec<String>,
-    pub(super) endpoint_url: Option<String>,
-    pub(super) ca_bundle: Option<PathBuf>,
-    pub(super) proxy: Option<String>,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) read_timeout: Option<Duration>,
-    pub(super) operation_timeout: Duration,
-    pub(super) max_attempts: Option<u32>,
+    pub(super) inputs: Inputs,
     pub(super) mfa: Option<Device>,
-    pub(super) profile: Option<String>,
     pub(super) base: RoleBase,
 }
 

@@ -9,7 +9,6 @@ use super::{
     assume_role::Base,
     mfa::Mfa,
     portable::{Device, PortablePem, PortableSource, Recipe, Role, RoleBase, Thing},
-    profile::ProxyUrl,
 };
 
 /// The source again.
@@ -50,27 +49,8 @@ fn ready_made(source: &str, values: &[&str]) -> Option<Provider> {
 
 fn role_of(role: Role) -> Result<AssumeRole, String> {
     Ok(AssumeRole {
-        role_arn: role.role_arn,
-        session_name: role.session_name,
-        duration: role.duration,
-        external_id: role.external_id,
-        policy: role.policy,
-        policy_arns: role.policy_arns,
-        tags: role.tags,
-        transitive_tag_keys: role.transitive_tag_keys,
-        source_identity: role.source_identity,
-        provided_contexts: role.provided_contexts,
-        region: role.region,
-        regions: role.regions,
-        endpoint_url: role.endpoint_url,
-        ca_bundle: role.ca_bundle,
-        proxy: role.proxy.map(ProxyUrl::new),
-        connect_timeout: role.connect_timeout,
-        read_timeout: role.read_timeout,
-        operation_timeout: role.operation_timeout,
-        max_attempts: role.max_attempts,
+        inputs: role.inputs,
         mfa: role.mfa.map(mfa_of),
-        profile: role.profile,
         settings: None,
         base: match role.base {
             RoleBase::DefaultChain => Base::DefaultChain,

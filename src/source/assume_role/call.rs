@@ -41,12 +41,12 @@ async fn ask(recipe: &AssumeRole) -> Result<Fetched, SourceError> {
         code = mfa.code().await?;
     }
     // An endpoint is the same in each Region.
-    if recipe.regions.len() < 2 || settings.endpoint_url.is_some() {
+    if recipe.inputs.regions.len() < 2 || settings.endpoint_url.is_some() {
         return ask_sts(recipe, &settings, base, &code).await;
     }
     // A twentieth of the time is left, so that the failures are told before the fetch is given up.
     let left = recipe.timeout().saturating_sub(began.elapsed()) / 20 * 19;
-    regions::ask_in_turn(&recipe.regions, left, |region| {
+    regions::ask_in_turn(&recipe.inputs.regions, left, |region| {
         let settings = Settings { region: Some(region.to_owned()), ..settings.clone() };
         let (base, code) = (base.clone(), &code);
         async move {
@@ -96,31 +96,35 @@ pub(super) async fn identify(
 
 async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     let explicit = Explicit {
-        region: recipe.region.as_deref().or(recipe.regions.first().map(String::as_str)),
-        endpoint_url: recipe.endpoint_url.as_deref(),
-        ca_bundle: recipe.ca_bundle.as_deref(),
-        proxy: recipe.proxy.as_ref(),
-        max_attempts: recipe.max_attempts,
+        region: recipe.inputs.region.as_deref().or(recipe
+            .inputs
+            .regions
+            .first()
+            .map(String::as_str)),
+        endpoint_url: recipe.inputs.endpoint_url.as_deref(),
+        ca_bundle: recipe.inputs.ca_bundle.as_deref(),
+        proxy: recipe.inputs.proxy.as_ref(),
+        max_attempts: recipe.inputs.max_attempts,
     };
     let settings = match &recipe.settings {
         Some(settings) => Ok(settings.clone()),
-        None => profile::settings_of(recipe.profile.as_deref(), explicit),
+        None => profile::settings_of(recipe.inputs.profile.as_deref(), explicit),
     };
     let mut settings = settings.map_err(misconfigured)?;
     // A list names Regional endpoints.
-    settings.global &= recipe.regions.is_empty();
+    settings.global &= recipe.inputs.regions.is_empty();
     if recipe.mfa.is_some() {
         // STS accepts a code only once.
         settings.max_attempts = Some(1);
     }
-    let (environment, role) = (Environment::real(), Some(recipe.role_arn.as_str()));
+    let (environment, role) = (Environment::real(), Some(recipe.inputs.role_arn.as_str()));
     settings.settle_region(&environment, role).await.map_err(misconfigured)?;
     Ok(settings)
 }
 
 /// Each Region must be in the partition of the role.
 async fn check_partition(recipe: &AssumeRole, mut settings: Settings) -> Result<(), SourceError> {
-    let (environment, role) = (Environment::real(), Some(recipe.role_arn.as_str()));
+    let (environment, role) = (Environment::real(), Some(recipe.inputs.role_arn.as_str()));
     settings.settle_region(&environment, role).await.map_err(misconfigured)
 }
 
@@ -151,29 +155,33 @@ fn sts_config(
 
 fn timeouts(recipe: &AssumeRole) -> TimeoutConfig {
     let mut timeouts = TimeoutConfig::builder();
-    timeouts.set_connect_timeout(recipe.connect_timeout);
-    timeouts.set_read_timeout(recipe.read_timeout);
+    timeouts.set_connect_timeout(recipe.inputs.connect_timeout);
+    timeouts.set_read_timeout(recipe.inputs.read_timeout);
     timeouts.build()
 }
 
 fn request(recipe: &AssumeRole, client: &Client) -> Result<AssumeRoleFluentBuilder, BuildError> {
-    let tags = recipe.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-    let policies =
-        recipe.policy_arns.iter().map(|arn| PolicyDescriptorType::builder().arn(arn).build());
-    let contexts = recipe.provided_contexts.iter().map(|(arn, assertion)| {
+    let tags =
+        recipe.inputs.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let policies = recipe
+        .inputs
+        .policy_arns
+        .iter()
+        .map(|arn| PolicyDescriptorType::builder().arn(arn).build());
+    let contexts = recipe.inputs.provided_contexts.iter().map(|(arn, assertion)| {
         ProvidedContext::builder().provider_arn(arn).context_assertion(assertion).build()
     });
     Ok(client
         .assume_role()
-        .role_arn(&recipe.role_arn)
-        .role_session_name(&recipe.session_name)
-        .set_duration_seconds(recipe.duration.map(|d| d.as_secs() as i32))
-        .set_external_id(recipe.external_id.clone())
-        .set_policy(recipe.policy.clone())
+        .role_arn(&recipe.inputs.role_arn)
+        .role_session_name(&recipe.inputs.session_name)
+        .set_duration_seconds(recipe.inputs.duration.map(|d| d.as_secs() as i32))
+        .set_external_id(recipe.inputs.external_id.clone())
+        .set_policy(recipe.inputs.policy.clone())
         .set_policy_arns(list(policies))
         .set_tags(list(tags.collect::<Result<Vec<_>, _>>()?))
-        .set_transitive_tag_keys(list(recipe.transitive_tag_keys.iter().cloned()))
-        .set_source_identity(recipe.source_identity.clone())
+        .set_transitive_tag_keys(list(recipe.inputs.transitive_tag_keys.iter().cloned()))
+        .set_source_identity(recipe.inputs.source_identity.clone())
         .set_provided_contexts(list(contexts)))
 }
 
@@ -227,10 +235,10 @@ fn refusal(
 
 fn without_secrets(recipe: &AssumeRole, failure: SourceError) -> SourceError {
     // STS quotes invalid values. The longest secret goes first: it may contain another one.
-    let mut secrets: Vec<&String> = [&recipe.external_id, &recipe.policy]
+    let mut secrets: Vec<&String> = [&recipe.inputs.external_id, &recipe.inputs.policy]
         .into_iter()
         .flatten()
-        .chain(recipe.provided_contexts.iter().map(|(_, assertion)| assertion))
+        .chain(recipe.inputs.provided_contexts.iter().map(|(_, assertion)| assertion))
         .collect();
     secrets.sort_by_key(|secret| Reverse(secret.len()));
     secrets.into_iter().fold(failure, |failure, secret| failure.without(secret))

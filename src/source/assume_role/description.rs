@@ -8,9 +8,9 @@ use crate::source::Source;
 /// One line. A digest stands for the inputs that are secret or long.
 pub(super) fn of(recipe: &AssumeRole) -> String {
     let default = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".into());
-    let duration = recipe.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
-    let region = match &recipe.regions[..] {
-        [] => default(&recipe.region),
+    let duration = recipe.inputs.duration.map_or("default".into(), |d| format!("{}s", d.as_secs()));
+    let region = match &recipe.inputs.regions[..] {
+        [] => default(&recipe.inputs.region),
         regions => regions.join(","),
     };
     let base = match &recipe.base {
@@ -27,11 +27,11 @@ pub(super) fn of(recipe: &AssumeRole) -> String {
     format!(
         "assume-role {:?} session-name={:?} duration={duration} region={:?} endpoint={:?} \
          source-identity={:?} mfa={:?} base={base:?} inputs={}",
-        recipe.role_arn,
-        recipe.session_name,
+        recipe.inputs.role_arn,
+        recipe.inputs.session_name,
         region,
-        default(&recipe.endpoint_url),
-        default(&recipe.source_identity),
+        default(&recipe.inputs.endpoint_url),
+        default(&recipe.inputs.source_identity),
         recipe.mfa.as_ref().map_or("none", |mfa| &mfa.serial_number),
         digest(recipe),
     )
@@ -45,15 +45,15 @@ fn digest(recipe: &AssumeRole) -> String {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    for value in [&recipe.external_id, &recipe.policy] {
+    for value in [&recipe.inputs.external_id, &recipe.inputs.policy] {
         text(if value.is_some() { "some" } else { "none" });
         text(value.as_deref().unwrap_or(""));
     }
-    for list in [&recipe.policy_arns, &recipe.transitive_tag_keys] {
+    for list in [&recipe.inputs.policy_arns, &recipe.inputs.transitive_tag_keys] {
         text(&list.len().to_string());
         list.iter().for_each(|item| text(item));
     }
-    for pairs in [&recipe.tags, &recipe.provided_contexts] {
+    for pairs in [&recipe.inputs.tags, &recipe.inputs.provided_contexts] {
         text(&pairs.len().to_string());
         pairs.iter().for_each(|(left, right)| {
             text(left);

@@ -1,6 +1,6 @@
 //! The fingerprint of an `AssumeRole`: whose credentials it gives.
 
-use super::{AssumeRole, Base};
+use super::{AssumeRole, Base, Inputs};
 use crate::source::{
     Fingerprint, FingerprintEncoder, Provider, Source,
     fingerprint::environment::{self, Part},
@@ -8,8 +8,32 @@ use crate::source::{
 
 pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
     // A new field does not compile until this function handles it. Retries and time-outs do not count: they do not
-    // change the identity.
-    let AssumeRole {
+    // change the identity. Only a role of a profile has settings, and such a role is not the source of a session.
+    let AssumeRole { inputs, mfa, settings: _, base } = recipe;
+    let encoder = plain(inputs);
+    let encoder = match mfa {
+        Some(mfa) => mfa.encode(encoder),
+        None => encoder.optional("mfa-serial-number", None),
+    };
+    encoder.bytes("base", Some(&base_fingerprint(base))).finish()
+}
+
+fn base_fingerprint(base: &Base) -> Fingerprint {
+    match base {
+        Base::DefaultChain => Provider::default_chain().fingerprint(),
+        Base::Provider(provider) => provider.fingerprint(),
+        Base::Source(source) => source.fingerprint(),
+        Base::Keys(keys) => FingerprintEncoder::new("keys")
+            .text("access-key-id", keys.access_key_id())
+            .text("secret-access-key", keys.secret_access_key())
+            .optional("session-token", keys.session_token())
+            .finish(),
+        Base::Ready(_) => FingerprintEncoder::new("ready").finish(),
+    }
+}
+
+fn plain(inputs: &Inputs) -> FingerprintEncoder {
+    let Inputs {
         role_arn,
         session_name,
         duration,
@@ -30,12 +54,8 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         read_timeout: _,
         operation_timeout: _,
         max_attempts: _,
-        mfa,
         profile,
-        // Only a role of a profile has them, and such a role is not the source of a session.
-        settings: _,
-        base,
-    } = recipe;
+    } = inputs;
     let nanos = duration.map(|duration| duration.as_nanos().to_le_bytes());
     let encoder = FingerprintEncoder::new("assume-role")
         .text("role-arn", role_arn)
@@ -58,27 +78,11 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
         Some(profile) => encoder.text("profile", profile),
         None => encoder,
     };
-    let encoder = match (region, endpoint_url) {
+    match (region, endpoint_url) {
         (Some(_), Some(_)) => encoder,
         // The environment, or the profile that it names, gives the missing ones.
         _ => environment::encode(&[Part::Endpoints, Part::Profile], encoder),
-    };
-    let encoder = match mfa {
-        Some(mfa) => mfa.encode(encoder),
-        None => encoder.optional("mfa-serial-number", None),
-    };
-    let base = match base {
-        Base::DefaultChain => Provider::default_chain().fingerprint(),
-        Base::Provider(provider) => provider.fingerprint(),
-        Base::Source(source) => source.fingerprint(),
-        Base::Keys(keys) => FingerprintEncoder::new("keys")
-            .text("access-key-id", keys.access_key_id())
-            .text("secret-access-key", keys.secret_access_key())
-            .optional("session-token", keys.session_token())
-            .finish(),
-        Base::Ready(_) => FingerprintEncoder::new("ready").finish(),
-    };
-    encoder.bytes("base", Some(&base)).finish()
+    }
 }
 
 fn bytes(pairs: &[(String, String)]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -105,6 +109,12 @@ mod tests {
             .credentials_provider("base", std::future::pending::<Credentials>)
     }
 
+    fn with(change: impl FnOnce(&mut Inputs)) -> AssumeRole {
+        let mut role = role();
+        change(&mut role.inputs);
+        role
+    }
+
     fn keys(id: &str, secret: &str, token: Option<&str>) -> Credentials {
         Credentials::new(id, secret, token.map(str::to_owned), None, "test")
     }
@@ -115,9 +125,9 @@ mod tests {
         let mfa = |serial: &str, program: &str| role().mfa_command(serial, ["/bin/echo", program]);
         let all = [
             ("nothing", role()),
-            ("role", AssumeRole { role_arn: format!("{ARN}2"), ..role() }),
-            ("long role", AssumeRole { role_arn: format!("{ARN}/{long}a"), ..role() }),
-            ("long role too", AssumeRole { role_arn: format!("{ARN}/{long}b"), ..role() }),
+            ("role", with(|inputs| inputs.role_arn = format!("{ARN}2"))),
+            ("long role", with(|inputs| inputs.role_arn = format!("{ARN}/{long}a"))),
+            ("long role too", with(|inputs| inputs.role_arn = format!("{ARN}/{long}b"))),
             ("session name", role().session_name("api")),
             ("profile", role().profile("app")),
             ("duration", role().duration(Duration::from_secs(900))),
@@ -140,10 +150,10 @@ mod tests {
             ("regions", role().regions(["us-east-1", "us-west-2"])),
             ("one region in a list", role().regions(["us-east-1"])),
             ("regions in another order", role().regions(["us-west-2", "us-east-1"])),
-            ("no region", AssumeRole { region: None, ..role() }),
+            ("no region", with(|inputs| inputs.region = None)),
             ("the default region", role().region("default")),
             ("endpoint", role().endpoint_url("http://localhost")),
-            ("no endpoint", AssumeRole { endpoint_url: None, ..role() }),
+            ("no endpoint", with(|inputs| inputs.endpoint_url = None)),
             ("base", role().credentials_provider("mine", std::future::pending::<Credentials>)),
             ("the default chain", AssumeRole { base: Base::DefaultChain, ..role() }),
             ("keys", role().base_keys(keys("a", "b", None))),
@@ -228,8 +238,9 @@ mod tests {
                 (id, policy, tags)
             };
             let with = |(id, policy, tags): Texts| {
-                let mut recipe = AssumeRole { external_id: id, policy, ..role() };
-                recipe.tags = tags;
+                let recipe = self::with(|inputs| {
+                    (inputs.external_id, inputs.policy, inputs.tags) = (id, policy, tags);
+                });
                 recipe.fingerprint()
             };
             let same = sorted(one.clone()) == sorted(other.clone());

@@ -4,38 +4,13 @@ use super::{AssumeRole, Base};
 use crate::source::{
     Source,
     portable::{PortableSource, Recipe, Role, RoleBase},
-    profile::ProxyUrl,
 };
 
 /// `None` for a role that asks closures.
 pub(super) fn of(role: &AssumeRole) -> Option<PortableSource> {
-    // A new field does not compile until it is handed over.
-    let AssumeRole {
-        role_arn,
-        session_name,
-        duration,
-        external_id,
-        policy,
-        policy_arns,
-        tags,
-        transitive_tag_keys,
-        source_identity,
-        provided_contexts,
-        region,
-        regions,
-        endpoint_url,
-        ca_bundle,
-        proxy,
-        connect_timeout,
-        read_timeout,
-        operation_timeout,
-        max_attempts,
-        mfa,
-        profile,
-        // Of a role that a profile assumes, which is no source of a session.
-        settings: _,
-        base,
-    } = role.clone();
+    // A new field does not compile until it is handed over. The settings are those of a role that a profile assumes,
+    // which is no source of a session.
+    let AssumeRole { inputs, mfa, settings: _, base } = role.clone();
     let base = match base {
         Base::DefaultChain => RoleBase::DefaultChain,
         Base::Provider(provider) => RoleBase::Source(provider.portable()?),
@@ -51,28 +26,5 @@ pub(super) fn of(role: &AssumeRole) -> Option<PortableSource> {
         Some(mfa) => Some(mfa.portable()?),
         None => None,
     };
-    Some(PortableSource(Recipe::AssumeRole(Box::new(Role {
-        role_arn,
-        session_name,
-        duration,
-        external_id,
-        policy,
-        policy_arns,
-        tags,
-        transitive_tag_keys,
-        source_identity,
-        provided_contexts,
-        region,
-        regions,
-        endpoint_url,
-        ca_bundle,
-        proxy: proxy.map(ProxyUrl::into_url),
-        connect_timeout,
-        read_timeout,
-        operation_timeout,
-        max_attempts,
-        mfa,
-        profile,
-        base,
-    }))))
+    Some(PortableSource(Recipe::AssumeRole(Box::new(Role { inputs, mfa, base }))))
 }

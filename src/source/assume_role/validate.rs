@@ -21,33 +21,43 @@ use crate::source::{
 
 /// Checks all that STS or the connection to it would refuse.
 pub(super) fn inputs(recipe: &AssumeRole) -> Checked {
-    role_arn(&recipe.role_arn)?;
-    name("session_name", &recipe.session_name)?;
-    optional(&recipe.duration, duration)?;
-    optional(&recipe.external_id, |id| {
+    role_arn(&recipe.inputs.role_arn)?;
+    name("session_name", &recipe.inputs.session_name)?;
+    optional(&recipe.inputs.duration, duration)?;
+    optional(&recipe.inputs.external_id, |id| {
         secret("external_id", id, 2..=1224, |c| ascii_word(c, "+=,.@:/-_"), "[A-Za-z0-9+=,.@:/_-]")
     })?;
-    optional(&recipe.policy, policy)?;
-    at_most("policy_arn", recipe.policy_arns.len(), 10)?;
-    recipe.policy_arns.iter().try_for_each(|arn| policy_arn(arn))?;
-    tags(&recipe.tags)?;
-    at_most("transitive_tag_key", recipe.transitive_tag_keys.len(), 50)?;
-    recipe.transitive_tag_keys.iter().try_for_each(|key| tag_key("transitive_tag_key", key))?;
-    optional(&recipe.source_identity, source_identity)?;
-    at_most("provided_context", recipe.provided_contexts.len(), 5)?;
-    recipe.provided_contexts.iter().try_for_each(|(arn, text)| provided_context(arn, text))?;
+    optional(&recipe.inputs.policy, policy)?;
+    at_most("policy_arn", recipe.inputs.policy_arns.len(), 10)?;
+    recipe.inputs.policy_arns.iter().try_for_each(|arn| policy_arn(arn))?;
+    tags(&recipe.inputs.tags)?;
+    at_most("transitive_tag_key", recipe.inputs.transitive_tag_keys.len(), 50)?;
+    recipe
+        .inputs
+        .transitive_tag_keys
+        .iter()
+        .try_for_each(|key| tag_key("transitive_tag_key", key))?;
+    optional(&recipe.inputs.source_identity, source_identity)?;
+    at_most("provided_context", recipe.inputs.provided_contexts.len(), 5)?;
+    recipe
+        .inputs
+        .provided_contexts
+        .iter()
+        .try_for_each(|(arn, text)| provided_context(arn, text))?;
     transport(recipe)
 }
 
 fn transport(recipe: &AssumeRole) -> Checked {
-    optional(&recipe.region, region)?;
-    optional(&recipe.endpoint_url, endpoint_url)?;
-    optional(&recipe.proxy, ProxyUrl::validate)?;
+    optional(&recipe.inputs.region, region)?;
+    optional(&recipe.inputs.endpoint_url, endpoint_url)?;
+    optional(&recipe.inputs.proxy, ProxyUrl::validate)?;
     regions(recipe)?;
-    timeout("connect_timeout", recipe.connect_timeout)?;
-    timeout("read_timeout", recipe.read_timeout)?;
-    timeout("operation_timeout", Some(recipe.operation_timeout))?;
-    ensure(recipe.max_attempts != Some(0), || "max_attempts is 0, must be at least 1".into())?;
+    timeout("connect_timeout", recipe.inputs.connect_timeout)?;
+    timeout("read_timeout", recipe.inputs.read_timeout)?;
+    timeout("operation_timeout", Some(recipe.inputs.operation_timeout))?;
+    ensure(recipe.inputs.max_attempts != Some(0), || {
+        "max_attempts is 0, must be at least 1".into()
+    })?;
     mfa(recipe)?;
     match &recipe.base {
         Base::DefaultChain | Base::Ready(_) => Ok(()),
@@ -55,12 +65,12 @@ fn transport(recipe: &AssumeRole) -> Checked {
         Base::Provider(provider) => {
             description("credentials_provider description", provider.description())
         }
-        Base::Source(source) => base_source(&**source, recipe.duration),
+        Base::Source(source) => base_source(&**source, recipe.inputs.duration),
     }
 }
 
 fn regions(recipe: &AssumeRole) -> Checked {
-    let regions = &recipe.regions;
+    let regions = &recipe.inputs.regions;
     at_most("regions", regions.len(), FailedRegions::MOST)?;
     for (place, name) in regions.iter().enumerate() {
         region(name).map_err(|problem| format!("regions: {problem}"))?;
@@ -68,8 +78,10 @@ fn regions(recipe: &AssumeRole) -> Checked {
             format!("regions names {} twice, must name each Region once", shown(name))
         })?;
     }
-    let others =
-        [("region", recipe.region.is_some()), ("endpoint_url", recipe.endpoint_url.is_some())];
+    let others = [
+        ("region", recipe.inputs.region.is_some()),
+        ("endpoint_url", recipe.inputs.endpoint_url.is_some()),
+    ];
     for (other, is_set) in others {
         ensure(regions.is_empty() || !is_set, || {
             format!("regions is set beside {other}, must be set without it")
@@ -93,7 +105,7 @@ fn mfa(recipe: &AssumeRole) -> Checked {
             shown(serial)
         )
     })?;
-    let attempts = recipe.max_attempts.unwrap_or(1);
+    let attempts = recipe.inputs.max_attempts.unwrap_or(1);
     ensure(attempts == 1, || {
         format!("max_attempts is {attempts}, must be 1 with mfa: STS accepts a code only once")
     })?;

@@ -233,8 +233,8 @@ impl Profile {
         base: Credentials,
     ) -> Result<AssumeRole, SourceError> {
         let mut recipe = AssumeRole::new(&role.role_arn).resolved(settings.clone(), base);
-        recipe.duration = role.duration;
-        recipe.external_id.clone_from(&role.external_id);
+        recipe.inputs.duration = role.duration;
+        recipe.inputs.external_id.clone_from(&role.external_id);
         if let Some(name) = &role.session_name {
             recipe = recipe.session_name(name);
         }

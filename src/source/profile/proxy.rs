@@ -4,20 +4,17 @@ use std::fmt;
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use hyper::http::Uri;
+use serde::{Deserialize, Serialize};
 
 use crate::source::validate;
 
 /// The address. Its `Debug` text has no user and no password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::source) struct ProxyUrl(String);
 
 impl ProxyUrl {
     pub(in crate::source) fn new(url: String) -> Self {
         ProxyUrl(url)
-    }
-
-    pub(in crate::source) fn into_url(self) -> String {
-        self.0
     }
 
     /// # Errors
