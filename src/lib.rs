@@ -52,6 +52,7 @@ mod errno;
 mod error;
 mod fault_point;
 mod http_body;
+mod http_layer;
 mod name;
 mod refresh;
 mod sdk;

@@ -5,7 +5,7 @@
 //! key that signed the request. If another set exists or will come, it changes the status from 4xx to 503. Then
 //! the SDK retries, and asks for the credentials again. The body with AWS's error stays as it is.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use aws_smithy_http_client::{
     Builder, ConnectorBuilder,
@@ -13,22 +13,15 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::{
-    box_error::BoxError,
     client::{
-        connector_metadata::ConnectorMetadata,
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient},
+        orchestrator::HttpResponse,
         result::ConnectorError,
-        runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
     },
     http::StatusCode,
 };
-use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::{http_body, session::Inner};
+use crate::{http_body, http_layer::layer, session::Inner};
 
 /// The error codes by which AWS rejects a session token.
 const REJECTIONS: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "InvalidToken"];
@@ -39,7 +32,14 @@ const RETRY: u16 = 503;
 /// The client to use in place of `client`, or of the SDK's default one.
 pub(super) fn listening(inner: &Arc<Inner>, client: Option<SharedHttpClient>) -> SharedHttpClient {
     let client = client.unwrap_or_else(default_client);
-    SharedHttpClient::new(Listening { client, inner: Arc::clone(inner) })
+    let inner = Arc::clone(inner);
+    layer(client, move |connector, request| {
+        let key = request.headers().get("authorization").and_then(signing_key).map(str::to_owned);
+        let answering = connector.call(request);
+        let Some(key) = key else { return answering };
+        let inner = Arc::clone(&inner);
+        HttpConnectorFuture::new(async move { inspect(&inner, &key, answering.await?).await })
+    })
 }
 
 /// The client that the SDK makes if none is configured.
@@ -54,64 +54,6 @@ fn default_client() -> SharedHttpClient {
         connector.set_proxy_config(Some(ProxyConfig::from_env()));
         connector.build()
     })
-}
-
-#[derive(Debug)]
-struct Listening {
-    client: SharedHttpClient,
-    inner: Arc<Inner>,
-}
-
-impl HttpClient for Listening {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        let connector = self.client.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { connector, inner: Arc::clone(&self.inner) })
-    }
-
-    fn validate_base_client_config(
-        &self,
-        components: &RuntimeComponentsBuilder,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.client.validate_base_client_config(components, config)
-    }
-
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.client.validate_final_config(components, config)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.client.connector_metadata()
-    }
-}
-
-struct Connector {
-    connector: SharedHttpConnector,
-    inner: Arc<Inner>,
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Connector").field(&self.connector).finish()
-    }
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let key = request.headers().get("authorization").and_then(signing_key).map(str::to_owned);
-        let answering = self.connector.call(request);
-        let Some(key) = key else { return answering };
-        let inner = Arc::clone(&self.inner);
-        HttpConnectorFuture::new(async move { inspect(&inner, &key, answering.await?).await })
-    }
 }
 
 /// The access key in `AWS4-HMAC-SHA256 Credential=KEY/date/…`.

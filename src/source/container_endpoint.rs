@@ -37,7 +37,7 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     };
     check_token(&environment)?;
     let recorder = RefusalRecorder::new(client);
-    let config = ProviderConfig::without_region().with_http_client(recorder.clone());
+    let config = ProviderConfig::without_region().with_http_client(recorder.client());
     let provider = EcsCredentialsProvider::builder().configure(&config).build();
     let error = match provider.provide_credentials().await {
         Ok(credentials) => return Ok(credentials),

@@ -8,8 +8,7 @@ use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{
-    SourceError, SourceErrorClass,
-    instance_token::TokenCheck,
+    SourceError, SourceErrorClass, instance_token,
     profile::{Environment, Files, misconfigured},
     refusal_recorder::RefusalRecorder,
     validate,
@@ -27,8 +26,8 @@ pub(super) async fn fetch(client: SharedHttpClient) -> Result<Credentials, Sourc
     }
     let address = address(&environment, &Files::read(&environment))?;
     let place = format!("instance metadata at {address}");
-    let recorder = RefusalRecorder::new(SharedHttpClient::new(TokenCheck(client)));
-    let config = ProviderConfig::without_region().with_http_client(recorder.clone());
+    let recorder = RefusalRecorder::new(instance_token::checked(client));
+    let config = ProviderConfig::without_region().with_http_client(recorder.client());
     // With a given address, the SDK reads no variable and no file for it.
     let client = imds::Client::builder().configure(&config).endpoint(&address);
     let client = client.map_err(|error| SourceError::from_error(&place, &*error))?.build();

@@ -3,60 +3,44 @@
 //! The SDK puts the token into a header of its next request, and panics if the token is not UTF-8.
 
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
-    orchestrator::HttpRequest,
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector},
+    orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
-    runtime_components::RuntimeComponents,
 };
 
-use crate::http_body;
+use crate::{http_body, http_layer::layer};
 
-#[derive(Clone, Debug)]
-pub(super) struct TokenCheck(pub(super) SharedHttpClient);
+/// The client `inner`, which passes on a token only if it is one.
+pub(super) fn checked(inner: SharedHttpClient) -> SharedHttpClient {
+    layer(inner, ask)
+}
 
-impl HttpClient for TokenCheck {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector(self.0.http_connector(settings, components)))
+fn ask(connector: &SharedHttpConnector, request: HttpRequest) -> HttpConnectorFuture {
+    // The only PUT request is the one for a token.
+    let asks_for_token = request.method() == "PUT";
+    let answering = connector.call(request);
+    match asks_for_token {
+        true => HttpConnectorFuture::new(async move { check(answering.await?).await }),
+        false => answering,
     }
 }
 
-#[derive(Debug)]
-struct Connector(SharedHttpConnector);
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        // The only PUT request is the one for a token.
-        let asks_for_token = request.method() == "PUT";
-        let answering = self.0.call(request);
-        if !asks_for_token {
-            return answering;
+async fn check(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> {
+    if answer.status().is_success() {
+        // The client below ends an answer that is too long with an error.
+        let token = http_body::peek(&mut answer, u64::MAX).await?;
+        if !token.is_some_and(|token| token.iter().all(u8::is_ascii_graphic)) {
+            let text = "the session token of the instance metadata service is no token: it must consist of visible \
+                        ASCII characters; is it the service, or a proxy?";
+            return Err(ConnectorError::other(text.into(), None));
         }
-        HttpConnectorFuture::new(async move {
-            let mut answer = answering.await?;
-            if answer.status().is_success() {
-                // The client below ends an answer that is too long with an error.
-                let token = http_body::peek(&mut answer, u64::MAX).await?;
-                if !token.is_some_and(|token| token.iter().all(u8::is_ascii_graphic)) {
-                    let text = "the session token of the instance metadata service is no token: it must consist of \
-                                visible ASCII characters; is it the service, or a proxy?";
-                    return Err(ConnectorError::other(text.into(), None));
-                }
-            }
-            Ok(answer)
-        })
     }
+    Ok(answer)
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_runtime_api::{client::orchestrator::HttpResponse, http::StatusCode};
+    use aws_smithy_runtime_api::http::StatusCode;
     use aws_smithy_types::body::SdkBody;
 
     use super::*;
@@ -75,7 +59,7 @@ mod tests {
     fn body(method: &str, said: &'static [u8]) -> Result<Vec<u8>, ConnectorError> {
         let mut request = HttpRequest::empty();
         request.set_method(method).unwrap();
-        let asked = Connector(SharedHttpConnector::new(Says(said))).call(request);
+        let asked = ask(&SharedHttpConnector::new(Says(said)), request);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(asked).map(|answer| answer.body().bytes().unwrap().to_vec())
     }

@@ -8,18 +8,14 @@ use std::{
 };
 
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
-    orchestrator::{HttpRequest, HttpResponse},
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpClient},
+    orchestrator::HttpResponse,
     result::ConnectorError,
-    runtime_components::RuntimeComponents,
 };
 use hyper::body::Bytes;
 
 use super::{retry_after, source_error::SourceError};
-use crate::http_body;
+use crate::{http_body, http_layer::layer};
 
 /// A refusal has a few hundred bytes. A longer body is not read here.
 const LONGEST_REFUSAL: u64 = 64 * 1024;
@@ -54,42 +50,27 @@ pub(super) struct RefusalRecorder {
 
 impl RefusalRecorder {
     pub(super) fn new(client: SharedHttpClient) -> Self {
-        RefusalRecorder { client, last: Last::default() }
+        let last = Last::default();
+        let kept = Arc::clone(&last);
+        let client = layer(client, move |connector, request| {
+            let (answering, last) = (connector.call(request), Arc::clone(&kept));
+            HttpConnectorFuture::new(async move {
+                let mut answer = answering.await?;
+                let refusal = refusal(&mut answer).await?;
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+                Ok(answer)
+            })
+        });
+        RefusalRecorder { client, last }
+    }
+
+    pub(super) fn client(&self) -> SharedHttpClient {
+        self.client.clone()
     }
 
     /// The last answer, if it was a refusal.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl HttpClient for RefusalRecorder {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        let connector = self.client.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { connector, last: Arc::clone(&self.last) })
-    }
-}
-
-#[derive(Debug)]
-struct Connector {
-    connector: SharedHttpConnector,
-    last: Last,
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answering = self.connector.call(request);
-        let last = Arc::clone(&self.last);
-        HttpConnectorFuture::new(async move {
-            let mut answer = answering.await?;
-            let refusal = refusal(&mut answer).await?;
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
-            Ok(answer)
-        })
     }
 }
 
