@@ -1,28 +1,25 @@
 //! The description of a session, before it is made or opened.
 
+mod make;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
-    process,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    SharedSession,
-    process_session::Settings,
-    refresher_start::Start,
-    registry,
-    timing::{LONGEST_START_SPREAD, RACE_LIMIT, RACE_PAUSE},
+    SharedSession, registry,
+    timing::{RACE_LIMIT, RACE_PAUSE},
 };
 use crate::{
     clock::Clock,
-    error::{Error, ErrorKind, Fault},
-    name::SessionName,
-    refresh::{election, fetch::Recipe, policy::Windows},
-    segment::{self, Header, Places},
-    source::{self, Source},
+    error::{Error, ErrorKind},
+    refresh::{election, policy::Windows},
+    segment,
+    source::Source,
 };
 
 /// Describes a session; made by [`SharedSession::builder`].
@@ -45,15 +42,6 @@ pub struct SharedSessionBuilder {
     refresher_program: Option<PathBuf>,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,
-}
-
-/// What becomes of a session that no directory can hold.
-#[derive(Clone, Copy)]
-enum Fallback {
-    /// An error.
-    None,
-    /// It has no name.
-    MemoryFiles,
 }
 
 /// Who refreshes the set of a session.
@@ -279,7 +267,7 @@ impl SharedSessionBuilder {
     /// set.
     pub fn create(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
-        self.make(segment::CREATION_LIMIT, Fallback::MemoryFiles)
+        self.make(segment::CREATION_LIMIT, make::Fallback::MemoryFiles)
             .map_err(|fault| fault.during("create", &name))
     }
 
@@ -311,11 +299,12 @@ impl SharedSessionBuilder {
         let end = Instant::now() + RACE_LIMIT;
         loop {
             let (creating, opening) = (self.clone(), self.clone());
-            let outcome =
-                creating.make(Duration::ZERO, Fallback::None).or_else(|fault| match fault.kind {
+            let outcome = creating.make(Duration::ZERO, make::Fallback::None).or_else(|fault| {
+                match fault.kind {
                     ErrorKind::InUse => opening.open(registry::attach_now),
                     _ => Err(fault),
-                });
+                }
+            });
             match outcome {
                 // The session that was in use has ended since, or is being replaced.
                 Err(fault)
@@ -342,30 +331,13 @@ impl SharedSessionBuilder {
     #[doc(hidden)]
     pub fn create_or_take_over(self) -> Result<SharedSession, Error> {
         let (name, again) = (self.name.clone(), self.clone());
-        let made =
-            self.make(segment::CREATION_LIMIT, Fallback::None).or_else(|fault| match fault.kind {
+        let made = self.make(segment::CREATION_LIMIT, make::Fallback::None).or_else(|fault| {
+            match fault.kind {
                 ErrorKind::InUse if !again.sealed => again.take_over(fault),
                 _ => Err(fault),
-            });
+            }
+        });
         made.map_err(|fault| fault.during("create", &name))
-    }
-
-    fn take_over(self, in_use: Fault) -> Result<SharedSession, Fault> {
-        let eager = self.refresh == Refresh::Eager;
-        let places = self.places()?;
-        let program = self.refresher_program.clone();
-        let (name, settings) = self.check()?;
-        let Some(recipe) = &settings.recipe else { return Err(in_use) };
-        let expected = recipe.source.fingerprint();
-        let choose = || Start::choose(program.as_deref(), recipe, settings.clock.as_ref(), false);
-        let start = eager.then(choose).transpose()?;
-        let taken = registry::take_over(&name, &places, &expected, settings)?;
-        let (shared, segment) = taken.ok_or(in_use)?;
-        let session = SharedSession::new(shared, segment);
-        if let Some(start) = start {
-            session.inner.start_dedicated(&start, None, Duration::ZERO)?;
-        }
-        Ok(session)
     }
 
     /// Opens the session, as [`SharedSession::attach`] does, with these settings; what is not set
@@ -378,153 +350,6 @@ impl SharedSessionBuilder {
     pub fn attach(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
         self.open(registry::attach).map_err(|fault| fault.during("attach", &name))
-    }
-
-    fn make(self, patience: Duration, fallback: Fallback) -> Result<SharedSession, Fault> {
-        let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
-        let optional = self.name_is_optional;
-        let last_user_removes = self.last_user_removes;
-        if sealed && last_user_removes {
-            return Err(invalid(
-                "removed_by_last_user: a sealed session has no names; leave it out",
-            ));
-        }
-        if sealed && !eager {
-            return Err(invalid(
-                "sealed: nobody but a dedicated refresher can write; add refresh(Refresh::Eager)",
-            ));
-        }
-        if secret && !sealed {
-            return Err(invalid(
-                "secret_memory: it has no name by which others could find it; add sealed()",
-            ));
-        }
-        if sealed && self.directory.is_some() {
-            return Err(invalid(
-                "directory: a sealed session has no files in a directory; leave out one of the two",
-            ));
-        }
-        let places = if sealed { None } else { Some(self.places()?) };
-        let first_call = self.first_call()?;
-        let program = self.refresher_program.clone();
-        let (name, settings) = self.check()?;
-        let Some(recipe) = &settings.recipe else {
-            return Err(invalid("source: none is given; a session needs one to fetch its set"));
-        };
-        if eager && recipe.source.is_manual() {
-            return Err(invalid(
-                "source: only the program can ask a manual source, so no process of its own can refresh it; use \
-                 Refresh::Deferred",
-            ));
-        }
-        let description = recipe.source.describe();
-        let fingerprint = recipe.source.fingerprint();
-        let choose = || Start::choose(program.as_deref(), recipe, settings.clock.as_ref(), sealed);
-        let start = eager.then(choose).transpose()?;
-        let creator = process::id();
-        let header = || {
-            Ok(Header {
-                instance: election::random()?,
-                creator,
-                time_namespace: segment::time_namespace(),
-                fingerprint,
-                description: description.clone(),
-                eager,
-                sealed,
-                secret,
-                last_user_removes,
-            })
-        };
-        let (shared, segment, writer) = match places {
-            None => {
-                let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
-                (shared, segment, Some(writer))
-            }
-            Some(places) => {
-                let made = registry::create(&name, &places, header, settings, patience);
-                let (shared, segment) = match (made, fallback) {
-                    (Ok(made), _) => made,
-                    (Err(unplaced), Fallback::None) => return Err(unplaced.fault()),
-                    (Err(unplaced), Fallback::MemoryFiles) => {
-                        let (settings, reasons) = unplaced.without_a_name(optional)?;
-                        tracing::warn!(
-                            session = name.as_str(),
-                            "kept in memory files, so that only processes that inherit the session can use it: \
-                             {reasons}"
-                        );
-                        registry::create_nameless(name, header, settings)?
-                    }
-                };
-                (shared, segment, None)
-            }
-        };
-        let session = SharedSession::new(shared, segment);
-        if last_user_removes {
-            registry::remove_leftovers(&session.inner.shared.name);
-        }
-        if let Some(start) = start {
-            session.inner.start_dedicated(&start, writer, first_call)?;
-        }
-        Ok(session)
-    }
-
-    /// Draws how long the refresher waits before its first call.
-    fn first_call(&self) -> Result<Duration, Fault> {
-        let limit = self.start_spread;
-        if limit.is_zero() {
-            return Ok(limit);
-        }
-        if self.refresh != Refresh::Eager {
-            return Err(invalid(
-                "start_spread: the session is deferred, so it has no refresher that waits; add \
-                 refresh(Refresh::Eager)",
-            ));
-        }
-        if limit > LONGEST_START_SPREAD {
-            return Err(invalid(format!(
-                "start_spread: is {limit:?}; it must be {LONGEST_START_SPREAD:?} at most"
-            )));
-        }
-        Ok(limit.mul_f64(election::chance()?))
-    }
-
-    fn open(
-        self,
-        attach: fn(&SessionName, &Places, &Settings) -> Result<registry::Joined, Fault>,
-    ) -> Result<SharedSession, Fault> {
-        let places = self.places()?;
-        let (name, settings) = self.check()?;
-        let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let (shared, segment) = attach(&name, &places, &settings)?;
-        if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
-            return Err(registry::wrong_source());
-        }
-        Ok(SharedSession::new(shared, segment))
-    }
-
-    fn places(&self) -> Result<Places, Fault> {
-        Places::new(self.directory.as_deref(), self.disk)
-    }
-
-    fn check(self) -> Result<(SessionName, Settings), Fault> {
-        let name = SessionName::new(&self.name)?;
-        self.windows.validate().map_err(invalid)?;
-        if self.wait_timeout == Some(Duration::ZERO) {
-            return Err(invalid("wait_timeout: is zero; it must be longer"));
-        }
-        let windows = self.windows;
-        let recipe = self.source.map(|source| Recipe { source, windows });
-        if let Some(recipe) = &recipe {
-            recipe.source.validate().map_err(invalid)?;
-            let timeout = recipe.source.timeout();
-            if timeout > source::LONGEST_FETCH {
-                let limit = source::LONGEST_FETCH;
-                return Err(invalid(format!(
-                    "source: its time-out is {timeout:?}; it must be {limit:?} at most"
-                )));
-            }
-        }
-        Ok((name, Settings { recipe, windows, clock: self.clock, wait_timeout: self.wait_timeout }))
     }
 }
 
@@ -544,8 +369,4 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn invalid(text: impl Into<String>) -> Fault {
-    Fault::new(ErrorKind::InvalidInput, text)
 }

@@ -3,16 +3,20 @@
 //! The list also sees to it that a process opens a lock file once only: closing a second descriptor
 //! would drop the locks that the first one holds.
 
+mod attach;
+mod removal;
+
 use std::{
-    io, process,
+    process,
     sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
+pub(super) use attach::{attach, attach_now};
+pub(super) use removal::{list, remove, remove_leftovers};
 
 use super::{
-    passed,
     process_session::{Creator, ProcessSession, Settings},
     timing::DEFAULT_WAIT_TIMEOUT,
     unplaced::{self, Unplaced},
@@ -25,9 +29,7 @@ use crate::{
     source::Fingerprint,
     sys::{
         descriptor::ReservedStreams,
-        directory,
         fork::{ForkLock, LockOrder},
-        lock::LockFile,
         task::Presence,
     },
 };
@@ -175,7 +177,7 @@ pub(super) fn take_over(
         Err(fault) if fault.kind != ErrorKind::Absent => return Err(fault),
         _ => return Ok(None),
     };
-    let Some(segment) = open_beside(&name, &locks)? else { return Ok(None) };
+    let Some(segment) = attach::open_beside(&name, &locks)? else { return Ok(None) };
     let (owner, instance) = (segment.owner(), segment.header.instance);
     if owner.mark.presence(instance) == Presence::Alive {
         return Err(in_use(Some(owner.pid)));
@@ -212,7 +214,7 @@ pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<
         clock: Some(shared.clock.clone()),
         wait_timeout: Some(shared.wait_timeout),
     };
-    let joined = try_attach(&shared.name, &places, settings)?;
+    let joined = attach::try_attach(&shared.name, &places, settings)?;
     let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
         return Ok(None);
     };
@@ -248,157 +250,6 @@ pub(super) fn create_sealed(
     Ok((shared, segment, writer))
 }
 
-/// Removes the sessions of this user that their last users were to remove, and could not: they were killed. It looks in
-/// the directory of the session `beside`.
-pub(super) fn remove_leftovers(beside: &SessionName) {
-    let Some(directory) = beside.directory() else { return };
-    let _reserved = ReservedStreams::new();
-    let sessions = sessions();
-    let prefix = SessionName::segment_prefix();
-    for file in directory::names(directory).unwrap_or_default() {
-        let Some(Ok(name)) = file.strip_prefix(&prefix).map(SessionName::new) else { continue };
-        // To open and close the lock file of a session that this process has would free its locks.
-        let is_here = |entry: &KnownSession| entry.election_lock.strong_count() > 0;
-        if !sessions.iter().any(|entry| entry.name.is_same(&name) && is_here(entry)) {
-            let _ = segment::remove_leftover(&name.in_directory(directory));
-        }
-    }
-}
-
-/// Opens the session `name`, if no creator is at work.
-///
-/// # Errors
-/// `Uninitialized` while one is.
-pub(super) fn attach_now(
-    name: &SessionName,
-    places: &Places,
-    settings: &Settings,
-) -> Result<Joined, Fault> {
-    try_attach(name, places, settings.clone())?.ok_or_else(|| {
-        Fault::new(ErrorKind::Uninitialized, "its creator has not finished; try again")
-    })
-}
-
-/// Opens the session `name`. The list is free while a creator at work is waited for.
-pub(super) fn attach(
-    name: &SessionName,
-    places: &Places,
-    settings: &Settings,
-) -> Result<Joined, Fault> {
-    segment::retry_while_creating(|| try_attach(name, places, settings.clone()))
-}
-
-/// `None` while a creator is at work, or when another session took the name meanwhile.
-fn try_attach(
-    name: &SessionName,
-    places: &Places,
-    settings: Settings,
-) -> Result<Option<Joined>, Fault> {
-    let _reserved = ReservedStreams::new();
-    let mut sessions = sessions();
-    let known = known(&sessions, name, places);
-    let Some((own, election_lock, shared)) = known else {
-        if let Some((locks, segment)) = passed::take(name)? {
-            let (election_lock, segment) = (ElectionLock::new(locks)?, Arc::new(segment));
-            let name = name.clone();
-            return Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, None)));
-        }
-        return attach_by_name(&mut sessions, name, places, settings);
-    };
-    // It may have left the session before.
-    let held = election_lock.locks().inode();
-    let is_there = own.directory().is_none() || segment::lock_inode(&own) == Some(held);
-    if is_there && !election_lock.locks().ensure_present()? {
-        return Ok(None);
-    }
-    let segment = match &shared {
-        Some(shared) => shared.segment.here()?,
-        None => {
-            let Some(segment) = open_beside(&own, election_lock.locks())? else { return Ok(None) };
-            segment
-        }
-    };
-    let enter =
-        |settings| enter(&mut sessions, own, election_lock, segment.clone(), settings, None);
-    Ok(Some(match shared {
-        Some(shared) if settings.is_default() => (shared, segment),
-        Some(shared) => enter(settings.or(&shared)),
-        None => enter(settings),
-    }))
-}
-
-/// Opens the session that has the name in the first of `places` where there is one that can be opened.
-fn attach_by_name(
-    sessions: &mut Vec<KnownSession>,
-    name: &SessionName,
-    places: &Places,
-    settings: Settings,
-) -> Result<Option<Joined>, Fault> {
-    places.check_chosen()?;
-    let mut refused = None;
-    for name in places.all(name) {
-        let opened = segment::join(&name).and_then(|locks| match locks {
-            Some(locks) => Ok(open_beside(&name, &locks)?.map(|segment| (locks, segment))),
-            None => Ok(None),
-        });
-        match opened {
-            Ok(Some((locks, segment))) => {
-                let election_lock = ElectionLock::new(locks)?;
-                return Ok(Some(enter(sessions, name, election_lock, segment, settings, None)));
-            }
-            Ok(None) => return Ok(None),
-            // Another place may have it.
-            Err(fault) if fault.kind == ErrorKind::Absent => {}
-            Err(fault) => refused = refused.or(Some(fault)),
-        }
-    }
-    Err(refused.unwrap_or_else(|| absent(places)))
-}
-
-/// The session of that name that this process has, or has inherited.
-fn known(
-    sessions: &[KnownSession],
-    name: &SessionName,
-    places: &Places,
-) -> Option<(SessionName, Arc<ElectionLock>, Option<Arc<ProcessSession>>)> {
-    let inode = places.lock_inode(name);
-    let called = || {
-        let called = sessions.iter().filter(|entry| entry.name.as_str() == name.as_str());
-        called.filter(|entry| places.may_hold(&entry.name))
-    };
-    // Those of the user whom this process is now, then those that it has inherited from when it was another.
-    let (ours, inherited): (Vec<_>, Vec<_>) = called().partition(|e| e.name.same_user(name));
-    ours.into_iter()
-        .chain(inherited)
-        .filter_map(|entry| Some((entry, entry.election_lock.upgrade()?, entry.shared())))
-        .find(|(entry, election_lock, shared)| {
-            let held = election_lock.locks().inode();
-            match inode {
-                Some(found) if found == held => true,
-                // Another session has the name by now. A process that has become another user, or sees
-                // another file system, finds there what was never its own.
-                Some(found) if entry.name.same_user(name) && found.same_device(held) => {
-                    shared.as_ref().is_some_and(is_nameless)
-                }
-                _ => shared.is_some() && !entry.has_left(),
-            }
-        })
-        .map(|(entry, election_lock, shared)| (entry.name.clone(), election_lock, shared))
-}
-
-fn is_nameless(shared: &Arc<ProcessSession>) -> bool {
-    shared.segment.path().is_none()
-}
-
-/// The segment of the session whose lock file is open; `None` when the name is another's by now.
-fn open_beside(name: &SessionName, locks: &LockFile) -> Result<Option<Arc<Segment>>, Fault> {
-    let segment = Segment::open(name);
-    if segment::lock_inode(name) != Some(locks.inode()) {
-        return Ok(None);
-    }
-    segment.map(Arc::new).map(Some)
-}
-
 fn enter(
     sessions: &mut Vec<KnownSession>,
     name: SessionName,
@@ -428,46 +279,6 @@ fn enter(
         }),
     }
     (shared, segment)
-}
-
-/// The names of this user's sessions.
-pub(super) fn list() -> io::Result<Vec<String>> {
-    let places = Places::new(None, false).map_err(|fault| io::Error::other(fault.message))?;
-    let mut names = Vec::new();
-    for path in places.directories() {
-        let found = directory::names(path);
-        names.extend(found.map_err(|e| io::Error::new(e.kind(), format!("reading {path}: {e}")))?);
-    }
-    let prefix = SessionName::segment_prefix();
-    let session = |object: &String| SessionName::new(object.strip_prefix(&prefix)?).ok();
-    let mut names: Vec<String> =
-        names.iter().filter_map(session).map(|name| name.as_str().to_owned()).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-/// Removes a session without users, from each directory that contains parts of it.
-pub(super) fn remove(name: &str) -> Result<(), Fault> {
-    let name = SessionName::new(name)?;
-    let places = Places::new(None, false)?;
-    let still = |pid| Fault::new(ErrorKind::InUse, format!("{}; end it first", used_by(pid)));
-    let left: Vec<SessionName> = places.with_leftovers(&name).collect();
-    if left.is_empty() {
-        return Err(absent(&places));
-    }
-    let sessions = sessions();
-    let is_alive = |entry: &KnownSession| entry.election_lock.strong_count() > 0;
-    if sessions.iter().any(|entry| entry.name.is_same(&name) && is_alive(entry)) {
-        return Err(still(Some(process::id())));
-    }
-    for name in left {
-        let Some(locks) = segment::claim(&name, segment::CREATION_LIMIT)? else {
-            return Err(still(segment::user_of(&name)));
-        };
-        segment::remove(&name, locks.inode());
-    }
-    Ok(())
 }
 
 fn absent(places: &Places) -> Fault {
