@@ -127,30 +127,32 @@ impl SharedSessionBuilder {
         self
     }
 
-    /// Who refreshes: [`Deferred`](Refresh::Deferred) by default. Decided by the one who creates the
-    /// session; those who attach find it decided.
+    /// Who refreshes: [`Deferred`](Refresh::Deferred) by default. The process that creates the session decides. A process
+    /// that attaches cannot change it.
     pub fn refresh(mut self, refresh: Refresh) -> Self {
         self.refresh = refresh;
         self
     }
 
-    /// Keeps the session in memory without a name, which nobody can write but its dedicated refresher:
-    /// the kernel refuses it to workers, whoever they become. They inherit it by fork and may change
-    /// their uid; a program that they start attaches if it was
-    /// [passed to](SharedSession::pass_to) it; no other process can, and nothing is ever left in
-    /// `/dev/shm`. Needs
-    /// [`Refresh::Eager`]. The refresher's parent starts it again when it dies, since no worker could
-    /// take its place.
+    /// Keeps the session in memory that has no name, and that only the dedicated refresher can write. It needs
+    /// [`Refresh::Eager`].
+    ///
+    /// Workers inherit the session by fork. They can only read it, and the kernel enforces this, also after a worker has
+    /// changed its uid. A program that a worker starts can attach if the worker
+    /// [passes](SharedSession::pass_to) the session to it. No other process can attach. Nothing is left in `/dev/shm`.
+    ///
+    /// If the refresher dies, its parent starts it again: no worker could take its place.
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
         self
     }
 
-    /// Keeps the sets of a [sealed](Self::sealed) session in memory that the kernel has taken out of
-    /// its own address space (`memfd_secret`): no debugger and no `/proc/PID/mem` reads it, and it is
-    /// never swapped out. It cannot be sealed: a worker that is out to do so can overwrite the sets,
-    /// though not forge the state of the session. Counts against `RLIMIT_MEMLOCK` with 52 KiB in each
-    /// process. A process that has read the set has a copy of its own in ordinary memory.
+    /// Keeps the sets of a [sealed](Self::sealed) session in secret memory (`memfd_secret`). The kernel removes this memory
+    /// from its own address space. No debugger and no `/proc/PID/mem` can read it, and it is never swapped out.
+    ///
+    /// Secret memory cannot be sealed. A hostile worker can overwrite the sets, but it cannot forge the state of the
+    /// session. The memory counts against `RLIMIT_MEMLOCK` of each process, with 52 KiB. A process that has read a set has
+    /// its own copy in ordinary memory.
     pub fn secret_memory(mut self) -> Self {
         self.secret = true;
         self
@@ -159,8 +161,8 @@ impl SharedSessionBuilder {
     /// Lets the last process that uses the session remove its names. By default the process that created it does so
     /// when it drops its last handle, and processes that come later get a new session. For processes of equal rank that
     /// come and go, with [`attach_or_create`](Self::attach_or_create): as long as one of them uses the session, each
-    /// newcomer finds it, with its set. Decided by the process that creates the session; those that attach find it
-    /// decided.
+    /// newcomer finds it, with its set. The process that creates the session decides. A process that attaches cannot change
+    /// it.
     ///
     /// A process is a user from when it creates the session, attaches to it or inherits it by fork, until it drops its last
     /// handle, calls [`leave`](SharedSession::leave) or ends. A last user that ends without any of these (`_exit`,
@@ -248,10 +250,11 @@ impl SharedSessionBuilder {
         self
     }
 
-    /// Makes the session. Leaves no thread, socket or child behind, and so belongs before `fork`. A
-    /// deferred one fetches nothing: the first caller that needs credentials does. An eager one has its
-    /// first set when this returns: a failure of the source that may pass is tried again until the
-    /// [deadline](Self::wait_timeout).
+    /// Makes the session. Call it before `fork`: it leaves no thread, socket or child process of this process behind.
+    ///
+    /// A deferred session fetches nothing here. The first caller that needs credentials fetches them. An eager session has
+    /// its first set when this returns. A transient failure of the source is retried until the
+    /// [wait timeout](Self::wait_timeout).
     ///
     /// A segment that killed processes have left is replaced.
     ///
@@ -271,8 +274,8 @@ impl SharedSessionBuilder {
             .map_err(|fault| fault.during("create", &name))
     }
 
-    /// Opens the session, or makes it where no process uses one of that name: for programs that cannot say which of
-    /// them starts first. Of processes that race, one makes the session and the others open it. What killed
+    /// Opens the session. If no process uses a session of that name, makes it. It is for programs that cannot say which of
+    /// them starts first. If several processes race, one makes the session and the others open it. A segment that killed
     /// processes have left is replaced.
     ///
     /// ```
@@ -340,9 +343,8 @@ impl SharedSessionBuilder {
         made.map_err(|fault| fault.during("create", &name))
     }
 
-    /// Opens the session, as [`SharedSession::attach`] does, with these settings; what is not set
-    /// is inherited from the process that forked this one. With a source, this process can be
-    /// elected to refresh.
+    /// Opens the session with these settings, as [`SharedSession::attach`] does. A process that was forked inherits the
+    /// settings that are not set here. With a source, this process can be elected to refresh.
     ///
     /// # Errors
     /// Those of [`SharedSession::attach`], and [`WrongSource`](ErrorKind::WrongSource) when the

@@ -28,10 +28,11 @@ pub enum Election {
 }
 
 impl SharedSession {
-    /// Elects this process for one call of the source, if a call is needed: what [`credentials`](Self::credentials) does,
-    /// but the program makes the call itself, on this thread, with the [`Term`] that it gets. For a source that is
-    /// synchronous, belongs to a thread, or is written in another language: see
-    /// [`ManualSource`](crate::ManualSource), which has an example. A session with any other source can use it, too.
+    /// Elects this process for one call of the source, if a call is needed. [`credentials`](Self::credentials) does the
+    /// same and then makes the call. Here the program makes the call itself, with the [`Term`] that it gets.
+    ///
+    /// It is for a source that is synchronous, belongs to a thread, or is written in another language.
+    /// [`ManualSource`](crate::ManualSource) has an example. A session with any other source can use it, too.
     ///
     /// | the set | this process gets |
     /// | --- | --- |
@@ -43,9 +44,9 @@ impl SharedSession {
     ///
     /// A process looks for an elected one every 50 ms at most while a set is valid. In between it gets `Valid`.
     ///
-    /// In an eager session the refresher is elected permanently, so this gives its sets. If the refresher has died, this
-    /// gives a term for one call. A process that has no source, or that may not write (a sealed session), is never
-    /// elected: it waits as `credentials` does.
+    /// In an eager session the refresher is always elected, so this gives the refresher's sets. If the refresher has died,
+    /// this gives a term for one call. A process without a source is never elected, nor is a worker of a sealed session,
+    /// which cannot write. Such a process waits as `credentials` does.
     ///
     /// It blocks the thread. A program that must look at something else meanwhile uses
     /// [`elect_within`](Self::elect_within).
@@ -66,9 +67,9 @@ impl SharedSession {
         self.elect_by(Limit::of_call(limit))
     }
 
-    /// Elects this process for a set that is newer than `generation`, whatever the age of that one: what
-    /// [`refresh`](Self::refresh) does, for a program that makes the call itself. `Valid` is a set of another process
-    /// that is newer. Waits at most `limit`.
+    /// Elects this process for a set that is newer than `generation`, also if that one is still fresh. It is
+    /// [`refresh`](Self::refresh) for a program that makes the call itself. `Valid` is a newer set, which another process
+    /// has published. Waits at most `limit`.
     ///
     /// # Errors
     /// See [`SharedSession`]; the set that was there stays.

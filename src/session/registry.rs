@@ -1,7 +1,7 @@
-//! The sessions of this process: what a forked child finds of its parent's.
+//! The sessions of this process. A forked child finds its parent's sessions here.
 //!
-//! The list also sees to it that a process opens a lock file once only: closing a second descriptor
-//! would drop the locks that the first one holds.
+//! With this list, a process opens each lock file only once. If it opened a file twice and closed one descriptor, it
+//! would lose the locks of the other one.
 
 mod attach;
 mod removal;

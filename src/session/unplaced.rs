@@ -51,7 +51,7 @@ impl Unplaced {
     }
 }
 
-/// Whether another place, or a memory file, may do where this one failed.
+/// Whether the fault is one of this directory. Another directory, or a memory file, may hold the session then.
 pub(super) fn is_of_the_place(fault: &Fault) -> bool {
     matches!(fault.kind, ErrorKind::NoSpace | ErrorKind::Misconfigured)
 }
