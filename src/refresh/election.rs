@@ -18,10 +18,11 @@
 //! one extra call of the source.
 //!
 //! A candidate first locks the byte of a new ticket. Then it puts the ticket into the word with a compare-and-swap, from
-//! the value that
-//! it found vacant. One candidate wins; the others find a changed word and check it again. A ticket contains the end of
-//! its lease, so one compare-and-swap sets both. Tickets do not repeat: a byte has only one owner at a time, and a
-//! millisecond is too short to use up 2^21 random numbers.
+//! the value that it found vacant. One candidate wins; the others find a changed word and check it again. A ticket
+//! contains the end of its lease, so one compare-and-swap sets both. Tickets do not repeat: a byte has only one owner at
+//! a time, and a millisecond is too short to use up 2^21 random numbers.
+//!
+//! What the winner does first: `predecessor.rs`. The call of the source: `fetch.rs`.
 //!
 //! An owner that was stopped and continues after its lease may still consider itself elected. That is harmless: it
 //! publishes with a compare-and-swap from the version that it saw before it asked the source.
@@ -41,6 +42,7 @@ use crate::{
     },
     sys::{
         lock::LockFile,
+        random,
         task::{Presence, TaskMark},
     },
 };
@@ -287,7 +289,7 @@ pub(crate) fn stand(
 fn lock_ticket(view: &EntryWriter, locks: &LockFile, lease_end: u64) -> Result<Ticket, Fault> {
     let mut last = 0;
     for _ in 0..TICKETS {
-        let ticket = Ticket::new(lease_end, random()?);
+        let ticket = Ticket::new(lease_end, random::number()?);
         let byte = view.reader().locks().ticket(ticket.0);
         if locks.try_lock(byte)? {
             return Ok(ticket);
@@ -322,22 +324,6 @@ fn exchange(
             return Ok(Ok(seen != 0));
         }
     }
-}
-
-/// 64 random bits from the kernel: there is no seed that a fork could copy.
-pub(crate) fn random() -> Result<u64, Fault> {
-    let mut bytes = [0u8; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(8) => Ok(u64::from_ne_bytes(bytes)),
-        Ok(n) => Err(Fault::new(ErrorKind::System, format!("the kernel gave {n} random bytes"))),
-        Err(errno) => Err(Fault::system("getrandom", errno)),
-    }
-}
-
-/// A random number from 0 to 1.
-pub(crate) fn chance() -> Result<f64, Fault> {
-    Ok((random()? >> 11) as f64 / (1u64 << 53) as f64)
 }
 
 #[cfg(test)]

@@ -115,28 +115,6 @@ pub(crate) fn refresh(elected: &Elected, job: &Job) {
     }
 }
 
-/// Completes what a predecessor left undone when it died or hung. It may have died between a publication and the wake,
-/// so this wakes all waiters. It may have died during its call, so this publishes a failed attempt. Each elected process
-/// calls this first.
-pub(crate) fn succeed(elected: &mut Elected, job: &Job) {
-    let takeover = std::mem::take(&mut elected.takeover);
-    let (view, session) = (elected.view(), job.session.as_str());
-    if takeover {
-        view.count(Counter::Takeovers);
-        view.announce();
-        info!(session, "took over from a refresher that died or hung");
-    }
-    let Some(attempt) = view.attempt() else { return };
-    // The predecessor may have published a set before it died.
-    if attempt.generation == view.reader().published().generation() {
-        let died = publish::death(elected, elected.predecessor, job.eager, &job.clock);
-        if let Err(fault) = died {
-            warn!(session, "could not publish a refresher's death: {}", fault.message);
-        }
-    }
-    view.end_attempt(attempt.ticket);
-}
-
 /// Asks the source once and publishes the result.
 fn attempt(elected: &Elected, job: &Job, call: &Call) {
     let session = job.session.as_str();

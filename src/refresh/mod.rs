@@ -7,6 +7,7 @@ pub(crate) mod election_lock;
 pub(crate) mod fetch;
 pub(crate) mod manual;
 pub(crate) mod policy;
+pub(crate) mod predecessor;
 pub(crate) mod publish;
 pub(crate) mod refresh_loop;
 pub(crate) mod stop_handle;

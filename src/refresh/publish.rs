@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tracing::info;
 
 use super::{
-    election::{self, Elected},
+    election::Elected,
     policy::{self, FailedCall, Points, Windows},
 };
 use crate::{
@@ -20,7 +20,10 @@ use crate::{
     },
     seqlock::{Latch, LatchReader, Version},
     source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass, signing_keys},
-    sys::task::{Presence, TaskMark},
+    sys::{
+        random,
+        task::{Presence, TaskMark},
+    },
 };
 
 /// The newest versions when the source was asked. A process may publish only while they are still the newest.
@@ -57,7 +60,7 @@ pub(crate) fn set(
     // later.
     let now = clock.boot();
     let lifetime = lifetime(fetched, clock)?;
-    let points = Points::new(windows, now, lifetime, election::chance().map_err(unwritten)?);
+    let points = Points::new(windows, now, lifetime, random::fraction().map_err(unwritten)?);
     signing_keys(credentials)
         .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
     let account = credentials.account_id().map_or("", |id| id.as_str());
@@ -148,7 +151,7 @@ pub(crate) fn failure(
     let class = failure.class();
     let next = |in_a_row, now, expires| {
         let failed = FailedCall { class, in_a_row, retry_after: failure.retry_after() };
-        Ok(policy::next_attempt(failed, now, expires, election::chance()?))
+        Ok(policy::next_attempt(failed, now, expires, random::fraction()?))
     };
     if note(elected, basis, failure, class_word(class), clock, next)? {
         elected.view().count_failure(class_word(class));
@@ -172,7 +175,7 @@ pub(crate) fn death(
     let failure = SourceError::new(SourceErrorClass::Transient, text).with_code(DIED_CODE);
     let next = |row, now, expires| {
         let at_once = at_once || expires <= now;
-        let chance = election::chance()?;
+        let chance = random::fraction()?;
         Ok(policy::next_attempt_after_death(row, at_once, now, expires, chance))
     };
     if note(elected, Basis::of(elected), &failure, DIED, clock, next)? {

@@ -14,7 +14,7 @@ use super::{
     election_lock::ElectionLock,
     fetch::{self, Job},
     policy::REJECTION_FLOOR,
-    publish,
+    predecessor, publish,
     stop_handle::{Registration, StopHandle},
     wait_for_holder,
 };
@@ -99,7 +99,7 @@ impl RefreshLoop {
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
         let clock = &self.job.clock;
         elected.mark_thread();
-        fetch::succeed(&mut elected, &self.job);
+        predecessor::complete(&mut elected, &self.job);
         loop {
             // Read this before the state: any later notification ends the sleep.
             let notifications = self.election_lock.requests().notifications();

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
-    refresh::{election, policy::Windows},
+    refresh::policy::Windows,
     segment,
     source::Source,
+    sys::random,
 };
 
 /// Describes a session; made by [`SharedSession::builder`].
@@ -315,7 +316,7 @@ impl SharedSessionBuilder {
                         && Instant::now() < end =>
                 {
                     // Of many processes that look at once, each hides the session from the others for a moment.
-                    let chance = election::chance().unwrap_or(0.5);
+                    let chance = random::fraction().unwrap_or(0.5);
                     thread::sleep(RACE_PAUSE.mul_f64(0.5 + chance));
                 }
                 outcome => {

@@ -14,7 +14,7 @@ mod reader;
 mod refresher_start;
 mod refreshing;
 mod registry;
-mod rejecting;
+mod report_rejection;
 mod snapshot;
 mod status;
 mod status_text;

@@ -26,6 +26,7 @@ use crate::{
         dedicated,
         election::{self, Elected, Outcome},
         fetch::{self, FetchHandle, Job, Recipe},
+        predecessor,
         refresh_loop::RefreshLoop,
         stop_handle::StopHandle,
     },
@@ -85,7 +86,7 @@ impl Inner {
                 return Ok(false);
             }
             let job = self.job(recipe);
-            fetch::succeed(&mut elected, &job);
+            predecessor::complete(&mut elected, &job);
             match Backoff::read(view) {
                 Some(standing) if standing.forbids(now) => elected.resign(),
                 Some(standing) if standing.died => {

@@ -1,4 +1,5 @@
-//! Waiting for a set: an elected process fetches it, and others sleep until it is published.
+//! Waiting for a set: an elected process fetches it, and others sleep until it is published. How long: `timing.rs`. Who
+//! waits for what: `read.rs`.
 
 use std::{
     sync::Arc,
@@ -16,8 +17,8 @@ use crate::{
         backoff::Backoff,
         election::{self, Elected, Outcome},
         election_lock::ElectionGuard,
-        fetch::{self, FetchHandle, Recipe},
-        wait_for_holder,
+        fetch::{FetchHandle, Recipe},
+        predecessor, wait_for_holder,
     },
     seqlock::Version,
     source::SourceError,
@@ -220,7 +221,7 @@ impl Wait<'_> {
             Outcome::Won(mut elected) => {
                 self.join();
                 let job = inner.job(&recipe);
-                fetch::succeed(&mut elected, &job);
+                predecessor::complete(&mut elected, &job);
                 if self.pause().is_some() {
                     elected.resign();
                     return Ok(None);

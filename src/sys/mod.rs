@@ -15,6 +15,7 @@ pub(crate) mod object;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod process_token;
+pub(crate) mod random;
 pub(crate) mod runtime;
 pub(crate) mod spawn;
 pub(crate) mod task;

@@ -6,7 +6,7 @@ use super::{Refresh, SharedSessionBuilder};
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{election, fetch::Recipe},
+    refresh::fetch::Recipe,
     segment::{self, Header, Places},
     session::{
         SharedSession,
@@ -17,6 +17,7 @@ use crate::{
         unplaced::Unplaced,
     },
     source,
+    sys::random,
 };
 
 /// What becomes of a session that no directory can hold.
@@ -50,7 +51,7 @@ impl SharedSessionBuilder {
         let creator = process::id();
         let header = || {
             Ok(Header {
-                instance: election::random()?,
+                instance: random::number()?,
                 creator,
                 time_namespace: segment::time_namespace(),
                 fingerprint,
@@ -137,7 +138,7 @@ impl SharedSessionBuilder {
                 "start_spread: is {limit:?}; it must be {LONGEST_START_SPREAD:?} at most"
             )));
         }
-        Ok(limit.mul_f64(election::chance()?))
+        Ok(limit.mul_f64(random::fraction()?))
     }
 
     pub(super) fn open(

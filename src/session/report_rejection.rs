@@ -1,4 +1,4 @@
-//! What happens to a set that AWS rejected.
+//! Reports that AWS rejected a set. What a reader does then: `Life::phase` in `snapshot.rs`, and `read.rs`.
 
 use std::sync::Arc;
 
