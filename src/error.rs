@@ -57,6 +57,8 @@ pub enum ErrorKind {
     Timeout,
     /// There are no valid credentials, and this process has no source.
     NoSource,
+    /// The source's sets do not live as long as the caller needs. Another call of the source cannot help.
+    TooShort,
     /// A [`Term`](crate::Term) is over: its lease ended, or it belongs to the process that this one was forked from.
     TermOver,
     /// Other code of this process has closed a file descriptor of the session.
@@ -115,6 +117,7 @@ impl ErrorKind {
             | ErrorKind::Misconfigured
             | ErrorKind::SourceTerminal
             | ErrorKind::SourceMisconfigured
+            | ErrorKind::TooShort
             | ErrorKind::DescriptorClosed => false,
         }
     }

@@ -37,7 +37,7 @@ use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
     segment::{
-        Entry, EntryWriter,
+        Entry, EntryWriter, RequestPage,
         notes::{Attempt, ElectedNote},
     },
     sys::{
@@ -175,6 +175,11 @@ impl Elected {
 
     pub(crate) fn locks(&self) -> &LockFile {
         self.guard.locks()
+    }
+
+    /// The requests of all processes.
+    pub(crate) fn requests(&self) -> &RequestPage {
+        self.guard.requests()
     }
 
     /// Notes that the source is about to be asked for a successor of `generation`.

@@ -124,6 +124,10 @@ impl ElectionGuard {
         &self.election_lock.locks
     }
 
+    pub(crate) fn requests(&self) -> &RequestPage {
+        &self.election_lock.requests
+    }
+
     /// Notes that this thread was elected and writes through `view`.
     pub(crate) fn win(&mut self, view: &Arc<EntryWriter>) {
         self.elected = Some(Arc::clone(view));

@@ -123,6 +123,17 @@ pub(crate) fn life_left(by_wall: Duration, by_server: Option<Duration>) -> Durat
     }
 }
 
+/// A set that is not valid for long enough for a caller is left in place for this part of its life.
+const EARLY_FLOOR: u64 = 8;
+
+/// When a set that was fetched at `fetched` and expires at `expires` may be replaced by one that is valid for longer.
+///
+/// A source whose sets live for `L` gives a caller up to seven eighths of `L` at any time: a younger set has as much left.
+/// For more than that a caller gets what is left, at least seven eighths. So callers cause at most eight calls in `L`.
+pub(crate) fn may_be_replaced(fetched: u64, expires: u64) -> u64 {
+    fetched.saturating_add(expires.saturating_sub(fetched) / EARLY_FLOOR)
+}
+
 /// A failed call of the source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedCall {

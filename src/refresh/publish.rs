@@ -79,11 +79,15 @@ pub(crate) fn set(
     record
         .encode(&mut words)
         .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
+    let was_short = elected.requests().is_longer_requested(basis.generation());
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
     if version.is_some() {
         hit(FaultPoint::Exchanged);
         elected.view().count(Counter::Publications);
+        if was_short {
+            elected.view().count(Counter::EarlyRefreshes);
+        }
         elected.view().announce();
     }
     Ok(version.map(|version| version.generation()))

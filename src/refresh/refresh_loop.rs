@@ -13,7 +13,7 @@ use super::{
     election::{self, Elected, Outcome},
     election_lock::ElectionLock,
     fetch::{self, Job},
-    policy::REJECTION_FLOOR,
+    policy::{self, REJECTION_FLOOR},
     predecessor, publish,
     stop_handle::{Registration, StopHandle},
     wait_for_holder,
@@ -168,6 +168,9 @@ impl RefreshLoop {
             Some(set) if version.is_rejected() || requests.is_rejection_reported(generation) => {
                 publish::rejection(view, version, &self.job.session);
                 set.fetched_boot.saturating_add(REJECTION_FLOOR).min(set.advisory_boot)
+            }
+            Some(set) if requests.is_longer_requested(generation) => {
+                policy::may_be_replaced(set.fetched_boot, set.expires_boot).min(set.advisory_boot)
             }
             Some(set) => set.advisory_boot,
             None => 0,

@@ -34,6 +34,8 @@ pub(crate) enum Counter {
     Publications,
     Takeovers,
     Rejections,
+    /// After the failures by class.
+    EarlyRefreshes = layout::FAILURE_COUNTERS.end,
 }
 
 /// The read-only mappings of a segment.
@@ -223,7 +225,7 @@ impl EntryWriter {
 
     /// Counts a failure of the class with that word of the layout.
     pub(crate) fn count_failure(&self, class: u64) {
-        self.increment(layout::FAILURE_COUNTERS + class as usize);
+        self.increment(layout::FAILURE_COUNTERS.start + class as usize);
     }
 
     fn increment(&self, place: usize) {

@@ -41,7 +41,7 @@ struct EntryFields {
     election: CachePadded<[u64; 7]>,
     /// The version of the newest failure.
     failed: CachePadded<u64>,
-    /// Source calls, publications, takeovers, rejections, and failures by class.
+    /// Source calls, publications, takeovers, rejections, failures by class, and early refreshes.
     counters: CachePadded<[u64; COUNTERS]>,
     /// For each slot, the mark of the thread that writes it; 0 when there is none. Set slots come first.
     claims: CachePadded<[u64; SLOTS]>,
@@ -63,9 +63,9 @@ pub(crate) mod entry {
     pub(crate) const SETS: usize = offset_of!(EntryFields, sets);
 }
 
-pub(crate) const COUNTERS: usize = 8;
-/// The index of the first failure counter.
-pub(crate) const FAILURE_COUNTERS: usize = 4;
+pub(crate) const COUNTERS: usize = 9;
+/// The indices of the failure counters.
+pub(crate) const FAILURE_COUNTERS: std::ops::Range<usize> = 4..8;
 /// Slots for sets. One is published. A process that is stopped during a write blocks another one until it continues or
 /// is killed.
 pub(crate) const SET_SLOTS: usize = 3;
@@ -110,6 +110,7 @@ pub(crate) const REQUEST_BYTES: usize = 64;
 pub(crate) const NOTIFIED: usize = 0;
 pub(crate) const WANTED: usize = 8;
 pub(crate) const REJECTED: usize = 16;
+pub(crate) const SHORT: usize = 24;
 
 /// The lock bytes of the slots in the lock file, from the first lock byte of the entry. Byte 0 of the first entry is the
 /// presence lock.
@@ -163,6 +164,7 @@ mod tests {
             format!("| {NOTIFIED} | 4 | *notified*"),
             format!("| {WANTED} | 8 | *wanted*"),
             format!("| {REJECTED} | 8 | *rejected*"),
+            format!("| {SHORT} | 8 | *short*"),
             format!("{SET_SLOT_LOCKS} + *slot* (set) or {FAILURE_SLOT_LOCKS} + *slot* (failure)"),
         ] {
             assert!(document.contains(&line), "{line}");

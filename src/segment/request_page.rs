@@ -99,12 +99,28 @@ impl RequestPage {
         is_asked(self.rejected(), generation)
     }
 
+    /// Requests a set newer than `generation`, because that one is not valid for long enough for a caller.
+    pub(crate) fn request_longer(&self, generation: u64) {
+        // Relaxed: as in `request_refresh`.
+        self.short().fetch_max(generation, Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Whether the set of `generation`, the newest one, is not valid for long enough for a caller. Generation 0 is no set.
+    pub(crate) fn is_longer_requested(&self, generation: u64) -> bool {
+        generation > 0 && is_asked(self.short(), generation)
+    }
+
     fn wanted(&self) -> &AtomicU64 {
         self.page.word(self.base + layout::WANTED)
     }
 
     fn rejected(&self) -> &AtomicU64 {
         self.page.word(self.base + layout::REJECTED)
+    }
+
+    fn short(&self) -> &AtomicU64 {
+        self.page.word(self.base + layout::SHORT)
     }
 }
 

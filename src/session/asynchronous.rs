@@ -66,7 +66,7 @@ impl SharedSession {
 }
 
 /// What `work` sends from a thread of its own.
-async fn on_thread<T: Send + 'static>(
+pub(super) async fn on_thread<T: Send + 'static>(
     inner: &Inner,
     operation: &'static str,
     work: impl FnOnce(oneshot::Sender<T>) + Send + 'static,

@@ -92,7 +92,7 @@ impl SharedSession {
 
 impl Inner {
     /// A valid set, or the election of this process.
-    fn stand(&self, limit: Limit) -> Result<End, Fault> {
+    pub(super) fn stand(&self, limit: Limit) -> Result<End, Fault> {
         let now = self.shared.clock.boot();
         let valid = self.newest()?.filter(|set| set.life.phase(now) != Phase::Expired);
         let Some(set) = valid else { return self.wait_for(Need::Valid, Aim::Term, limit) };
@@ -108,7 +108,7 @@ impl Inner {
         self.wait_for_newer(set, Aim::Term, limit)
     }
 
-    fn election(self: &Arc<Self>, end: End) -> Election {
+    pub(super) fn election(self: &Arc<Self>, end: End) -> Election {
         match end {
             End::Set(set) => Election::Valid(self.seen_now(set)),
             End::Elected(elected) => Election::Elected(self.term(elected)),

@@ -54,6 +54,11 @@ impl SetSnapshot {
         self.expires_in
     }
 
+    /// How long the set was valid when it was fetched: as long as the source's sets live.
+    pub fn lifetime(&self) -> Duration {
+        self.set.life.length()
+    }
+
     /// When the set was due to be refreshed; zero when it was due.
     pub fn refresh_in(&self) -> Duration {
         self.refresh_in

@@ -5,6 +5,7 @@ mod builder;
 mod electing;
 mod handover;
 mod inner;
+mod lasting;
 mod look;
 mod passed;
 mod process_session;

@@ -75,7 +75,7 @@ impl Inner {
         self.on_latest(|inner| inner.obtain_here(limit))
     }
 
-    fn obtain_here(&self, limit: Limit) -> Result<Arc<Snapshot>, Fault> {
+    pub(super) fn obtain_here(&self, limit: Limit) -> Result<Arc<Snapshot>, Fault> {
         match self.without_waiting()? {
             Found::Usable(snapshot) => Ok(snapshot),
             Found::Valid(snapshot) => {

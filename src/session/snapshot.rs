@@ -109,6 +109,11 @@ impl Life {
         }
     }
 
+    /// How long the set was valid when it was fetched.
+    pub(super) fn length(&self) -> Duration {
+        Duration::from_nanos(self.points.expires.saturating_sub(self.fetched))
+    }
+
     /// Whether the set is rejected so soon after it was fetched that this alone causes no call.
     pub(super) fn is_rejected_too_soon(&self, now: u64) -> bool {
         let until = self.fetched.saturating_add(REJECTION_FLOOR).min(self.points.mandatory);

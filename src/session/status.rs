@@ -224,13 +224,13 @@ impl Status {
     /// How often the source failed.
     pub fn failed(&self) -> u64 {
         // Another program may have written any number there.
-        let counts = self.counters[layout::FAILURE_COUNTERS..].iter();
+        let counts = self.counters[layout::FAILURE_COUNTERS].iter();
         counts.fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// The failures by their class.
     pub fn failed_by_class(&self) -> impl Iterator<Item = (SourceErrorClass, u64)> {
-        let counts = self.counters[layout::FAILURE_COUNTERS..].iter().copied();
+        let counts = self.counters[layout::FAILURE_COUNTERS].iter().copied();
         SourceErrorClass::ALL.into_iter().zip(counts)
     }
 
@@ -242,6 +242,12 @@ impl Status {
     /// How many sets were rejected by [`SharedSession::invalidate`](crate::SharedSession::invalidate).
     pub fn invalidations(&self) -> u64 {
         self.counters[Counter::Rejections as usize]
+    }
+
+    /// How many sets were replaced early because a caller needed one that is valid for longer: see
+    /// [`credentials_valid_for`](crate::SharedSession::credentials_valid_for).
+    pub fn early_refreshes(&self) -> u64 {
+        self.counters[Counter::EarlyRefreshes as usize]
     }
 
     /// Whether this process keeps the segment from being swapped out; false where `RLIMIT_MEMLOCK`

@@ -58,6 +58,7 @@ mod map {
             map.serialize_entry("failed_by_class", &by_class)?;
             map.serialize_entry("takeovers", &self.takeovers())?;
             map.serialize_entry("invalidations", &self.invalidations())?;
+            map.serialize_entry("early_refreshes", &self.early_refreshes())?;
             map.serialize_entry("last_failure", &self.last_failure())?;
             map.serialize_entry("locked_in_ram", &self.locked_in_ram())?;
             map.serialize_entry("directory", &self.directory())?;

@@ -36,6 +36,9 @@ pub(super) enum Need {
     Own(u64),
     /// A set of a later generation than this, because the user wants one.
     After(u64),
+    /// The same, because this one is not valid for long enough. Deaths in calls delay it: callers that live shorter than
+    /// a call must not make a storm of calls.
+    Longer(u64),
 }
 
 /// What a wait does with an election that it wins.
@@ -155,9 +158,10 @@ impl Wait<'_> {
         let newest = inner.newest()?.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
         let enough = newest.filter(|snapshot| match self.need {
             Need::Valid => true,
-            Need::Better(generation) | Need::Own(generation) | Need::After(generation) => {
-                snapshot.life.version.generation() > generation
-            }
+            Need::Better(generation)
+            | Need::Own(generation)
+            | Need::After(generation)
+            | Need::Longer(generation) => snapshot.life.version.generation() > generation,
         });
         if let Some(snapshot) = enough {
             return Ok(Some(Ok(snapshot)));
@@ -182,7 +186,7 @@ impl Wait<'_> {
 
     /// Sleeps for `pause` or until an event. Does not sleep if there is a set that suffices.
     fn keep_still(&self, event: u32, pause: Duration) -> Result<(), Fault> {
-        if !matches!(self.need, Need::Valid) {
+        if !matches!(self.need, Need::Valid | Need::Longer(_)) {
             return Err(not_now());
         }
         self.inner.segment.view().sleep(event, self.inner.shared.clock.longest_sleep(pause));
@@ -246,7 +250,9 @@ impl Wait<'_> {
         let limit = self.limit.given;
         let what = match self.need {
             Need::Valid => "no valid credentials",
-            Need::Better(_) | Need::Own(_) | Need::After(_) => "no newer credentials",
+            Need::Better(_) | Need::Own(_) | Need::After(_) | Need::Longer(_) => {
+                "no newer credentials"
+            }
         };
         let (kind, why) = if self.recipe().is_some() {
             (ErrorKind::Timeout, "")

@@ -58,6 +58,11 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
         ("published", "Sets published", status.published()),
         ("takeovers", "Refreshers that another process replaced", status.takeovers()),
         ("invalidations", "Sets that AWS rejected", status.invalidations()),
+        (
+            "early_refreshes",
+            "Sets replaced early because a caller needed one that is valid for longer",
+            status.early_refreshes(),
+        ),
     ] {
         let counter = Counter::<u64>::default();
         counter.inc_by(count);
