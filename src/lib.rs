@@ -92,3 +92,8 @@ pub use error::{Error, ErrorKind};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do the examples of the documents.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/LIFETIMES.md")]
+struct Lifetimes;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aws_config::Region;
-use aws_sdk_s3::{Client, config::Builder};
+use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
 use shmcreds::{SharedSession, testing::ManualClock};
 use support::{instant, name};
 
@@ -97,4 +97,27 @@ async fn a_set_that_is_rejected_at_once_is_not_tried_again() {
     let error = error.into_service_error();
     assert_eq!(error.meta().code(), Some("ExpiredToken"));
     assert_eq!((service.keys().len(), session.status().unwrap().source_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_presigned_url_is_signed_with_a_set_that_lasts() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let service = Service::start(|_, _| false);
+    let clock = ManualClock::new().unwrap();
+    let builder = SharedSession::builder(name("presigned")).source(instant()).clock(&clock);
+    let session = builder.create().unwrap();
+    let client = service.client(&session).await;
+    let first = session.credentials().unwrap();
+    // The set has 50 minutes left, and then 10 less than the URL needs.
+    for (passed, needed, generation) in [(10, 45, 1), (15, 45, 2), (0, 45, 2)] {
+        clock.advance(passed * MINUTE);
+        let set = session.credentials_valid_for_async(needed * MINUTE).await.unwrap();
+        assert!(set.expires_in() >= needed * MINUTE, "{set:?}");
+        let presigning = PresigningConfig::expires_in(needed * MINUTE).unwrap();
+        let url = client.get_object().bucket("b").key("k").presigned(presigning).await.unwrap();
+        let signed_by = format!("X-Amz-Credential={}%2F", set.credentials().access_key_id());
+        assert!(url.uri().contains(&signed_by), "{}", url.uri());
+        assert_eq!(set.generation(), generation);
+    }
+    assert_ne!(session.credentials().unwrap().access_key_id(), first.access_key_id());
 }

@@ -24,4 +24,5 @@ mod status;
 mod support;
 mod terminal;
 mod usage;
+mod valid_for;
 mod watch;

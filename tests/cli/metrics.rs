@@ -53,6 +53,7 @@ fn they_are_served_until_a_signal() {
         ("shmcreds_published_total", 1.0),
         ("shmcreds_takeovers_total", 0.0),
         ("shmcreds_invalidations_total", 0.0),
+        ("shmcreds_early_refreshes_total", 0.0),
         ("shmcreds_failures_total{class=\"transient\"}", 0.0),
         ("shmcreds_failures_total{class=\"terminal\"}", 0.0),
         ("shmcreds_failures_total{class=\"throttled\"}", 0.0),

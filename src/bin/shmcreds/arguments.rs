@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
@@ -55,6 +56,10 @@ pub(crate) enum Command {
     Credentials {
         /// The session's name.
         name: String,
+        /// Prints a set that is valid for at least this long, for example `2h` or `90m`. If the current one is not, all
+        /// processes get a new one.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        valid_for: Option<Duration>,
     },
     /// Shows the state of a session, or of all sessions of this user.
     Status {
@@ -123,6 +128,10 @@ pub(crate) struct Exec {
     /// keys do not change: CMD must end before they expire.
     #[arg(long)]
     pub(crate) static_keys: bool,
+    /// Starts CMD only with a set that is valid for at least this long, for example `2h` or `90m`. For a CMD that
+    /// keeps its first keys, or presigns URLs.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) valid_for: Option<Duration>,
     /// For a CMD that puts itself in the background. When CMD exits with 0, shmcreds does not end the processes that
     /// CMD has left, but waits for them. They get the signals from then on.
     #[arg(long)]
@@ -313,6 +322,13 @@ pub(crate) struct Source {
     pub(crate) max_attempts: Option<u32>,
 }
 
+/// A time such as `90m`, or a number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map(Duration::from_secs);
+    let given = seconds.or_else(|_| humantime::parse_duration(text));
+    given.map_err(|_| "must be a time such as 90m or 2h, or a number of seconds".into())
+}
+
 /// `KEY=VALUE`. An error does not show the text: it may be secret.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
@@ -399,6 +415,18 @@ impl Exec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, seconds) in [("7200", 7200), ("2h", 7200), ("1h30m", 5400), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["", "2", "h", "-1", "1 fortnight", "99999999999999999999h", "9".repeat(30).as_str()]
+        {
+            assert_eq!(duration(text).is_ok(), text == "2", "{text}");
+        }
+    }
 
     #[test]
     fn the_definitions_are_valid() {

@@ -9,17 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use hyper::{
     HeaderMap, Method, Request, Version,
     body::Incoming,
     header::{AUTHORIZATION, HOST},
 };
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use shmcreds::SharedSession;
+use shmcreds::{ErrorKind, SharedSession};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use crate::{
+    arguments,
     command_error::{CommandError, Doing, USAGE},
     credentials_json,
     http::{self, Answer, JSON, TEXT},
@@ -29,6 +31,10 @@ use crate::{
 
 /// The path of the credentials.
 const PATH: &str = "/credentials";
+/// The parameter of a client that needs a set for some time.
+const VALID_FOR: &str = "valid_for=";
+/// How many such clients wait for a set at a time. The others wait for them.
+const LONG_WAITS: usize = 16;
 /// SDKs give up after a second.
 const LONGEST_ANSWER: Duration = Duration::from_millis(800);
 
@@ -69,6 +75,7 @@ impl Endpoint {
             session,
             token: self.token,
             port: self.address.port(),
+            long_waits: Semaphore::new(LONG_WAITS),
             latency: Histogram::new(exponential_buckets(0.000_01, 4.0, 8)),
         });
         let serve = async move {
@@ -99,7 +106,15 @@ struct Service {
     session: SharedSession,
     token: String,
     port: u16,
+    long_waits: Semaphore,
     latency: Histogram,
+}
+
+fn of_set(set: &Credentials) -> Answer {
+    credentials_json::endpoint_answer(set).map_or_else(
+        |_| refusal(503, "Unavailable", "the set cannot be encoded"),
+        |body| Answer::new(200, JSON, body),
+    )
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Answer {
@@ -145,7 +160,7 @@ impl http::Service for Service {
                 "/live" => Answer::new(200, TEXT, "live\n"),
                 "/ready" => self.ready(),
                 "/metrics" => self.metrics(),
-                PATH => self.credentials(request.headers()).await,
+                PATH => self.credentials(request).await,
                 _ => refusal(404, "NotFound", "no such path"),
             },
         };
@@ -185,21 +200,39 @@ impl Service {
         given.ct_eq(self.token.as_bytes()).into()
     }
 
-    async fn credentials(&self, headers: &HeaderMap) -> Answer {
-        if !self.has_token(headers) {
+    async fn credentials(&self, request: &Request<Incoming>) -> Answer {
+        if !self.has_token(request.headers()) {
             return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
+        }
+        let query = request.uri().query().unwrap_or_default();
+        if let Some(time) = query.split('&').find_map(|part| part.strip_prefix(VALID_FOR)) {
+            return self.credentials_valid_for(time).await;
         }
         let asked = tokio::time::timeout(LONGEST_ANSWER, self.session.provide_credentials()).await;
         match asked {
-            Ok(Ok(set)) => credentials_json::endpoint_answer(&set).map_or_else(
-                |_| refusal(503, "Unavailable", "the set cannot be encoded"),
-                |body| Answer::new(200, JSON, body),
-            ),
+            Ok(Ok(set)) => of_set(&set),
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
             }
             Err(_) => refusal(503, "NotReady", "there is no set yet; ask again"),
+        }
+    }
+
+    /// A set that is valid for `time`. Its client has asked for that and waits for it.
+    async fn credentials_valid_for(&self, time: &str) -> Answer {
+        let duration = match arguments::duration(time) {
+            Ok(duration) => duration,
+            Err(rule) => return refusal(400, "InvalidParameter", &format!("valid_for {rule}")),
+        };
+        // Each wait needs a thread. Those who come later find the set that the first ones waited for.
+        let _slot = self.long_waits.acquire().await;
+        match self.session.credentials_valid_for_async(duration).await {
+            Ok(set) => of_set(set.credentials()),
+            Err(error) if error.kind() == ErrorKind::TooShort => {
+                refusal(400, "TooShort", &error.to_string())
+            }
+            Err(error) => refusal(503, "Unavailable", &error.to_string()),
         }
     }
 

@@ -144,8 +144,9 @@ fn serve(
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
         None => {
+            let set = session::credentials(session, options.valid_for)?;
             if options.static_keys {
-                old_clients::set_keys(&mut command, &session.credentials()?)?;
+                old_clients::set_keys(&mut command, &set)?;
             }
             match run_cmd(command, &target, &events)? {
                 CmdEnd::Ended(status) => Ok(finish(status, options.wait_orphans, &target, guard)),

@@ -55,11 +55,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Exec(options) => exec::run(options),
         Command::Serve(options) => serve::run(options),
-        Command::Credentials { name } => {
+        Command::Credentials { name, valid_for } => {
             let session = SharedSession::attach(&name)?;
             recursion::check(&session)?;
-            let credentials = session.credentials()?;
-            print(&credentials_json::process_answer(&credentials)?)
+            print(&credentials_json::process_answer(&session::credentials(&session, valid_for)?)?)
         }
         #[cfg(feature = "watch")]
         Command::Status { name, watch: true, .. } => watch::run(name.as_deref()),

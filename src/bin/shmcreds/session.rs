@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
 use shmcreds::{Error, Refresh, SharedSession, SharedSessionBuilder, SourceErrorClass};
 
 use crate::{
@@ -75,6 +78,17 @@ fn make(
         }
     };
     Ok(make(builder)?)
+}
+
+/// The credentials: those of a set that is valid for so long, if that was asked for.
+pub(crate) fn credentials(
+    session: &SharedSession,
+    valid_for: Option<Duration>,
+) -> Result<Credentials, Error> {
+    match valid_for {
+        Some(duration) => Ok(session.credentials_valid_for(duration)?.credentials().clone()),
+        None => session.credentials(),
+    }
 }
 
 /// Waits for the first set. Sends an event for it, and for each failure before it.
