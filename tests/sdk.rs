@@ -11,8 +11,8 @@ use std::{
 
 use aws_config::Region;
 use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
-use shmcreds::{SharedSession, testing::ManualClock};
-use support::{instant, name};
+use shmcreds::{Provider, SharedSession, testing::ManualClock};
+use support::{instant, instant_set, name};
 
 /// A service on the loopback: rejects the keys for which `rejects` says so, and keeps all it saw.
 struct Service {
@@ -104,7 +104,13 @@ async fn a_presigned_url_is_signed_with_a_set_that_lasts() {
     const MINUTE: Duration = Duration::from_secs(60);
     let service = Service::start(|_, _| false);
     let clock = ManualClock::new().unwrap();
-    let builder = SharedSession::builder(name("presigned")).source(instant()).clock(&clock);
+    let wall = clock.clone();
+    let source = Provider::new("hour", move || {
+        let mut set = instant_set();
+        *set.expiry_mut() = Some(wall.wall() + 60 * MINUTE);
+        async { set }
+    });
+    let builder = SharedSession::builder(name("presigned")).source(source).clock(&clock);
     let session = builder.create().unwrap();
     let client = service.client(&session).await;
     let first = session.credentials().unwrap();
