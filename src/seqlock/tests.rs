@@ -79,6 +79,8 @@ fn a_rejected_record_can_be_read_and_succeeded() {
     let first = memory.publish(0, memory.latch().reader().version(), &[1]).unwrap();
     assert!(memory.latch().mark_rejected(first));
     assert!(!memory.latch().mark_rejected(first), "marked once");
+    let marked = memory.latch().reader().version();
+    assert!(!memory.latch().mark_rejected(marked), "the mark is not taken back");
     assert!(memory.latch().reader().version().is_rejected());
     assert_eq!(memory.read(), Some((1, vec![1])));
     let second = memory.publish(1, first, &[2]).unwrap();
