@@ -106,12 +106,12 @@ fn the_containers_endpoint() {
     }
 }
 
-/// A metadata service with a role and a Region.
-fn metadata() -> (Child, String) {
-    stand_in(|asked| {
+/// A metadata service with a role and a Region. It answers the request for a token with this status.
+fn metadata(token: u16) -> (Child, String) {
+    stand_in(move |asked| {
         let role = "/latest/meta-data/iam/security-credentials/";
         match asked.path.as_str() {
-            "/latest/api/token" => (200, "session".into()),
+            "/latest/api/token" => (token, "session".into()),
             "/latest/meta-data/placement/region" => (200, "eu-central-1".into()),
             path if path == role => (200, "web".into()),
             path if path == format!("{role}web") => (200, set_json(1)),
@@ -121,13 +121,15 @@ fn metadata() -> (Child, String) {
 }
 
 fn the_instances_metadata() {
-    let (_server, url) = metadata();
-    let variables = [
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
-        ("AWS_EC2_METADATA_DISABLED", "false"),
-    ];
-    for source in [Provider::imds, Provider::default_chain] {
-        assert_eq!(key(&variables, || Box::new(source())), "ASIA1");
+    for token in [200, 405] {
+        let (_server, url) = metadata(token);
+        let variables = [
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+        ];
+        for source in [Provider::imds, Provider::default_chain] {
+            assert_eq!(key(&variables, || Box::new(source())), "ASIA1");
+        }
     }
 }
 
@@ -140,7 +142,7 @@ fn signed_role() -> AssumeRole {
 }
 
 fn the_region_of_the_instance() {
-    let (_server, url) = metadata();
+    let (_server, url) = metadata(200);
     let sts = LocalSts::fork().unwrap();
     let sts_url = sts.url();
     let folder = tempfile::tempdir().unwrap();

@@ -26,7 +26,7 @@ use shmcreds::{
     AssumeRole, ErrorKind, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Times},
 };
-use sources::environment;
+use sources::{environment, stand_in};
 use support::{Child, StopFile, assumed, child, name, until};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
@@ -43,6 +43,7 @@ fn main() {
         ("a_refusal_is_that_of_every_region", a_refusal_is_that_of_every_region),
         ("the_failure_of_all_is_one_failure", the_failure_of_all),
         ("an_endpoint_of_the_environment_is_asked_alone", an_endpoint_of_the_environment),
+        ("the_region_of_the_instance_is_asked_by_either_version", the_region_of_the_instance),
     ]);
 }
 
@@ -79,13 +80,14 @@ impl Aws {
         fs::write(self.folder.path().join(REGIONS[region]), leads_to).unwrap();
     }
 
-    /// The Regions that were connected to since the last look, by their numbers.
+    /// The Regions that were connected to since the last look, by their numbers: `-` is another one.
     fn asked(&self) -> String {
         let file = self.folder.path().join("asked");
         let asked = fs::read_to_string(&file).unwrap();
         fs::write(&file, "").unwrap();
         let number = |line: &str| REGIONS.iter().position(|region| line.contains(region));
-        asked.lines().map(|line| number(line).unwrap().to_string()).collect()
+        let told = |line: &str| number(line).map_or("-".to_owned(), |number| number.to_string());
+        asked.lines().map(told).collect()
     }
 
     /// A process that has the session until it is told to stop.
@@ -103,9 +105,17 @@ impl Aws {
 
     /// Runs `work` in a process whose way to AWS is the proxy.
     fn process(&self, work: impl FnOnce() -> String) -> String {
+        self.process_with(&[], work)
+    }
+
+    /// The same with more variables.
+    fn process_with(&self, more: &[(&str, &str)], work: impl FnOnce() -> String) -> String {
         let ca = self.folder.path().join("ca.pem");
+        let mut variables =
+            vec![("HTTPS_PROXY", self.url.as_str()), ("AWS_CA_BUNDLE", ca.to_str().unwrap())];
+        variables.extend(more);
         child(|report| {
-            environment(&[("HTTPS_PROXY", &self.url), ("AWS_CA_BUNDLE", ca.to_str().unwrap())]);
+            environment(&variables);
             report.say(work());
         })
         .finish()
@@ -287,4 +297,47 @@ fn an_endpoint_of_the_environment() {
         outcome(&SharedSession::builder(name("regions")).source(role()).create().unwrap())
     });
     assert_eq!((key.as_str(), aws.asked().as_str(), assumed(&sts)), ("ASIA", "", 1));
+}
+
+fn the_region_of_the_instance() {
+    let aws = Aws::new();
+    let source = || {
+        let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test");
+        role.credentials_provider("base", || async {
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", "any", None, None, "base")
+        })
+    };
+    let ask = |address: &str, more: &[(&str, &str)]| {
+        let mut variables = vec![
+            ("AWS_REGION", ""),
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", address),
+        ];
+        variables.extend(more);
+        aws.process_with(&variables, || {
+            outcome(&SharedSession::builder(name("regions")).source(source()).create().unwrap())
+        })
+    };
+    // The answer to the request for a token.
+    for token in [200, 403, 404, 405, 501, 0, 1] {
+        let (_server, url) = stand_in(move |asked| match asked.path.as_str() {
+            "/latest/api/token" => (token, "session".into()),
+            "/latest/meta-data/placement/region" => {
+                let sent = asked.header("x-aws-ec2-metadata-token").is_some();
+                if sent == (token == 200) { (200, "eu-west-1".into()) } else { (401, "".into()) }
+            }
+            _ => (404, String::new()),
+        });
+        assert_eq!((ask(&url, &[]).as_str(), aws.asked().as_str()), ("ASIA", "1"), "{token}");
+        // Without the Region of the instance it is us-east-1, which is not here.
+        if token == 405 {
+            let disabled = ask(&url, &[("AWS_EC2_METADATA_V1_DISABLED", "true")]);
+            assert!(disabled.contains("STS in us-east-1"), "{disabled}");
+            assert_eq!(aws.asked(), "-");
+        }
+    }
+    // No other Region is asked in silence.
+    let failure = ask("169.254.169.254", &[]);
+    assert!(failure.starts_with("SourceMisconfigured: "), "{failure}");
+    assert!(failure.contains("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "{failure}");
 }

@@ -10,7 +10,8 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use super::{Finding, Inquiry, fault, note, ok};
 use crate::{
     source::{
-        AssumeRole, Fetched, Profile, Provider, Source, SourceError, without_credentials_file,
+        AssumeRole, Fetched, Profile, Provider, Source, SourceError, instance_metadata_told,
+        without_credentials_file,
     },
     sys::runtime,
 };
@@ -20,6 +21,7 @@ const SKEW: Duration = Duration::from_secs(240);
 
 pub(super) fn look(inquiry: &Inquiry, findings: &mut Vec<Finding>) {
     profile(inquiry, findings);
+    findings.push(instance_metadata(inquiry));
     let source = match source(inquiry) {
         Ok(source) => source,
         Err(problem) => {
@@ -60,6 +62,16 @@ fn profile(inquiry: &Inquiry, findings: &mut Vec<Finding>) {
     for setting in steps.ignored {
         let why = "shmcreds does not use it, and does not hand it to CMD";
         findings.push(note(subject, setting, why, "remove it, or see docs/PROFILES.md"));
+    }
+}
+
+fn instance_metadata(inquiry: &Inquiry) -> Finding {
+    let subject = "instance metadata";
+    let why = "the default chain ends there, and the Region is asked there if nothing sets one";
+    let chosen = inquiry.profile.as_deref().map_or_else(Profile::selected, Profile::new);
+    match instance_metadata_told(chosen.name()) {
+        Ok(told) => ok(subject, told, why),
+        Err(problem) => fault(subject, problem, why, "correct the value, or unset it"),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use aws_config::provider_config::ProviderConfig;
 use aws_smithy_http_client::{
     Builder, Connector,
     proxy::ProxyConfig,
@@ -45,11 +44,6 @@ pub(super) fn through(authorities: &TlsContext, proxy: ProxyConfig) -> SharedHtt
         direct: with_tls(authorities, ProxyConfig::disabled()),
         elsewhere: with_tls(authorities, proxy),
     })
-}
-
-/// An SDK provider configuration with this client and without a Region.
-pub(super) fn provider_config() -> ProviderConfig {
-    ProviderConfig::without_region().with_http_client(client())
 }
 
 fn with_tls(authorities: &TlsContext, proxies: ProxyConfig) -> SharedHttpClient {

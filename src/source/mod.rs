@@ -51,6 +51,8 @@ pub use credential_process::CredentialProcess;
 pub(crate) use fingerprint::environment::decides_identity;
 pub use fingerprint::{Fingerprint, FingerprintEncoder};
 pub use identity::{Identifying, Identity};
+#[cfg(feature = "cli-core")]
+pub(crate) use instance_metadata::told as instance_metadata_told;
 pub use iot_core::{IotCore, Pem};
 pub use manual::ManualSource;
 #[doc(hidden)]

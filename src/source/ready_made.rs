@@ -7,7 +7,11 @@ use aws_credential_types::Credentials;
 
 use super::{
     Fetched, Profile, Provider, Source, SourceError, container_endpoint,
-    fingerprint::environment::Part, http, instance_metadata, profile, provider::Inputs, validate,
+    fingerprint::environment::Part,
+    http, instance_metadata,
+    profile::{self, Environment, Files},
+    provider::Inputs,
+    validate,
 };
 
 impl Provider {
@@ -40,11 +44,16 @@ impl Provider {
             .made_of(inputs("container", [], &[Part::Container]))
     }
 
-    /// The role of the EC2 instance, from its metadata service (IMDSv2). It reads
-    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `AWS_EC2_METADATA_DISABLED`.
+    /// The role of the EC2 instance, from its metadata service. It reads `AWS_EC2_METADATA_SERVICE_ENDPOINT`,
+    /// `AWS_EC2_METADATA_DISABLED` and `AWS_EC2_METADATA_V1_DISABLED`. It uses version 2 of the service. If the service
+    /// does not know the request for a token, or does not answer it, version 1 is used, as by the AWS CLI.
     pub fn imds() -> Self {
-        Provider::from_fn("instance metadata", || instance_metadata::fetch(http::client()))
-            .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
+        Provider::from_fn("instance metadata", || async {
+            let environment = Environment::real();
+            let profile = environment.profile().unwrap_or_else(|| "default".into());
+            instance_metadata::fetch(&environment, &Files::read(&environment), &profile).await
+        })
+        .made_of(inputs("instance-metadata", [], &[Part::Metadata, Part::Profile]))
     }
 
     /// A role of IAM Identity Center (SSO): the start URL, its Region, the account id and the role name. For each

@@ -118,6 +118,23 @@ fn an_instance_without_a_role_and_an_address_that_is_none_are_named() {
     );
 }
 
+#[test]
+fn an_instance_that_knows_version_1_only_is_asked_by_it() {
+    let answers = vec![(405, ""), (200, "web"), (200, SET)];
+    let (url, asked) = agent(answers.clone());
+    let address = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str());
+    let (code, said) = exec_with("--imds", &[address]);
+    assert_eq!((code, said.as_str()), (0, "ran\n"));
+    assert_eq!(asked.lock().unwrap().len(), 3);
+    let (url, asked) = agent(answers);
+    let address = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str());
+    let (code, said) = exec_with("--imds", &[address, ("AWS_EC2_METADATA_V1_DISABLED", "true")]);
+    assert_eq!(code, 69, "{said}");
+    let told = "gave no session token (HTTP status 405), and AWS_EC2_METADATA_V1_DISABLED disables version 1";
+    assert!(said.contains(told) && said.contains("(misconfigured)"), "{said}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
 /// The SHA-256 of [`LOGIN`].
 const LOGIN_CACHE: &str = "0ea03fbb86266908786ec00fead68e6efc82077e8b31cb39b90d5ca40cd87a66";
 const LOGIN: &str = "arn:aws:iam::123456789012:user/jo";

@@ -83,6 +83,7 @@ fn each_thing_has_a_line_and_the_exit_code_is_the_worst() {
         "variables",
         "proxies",
         "profile",
+        "instance metadata",
         "identity",
     ] {
         assert!(found.contains_key(subject), "{subject} is missing");
@@ -191,6 +192,41 @@ fn the_chain_of_a_profile_is_told_step_by_step() {
     let output = ask("missing");
     assert!(has(&findings(&output)["profile"], "fault", "missing"));
     assert_eq!(code(&output), 2);
+}
+
+#[test]
+fn the_way_to_the_instance_metadata_is_told() {
+    let (sts, folder) = (LocalSts::start().unwrap(), Folder::new());
+    let config = folder.0.join("config");
+    fs::write(&config, "[profile old]\nec2_metadata_v1_disabled = true\n").unwrap();
+    for (arguments, variables, level, told) in [
+        (
+            vec![],
+            vec![("AWS_EC2_METADATA_DISABLED", "true")],
+            "ok",
+            "AWS_EC2_METADATA_DISABLED is set",
+        ),
+        (vec![], vec![], "ok", "http://169.254.169.254; version 1 is used"),
+        (
+            vec![],
+            vec![("AWS_EC2_METADATA_V1_DISABLED", "true")],
+            "ok",
+            "AWS_EC2_METADATA_V1_DISABLED disables",
+        ),
+        (vec!["--profile", "old"], vec![], "ok", "config line 2 disables version 1"),
+        (
+            vec![],
+            vec![("AWS_EC2_METADATA_SERVICE_ENDPOINT", "1.2.3.4")],
+            "fault",
+            "is not an address",
+        ),
+    ] {
+        let mut command = doctor(&sts, &arguments);
+        command.arg("--json").env_remove("AWS_EC2_METADATA_DISABLED").envs(variables);
+        command.env("AWS_CONFIG_FILE", &config).env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        let found = findings(&command.output().unwrap());
+        assert!(has(&found["instance metadata"], level, told), "{told}: {found:?}");
+    }
 }
 
 #[test]

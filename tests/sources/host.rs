@@ -1,13 +1,13 @@
 //! Endpoints of the host: the container endpoint and the instance metadata.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Write, path::Path, time::Duration};
 
 use shmcreds::{Provider, SharedSession};
 
 use crate::{
     of,
     sources::{environment, set_json, stand_in},
-    support::{child, name},
+    support::{Child, child, name},
     three_cycles,
 };
 
@@ -59,6 +59,110 @@ pub fn the_instances_metadata() {
     ];
     let keys = three_cycles(&variables, || of(Provider::imds()), |_| {});
     assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3"]);
+}
+
+/// A metadata service that answers the request for a token with this status, and gives its sets to requests without a
+/// token only. It notes the requests other than those for a token, and their tokens.
+fn version_1(status: u16, log: &Path) -> (Child, String) {
+    let log = log.to_owned();
+    stand_in(move |asked| {
+        if asked.method == "PUT" {
+            return (status, "no such request".into());
+        }
+        let token = asked.header("x-aws-ec2-metadata-token").unwrap_or("without");
+        let mut noted = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+        writeln!(noted, "{} {token}", asked.path).unwrap();
+        let role = "/latest/meta-data/iam/security-credentials/";
+        match asked.path.as_str() {
+            path if path == role => (200, "web".into()),
+            path if path == format!("{role}web") => (200, set_json(1)),
+            _ => (404, String::new()),
+        }
+    })
+}
+
+/// The key that the instance gives, or the error, and the requests other than those for a token.
+fn by_version_1(status: u16, variables: &[(&str, &str)], config: &str) -> (String, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, file) = (folder.path().join("log"), folder.path().join("config"));
+    fs::write(&file, config).unwrap();
+    let (_server, url) = version_1(status, &log);
+    let mut all = vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_CONFIG_FILE", file.to_str().unwrap()),
+    ];
+    all.extend(variables);
+    let said = child(|report| {
+        environment(&all);
+        let profile = std::env::var("TEST_PROFILE");
+        let source = profile.map_or_else(|_| Provider::imds(), Provider::profile);
+        let session = SharedSession::builder(name("one")).source(source).create().unwrap();
+        report.say(match session.credentials() {
+            Ok(set) => set.access_key_id().to_owned(),
+            Err(error) => error.to_string(),
+        });
+    });
+    let said = said.finish();
+    let log = fs::read_to_string(log).unwrap_or_default();
+    (said, log.lines().map(str::to_owned).collect())
+}
+
+/// As the AWS CLI does it: where the request for a token is unknown, or is not answered.
+pub fn an_instance_that_knows_version_1_only() {
+    let role = "/latest/meta-data/iam/security-credentials/";
+    let without_token = [format!("{role} without"), format!("{role}web without")];
+    for status in [403, 404, 405, 501, 0, 1] {
+        let asked = by_version_1(status, &[("AWS_EC2_METADATA_V1_DISABLED", "false")], "");
+        assert_eq!(asked, ("ASIA1".to_owned(), without_token.to_vec()), "{status}");
+    }
+    let chosen = "[profile app]\ncredential_source = Ec2InstanceMetadata\n";
+    let asked = by_version_1(404, &[("TEST_PROFILE", "app")], chosen);
+    assert_eq!(asked, ("ASIA1".to_owned(), without_token.to_vec()));
+}
+
+pub fn version_1_is_not_used_where_it_is_disabled_or_no_answer_asks_for_it() {
+    let no = ("AWS_EC2_METADATA_V1_DISABLED", "true");
+    let config = "[default]\nec2_metadata_v1_disabled = true\n\
+                  [profile app]\ncredential_source = Ec2InstanceMetadata\nec2_metadata_v1_disabled = true\n";
+    for (status, what) in
+        [(403, "(HTTP status 403)"), (405, "(HTTP status 405)"), (0, "(no answer)")]
+    {
+        for (variables, config, origin) in [
+            (vec![no], "", "AWS_EC2_METADATA_V1_DISABLED disables"),
+            (vec![], config, "config line 2 disables"),
+            (vec![("TEST_PROFILE", "app")], config, "config line 5 disables"),
+        ] {
+            let (error, requests) = by_version_1(status, &variables, config);
+            assert!(error.contains(what) && error.contains(origin), "{status}: {error}");
+            assert_eq!(error.contains("HttpPutResponseHopLimit"), status == 0, "{error}");
+            assert_eq!(requests, [""; 0], "{status}");
+        }
+    }
+    let (error, requests) = by_version_1(400, &[], "");
+    assert_eq!(requests, [""; 0], "{error}");
+    assert!(error.contains("HTTP status 400"), "{error}");
+}
+
+/// What a container sees whose answers end at the host: version 2 is required.
+pub fn a_token_that_is_required_and_does_not_come() {
+    let (_server, url) =
+        stand_in(|asked| if asked.method == "PUT" { (0, String::new()) } else { (401, "".into()) });
+    let variables = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+    ];
+    let said = child(|report| {
+        environment(&variables);
+        let session = SharedSession::builder(name("hops")).source(Provider::imds());
+        let error = session.create().unwrap().credentials().unwrap_err();
+        report.say(format!("{:?}: {error}", error.kind()));
+    });
+    let said = said.finish();
+    assert!(said.starts_with("SourceTransient"), "{said}");
+    for word in ["no session token (no answer)", "HTTP status 401", "HttpPutResponseHopLimit"] {
+        assert!(said.contains(word), "{said}");
+    }
 }
 
 pub fn all_different(keys: &[String]) -> bool {

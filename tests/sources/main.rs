@@ -20,7 +20,11 @@ use devices::{
     a_device_in_every_mood, a_device_with_a_certificate, a_role_by_a_role_with_a_device,
     each_refresh_asks_the_device_once,
 };
-use host::{a_busy_server, the_containers_endpoint, the_instances_metadata};
+use host::{
+    a_busy_server, a_token_that_is_required_and_does_not_come,
+    an_instance_that_knows_version_1_only, the_containers_endpoint, the_instances_metadata,
+    version_1_is_not_used_where_it_is_disabled_or_no_answer_asks_for_it,
+};
 use identities::whose_they_are;
 use profiles::{
     a_profile_that_leads_to_itself_is_an_error, a_profile_with_a_role, a_single_sign_on,
@@ -39,6 +43,12 @@ fn main() {
         ("the_containers_endpoint", || the_containers_endpoint(Provider::container)),
         ("what_the_sdk_finds", || the_containers_endpoint(Provider::default_chain)),
         ("the_instances_metadata", the_instances_metadata),
+        ("an_instance_that_knows_version_1_only", an_instance_that_knows_version_1_only),
+        (
+            "version_1_is_not_used_where_it_is_disabled_or_no_answer_asks_for_it",
+            version_1_is_not_used_where_it_is_disabled_or_no_answer_asks_for_it,
+        ),
+        ("a_token_that_is_required_and_does_not_come", a_token_that_is_required_and_does_not_come),
         ("a_web_identity", a_web_identity),
         ("a_profile_with_a_role", a_profile_with_a_role),
         ("a_profile_that_leads_to_itself_is_an_error", a_profile_that_leads_to_itself_is_an_error),

@@ -56,11 +56,13 @@ impl Asked {
     }
 }
 
-/// A server in a process of its own, which answers one request per connection. Gives its address.
+/// A server in a process of its own, which answers one request per connection. Gives its address. With the status 0
+/// there is no answer, and the connection stays open; with 1 it is closed.
 pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = child(|_| {
+        let mut unanswered = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -69,6 +71,13 @@ pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, Stri
             let (method, path) = (words.next().unwrap(), words.next().unwrap());
             let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let (status, body) = answer(&Asked { method, path, headers });
+            if status == 0 {
+                unanswered.push(stream);
+                continue;
+            }
+            if status == 1 {
+                continue;
+            }
             // A redirect leads to what the body says.
             let location = if (300..400).contains(&status) { &*body } else { "" };
             let after = if status == 429 { "Retry-After: 7\r\n" } else { "" };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aws_config::{SdkConfig, imds::region::ImdsRegionProvider, provider_config::ProviderConfig};
+use aws_config::{SdkConfig, provider_config::ProviderConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_sts::config::{
     BehaviorVersion, Builder, IdentityCache, Region, SharedHttpClient,
@@ -19,10 +19,11 @@ use rustls::{
 
 use super::{
     environment::Environment,
+    files::Files,
     proxy::ProxyUrl,
     settings::{Settings, partition},
 };
-use crate::source::{http, user_file, validate};
+use crate::source::{http, instance_metadata, user_file, validate};
 
 /// The Region if nothing sets one.
 const FALLBACK: &str = "us-east-1";
@@ -33,7 +34,8 @@ impl Settings {
     /// `us-east-1`. `role_arn` must be in the partition of the Region.
     ///
     /// # Errors
-    /// The role is in another partition than the Region, or needs a Region and has none.
+    /// The role is in another partition than the Region, or needs a Region and has none. The instance metadata is asked,
+    /// and its address breaks its rule.
     pub(in crate::source) async fn settle_region(
         &mut self,
         environment: &Environment,
@@ -46,7 +48,7 @@ impl Settings {
         if self.region.is_none() {
             self.region = match anywhere {
                 true => None,
-                false => instance_region(environment).await,
+                false => self.instance_region(environment).await?,
             };
         }
         let Some(region) = &self.region else {
@@ -68,6 +70,12 @@ impl Settings {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// On other hosts than instances the request needs a time-out, so it is made only if needed.
+    async fn instance_region(&self, environment: &Environment) -> Result<Option<String>, String> {
+        let profile = self.profile.as_deref().unwrap_or("default");
+        instance_metadata::region(environment, &Files::read(environment), profile).await
     }
 
     pub(in crate::source) fn region(&self) -> Region {
@@ -180,16 +188,6 @@ impl Settings {
 const SET_REGION: &str = "set AWS_REGION, or region in the profile";
 const KNOWN_PARTITIONS: [&str; 7] =
     ["aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f", "aws-eusc"];
-
-/// The Region from the instance metadata. On other hosts the request needs a time-out, so it is made only if needed.
-async fn instance_region(environment: &Environment) -> Option<String> {
-    if environment.flag("AWS_EC2_METADATA_DISABLED") == Some(true) {
-        return None;
-    }
-    let config = http::provider_config();
-    let region = ImdsRegionProvider::builder().configure(&config).build().region().await;
-    region.map(|region| region.to_string())
-}
 
 /// Only the authorities of this bundle are trusted, as in the AWS CLI.
 fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {

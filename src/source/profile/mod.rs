@@ -37,7 +37,7 @@ use super::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
     Identity, Provider, Source, SourceError, SourceErrorClass,
     fingerprint::environment::{self as variables, Part},
-    identity,
+    identity, instance_metadata,
     mfa::Mfa,
     portable::{PortableSource, Recipe},
     redact::redact,
@@ -180,7 +180,9 @@ impl Profile {
                 ))),
             },
             Base::Container => Provider::container().fetch().await,
-            Base::Instance => Provider::imds().fetch().await,
+            Base::Instance => {
+                instance_metadata::fetch(environment, files, &self.name).await.map(Fetched::new)
+            }
             Base::WebIdentity(recipe) => {
                 web_identity::fetch(recipe, environment, files, &chain.names).await
             }

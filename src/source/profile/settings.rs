@@ -18,6 +18,8 @@ use crate::source::{redact::redact, validate};
 /// The settings that are known without a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::source) struct Settings {
+    /// The profile that was chosen.
+    pub(in crate::source) profile: Option<String>,
     pub(in crate::source) region: Option<String>,
     pub(in crate::source) endpoint_url: Option<String>,
     pub(in crate::source) ca_bundle: Option<PathBuf>,
@@ -143,6 +145,7 @@ impl Settings {
         let expanded = |found: Found<'_>| environment.expand(&found.value);
         let ca_bundle = explicit.ca_bundle.map(Path::to_owned).or_else(|| found().map(expanded));
         Ok(Settings {
+            profile: names.first().cloned(),
             region,
             endpoint_url,
             ca_bundle,
