@@ -1,6 +1,6 @@
 //! The credentials endpoint of a container, on ECS, with EKS Pod Identity, or of another agent.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use aws_config::{ecs::EcsCredentialsProvider, provider_config::ProviderConfig};
 use aws_credential_types::{
@@ -15,7 +15,7 @@ use super::{
     SourceError, SourceErrorClass,
     profile::{Environment, misconfigured},
     refusal_recorder::{Refusal, RefusalRecorder},
-    user_file::BYTE_ORDER_MARK,
+    user_file::{self, BYTE_ORDER_MARK},
 };
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -103,7 +103,7 @@ fn check_token(environment: &Environment) -> Result<(), SourceError> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
-    fs::read(path).map(Zeroizing::new).map_err(|error| {
+    user_file::bytes(path).map_err(|error| {
         misconfigured(format!(
             "the token file {path:?} ({TOKEN_FILE}) cannot be read: {}",
             crate::errno::told(&error)
@@ -113,6 +113,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

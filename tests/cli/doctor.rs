@@ -1,6 +1,11 @@
 //! `doctor`: it names the fault before a user meets it, and changes nothing.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Output};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use serde_json::Value;
 use shmcreds::{SharedSession, testing::LocalSts};
@@ -192,6 +197,63 @@ fn the_chain_of_a_profile_is_told_step_by_step() {
     let output = ask("missing");
     assert!(has(&findings(&output)["profile"], "fault", "missing"));
     assert_eq!(code(&output), 2);
+}
+
+/// Makes each kind of path that is no config file; gives its name and what is said about it.
+fn paths_without_a_file(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+    let place = |name: &str| folder.join(name);
+    let rights = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
+    nix::unistd::mkfifo(&place("pipe"), rights).unwrap();
+    std::os::unix::fs::symlink(place("b"), place("a")).unwrap();
+    std::os::unix::fs::symlink(place("a"), place("b")).unwrap();
+    fs::File::create(place("huge")).unwrap().set_len(1 << 30).unwrap();
+    vec![
+        (place("pipe"), "it is a pipe, must be a file"),
+        (place("a"), "ELOOP"),
+        (place("huge"), "it has more than 4194304 bytes"),
+        (folder.to_owned(), "EISDIR"),
+        (PathBuf::from("/dev/zero"), "it has more than 4194304 bytes"),
+    ]
+}
+
+/// What the program said; it must end soon.
+fn said_soon(mut command: std::process::Command) -> String {
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > end {
+            child.kill().unwrap();
+            panic!("it hangs: {command:?}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[test]
+fn a_path_that_leads_to_no_file_is_named_and_nobody_waits() {
+    let (sts, folder) = (LocalSts::start().unwrap(), Folder::new());
+    for (path, problem) in paths_without_a_file(&folder.0) {
+        for variable in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
+            let other = match variable {
+                "AWS_CONFIG_FILE" => "AWS_SHARED_CREDENTIALS_FILE",
+                _ => "AWS_CONFIG_FILE",
+            };
+            let mut command = doctor(&sts, &[]);
+            command.env(variable, &path).env(other, "/dev/null");
+            let said = said_soon(command);
+            let told =
+                |line: &str| line.starts_with("note") && line.contains(path.to_str().unwrap());
+            assert!(said.lines().any(|line| told(line) && line.contains(problem)), "{said}");
+            let mut command = shmcreds(&sts);
+            command.env(variable, &path).env(other, "/dev/null");
+            command.args(["exec", "--name", &name("no-file"), "--profile", "app", "--", "true"]);
+            let said = said_soon(command);
+            assert!(said.contains(path.to_str().unwrap()) && said.contains(problem), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,22 @@
 //! The configuration file: the same options as on the command line.
 
-use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use toml::{Table, Value};
 
-use crate::command_error::{CommandError, DATA, NO_INPUT};
+use crate::{
+    command_error::{CommandError, DATA, NO_INPUT},
+    errno::told,
+};
+
+/// All options together need less.
+const LONGEST: u64 = 1024 * 1024;
 
 /// The options that choose a source. Only one of them can be used.
 const SOURCES: [&str; 8] = [
@@ -24,11 +36,22 @@ pub(crate) fn arguments(
     path: &Path,
     given: &BTreeSet<String>,
 ) -> Result<Vec<OsString>, CommandError> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        CommandError::new(NO_INPUT, format!("--config {}: {error}", path.display()))
+    let text = text(path).map_err(|error| {
+        CommandError::new(NO_INPUT, format!("--config {}: {}", path.display(), told(&error)))
     })?;
     options(&text, given)
         .map_err(|problem| CommandError::new(DATA, format!("{}: {problem}", path.display())))
+}
+
+/// The file may be a pipe: it is read once.
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    match File::open(path)?.take(LONGEST + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 > LONGEST => {
+            Err(io::Error::other(format!("it has more than {LONGEST} bytes")))
+        }
+        read => read.map(|_| text),
+    }
 }
 
 fn options(text: &str, given: &BTreeSet<String>) -> Result<Vec<OsString>, String> {

@@ -1,21 +1,12 @@
 //! The AWS config and credentials files, merged into profiles. They are read for each set, because they change.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use zeroize::Zeroizing;
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
 use super::{
     environment::Environment,
-    ini::{self, Document, MAX_FILE_BYTES, Property, Section},
+    ini::{self, Document, Property, Section},
 };
-use crate::source::redact::redact;
+use crate::source::{redact::redact, user_file};
 
 /// The contents of both files.
 #[derive(Clone, Debug, Default)]
@@ -91,8 +82,8 @@ impl Files {
     /// An absent file counts as empty.
     fn open(&mut self, path: &Arc<PathBuf>) -> Document {
         self.paths.push(path.to_path_buf());
-        let problem = match contents(path) {
-            Ok(Some(bytes)) => {
+        let problem = match user_file::bytes(path) {
+            Ok(bytes) => {
                 let document = ini::parse(&bytes);
                 self.problems.extend(document.problems.iter().map(|problem| FileProblem {
                     place: Location { path: Arc::clone(path), line: problem.line },
@@ -101,7 +92,6 @@ impl Files {
                 }));
                 return document;
             }
-            Ok(None) => format!("it has more than {MAX_FILE_BYTES} bytes"),
             Err(error) if is_absent(&error) => return Document::default(),
             Err(error) => format!("it cannot be read: {}", crate::errno::told(&error)),
         };
@@ -237,12 +227,6 @@ impl Setting {
     pub(super) fn breaks(&self, key: &str, rule: &str) -> String {
         format!("{key} {:?} ({}) {rule}", redact(self.value()), self.place)
     }
-}
-
-fn contents(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= MAX_FILE_BYTES).then_some(bytes))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -6,9 +6,6 @@
 
 use std::collections::BTreeMap;
 
-/// Longer files are refused.
-pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-
 /// One file, section by section.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Document {

@@ -1,13 +1,13 @@
 //! The session of `aws login`, which signs in with a browser.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use aws_config::login::LoginCredentialsProvider;
 use aws_credential_types::provider::ProvideCredentials;
 use sha2::{Digest, Sha256};
 
 use super::{environment::Environment, misconfigured, settings::Settings};
-use crate::source::{Fetched, SourceError, SourceErrorClass};
+use crate::source::{Fetched, SourceError, SourceErrorClass, user_file};
 
 /// Takes the keys from the cache of the session. The SDK renews them if they have expired.
 pub(super) async fn fetch(
@@ -18,12 +18,17 @@ pub(super) async fn fetch(
 ) -> Result<Fetched, SourceError> {
     let path = cache(session, environment);
     let advice = format!("run `aws login --profile {profile}`");
-    if !path.exists() {
-        return Err(misconfigured(format!(
-            "profile {profile:?} uses `aws login`, but there is no session at {}; {advice}",
+    // The SDK would wait for the writer of a pipe.
+    user_file::bytes(&path).map_err(|error| {
+        let problem = match error.kind() {
+            io::ErrorKind::NotFound => "there is no session at".to_owned(),
+            _ => format!("{} at", crate::errno::told(&error)),
+        };
+        misconfigured(format!(
+            "profile {profile:?} uses `aws login`, but {problem} {}; {advice}",
             path.display()
-        )));
-    }
+        ))
+    })?;
     let config = settings.provider_config().map_err(misconfigured)?;
     let provider = LoginCredentialsProvider::builder(session).configure(&config).build();
     match provider.provide_credentials().await {
