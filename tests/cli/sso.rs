@@ -69,15 +69,52 @@ fn an_expired_token_is_renewed_once_and_kept_for_the_aws_cli() {
 }
 
 #[test]
-fn a_renewal_that_is_refused_says_how_to_sign_in() {
+fn a_renewal_that_is_refused_for_good_ends_at_once() {
+    for (status, error) in [
+        (400, "invalid_grant"),
+        (400, "expired_token"),
+        (400, "unauthorized_client"),
+        (400, "access_denied"),
+        (400, "invalid_scope"),
+        (401, "invalid_client"),
+    ] {
+        let (home, _cache) = home("2020-01-01T00:00:00Z");
+        // A server may repeat what it was sent.
+        let body =
+            format!(r#"{{"error":"{error}","error_description":"no such token: hush-refresh"}}"#);
+        let (url, asked) = agent(vec![(status, body.leak())]);
+        let said = exec(home.path(), &url);
+        assert!(said.contains("did not renew it") && said.contains(error), "{said}");
+        assert!(said.contains("no such token"), "{said}");
+        assert!(said.contains("run `aws sso login --profile dev`"), "{said}");
+        assert!(said.contains("no credentials (terminal)"), "{said}");
+        let requests = asked.lock().unwrap().clone();
+        assert_eq!(requests.len(), 1, "it is not asked again: {requests:?}");
+        assert!(requests[0].starts_with("POST /token"), "{requests:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_fails_for_now_is_tried_again() {
+    for (status, body) in [
+        (500, r#"{"error":"server_error"}"#),
+        (503, "<html>busy</html>"),
+        (429, ""),
+        (400, r#"{"error":"slow_down"}"#),
+        // It comes from no identity service.
+        (418, "<html>tea</html>"),
+    ] {
+        let (home, _cache) = home("2020-01-01T00:00:00Z");
+        let (url, asked) = agent(vec![(status, body), (200, RENEWED), (200, SET)]);
+        let said = exec(home.path(), &url);
+        assert!(said.contains("ASIASSO"), "{status}: {said}");
+        assert_eq!(asked.lock().unwrap().len(), 3);
+    }
     let (home, _cache) = home("2020-01-01T00:00:00Z");
-    let (url, asked) =
-        agent(vec![(400, r#"{"error":"invalid_grant","error_description":"expired"}"#)]);
+    let (url, asked) = agent(vec![(403, "<html>Blocked by the proxy</html>")]);
     let said = exec(home.path(), &url);
-    assert!(said.contains("did not renew it"), "{said}");
-    assert!(said.contains("run `aws sso login --profile dev`"), "{said}");
-    let requests = asked.lock().unwrap().clone();
-    assert!(requests.iter().all(|one| one.starts_with("POST /token")), "{requests:?}");
+    assert!(said.contains("Blocked by the proxy") && said.contains("HTTP status 403"), "{said}");
+    assert_eq!(asked.lock().unwrap().len(), 1, "{said}");
 }
 
 #[test]

@@ -20,7 +20,10 @@ use super::{
     settings::{Explicit, Settings},
 };
 use crate::source::{
-    Fetched, SourceError, SourceErrorClass, redact::redact, timestamp, user_file, validate,
+    Fetched, SourceError, SourceErrorClass,
+    redact::redact,
+    refusal_recorder::{Refusal, RefusalRecorder},
+    timestamp, user_file, validate,
 };
 
 /// The fields of the token file that this library reads. The SDK reads the rest when it renews the token.
@@ -46,8 +49,11 @@ pub(super) async fn fetch(recipe: &Sso, context: &Context<'_>) -> Result<Fetched
     let login = login(recipe, context.names);
     let path = token_path(recipe, context.environment);
     let token = match read(&path, &login)? {
-        (token, false) => token,
-        (_, true) => renewed(recipe, context, &path, &login).await?,
+        Token::Valid(token) => token,
+        Token::Expired { refresh_token } => {
+            let renewed = renewed(recipe, context, &path, &login).await;
+            renewed.map_err(|failure| failure.without(&refresh_token))?
+        }
     };
     let explicit = Explicit { region: Some(&recipe.region), ..Explicit::default() };
     let settings =
@@ -110,8 +116,16 @@ fn token_path(recipe: &Sso, environment: &Environment) -> PathBuf {
     environment.in_home(&format!("sso/cache/{digest}.json"))
 }
 
-/// The token, and whether it must be renewed first.
-fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceError> {
+/// What the token file has.
+enum Token {
+    Valid(Zeroizing<String>),
+    /// It must be renewed first.
+    Expired {
+        refresh_token: Zeroizing<String>,
+    },
+}
+
+fn read(path: &Path, login: &str) -> Result<Token, SourceError> {
     let problem = |problem: &str| {
         misconfigured(format!("the SSO token {} {problem}; run `{login}`", path.display()))
     };
@@ -121,19 +135,19 @@ fn read(path: &Path, login: &str) -> Result<(Zeroizing<String>, bool), SourceErr
     let cached: Cached = serde_json::from_slice(&bytes)
         .map_err(|_| problem("is not what `aws sso login` writes"))?;
     let time = |text: &Option<String>| text.as_deref().and_then(timestamp::parse);
-    let refreshable = cached.refresh_token.map(Zeroizing::new).is_some_and(|t| !t.is_empty());
+    let refresh_token = cached.refresh_token.map(Zeroizing::new).filter(|token| !token.is_empty());
     let token = cached.access_token.map(Zeroizing::new).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| problem("has no accessToken"))?;
     let expiry = time(&cached.expires_at).ok_or_else(|| problem("has no expiresAt"))?;
     let now = SystemTime::now();
     if expiry > now {
-        return Ok((token, false));
+        return Ok(Token::Valid(token));
     }
     let registered = time(&cached.registration_expires_at).is_some_and(|end| end > now);
-    if refreshable && registered {
-        return Ok((token, true));
+    match refresh_token {
+        Some(refresh_token) if registered => Ok(Token::Expired { refresh_token }),
+        _ => Err(problem("has expired").of_class(SourceErrorClass::Terminal)),
     }
-    Err(problem("has expired").of_class(SourceErrorClass::Terminal))
 }
 
 /// Lets the SDK renew the token. The SDK writes it where the AWS CLI finds it.
@@ -152,8 +166,12 @@ async fn renewed(
     let settings =
         Settings::resolve(context.environment, context.files, context.names, "sso-oidc", explicit)
             .map_err(misconfigured)?;
+    let config = settings.sdk_config().map_err(misconfigured)?;
+    let recorder = config.http_client().map(RefusalRecorder::new);
+    let mut config = config.into_builder();
+    config.set_http_client(recorder.as_ref().map(RefusalRecorder::client));
     let provider = SsoTokenProvider::builder()
-        .configure(&settings.sdk_config().map_err(misconfigured)?)
+        .configure(&config.build())
         .region(settings.region())
         .session_name(session)
         .start_url(&recipe.start_url)
@@ -163,15 +181,21 @@ async fn renewed(
         Ok(token) if token.expiration().is_none_or(|end| end > SystemTime::now()) => {
             Ok(Zeroizing::new(token.token().to_owned()))
         }
-        // The SDK hides why, and gives the old token. It may have been an outage.
+        // The SDK hides why, and gives the old token.
         Ok(_) => {
+            let service = format!("IAM Identity Center in {}", recipe.region);
+            let refusal = recorder.and_then(|recorder| recorder.refusal());
+            let failure = refusal.map(|refusal| refused_renewal(&service, &refusal));
+            let ends =
+                failure.as_ref().is_some_and(|one| one.class() == SourceErrorClass::Terminal);
+            let advice = if ends { "" } else { "if that goes on, " };
             let text = format!(
-                "the SSO token {} has expired, and IAM Identity Center in {} did not renew it; if that goes on, \
-                 run `{login}`",
-                path.display(),
-                recipe.region
+                "the SSO token {} has expired, and {service} did not renew it; {advice}run `{login}`",
+                path.display()
             );
-            Err(SourceError::of_known_text(SourceErrorClass::Transient, text))
+            // Without an answer it may have been an outage.
+            let unanswered = || SourceError::of_known_text(SourceErrorClass::Transient, &text);
+            Err(failure.map_or_else(unanswered, |failure| failure.explained(&text)))
         }
         Err(error) => {
             let reason =
@@ -180,6 +204,29 @@ async fn renewed(
             Err(failure.of_class(SourceErrorClass::Terminal).explained(&reason))
         }
     }
+}
+
+/// The error of an OAuth service (RFC 6749).
+#[derive(Deserialize)]
+struct Explained {
+    error: String,
+    error_description: Option<String>,
+}
+
+fn refused_renewal(service: &str, refusal: &Refusal) -> SourceError {
+    let by_status = SourceErrorClass::of_status(refusal.status);
+    let Ok(said) = serde_json::from_slice::<Explained>(&refusal.body) else {
+        let failure = SourceError::from_status(service, refusal.status, &refusal.body);
+        return refusal.complete(failure);
+    };
+    let class = match said.error.as_str() {
+        "slow_down" => SourceErrorClass::Throttled,
+        _ if by_status == SourceErrorClass::Misconfigured => SourceErrorClass::Terminal,
+        _ => by_status,
+    };
+    let reason = said.error_description.unwrap_or_else(|| "the service gave no reason".into());
+    let failure = SourceError::new(class, reason).with_http_status(refusal.status);
+    refusal.complete(failure.with_code(said.error))
 }
 
 #[cfg(test)]
@@ -215,7 +262,7 @@ mod tests {
                 "has expired",
             ),
         ] {
-            let failure = read(text).unwrap_err();
+            let failure = read(text).err().unwrap();
             assert_eq!(failure.class(), class, "{failure}");
             let message = failure.message();
             assert!(message.contains(problem) && message.contains("token.json"), "{message}");
@@ -223,14 +270,16 @@ mod tests {
             assert!(!message.contains("hush"), "{message}");
         }
         let good = read("{\"accessToken\":\"t\",\"expiresAt\":\"2999-01-01T00:00:00Z\"}").unwrap();
-        assert_eq!((good.0.as_str(), good.1), ("t", false));
+        assert!(matches!(good, Token::Valid(token) if token.as_str() == "t"));
         let stale = read(
             "{\"accessToken\":\"t\",\"expiresAt\":\"2020-01-01T00:00:00Z\",\"refreshToken\":\"r\",\
              \"registrationExpiresAt\":\"2999-01-01T00:00:00Z\"}",
         );
-        assert!(stale.unwrap().1);
+        assert!(
+            matches!(stale, Ok(Token::Expired { refresh_token }) if refresh_token.as_str() == "r")
+        );
         fs::remove_file(&path).unwrap();
-        let absent = super::read(&path, "aws sso login").unwrap_err();
+        let absent = super::read(&path, "aws sso login").err().unwrap();
         assert!(absent.message().contains("token.json cannot be read"), "{absent}");
     }
 }
