@@ -105,7 +105,7 @@ fn a_death_is_noticed() {
         })
         .finish();
         let took: u64 = took.parse().unwrap();
-        // A second, and what a busy machine takes. Not noticed, it would be the lease: 255 s.
+        // `death_watch` promises a second. The rest is for a busy machine. Not noticed, it would be the lease: 255 s.
         assert!(took < 3000, "{took} ms");
     }
 }

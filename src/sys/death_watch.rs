@@ -133,18 +133,25 @@ impl Alarm {
     /// Sleeps until the timer fires or `target` is dead.
     fn wait(&self, target: Option<&Target>) {
         let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN)];
-        let task = match target {
-            Some(Target::Event(fd)) => {
-                fds.push(PollFd::new(fd, PollFlags::IN));
-                None
-            }
-            Some(Target::Looks(task)) => Some(task),
-            None => None,
-        };
-        let limit = task.map(|_| timespec(LOOK));
+        if let Some(Target::Event(fd)) = target {
+            fds.push(PollFd::new(fd, PollFlags::IN));
+        }
         // A signal ends the sleep early. The caller treats that like the limit: it looks at the state again.
-        while poll(&mut fds, limit.as_ref()) == Ok(0) && task.is_some_and(Task::lives) {}
+        match target {
+            Some(Target::Looks(task)) => {
+                let mut sleep = |time| poll(&mut fds, Some(&timespec(time))) == Ok(0);
+                while_it_lives(&mut sleep, || task.lives());
+            }
+            Some(Target::Event(_)) | None => {
+                let _ = poll(&mut fds, None);
+            }
+        }
     }
+}
+
+/// Sleeps again and again, until `lives` or `sleep` returns false.
+fn while_it_lives(mut sleep: impl FnMut(Duration) -> bool, mut lives: impl FnMut() -> bool) {
+    while sleep(LOOK) && lives() {}
 }
 
 impl fmt::Debug for Alarm {
@@ -233,7 +240,43 @@ pub(super) fn open(pid: u32) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// In a time that only sleeps let pass.
+    #[test]
+    fn a_death_without_a_pidfd_is_noticed_within_a_second() {
+        const PROMISED: Duration = Duration::from_secs(1);
+        for death in (0..3000).map(Duration::from_millis) {
+            let (now, looks) = (Cell::new(Duration::ZERO), Cell::new(0));
+            let sleep = |time| {
+                now.set(now.get() + time);
+                true
+            };
+            let lives = || {
+                looks.set(looks.get() + 1);
+                now.get() < death
+            };
+            while_it_lives(sleep, lives);
+            assert!(now.get() - death <= PROMISED, "{death:?} {now:?}");
+            // It sleeps in between: a watch of an hour costs little.
+            assert!(looks.get() <= 1 + death.as_millis() / 100, "{death:?}: {looks:?} looks");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_watch_ends_the_looks() {
+        let looks = Cell::new(0);
+        while_it_lives(
+            |_| looks.get() < 3,
+            || {
+                looks.set(looks.get() + 1);
+                true
+            },
+        );
+        assert_eq!(looks.get(), 3);
+    }
 
     #[test]
     fn a_fork_does_not_catch_the_list() {
