@@ -46,6 +46,16 @@ impl SessionName {
         }
     }
 
+    /// The same name, of a session of the user `uid`.
+    pub(crate) fn of_user(&self, uid: u32) -> Self {
+        SessionName { uid: Uid::from_raw(uid), ..self.clone() }
+    }
+
+    /// The user to whom the files belong.
+    pub(crate) fn user(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// The same name with its files in `directory`.
     pub(crate) fn in_directory(&self, directory: &Arc<str>) -> Self {
         SessionName { directory: Some(Arc::clone(directory)), ..self.clone() }

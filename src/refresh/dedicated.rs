@@ -279,9 +279,10 @@ impl Keeper {
     /// The rest of the refresher's lease. A refresher that is not elected yet has the time of one lease for that.
     fn lease_left(&self, pid: Pid, began: Instant) -> Duration {
         let RefreshLoop { segment, election_lock, job, .. } = &self.refresh_loop;
-        match election::last(segment.view(), election_lock.locks()) {
+        let now = job.clock.boot();
+        match election::last(segment.view(), Some(election_lock.locks()), now) {
             Ok(Some(last)) if last.pid == pid.as_raw().unsigned_abs() => {
-                Duration::from_nanos(last.lease_end.saturating_sub(job.clock.boot()))
+                Duration::from_nanos(last.lease_end.saturating_sub(now))
             }
             _ => job.recipe.lease().saturating_sub(began.elapsed()),
         }

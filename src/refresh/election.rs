@@ -96,19 +96,27 @@ pub(crate) struct LastElection {
     /// In nanoseconds since boot, as is `lease_end`.
     pub(crate) since: u64,
     pub(crate) lease_end: u64,
-    /// Whether the elected process lives. False also when it is this process.
+    /// Whether the elected process lives. False also when it is this process. If this process cannot see it, whether its
+    /// lock says so, or else its lease.
     pub(crate) alive: bool,
+    /// Whether this process can see it: not if it is in another pid namespace.
+    pub(crate) visible: bool,
 }
 
-/// The process that was elected and has not resigned, dead or alive.
-pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElection>, Fault> {
+/// The process that was elected and has not resigned, dead or alive. `locks` is `None` in a process that may not open the
+/// lock file.
+pub(crate) fn last(
+    entry: Entry<'_>,
+    locks: Option<&LockFile>,
+    now: u64,
+) -> Result<Option<LastElection>, Fault> {
     let word = || Ticket(entry.election());
     let mut ticket = word();
     let holder = loop {
         if ticket.0 == 0 {
             return Ok(None);
         }
-        let holder = owner(ticket, entry, locks)?;
+        let holder = locks.map(|locks| owner(ticket, entry, locks)).transpose()?.flatten();
         // A free byte means a dead owner only if the word still holds the ticket: an owner that renews its lease
         // frees the old byte.
         let now = word();
@@ -117,10 +125,20 @@ pub(crate) fn last(entry: Entry<'_>, locks: &LockFile) -> Result<Option<LastElec
         }
         ticket = now;
     };
-    let ElectedNote { since, pid: noted, .. } = entry.last_elected();
+    let ElectedNote { since, pid: noted, mark } = entry.last_elected();
+    let presence = mark.presence(ticket.0);
+    let (alive, visible) = match (locks, presence) {
+        // `/proc` may hide the processes of other users.
+        (None, presence) => {
+            let seen = presence == Presence::Alive;
+            (seen || now < ticket.lease_end(), seen)
+        }
+        (Some(_), Presence::Unseen) => (holder.is_some(), false),
+        (Some(_), _) => (holder.is_some(), holder != Some(0)),
+    };
     // The note is written after the election. Its writer may have been killed before that.
     let pid = holder.filter(|&pid| pid != 0).unwrap_or(noted);
-    Ok(Some(LastElection { pid, since, lease_end: ticket.lease_end(), alive: holder.is_some() }))
+    Ok(Some(LastElection { pid, since, lease_end: ticket.lease_end(), alive, visible }))
 }
 
 fn holder_of(

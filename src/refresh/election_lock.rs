@@ -167,6 +167,7 @@ mod tests {
             sealed: false,
             secret: false,
             last_user_removes: false,
+            readers: None,
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
         object::remove(&name.segment()).unwrap();

@@ -43,12 +43,16 @@ pub(crate) struct Header {
     pub(crate) secret: bool,
     /// Whether the names stay until the last process that uses the session removes them. Otherwise its creator does.
     pub(crate) last_user_removes: bool,
+    /// The group that may read the segment.
+    pub(crate) readers: Option<u32>,
 }
 
 const EAGER: u64 = 1;
 const SEALED: u64 = 2;
 const SECRET: u64 = 4;
 const LAST_USER_REMOVES: u64 = 8;
+/// The group in the upper half of the word may read the segment.
+const GROUP_READS: u64 = 16;
 
 impl Header {
     /// Writes the header. The magic is written last, so that a half-made segment is not valid.
@@ -67,8 +71,10 @@ impl Header {
             (self.sealed, SEALED),
             (self.secret, SECRET),
             (self.last_user_removes, LAST_USER_REMOVES),
+            (self.readers.is_some(), GROUP_READS),
         ];
-        values[FLAGS] = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
+        let flags: u64 = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
+        values[FLAGS] = flags | u64::from(self.readers.unwrap_or(0)) << 32;
         let description = cut(&self.description).as_bytes();
         values[CHECKSUM] = checksum(&values, description);
         write_text(mapping, description);
@@ -122,6 +128,7 @@ impl Header {
             sealed: values[FLAGS] & SEALED != 0,
             secret: values[FLAGS] & SECRET != 0,
             last_user_removes: values[FLAGS] & LAST_USER_REMOVES != 0,
+            readers: (values[FLAGS] & GROUP_READS != 0).then_some((values[FLAGS] >> 32) as u32),
         })
     }
 

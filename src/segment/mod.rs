@@ -63,6 +63,8 @@ pub(crate) struct Segment {
     name: Option<String>,
     /// The writable mapping made before the seal. Only the refresher's process of a sealed segment has it.
     writer: Option<EntryWriter>,
+    /// Whether it belongs to another user, and this process may only read it.
+    foreign: bool,
 }
 
 impl Segment {
@@ -70,7 +72,7 @@ impl Segment {
     /// process creates or attaches at the same time.
     pub(crate) fn create(name: &SessionName, header: Header) -> Result<Self, Fault> {
         let path = name.segment();
-        match object::open(&path) {
+        match object::open_shared(&path) {
             // Killed processes left it. No process uses it: the caller holds the presence lock.
             Ok(_) => object::remove(&path)?,
             Err(fault) if fault.kind == ErrorKind::Absent => {}
@@ -79,6 +81,9 @@ impl Segment {
         let object = object::create(&path, layout::TOTAL_BYTES)?;
         let made = EntryWriter::map(0, object.fd.get()?, None).and_then(|writable| {
             writable.own(TaskMark::default(), header.instance);
+            if let Some(gid) = header.readers {
+                object::share_with_group(&object, &path, gid)?;
+            }
             header.write(&writable.file);
             Segment::mapped(object.fd, None, header)
         });
@@ -153,13 +158,45 @@ impl Segment {
 
     /// Whether this process can write the segment, and so can be elected.
     pub(crate) fn is_writable(&self) -> bool {
-        self.writer.is_some() || !self.header.sealed
+        !self.foreign && (self.writer.is_some() || !self.header.sealed)
+    }
+
+    /// Whether it belongs to another user, and this process may only read it.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Whether its name still leads to it.
+    pub(crate) fn has_its_name(&self) -> bool {
+        let path = self.path();
+        let leads = |path| object::inode_by_name(path).is_ok_and(|f| f == Some(self.fd.inode()));
+        path.is_none_or(leads)
     }
 
     /// Opens and checks the segment `name`. The caller holds a share of the presence lock.
     pub(crate) fn open(name: &SessionName) -> Result<Self, Fault> {
         let name = name.segment();
-        Ok(Segment::checked(object::open(&name)?, None)?.with_name(name))
+        let object = object::open_shared(&name)?;
+        let group_reads = object.group_reads;
+        let segment = Segment::checked(object, None)?;
+        match group_reads && segment.header.readers.is_none() {
+            true => Err(object::insecure(&name, 0o640)),
+            false => Ok(segment.with_name(name)),
+        }
+    }
+
+    /// Opens and checks the segment `name` of another user, for reading only.
+    pub(crate) fn open_foreign(name: &SessionName) -> Result<Self, Fault> {
+        let (path, owner) = (name.segment(), name.user());
+        let segment = Segment::checked(object::open_to_read(&path, owner)?, None)?;
+        if segment.header.readers.is_none() {
+            let text = format!(
+                "the session belongs to uid {owner}, who shares it with no group: `group(gid)` of the builder that \
+                 creates it does"
+            );
+            return Err(Fault::new(ErrorKind::ForeignOwner, text));
+        }
+        Ok(Segment { foreign: true, ..segment }.with_name(path))
     }
 
     /// The segment with a mapping of this process. In a forked child this maps it again. It needs no descriptor: the child
@@ -178,6 +215,7 @@ impl Segment {
             payload: self.payload.clone(),
             name: self.name.clone(),
             writer: None,
+            foreign: self.foreign,
         }))
     }
 
@@ -229,6 +267,7 @@ impl Segment {
             payload: payload.map(Arc::new),
             name: None,
             writer: None,
+            foreign: false,
         })
     }
 
@@ -257,7 +296,8 @@ impl Segment {
     fn map_writable(&self) -> Result<EntryWriter, Fault> {
         let (fd, payload) = match (self.descriptors(), &self.name) {
             (Err(fault), Some(name)) if fault.kind == ErrorKind::DescriptorClosed => {
-                let found = object::open(name).ok().filter(|o| o.inode() == self.fd.inode());
+                let found = object::open_shared(name).ok();
+                let found = found.filter(|object| object.inode() == self.fd.inode());
                 (found.ok_or(fault)?.fd.duplicate()?, None)
             }
             (descriptors, _) => descriptors?,

@@ -136,7 +136,7 @@ pub(crate) fn remove_leftover(name: &SessionName) -> Result<(), Fault> {
 
 /// The header of a finished segment.
 fn header_of(name: &SessionName) -> Option<Header> {
-    let object = object::open(&name.segment()).ok()?;
+    let object = object::open_shared(&name.segment()).ok()?;
     if object.bytes < layout::HEADER_BYTES {
         return None;
     }

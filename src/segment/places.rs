@@ -153,6 +153,21 @@ impl Places {
         }
     }
 
+    /// The owner of a chosen directory, if it is another user than this one.
+    pub(crate) fn foreign_owner(&self) -> Option<u32> {
+        let directory = self.directories.first().filter(|_| self.is_chosen())?;
+        let owner = Directory::open(directory).ok()?.stat().ok()?.st_uid;
+        (owner != geteuid().as_raw()).then_some(owner)
+    }
+
+    /// Checks a chosen directory, before the session of the user `owner` in it is opened for reading.
+    pub(crate) fn check_chosen_of(&self, owner: u32) -> Result<(), Fault> {
+        match (&self.directories[..], self.chosen_by) {
+            ([directory], Some(by)) => open_chosen(by, directory, owner).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that `directory` can hold secrets: its owner and mode, and that its file system is memory.
     ///
     /// # Errors
@@ -192,28 +207,34 @@ impl Places {
     }
 
     fn open(&self, directory: &str) -> Result<Directory, Fault> {
-        let Some(by) = self.chosen_by else { return open_default(directory) };
-        let misconfigured = |problem: &str| {
-            let text = format!(
-                "{by}: {directory} {problem}; give a directory of this user, of mode 0700, on a tmpfs"
-            );
-            Fault::new(ErrorKind::Misconfigured, text)
-        };
-        let opened = Directory::open(directory).map_err(|errno| match errno {
-            Errno::ENOENT => misconfigured("does not exist"),
-            Errno::ELOOP | Errno::ENOTDIR => {
-                misconfigured("is not a directory, or a part of the path is a symbolic link")
-            }
-            errno => {
-                Fault::system(&format!("opening {directory}, the directory of the session"), errno)
-            }
-        })?;
-        let stat = opened
-            .stat()
-            .map_err(|errno| Fault::system(&format!("fstat of {directory}"), errno))?;
-        check_owner(by, directory, &stat)?;
-        Ok(opened)
+        match self.chosen_by {
+            Some(by) => open_chosen(by, directory, geteuid().as_raw()),
+            None => open_default(directory),
+        }
     }
+}
+
+/// A directory that the program or its environment chose, for a session of the user `owner`.
+fn open_chosen(by: &str, directory: &str, owner: u32) -> Result<Directory, Fault> {
+    let misconfigured = |problem: &str| {
+        let text = format!(
+            "{by}: {directory} {problem}; give a directory of this user, of mode 0700, on a tmpfs"
+        );
+        Fault::new(ErrorKind::Misconfigured, text)
+    };
+    let opened = Directory::open(directory).map_err(|errno| match errno {
+        Errno::ENOENT => misconfigured("does not exist"),
+        Errno::ELOOP | Errno::ENOTDIR => {
+            misconfigured("is not a directory, or a part of the path is a symbolic link")
+        }
+        errno => {
+            Fault::system(&format!("opening {directory}, the directory of the session"), errno)
+        }
+    })?;
+    let stat =
+        opened.stat().map_err(|errno| Fault::system(&format!("fstat of {directory}"), errno))?;
+    check_owner(by, directory, &stat, owner)?;
+    Ok(opened)
 }
 
 /// A directory of the default order. What is in `/dev/shm` is up to root. A runtime directory must be this user's alone.
@@ -240,14 +261,21 @@ fn open_default(directory: &str) -> Result<Directory, Fault> {
     }
 }
 
-/// Others must not be able to replace the files: the directory belongs to this user or to root, and who else may write it
-/// may not remove the files of others.
-fn check_owner(by: &str, directory: &str, stat: &FileStat) -> Result<(), Fault> {
+/// Others must not be able to replace the files: the directory belongs to this user, to the owner of the session or to
+/// root, and who else may write it may not remove the files of others.
+fn check_owner(by: &str, directory: &str, stat: &FileStat, session: u32) -> Result<(), Fault> {
     let (owner, us) = (stat.st_uid, geteuid().as_raw());
-    if owner != us && owner != 0 {
-        let text = format!(
-            "{by}: {directory} belongs to uid {owner}, and this process is uid {us}; give a directory of this user or of root"
-        );
+    if ![us, session, 0].contains(&owner) {
+        let text = match session == us {
+            true => format!(
+                "{by}: {directory} belongs to uid {owner}, and this process is uid {us}; give a directory of this user \
+                 or of root"
+            ),
+            false => format!(
+                "{by}: {directory} belongs to uid {owner}, and the session to uid {session}; give a directory of the \
+                 session's owner or of root"
+            ),
+        };
         return Err(Fault::new(ErrorKind::ForeignOwner, text));
     }
     let mode = stat.st_mode & 0o7777;

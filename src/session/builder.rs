@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    SharedSession, registry,
+    SharedSession, group::Sharing, registry,
     timing::{RACE_LIMIT, RACE_PAUSE},
 };
 use crate::{
@@ -40,6 +40,8 @@ pub struct SharedSessionBuilder {
     disk: bool,
     name_is_optional: bool,
     last_user_removes: bool,
+    /// With whom the session is shared, or whose session this process reads.
+    pub(super) sharing: Sharing,
     refresher_program: Option<PathBuf>,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,
@@ -77,6 +79,7 @@ impl SharedSessionBuilder {
             disk: false,
             name_is_optional: false,
             last_user_removes: false,
+            sharing: Sharing::default(),
             refresher_program: None,
             wait_timeout: None,
             clock: None,
@@ -368,6 +371,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("secret_memory", &self.secret)
             .field("directory", &self.directory)
             .field("removed_by_last_user", &self.last_user_removes)
+            .field("sharing", &self.sharing)
             .field("refresher_program", &self.refresher_program)
             .field("wait_timeout", &self.wait_timeout)
             .finish_non_exhaustive()

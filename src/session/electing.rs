@@ -76,7 +76,7 @@ impl SharedSession {
     pub fn elect_after(&self, generation: u64, limit: Duration) -> Result<Election, Error> {
         let limit = Limit::of_call(limit);
         let work = |inner: &Arc<Inner>| {
-            inner.shared.election_lock.requests().request_refresh(generation);
+            inner.requests()?.request_refresh(generation);
             let end = inner.wait_for(Need::After(generation), Aim::Term, limit)?;
             Ok(inner.election(end))
         };

@@ -3,6 +3,7 @@
 mod asynchronous;
 mod builder;
 mod electing;
+mod group;
 mod handover;
 mod inner;
 mod lasting;
@@ -222,7 +223,7 @@ impl SharedSession {
     pub fn refresh(&self) -> Result<Credentials, Error> {
         let refresh = |inner: &Arc<Inner>| {
             let generation = inner.segment.view().published().generation();
-            inner.shared.election_lock.requests().request_refresh(generation);
+            inner.requests()?.request_refresh(generation);
             inner.wait(Need::After(generation), inner.limit())
         };
         self.inner

@@ -58,6 +58,10 @@ impl ProcessSession {
     /// This process uses the session no longer. If it was the last one, and the session is of that kind, it removes the
     /// names. A process that is killed meanwhile leaves them to the next one that creates the session.
     pub(super) fn leave(&self) {
+        // A reader of the group is no user of the session.
+        if self.segment.is_foreign() {
+            return;
+        }
         let locks = self.election_lock.locks();
         let removes = self.segment.header.last_user_removes && self.name.directory().is_some();
         match self.election_lock.leave() {
@@ -114,7 +118,7 @@ impl Creator {
 }
 
 /// The settings of a handle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub(super) recipe: Option<Recipe>,
     /// Of an inherited recipe, which has its own without them.

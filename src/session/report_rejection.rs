@@ -8,10 +8,10 @@ use crate::{error::Fault, refresh::publish};
 impl Inner {
     pub(super) fn invalidate(&self, access_key_id: &str) -> Result<bool, Fault> {
         let Some(snapshot) = self.newest()? else { return Ok(false) };
+        let Ok(requests) = self.requests() else { return Ok(false) };
         if snapshot.credentials.access_key_id() != access_key_id {
             return Ok(false);
         }
-        let requests = self.shared.election_lock.requests();
         if !self.segment.is_writable() {
             return Ok(requests.report_rejection(snapshot.life.version.generation()));
         }

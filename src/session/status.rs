@@ -90,6 +90,7 @@ pub struct LeaseHolder {
     pid: u32,
     elected_for: Duration,
     alive: bool,
+    visible: bool,
     lease_left: Duration,
 }
 
@@ -104,9 +105,18 @@ impl LeaseHolder {
         self.elected_for
     }
 
-    /// Whether the process lives. A dead one is replaced as soon as a process needs a refresh.
+    /// Whether the process lives. A dead one is replaced as soon as a process needs a refresh. See
+    /// [`is_visible`](Self::is_visible) for a process that this one cannot see.
     pub fn is_alive(&self) -> bool {
         self.alive
+    }
+
+    /// Whether this process can see it. If not, it is in another pid namespace: then only its lock tells that it lives,
+    /// and other processes wait until the lock is free or the lease is over. A reader of a
+    /// [group](crate::SharedSessionBuilder::group) does not see the lock either: for it the process lives as long as its
+    /// lease.
+    pub fn is_visible(&self) -> bool {
+        self.visible
     }
 
     /// How long its lease holds; zero for one that hangs, which is replaced, too.
@@ -272,13 +282,15 @@ impl Status {
 
 fn refresher(inner: &Inner, now: u64) -> Result<Option<LeaseHolder>, Fault> {
     let (view, election_lock) = (inner.segment.view(), &inner.shared.election_lock);
-    let Some(last) = election::last(view, election_lock.locks())? else { return Ok(None) };
+    let locks = (!inner.segment.is_foreign()).then(|| election_lock.locks());
+    let Some(last) = election::last(view, locks, now)? else { return Ok(None) };
     // A process does not see its own locks.
     let own = last.pid == process::id() && election_lock.is_taken();
     Ok(Some(LeaseHolder {
         pid: last.pid,
         elected_for: Duration::from_nanos(now.saturating_sub(last.since)),
         alive: last.alive || own,
+        visible: last.visible || own,
         lease_left: Duration::from_nanos(last.lease_end.saturating_sub(now)),
     }))
 }

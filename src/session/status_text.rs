@@ -16,6 +16,9 @@ impl fmt::Display for Status {
             let next = last.next_attempt_in().as_secs_f64();
             write!(f, "; last failure: {}; next attempt in {next:.1} s", last.failure())?;
         }
+        if self.lease_holder().is_some_and(|holder| !holder.is_visible()) {
+            f.write_str("; this process cannot see the one that refreshes")?;
+        }
         if self.directory().is_none() {
             f.write_str("; in memory files, without a name")?;
         }
@@ -69,9 +72,10 @@ mod map {
 
     impl Serialize for LeaseHolder {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut map = serializer.serialize_map(Some(4))?;
+            let mut map = serializer.serialize_map(Some(5))?;
             map.serialize_entry("pid", &self.pid())?;
             map.serialize_entry("alive", &self.is_alive())?;
+            map.serialize_entry("visible", &self.is_visible())?;
             map.serialize_entry("elected_for_seconds", &self.elected_for().as_secs_f64())?;
             map.serialize_entry("lease_left_seconds", &self.lease_left().as_secs_f64())?;
             map.end()

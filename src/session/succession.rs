@@ -26,7 +26,7 @@ impl Inner {
     /// The session to read from: the latest, after a look for another one where that is due.
     pub(super) fn current(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
         let latest = self.latest();
-        if !latest.segment.is_ended() {
+        if !latest.has_ended() {
             return Ok(latest);
         }
         let phase = |set: Arc<Snapshot>| set.life.phase(latest.shared.clock.boot());
@@ -64,13 +64,17 @@ impl Inner {
     /// # Errors
     /// `WrongSource` when the name is that of a session with another source, and this process has none itself.
     pub(super) fn follow(&self) -> Result<bool, Fault> {
-        if !self.segment.is_ended() || self.shared.is_creator() {
+        if !self.has_ended() || self.shared.is_creator() {
             return Ok(false);
         }
         if self.has_successor() {
             return Ok(true);
         }
-        match registry::follow(&self.shared, &self.segment) {
+        let found = match self.segment.is_foreign() {
+            true => self.follow_foreign(),
+            false => registry::follow(&self.shared, &self.segment),
+        };
+        match found {
             Ok(Some((shared, segment))) => {
                 self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
                 // The next read looks for the successor.

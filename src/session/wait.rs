@@ -124,6 +124,7 @@ impl Wait<'_> {
             if std::mem::replace(&mut self.looked, true) && left.is_zero() {
                 return Err(self.give_up());
             }
+            let left = self.slice(left);
             let pause = self.pause().filter(|_| !self.started);
             if let Some(pause) = pause {
                 self.keep_still(event, pause.min(left))?;
@@ -140,6 +141,15 @@ impl Wait<'_> {
                 None if self.recipe().is_none() => view.sleep(event, left.min(READER_INTERVAL)),
                 None => view.sleep(event, left),
             }
+        }
+    }
+
+    /// How long to sleep at most before the next look. A member of the group can move the sleepers of the segment's futex
+    /// to another one, where no event wakes them.
+    fn slice(&self, left: Duration) -> Duration {
+        match self.inner.segment.header.readers {
+            Some(_) => left.min(READER_INTERVAL),
+            None => left,
         }
     }
 
@@ -244,7 +254,7 @@ impl Wait<'_> {
     fn give_up(&self) -> Fault {
         // A program that waits in short slices would wake all processes each time. The guard of the election lock has
         // woken the threads of this process that wait for this one.
-        if !self.limit.of_call {
+        if !self.limit.of_call && !self.inner.segment.is_foreign() {
             self.inner.segment.announce();
         }
         let limit = self.limit.given;
@@ -259,6 +269,8 @@ impl Wait<'_> {
         } else if self.inner.may_write() {
             let why = ", and the program asks this session's source itself: call elect()";
             (ErrorKind::NoSource, why)
+        } else if self.inner.segment.is_foreign() {
+            (ErrorKind::NoSource, ", and only processes of the session's owner may ask the source")
         } else if self.inner.segment.header.sealed {
             (ErrorKind::NoSource, ", and of a sealed session only its refresher may ask the source")
         } else {

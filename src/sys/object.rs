@@ -16,7 +16,7 @@ use nix::{
         stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
         uio::pwrite,
     },
-    unistd::{ftruncate, geteuid, unlink},
+    unistd::{Gid, fchown, ftruncate, geteuid, unlink},
 };
 use shared_memory::{ShmemConf, ShmemError};
 
@@ -28,18 +28,74 @@ use crate::error::{ErrorKind, Fault};
 
 /// The mode of objects: only their user may read and write them.
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// The mode of an object that a group may read.
+const SHARED: Mode = PRIVATE.union(Mode::S_IRGRP);
 
 /// An open object and its size.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) fd: Descriptor,
     pub(crate) bytes: usize,
+    /// Whether its mode lets its group read it.
+    pub(crate) group_reads: bool,
 }
 
 /// Opens the object of the path `name` for reading and writing. Follows no symbolic link.
 pub(crate) fn open(name: &str) -> Result<Object, Fault> {
-    let fd = open_file(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, e))?;
-    Object::checked(name, fd)
+    let object = open_shared(name)?;
+    if object.group_reads { Err(insecure(name, SHARED.bits())) } else { Ok(object) }
+}
+
+/// As [`open`], for an object that a group may be allowed to read. The caller checks whether it may.
+pub(crate) fn open_shared(name: &str) -> Result<Object, Fault> {
+    let us = geteuid().as_raw();
+    let fd =
+        open_file(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, us, e))?;
+    Object::checked(name, fd, us)
+}
+
+/// Opens the object `name` of the user `owner` for reading only. The kernel allows it to a member of the object's group.
+/// It also refuses each later attempt to write through the descriptor, by whatever way.
+pub(crate) fn open_to_read(name: &str, owner: u32) -> Result<Object, Fault> {
+    let fd = open_file(name, OFlag::O_RDONLY, Mode::empty()).map_err(|errno| {
+        match lstat(name).ok().filter(|_| errno == Errno::EACCES) {
+            Some(stat) if misfit(name, &stat, owner).is_none() => unreadable(name, &stat),
+            _ => open_fault(name, owner, errno),
+        }
+    })?;
+    Object::checked(name, fd, owner)
+}
+
+/// Why the object cannot be read, which belongs to another user.
+fn unreadable(name: &str, stat: &FileStat) -> Fault {
+    let (owner, group) = (stat.st_uid, stat.st_gid);
+    if stat.st_mode & Mode::S_IRGRP.bits() == 0 {
+        let text = format!(
+            "{name} can be read by uid {owner} alone: that user shares the session with no group, or still creates it"
+        );
+        return Fault::new(ErrorKind::Uninitialized, text);
+    }
+    let text = format!(
+        "{name} belongs to uid {owner}, and the group {group} may read it; this process is uid {} and not in that group",
+        geteuid()
+    );
+    Fault::new(ErrorKind::ForeignOwner, text)
+}
+
+/// Lets the group `gid` read the object, and nobody else. The object belongs to the group before its mode changes, so no
+/// other group can read it in between.
+pub(crate) fn share_with_group(object: &Object, name: &str, gid: u32) -> Result<(), Fault> {
+    let fd = object.fd.get()?;
+    fchown(fd, None, Some(Gid::from_raw(gid))).map_err(|errno| {
+        let fault = Fault::system(&format!("group: giving {name} to the group {gid}"), errno);
+        match errno {
+            Errno::EPERM | Errno::EINVAL => fault
+                .with_advice("give a group that this process is a member of, in this user namespace"),
+            _ => fault,
+        }
+    })?;
+    fchmod(fd, SHARED)
+        .map_err(|errno| Fault::system(&format!("group: changing the mode of {name}"), errno))
 }
 
 /// Opens a file without following a symbolic link. On some systems `/dev/shm` itself is a link that root made.
@@ -162,7 +218,8 @@ pub(crate) fn open_or_create(name: &str) -> Result<(Object, bool), Fault> {
     loop {
         match open_file(name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE) {
             Ok(fd) => {
-                let made = Object::checked(name, fd).inspect_err(|_| drop(remove(name)));
+                let made = Object::checked(name, fd, geteuid().as_raw());
+                let made = made.inspect_err(|_| drop(remove(name)));
                 return made.map(|object| (object, true));
             }
             Err(Errno::EEXIST) => match open(name) {
@@ -307,25 +364,24 @@ impl Object {
     pub(crate) fn inherited(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
         let fd = Descriptor::keep(fd, name)?;
         let bytes = bytes(fd.get()?)?;
-        Ok(Object { fd, bytes })
+        Ok(Object { fd, bytes, group_reads: false })
     }
 
-    /// Checks that the open object is a regular file of this user that no other user can access.
-    pub(crate) fn checked(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
+    /// Checks that the open object is a regular file of the user `owner` that no other user can access, or that only a
+    /// group can read.
+    fn checked(name: &str, fd: OwnedFd, owner: u32) -> Result<Self, Fault> {
         let fd = Descriptor::keep(fd, name)?;
         let looked = fstat(fd.get()?).map_err(|e| Fault::system(&format!("fstat of {name}"), e));
         let stat = looked?;
-        if let Some(fault) = misfit(name, &stat) {
+        if let Some(fault) = misfit(name, &stat, owner) {
             return Err(fault);
         }
         let mode = stat.st_mode & 0o7777;
-        if mode & 0o077 != 0 {
-            let text = format!(
-                "{name} has mode {mode:04o}; group and others must have no access (chmod 600)"
-            );
-            return Err(Fault::new(ErrorKind::InsecureMode, text));
+        let beyond_owner = mode & 0o077;
+        if beyond_owner != 0 && beyond_owner != Mode::S_IRGRP.bits() {
+            return Err(insecure(name, mode));
         }
-        Ok(Object { bytes: size(&stat), fd })
+        Ok(Object { bytes: size(&stat), fd, group_reads: beyond_owner != 0 })
     }
 
     pub(crate) fn inode(&self) -> Inode {
@@ -333,10 +389,17 @@ impl Object {
     }
 }
 
-fn open_fault(name: &str, errno: Errno) -> Fault {
+/// The error for an object that more users can access than should.
+pub(crate) fn insecure(name: &str, mode: u32) -> Fault {
+    let text =
+        format!("{name} has mode {mode:04o}; group and others must have no access (chmod 600)");
+    Fault::new(ErrorKind::InsecureMode, text)
+}
+
+fn open_fault(name: &str, owner: u32, errno: Errno) -> Fault {
     // `lstat` works even without permission to open the file.
     let found = lstat(name).ok();
-    if let Some(fault) = found.and_then(|stat| misfit(name, &stat)) {
+    if let Some(fault) = found.and_then(|stat| misfit(name, &stat, owner)) {
         return fault;
     }
     let kind = match errno {
@@ -349,7 +412,7 @@ fn open_fault(name: &str, errno: Errno) -> Fault {
 
 /// Why the object cannot be created. With `O_CREAT` the object cannot be missing, so ENOENT means its directory.
 fn creation_fault(name: &str, errno: Errno) -> Fault {
-    let found = lstat(name).ok().and_then(|stat| misfit(name, &stat));
+    let found = lstat(name).ok().and_then(|stat| misfit(name, &stat, geteuid().as_raw()));
     found.unwrap_or_else(|| {
         let doing = format!("creating the shared memory object {name}");
         Fault::system(&doing, errno).kind(place_kind(errno))
@@ -370,15 +433,18 @@ fn place_kind(errno: Errno) -> ErrorKind {
     }
 }
 
-/// Why the object cannot belong to a session: it is not a regular file, or another user owns it.
-fn misfit(name: &str, stat: &FileStat) -> Option<Fault> {
+/// Why the object cannot belong to a session of the user `expected`: it is not a regular file, or another user owns it.
+fn misfit(name: &str, stat: &FileStat, expected: u32) -> Option<Fault> {
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     if kind != SFlag::S_IFREG {
         return Some(Fault::new(ErrorKind::NotAFile, format!("{name} is not a regular file")));
     }
     let (owner, us) = (stat.st_uid, geteuid().as_raw());
-    (owner != us).then(|| {
-        let text = format!("{name} belongs to uid {owner}; this process is uid {us}");
+    (owner != expected).then(|| {
+        let text = match expected == us {
+            true => format!("{name} belongs to uid {owner}; this process is uid {us}"),
+            false => format!("{name} belongs to uid {owner}; the session's owner is uid {expected}"),
+        };
         Fault::new(ErrorKind::ForeignOwner, text)
     })
 }

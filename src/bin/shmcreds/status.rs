@@ -67,6 +67,8 @@ pub(crate) fn refresher(status: &Status) -> String {
         None => "none".to_owned(),
         Some(one) if !one.is_alive() => format!("{} (dead)", one.pid()),
         Some(one) if !holds_its_lease(one) => format!("{} (hangs)", one.pid()),
+        // Its pid is that of another pid namespace.
+        Some(one) if !one.is_visible() => format!("{} (unseen)", one.pid()),
         Some(one) => one.pid().to_string(),
     }
 }

@@ -39,6 +39,9 @@ impl SharedSessionBuilder {
         let (eager, sealed, secret) = (self.refresh == Refresh::Eager, self.sealed, self.secret);
         let optional = self.name_is_optional;
         let last_user_removes = self.last_user_removes;
+        let readers = self.sharing.readers(sealed)?;
+        // Members of the group find the session by its name only.
+        let fallback = if readers.is_some() { Fallback::None } else { fallback };
         let places = if sealed { None } else { Some(self.places()?) };
         let first_call = self.first_call()?;
         let program = self.refresher_program.clone();
@@ -60,6 +63,7 @@ impl SharedSessionBuilder {
                 sealed,
                 secret,
                 last_user_removes,
+                readers,
             })
         };
         let (shared, segment, writer) = match places {
@@ -145,10 +149,11 @@ impl SharedSessionBuilder {
         self,
         attach: fn(&SessionName, &Places, &Settings) -> Result<registry::Joined, Fault>,
     ) -> Result<SharedSession, Fault> {
-        let places = self.places()?;
+        let (places, sharing) = (self.places()?, self.sharing);
         let (name, settings) = self.check()?;
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
-        let (shared, segment) = attach(&name, &places, &settings)?;
+        let own = || attach(&name, &places, &settings);
+        let (shared, segment) = sharing.open(&name, &places, &settings, own)?;
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             return Err(registry::wrong_source());
         }
