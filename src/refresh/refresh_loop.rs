@@ -77,7 +77,8 @@ impl RefreshLoop {
             }
             let clock = &self.job.clock;
             let Some(guard) = self.election_lock.try_lock_or_notify(&self.segment) else {
-                self.segment.view().sleep(event, clock.longest_sleep(ROUND));
+                let limit = self.segment.slice(clock.longest_sleep(ROUND));
+                self.segment.view().sleep(event, limit);
                 continue;
             };
             let now = clock.boot();

@@ -29,7 +29,7 @@ pub(crate) fn sleep(
         .map_err(|error| Fault::system("watching the refresher", error))?;
     // `None`: the holder has changed, so the caller checks the election again at once.
     if watch.is_some() {
-        view.sleep(event, limit);
+        view.sleep(event, segment.slice(limit));
     }
     Ok(())
 }

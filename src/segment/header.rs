@@ -1,14 +1,14 @@
 //! The header: the constant facts of a segment. Its creator writes it once.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    sync::atomic::{Ordering, fence},
-};
+use std::sync::atomic::{Ordering, fence};
 
 use super::layout;
 use crate::{
     error::{ErrorKind, Fault},
-    sys::mapping::{ReadMapping, WriteMapping},
+    sys::{
+        mapping::{ReadMapping, WriteMapping},
+        namespace,
+    },
 };
 
 /// The indices of the words. Magic, version and sizes come before the instance.
@@ -153,7 +153,7 @@ impl Header {
 
 /// The inode of this process's time namespace; 0 when it is not known.
 pub(crate) fn time_namespace() -> u64 {
-    std::fs::metadata("/proc/self/ns/time").map_or(0, |meta| meta.ino())
+    namespace::time().unwrap_or(0)
 }
 
 /// The indices of the words with sizes.

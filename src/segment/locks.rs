@@ -1,5 +1,9 @@
 //! The bytes of the lock file that an entry locks. Two entries never share a byte.
 
+/// The byte that the owner of the session keeps locked, so that processes in other pid namespaces see that it lives. It
+/// belongs to no entry. The kernel frees it when other code of the owner's process closes the lock file.
+pub(crate) const OWNER: i64 = 1;
+
 /// Bytes for one entry. The offsets of a file have space for 16,384 entries.
 const SPAN: i64 = 1 << 49;
 /// The offset of the first ticket byte from the first byte of the entry, and the number of ticket bytes.
@@ -49,7 +53,7 @@ mod tests {
             let locks = EntryLocks::of(index);
             let bytes = [locks.set_slot(set), locks.failure_slot(failure), locks.ticket(ticket)];
             for byte in bytes {
-                prop_assert!(byte > 0 && byte / SPAN == index as i64, "{byte}");
+                prop_assert!(byte > OWNER && byte / SPAN == index as i64, "{byte}");
             }
             prop_assert!(bytes[0] != bytes[1] && bytes[1] != bytes[2] && bytes[0] != bytes[2]);
         }

@@ -16,11 +16,12 @@ mod request_page;
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 pub(crate) use entry::{Counter, Entry, EntryWriter};
 pub(crate) use header::{Header, time_namespace};
-pub(crate) use locks::EntryLocks;
+pub(crate) use locks::{EntryLocks, OWNER};
 pub(crate) use names::{
     CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_leftover, remove_lock,
     retry_while_creating, user_of, with_requests,
@@ -47,6 +48,9 @@ use crate::{
         task::TaskMark,
     },
 };
+
+/// How long a process sleeps at once in a session that a group reads.
+const LONGEST_SLICE: Duration = Duration::from_secs(1);
 
 /// An open segment, mapped read-only.
 #[derive(Debug)]
@@ -205,6 +209,8 @@ impl Segment {
         if self.process == ProcessToken::current() {
             return Ok(Arc::clone(self));
         }
+        // A fork is the only way into another time namespace.
+        self.header.check_clock()?;
         let memory = self.memory.again()?;
         Ok(Arc::new(Segment {
             header: self.header.clone(),
@@ -314,6 +320,13 @@ impl Segment {
     /// Whether this process locked it in RAM. A forked child inherits the mapping, but not the lock.
     pub(crate) fn is_locked_in_ram(&self) -> bool {
         self.locked_in_ram && self.process == ProcessToken::current()
+    }
+
+    /// How long to sleep until an event at most, for a sleep of `limit`. Whoever reads the segment can move the sleepers of
+    /// its futex to another futex (`FUTEX_REQUEUE`), where no event wakes them. In a session of one user only that user
+    /// can.
+    pub(crate) fn slice(&self, limit: Duration) -> Duration {
+        if self.header.readers.is_some() { limit.min(LONGEST_SLICE) } else { limit }
     }
 
     /// Counts an event and wakes all sleepers. If that fails, they check the state again after their limit.

@@ -1,6 +1,7 @@
 //! The description of a session, before it is made or opened.
 
 mod make;
+mod sharing;
 
 use std::{
     fmt,
@@ -11,7 +12,9 @@ use std::{
 };
 
 use super::{
-    SharedSession, group::Sharing, registry,
+    SharedSession,
+    group::Sharing,
+    registry,
     timing::{RACE_LIMIT, RACE_PAUSE},
 };
 use crate::{
@@ -41,7 +44,7 @@ pub struct SharedSessionBuilder {
     name_is_optional: bool,
     last_user_removes: bool,
     /// With whom the session is shared, or whose session this process reads.
-    pub(super) sharing: Sharing,
+    sharing: Sharing,
     refresher_program: Option<PathBuf>,
     wait_timeout: Option<Duration>,
     clock: Option<Clock>,

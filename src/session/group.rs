@@ -11,7 +11,6 @@ use arc_swap::ArcSwapOption;
 use nix::unistd::geteuid;
 
 use super::{
-    SharedSessionBuilder,
     inner::Inner,
     process_session::{ProcessSession, Settings},
     registry::{self, Joined},
@@ -32,37 +31,8 @@ const NO_GROUP: u32 = u32::MAX;
 /// With which group a session is shared, and whose session is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sharing {
-    group: Option<u32>,
-    owner: Option<u32>,
-}
-
-impl SharedSessionBuilder {
-    /// Lets the members of the group `gid` read the session: other users, or containers of the same node that share its
-    /// [directory](Self::directory). The segment gets the mode 0640. This process must be a member of the group, or
-    /// root. Decided by the process that creates the session.
-    ///
-    /// | a process | may |
-    /// | --- | --- |
-    /// | of the owner | all that it may in any session |
-    /// | of another user, in the group | [`attach`](Self::attach), read, and wait for a set. It cannot write, lock, request a refresh or report a rejected set, is never elected, and does not keep the session alive |
-    /// | of any other user | nothing |
-    ///
-    /// The owner can truncate the segment, which ends its readers with SIGBUS: they trust the owner.
-    pub fn group(mut self, gid: u32) -> Self {
-        self.sharing.group = Some(gid);
-        self
-    }
-
-    /// [`attach`](Self::attach) opens the session of the user `uid`, who shares it with a [group](Self::group) that this
-    /// process is in. Files of another user are refused.
-    ///
-    /// Without it, `attach` looks for a session of this process's own user. If there is none, and the
-    /// [directory](Self::directory) that was chosen belongs to another user, it opens that user's session. A process of
-    /// root must say whose session it wants.
-    pub fn owner(mut self, uid: u32) -> Self {
-        self.sharing.owner = Some(uid);
-        self
-    }
+    pub(super) group: Option<u32>,
+    pub(super) owner: Option<u32>,
 }
 
 impl Sharing {
@@ -70,7 +40,9 @@ impl Sharing {
     pub(super) fn readers(self, sealed: bool) -> Result<Option<u32>, Fault> {
         let invalid = |text: &str| Err(Fault::new(ErrorKind::InvalidInput, text));
         if self.owner.is_some_and(|owner| owner != geteuid().as_raw()) {
-            return invalid("owner: is another user, whose session this process can only attach to");
+            return invalid(
+                "owner: is another user, whose session this process can only attach to",
+            );
         }
         match self.group {
             Some(NO_GROUP) => invalid("group: is 4294967295, which is no group"),
@@ -94,7 +66,9 @@ impl Sharing {
             return attach(&name.of_user(owner), places, settings);
         }
         let fault = match own() {
-            Err(fault) if matches!(fault.kind, ErrorKind::Absent | ErrorKind::ForeignOwner) => fault,
+            Err(fault) if matches!(fault.kind, ErrorKind::Absent | ErrorKind::ForeignOwner) => {
+                fault
+            }
             outcome => return outcome,
         };
         // Any user could lend root a session by a directory.

@@ -131,6 +131,7 @@ fn make(
     let made =
         segment::with_requests(locks).and_then(ElectionLock::new).and_then(|election_lock| {
             let segment = Segment::create(name, header()?)?;
+            election_lock.locks().try_lock(segment::OWNER)?;
             // From alone to together with others: the segment is finished.
             election_lock.locks().try_present()?;
             Ok((election_lock, Arc::new(segment)))
@@ -179,8 +180,11 @@ pub(super) fn take_over(
     };
     let Some(segment) = attach::open_beside(&name, &locks)? else { return Ok(None) };
     let (owner, instance) = (segment.owner(), segment.header.instance);
-    if owner.mark.presence(instance) == Presence::Alive {
-        return Err(in_use(Some(owner.pid)));
+    match owner.mark.presence(instance) {
+        Presence::Alive => return Err(in_use(Some(owner.pid))),
+        // In another pid namespace only its lock tells whether it lives.
+        Presence::Unseen if locks.holder(segment::OWNER)?.is_some() => return Err(in_use(None)),
+        Presence::Unseen | Presence::Gone => {}
     }
     let now = settings.clock.clone().unwrap_or_default().boot();
     if let Some(holder) = election::holder(segment.view(), &locks, now)? {
@@ -192,6 +196,7 @@ pub(super) fn take_over(
     if segment.is_ended() || !segment.writable()?.own(owner.mark, instance) {
         return Ok(None);
     }
+    locks.try_lock(segment::OWNER)?;
     let election_lock = ElectionLock::new(locks)?;
     Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, Creator::this())))
 }

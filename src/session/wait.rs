@@ -124,7 +124,7 @@ impl Wait<'_> {
             if std::mem::replace(&mut self.looked, true) && left.is_zero() {
                 return Err(self.give_up());
             }
-            let left = self.slice(left);
+            let left = self.inner.segment.slice(left);
             let pause = self.pause().filter(|_| !self.started);
             if let Some(pause) = pause {
                 self.keep_still(event, pause.min(left))?;
@@ -141,15 +141,6 @@ impl Wait<'_> {
                 None if self.recipe().is_none() => view.sleep(event, left.min(READER_INTERVAL)),
                 None => view.sleep(event, left),
             }
-        }
-    }
-
-    /// How long to sleep at most before the next look. A member of the group can move the sleepers of the segment's futex
-    /// to another one, where no event wakes them.
-    fn slice(&self, left: Duration) -> Duration {
-        match self.inner.segment.header.readers {
-            Some(_) => left.min(READER_INTERVAL),
-            None => left,
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod mapping;
+pub(crate) mod namespace;
 pub(crate) mod object;
 #[cfg(feature = "cli-core")]
 pub(crate) mod probe;

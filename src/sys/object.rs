@@ -49,8 +49,7 @@ pub(crate) fn open(name: &str) -> Result<Object, Fault> {
 /// As [`open`], for an object that a group may be allowed to read. The caller checks whether it may.
 pub(crate) fn open_shared(name: &str) -> Result<Object, Fault> {
     let us = geteuid().as_raw();
-    let fd =
-        open_file(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, us, e))?;
+    let fd = open_file(name, OFlag::O_RDWR, Mode::empty()).map_err(|e| open_fault(name, us, e))?;
     Object::checked(name, fd, us)
 }
 
@@ -58,8 +57,17 @@ pub(crate) fn open_shared(name: &str) -> Result<Object, Fault> {
 /// It also refuses each later attempt to write through the descriptor, by whatever way.
 pub(crate) fn open_to_read(name: &str, owner: u32) -> Result<Object, Fault> {
     let fd = open_file(name, OFlag::O_RDONLY, Mode::empty()).map_err(|errno| {
-        match lstat(name).ok().filter(|_| errno == Errno::EACCES) {
-            Some(stat) if misfit(name, &stat, owner).is_none() => unreadable(name, &stat),
+        match (errno, lstat(name)) {
+            (Errno::EACCES, Ok(stat)) if misfit(name, &stat, owner).is_none() => {
+                unreadable(name, &stat)
+            }
+            (_, Err(Errno::EACCES)) => {
+                let text = format!(
+                    "{name} cannot be reached by uid {}; let the group enter its directory (chmod 750)",
+                    geteuid()
+                );
+                Fault::new(ErrorKind::Misconfigured, text)
+            }
             _ => open_fault(name, owner, errno),
         }
     })?;
@@ -89,8 +97,9 @@ pub(crate) fn share_with_group(object: &Object, name: &str, gid: u32) -> Result<
     fchown(fd, None, Some(Gid::from_raw(gid))).map_err(|errno| {
         let fault = Fault::system(&format!("group: giving {name} to the group {gid}"), errno);
         match errno {
-            Errno::EPERM | Errno::EINVAL => fault
-                .with_advice("give a group that this process is a member of, in this user namespace"),
+            Errno::EPERM | Errno::EINVAL => fault.with_advice(
+                "give a group that this process is a member of, in this user namespace",
+            ),
             _ => fault,
         }
     })?;
@@ -443,7 +452,9 @@ fn misfit(name: &str, stat: &FileStat, expected: u32) -> Option<Fault> {
     (owner != expected).then(|| {
         let text = match expected == us {
             true => format!("{name} belongs to uid {owner}; this process is uid {us}"),
-            false => format!("{name} belongs to uid {owner}; the session's owner is uid {expected}"),
+            false => {
+                format!("{name} belongs to uid {owner}; the session's owner is uid {expected}")
+            }
         };
         Fault::new(ErrorKind::ForeignOwner, text)
     })

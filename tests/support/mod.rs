@@ -301,6 +301,10 @@ impl StopFile {
         self.0.exists()
     }
 
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
     /// Tells without waiting for anyone.
     pub fn write(&self) {
         std::fs::write(&self.0, "").unwrap();
