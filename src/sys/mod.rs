@@ -1,6 +1,8 @@
 //! System calls: all `unsafe` code of the library. Nothing here knows what credentials are.
 #![allow(unsafe_code)]
 
+pub(crate) mod barrier;
+pub(crate) mod copies;
 pub(crate) mod death_watch;
 pub(crate) mod descriptor;
 pub(crate) mod directory;

@@ -1,0 +1,76 @@
+//! A memory barrier with two sides that cost very different amounts: nearly nothing in a read, and a system call
+//! (`membarrier`) for the rare thread that takes away what is read.
+//!
+//! The promise: if one thread stores `x`, calls [`light`] and loads `y`, and another one stores `y`, calls [`heavy`] and
+//! loads `x`, then at least one of them sees the other's store.
+
+#[cfg(not(loom))]
+pub(crate) use kernel::{heavy, light, prepare};
+#[cfg(loom)]
+pub(crate) use model::{heavy, light};
+
+#[cfg(not(loom))]
+mod kernel {
+    use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+
+    use rustix::{
+        io::Errno,
+        thread::{MembarrierCommand, membarrier},
+    };
+
+    /// Whether the kernel makes the barrier of both sides. Never reset: a forked child inherits it with the
+    /// registration.
+    static BY_KERNEL: AtomicBool = AtomicBool::new(false);
+
+    /// Registers this process, before any of its threads calls [`light`]. Without a registration `light` is a full
+    /// fence: before Linux 4.14, or in a sandbox that does not know the call.
+    pub(crate) fn prepare() {
+        // Relaxed: a thread that does not see it yet makes a full fence, which is correct, too.
+        if !BY_KERNEL.load(Ordering::Relaxed) && register() {
+            BY_KERNEL.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn register() -> bool {
+        membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+    }
+
+    /// The side of the reader.
+    #[inline]
+    pub(crate) fn light() {
+        match BY_KERNEL.load(Ordering::Relaxed) {
+            // The processor may still reorder. `heavy` makes each processor that runs this process do a full fence.
+            true => compiler_fence(Ordering::SeqCst),
+            false => fence(Ordering::SeqCst),
+        }
+    }
+
+    /// The other side. False when this cannot be a barrier for all threads: a sandbox that was set up later refuses the
+    /// call.
+    pub(crate) fn heavy() -> bool {
+        let call = || membarrier(MembarrierCommand::PrivateExpedited);
+        match call() {
+            Ok(()) => true,
+            Err(Errno::PERM) if register() => call().is_ok(),
+            Err(_) => {
+                fence(Ordering::SeqCst);
+                !BY_KERNEL.load(Ordering::Relaxed)
+            }
+        }
+    }
+}
+
+/// The model checker knows no system call: both sides are full fences, which the kernel's barrier stands for.
+#[cfg(loom)]
+mod model {
+    use crate::atomic::{Ordering, fence};
+
+    pub(crate) fn light() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn heavy() -> bool {
+        fence(Ordering::SeqCst);
+        true
+    }
+}
