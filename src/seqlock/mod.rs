@@ -76,6 +76,16 @@ impl Version {
         Version(word.load())
     }
 
+    /// The version as a number: a later one is greater. 0 means none.
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The version with that number.
+    pub(crate) fn of_word(word: u64) -> Self {
+        Version(word)
+    }
+
     /// The number of published records; 0 means none.
     pub(crate) fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT

@@ -99,7 +99,7 @@ impl Inner {
         let will_do = match set.life.phase(now) {
             Phase::Fresh => true,
             Phase::Mandatory if set.life.is_rejected_too_soon(now) => true,
-            Phase::Mandatory if !set.was_waited_for() => false,
+            Phase::Mandatory if !self.was_waited_for(&set) => false,
             _ => !self.is_probe_due(now),
         };
         if will_do {

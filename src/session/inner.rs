@@ -13,14 +13,17 @@ use crate::{
     error::{Error, Fault},
     refresh::fetch::{Job, Recipe},
     segment::Segment,
+    sys::copies::Copies,
 };
 
 /// What all clones of a handle share.
 pub(crate) struct Inner {
     pub(super) shared: Arc<ProcessSession>,
     pub(super) segment: Arc<Segment>,
-    /// The newest set that this process has decoded.
-    pub(super) snapshot: ArcSwapOption<Snapshot>,
+    /// Copies of the newest set that this process has seen, for its threads.
+    pub(super) copies: Copies<Snapshot>,
+    /// The version for which a caller has waited for a better set, and none came; 0 is none.
+    pub(super) waited_for: AtomicU64,
     /// When this process checks again that a process refreshes.
     pub(super) next_probe: AtomicU64,
     pub(super) waiters: Waiters,
@@ -33,7 +36,8 @@ impl Inner {
         Inner {
             shared,
             segment,
-            snapshot: ArcSwapOption::empty(),
+            copies: Copies::new(),
+            waited_for: AtomicU64::new(0),
             next_probe: AtomicU64::new(0),
             waiters: Waiters::default(),
             successor: ArcSwapOption::empty(),

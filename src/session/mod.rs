@@ -124,7 +124,7 @@ impl SharedSession {
     }
 
     /// The current credentials. Nothing shared is written while the set is fresh, and no system call is
-    /// made but by the first read of a set, which keeps its copy out of core dumps. In the advisory window
+    /// made but by the first read of a set in each thread, which keeps its copy out of core dumps. In the advisory window
     /// the set comes at once, and one process refreshes in the background; in the last minute it may come
     /// after a short wait. Blocks only when there is nothing valid.
     ///

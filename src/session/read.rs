@@ -1,7 +1,7 @@
 //! How a set is read: at once, where nothing has changed; else by a look at the segment; and by waiting, where nothing
 //! valid is there.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use aws_credential_types::Credentials;
 
@@ -11,7 +11,11 @@ use super::{
     timing::{Limit, MANDATORY_WAIT},
     wait::{Aim, End, Need},
 };
-use crate::error::{Error, ErrorKind, Fault};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    seqlock::Version,
+    sys::copies,
+};
 
 /// What a look at the segment finds.
 enum Found {
@@ -26,18 +30,30 @@ enum Found {
 impl Inner {
     /// The set, if that takes no looking around: the way of nearly all reads.
     #[inline]
-    pub(crate) fn quick(&self) -> Option<Current> {
-        let known = self.snapshot.load();
-        let snapshot = known.as_ref()?;
-        let current = self.is_current(snapshot) && snapshot.is_verified(self.shared.clock.tick());
-        current.then_some(Current(known))
+    pub(crate) fn quick(&self) -> Option<Current<'_>> {
+        let record = copies::known()?;
+        let tick = self.shared.clock.tick();
+        let snapshot = self.copies.lend(record)?;
+        let current = self.is_current(&snapshot) && snapshot.is_verified(tick);
+        current.then_some(Current(snapshot))
     }
 
     /// The generation of the set that this process gave last from here; that of the newest before the first.
     pub(super) fn generation_given(&self) -> u64 {
-        let given = self.snapshot.load();
-        let version = given.as_ref().map(|snapshot| snapshot.life.version);
-        version.unwrap_or_else(|| self.segment.published()).generation()
+        match Version::of_word(self.copies.seen()).generation() {
+            0 => self.segment.published().generation(),
+            given => given,
+        }
+    }
+
+    /// Whether a caller has waited for a better set than `snapshot`, and none came.
+    // Relaxed, here and below: the version orders nothing.
+    pub(super) fn was_waited_for(&self, snapshot: &Snapshot) -> bool {
+        self.waited_for.load(Ordering::Relaxed) == snapshot.life.version.word()
+    }
+
+    fn set_waited_for(&self, snapshot: &Snapshot) {
+        self.waited_for.store(snapshot.life.version.word(), Ordering::Relaxed);
     }
 
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
@@ -102,7 +118,9 @@ impl Inner {
         match snapshot.life.phase(now) {
             Phase::Fresh => {}
             Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
-            Phase::Mandatory if !snapshot.was_waited_for() => return Ok(Found::Valid(snapshot)),
+            Phase::Mandatory if !self.was_waited_for(&snapshot) => {
+                return Ok(Found::Valid(snapshot));
+            }
             Phase::Advisory | Phase::Mandatory if self.refresh_in_background(now) => {
                 return Ok(Found::Valid(snapshot));
             }
@@ -124,7 +142,7 @@ impl Inner {
         let life = snapshot.life;
         let generation = life.version.generation();
         let mandatory = life.phase(self.shared.clock.boot()) != Phase::Advisory;
-        let (need, wait) = match mandatory && !snapshot.was_waited_for() {
+        let (need, wait) = match mandatory && !self.was_waited_for(&snapshot) {
             true if life.version.is_rejected() => (Need::Better(generation), limit),
             true => (Need::Better(generation), limit.at_most(MANDATORY_WAIT)),
             false => (Need::Own(generation), limit),
@@ -132,7 +150,7 @@ impl Inner {
         self.wait_for(need, aim, wait).or_else(|fault| {
             // A caller that had less time than others would have has not waited in their place.
             if !limit.is_over() {
-                snapshot.set_waited_for();
+                self.set_waited_for(&snapshot);
             }
             if snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired {
                 return Ok(End::Set(snapshot));
@@ -146,18 +164,20 @@ impl Inner {
 
     /// The credentials that are there, if they are valid: where no better ones can be waited for.
     pub(crate) fn unexpired(self: &Arc<Self>) -> Option<Credentials> {
-        let snapshot = self.latest().newest().ok()??;
+        let latest = self.latest();
+        let snapshot = latest.newest().ok()??;
         let valid = snapshot.life.phase(self.shared.clock.boot()) != Phase::Expired;
         valid.then(|| {
-            snapshot.set_waited_for();
+            latest.set_waited_for(&snapshot);
             snapshot.credentials.clone()
         })
     }
 
-    /// The newest set, decoded once per process. A damaged set counts as absent if another one can be fetched. Then
-    /// this also requests a refresh.
+    /// The newest set, decoded once for each place of `copies`. A damaged set counts as absent if another one can be
+    /// fetched. Then this also requests a refresh.
     pub(super) fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
-        let known = self.snapshot.load_full();
+        let record = copies::claimed();
+        let known = record.and_then(|record| self.copies.get(record));
         if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
             return Ok(Some(snapshot));
         }
@@ -168,7 +188,19 @@ impl Inner {
             }
             read => read?.map(Arc::new),
         };
-        self.snapshot.store(read.clone());
+        match (&read, record) {
+            (Some(snapshot), Some(record)) => {
+                let version = snapshot.life.version.word();
+                let is_newest = || self.is_current(snapshot);
+                self.copies.renew(record, version, Arc::clone(snapshot), is_newest);
+            }
+            // The thread ends, and its copy is for this read only. Those of other threads may be old ones.
+            (Some(snapshot), None) if self.copies.seen() < snapshot.life.version.word() => {
+                self.copies.clear();
+            }
+            (Some(_), None) => {}
+            (None, _) => self.copies.clear(),
+        }
         Ok(read)
     }
 

@@ -1,14 +1,10 @@
-//! A process's own decoded copy of the newest set.
+//! A process's own decoded copies of the newest set.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, UNIX_EPOCH},
 };
 
-use arc_swap::Guard;
 use aws_credential_types::Credentials;
 
 use crate::{
@@ -19,7 +15,7 @@ use crate::{
         record::{SetRecord, Words},
     },
     seqlock::Version,
-    sys::dump::undumped,
+    sys::{copies::Lent, dump::undumped},
 };
 
 /// What the SDK calls the origin of the credentials.
@@ -41,22 +37,17 @@ pub(crate) struct Snapshot {
     pub(super) credentials: Credentials,
     /// The tick at which the phase was last checked and nothing was to be done.
     verified: AtomicU64,
-    /// A caller has waited for a better set, and none came.
-    waited_for: AtomicBool,
 }
 
-/// A snapshot found current, borrowed from its session.
-pub(crate) struct Current(pub(super) Guard<Option<Arc<Snapshot>>>);
+/// A snapshot found current, borrowed from its session for a moment.
+pub(crate) struct Current<'a>(pub(super) Lent<'a, Snapshot>);
 
-impl Current {
+impl Current<'_> {
     /// A clone of the credentials, in the caller's result type. It is a separate function, so that the clone is made
     /// directly in the place of the result. A move would cost as much as the clone.
     #[inline(never)]
     pub(crate) fn credentials<E>(&self) -> Result<Credentials, E> {
-        match &*self.0 {
-            Some(snapshot) => Ok(snapshot.credentials.clone()),
-            None => unreachable!("only a snapshot is current"),
-        }
+        Ok(self.0.credentials.clone())
     }
 }
 
@@ -136,12 +127,7 @@ impl Snapshot {
             .provider_name(PROVIDER_NAME);
         credentials.set_session_token(present(record.session_token).map(undumped));
         credentials.set_account_id(present(record.account_id).map(Into::into));
-        Snapshot {
-            life,
-            credentials: credentials.build(),
-            verified: AtomicU64::new(u64::MAX),
-            waited_for: AtomicBool::new(false),
-        }
+        Snapshot { life, credentials: credentials.build(), verified: AtomicU64::new(u64::MAX) }
     }
 
     /// Whether the set was looked at in this tick of the clock.
@@ -153,14 +139,6 @@ impl Snapshot {
 
     pub(super) fn verify(&self, tick: u64) {
         self.verified.store(tick, Ordering::Relaxed);
-    }
-
-    pub(super) fn was_waited_for(&self) -> bool {
-        self.waited_for.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_waited_for(&self) {
-        self.waited_for.store(true, Ordering::Relaxed);
     }
 }
 

@@ -78,7 +78,7 @@ impl Inner {
             Ok(Some((shared, segment))) => {
                 self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
                 // The next read looks for the successor.
-                self.snapshot.store(None);
+                self.copies.clear();
                 tracing::info!(session = %self.shared.name, "goes on with a new session of the name");
                 Ok(true)
             }
