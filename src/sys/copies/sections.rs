@@ -16,7 +16,7 @@
 //!
 //! Nobody waits. A thread that was stopped in the middle of a section keeps only what it was reading.
 
-use std::{iter, ptr::null_mut, sync::Arc};
+use std::{iter, marker::PhantomData, ptr::null_mut, sync::Arc};
 
 use crossbeam_utils::CachePadded;
 
@@ -73,6 +73,8 @@ pub(super) struct Section {
     record: &'static Record,
     /// The count at its end; `None` inside another section, which a signal handler has interrupted.
     after: Option<usize>,
+    /// The record is that of this thread, so the section stays on it.
+    _on_this_thread: PhantomData<*const ()>,
 }
 
 impl Section {
@@ -86,7 +88,7 @@ impl Section {
         });
         // Pairs with the heavy barrier in `retire`.
         barrier::light();
-        Section { sections, record, after }
+        Section { sections, record, after, _on_this_thread: PhantomData }
     }
 }
 
