@@ -11,13 +11,13 @@ use nix::{
     fcntl::{FcntlArg, OFlag, SealFlag, fcntl, posix_fallocate},
     libc,
     sys::{
-        memfd::{MFdFlags, memfd_create},
         resource::{Resource, getrlimit},
         stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
         uio::pwrite,
     },
     unistd::{Gid, fchown, ftruncate, geteuid, unlink},
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 use shared_memory::{ShmemConf, ShmemError};
 
 use super::{
@@ -124,12 +124,17 @@ pub(crate) enum Seal {
     AgainstWriting,
 }
 
+/// Creates an empty memory file. By the system call: the C library has a function for it only since glibc 2.27.
+pub(crate) fn memory_file(name: &str, flags: MemfdFlags) -> nix::Result<OwnedFd> {
+    memfd_create(name, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+}
+
 /// Creates a memory file without a name in the file system. The kernel reserves `bytes` of memory for it. `name`
 /// is for people.
 pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault> {
     let failed = |errno| Fault::system("creating a memory file (memfd_create)", errno);
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = memfd_create(name, flags).map_err(failed)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memory_file(name, flags).map_err(failed)?;
     // The kernel creates it with access for everyone. Only processes that inherit it may use it.
     fchmod(&fd, PRIVATE).map_err(failed)?;
     let object = Object::inherited(name, fd)?;
@@ -140,7 +145,7 @@ pub(crate) fn create_anonymous(name: &str, bytes: usize) -> Result<Object, Fault
 /// Creates a memory file with these bytes, to be read from its beginning.
 pub(crate) fn create_filled(name: &str, bytes: &[u8]) -> Result<File, Fault> {
     let failed = |error| Fault::system("writing a memory file", error);
-    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC)
+    let memory = memory_file(name, MemfdFlags::CLOEXEC)
         .map_err(|errno| Fault::system("creating a memory file", errno))?;
     let mut file = File::from(memory);
     file.write_all(bytes).map_err(failed)?;

@@ -6,12 +6,12 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, fcntl, openat2, posix_fallocate},
     libc,
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap},
-    },
+    sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap},
     unistd::getpid,
 };
+use rustix::fs::MemfdFlags;
+
+use super::object::memory_file;
 
 /// The version of the kernel.
 pub(crate) fn release() -> String {
@@ -22,12 +22,12 @@ pub(crate) fn release() -> String {
 /// The name of each call, and whether it works.
 pub(crate) fn calls() -> Vec<(&'static str, Result<(), Errno>)> {
     let file = || {
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        memfd_create("shmcreds-doctor", flags).or_else(|_| null())
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        memory_file("shmcreds-doctor", flags).or_else(|_| null())
     };
     vec![
         ("fcntl F_OFD_SETLK", file().and_then(lock)),
-        ("memfd_create", memfd_create("shmcreds-doctor", MFdFlags::MFD_CLOEXEC).map(drop)),
+        ("memfd_create", memory_file("shmcreds-doctor", MemfdFlags::CLOEXEC).map(drop)),
         ("madvise MADV_WIPEONFORK", wipe_on_fork()),
         ("fcntl F_SEAL_FUTURE_WRITE", file().and_then(seal)),
         ("pidfd_open", opened(libc::SYS_pidfd_open, getpid().as_raw().into())),
