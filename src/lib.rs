@@ -79,7 +79,7 @@ pub use source::{
 pub use session::run_refresher_program;
 pub use session::{LastFailure, LeaseHolder, State, Status};
 #[doc(hidden)]
-pub use source::PortableSource;
+pub use source::{Identified, PortableSource};
 // A refresher of the program's own.
 pub use refresh::stop_handle::StopHandle;
 // Whether it will work here.

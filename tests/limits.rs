@@ -23,6 +23,7 @@ fn main() {
         ("a_short_limit_beside_a_valid_set", a_short_limit_beside_a_valid_set),
         ("a_limit_may_be_longer_than_the_wait_timeout", a_longer_limit),
         ("the_error_of_the_source_comes_before_the_limit", the_error_of_the_source_comes_first),
+        ("a_refresh_in_slices_is_one_call", a_refresh_in_slices_is_one_call),
     ]);
 }
 
@@ -213,4 +214,30 @@ fn the_error_of_the_source_comes_first() {
     assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
     let error = session.credentials_within(Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceTerminal, "the standing failure");
+}
+
+fn a_refresh_in_slices_is_one_call() {
+    let sts = LocalSts::fork().unwrap();
+    let session = SharedSession::builder(name("slices")).source(role(&sts)).create().unwrap();
+    let first = session.credentials().unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(400))).unwrap();
+    let (mut slices, began) = (0, Instant::now());
+    let slice = || session.refresh_after(1, Duration::from_millis(20));
+    let set = loop {
+        match slice() {
+            Err(error) if error.kind() == ErrorKind::Timeout => slices += 1,
+            outcome => break outcome.unwrap(),
+        }
+        assert!(began.elapsed() < LIMIT);
+    };
+    assert!(slices >= 5, "{slices}");
+    assert_eq!((set.generation(), assumed(&sts)), (2, 2));
+    assert_ne!(set.credentials().access_key_id(), first.access_key_id());
+    // A newer set than that is there already.
+    assert_eq!((slice().unwrap().generation(), assumed(&sts)), (2, 2));
+    sts.configure(Settings::new().latency(Duration::ZERO)).unwrap();
+    sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
+    let error = session.refresh_after(2, LIMIT).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "refresh"));
+    assert_eq!(session.credentials().unwrap(), *set.credentials());
 }

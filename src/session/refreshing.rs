@@ -10,8 +10,9 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    handover,
+    SharedSession, handover,
     inner::Inner,
+    look::SetSnapshot,
     process_session::ProcessSession,
     refresher_start::Start,
     registry,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::as_nanos,
-    error::{ErrorKind, Fault},
+    error::{Error, ErrorKind, Fault},
     refresh::{
         backoff::Backoff,
         dedicated,
@@ -32,6 +33,22 @@ use crate::{
     },
     segment::EntryWriter,
 };
+
+impl SharedSession {
+    /// As [`refresh`](Self::refresh), for a set that is newer than `generation`, and waits at most `limit`: for a program
+    /// that waits in short slices, to look at signals in between. The call of the source goes on in the background.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh). [`Timeout`](ErrorKind::Timeout) names `limit`.
+    pub fn refresh_after(&self, generation: u64, limit: Duration) -> Result<SetSnapshot, Error> {
+        let refresh = |inner: &Arc<Inner>| {
+            inner.shared.election_lock.requests().request_refresh(generation);
+            let set = inner.wait(Need::After(generation), Limit::of_call(limit))?;
+            Ok(inner.seen_now(set))
+        };
+        self.inner.on_latest(refresh).map_err(|fault| self.inner.fault("refresh", fault))
+    }
+}
 
 impl Inner {
     /// Makes sure that a process refreshes, without waiting for it. A failure here is not a failure of the caller: it

@@ -12,6 +12,7 @@ mod container_endpoint;
 mod credential_process;
 mod fingerprint;
 mod http;
+mod identified;
 mod identity;
 mod instance_metadata;
 mod instance_token;
@@ -50,6 +51,8 @@ pub use credential_process::CredentialProcess;
 #[cfg(feature = "cli-core")]
 pub(crate) use fingerprint::environment::decides_identity;
 pub use fingerprint::{Fingerprint, FingerprintEncoder};
+#[doc(hidden)]
+pub use identified::Identified;
 pub use identity::{Identifying, Identity};
 #[cfg(feature = "cli-core")]
 pub(crate) use instance_metadata::told as instance_metadata_told;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::assume_role::Inputs;
+use super::{Fingerprint, assume_role::Inputs};
 
 /// A source as plain values. It holds secrets.
 #[derive(Serialize, Deserialize)]
@@ -19,6 +19,7 @@ pub(super) enum Recipe {
     Profile { name: String, timeout: Duration, mfa: Option<Device> },
     Process { argv: Vec<String>, timeout: Duration },
     IotCore(Box<Thing>),
+    Identified { source: Box<PortableSource>, fingerprint: Fingerprint },
 }
 
 #[derive(Serialize, Deserialize)]

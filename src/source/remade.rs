@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_credential_types::Credentials;
 
 use super::{
-    AssumeRole, CredentialProcess, IotCore, Pem, Profile, Provider, Source,
+    AssumeRole, CredentialProcess, Identified, IotCore, Pem, Profile, Provider, Source,
     assume_role::Base,
     mfa::Mfa,
     portable::{Device, PortablePem, PortableSource, Recipe, Role, RoleBase, Thing},
@@ -32,6 +32,9 @@ pub(crate) fn source(portable: PortableSource) -> Result<Arc<dyn Source>, String
             Arc::new(CredentialProcess::new(argv).timeout(timeout))
         }
         Recipe::IotCore(thing) => Arc::new(thing_of(*thing)),
+        Recipe::Identified { source, fingerprint } => {
+            Arc::new(Identified::new(self::source(*source)?, fingerprint))
+        }
     })
 }
 
@@ -148,6 +151,7 @@ mod tests {
             Box::new(Profile::new("app").timeout(second).mfa_command(["/bin/echo", "123456"])),
             Box::new(CredentialProcess::new(["/bin/echo", "one"]).timeout(second)),
             Box::new(thing.thing_name("sensor-1").timeout(second)),
+            Box::new(Identified::new(role(), [7; 32])),
         ];
         for source in sources {
             let again = again(&*source);
@@ -170,6 +174,7 @@ mod tests {
             Box::new(role().mfa("123456789", || async { Err::<String, _>("never") })),
             Box::new(Profile::new("app").mfa(|| async { Err::<String, _>("never") })),
             Box::new(super::super::ManualSource::new("mine")),
+            Box::new(Identified::new(closure(), [7; 32])),
         ];
         for source in sources {
             assert!(source.portable().is_none(), "{source:?}");
