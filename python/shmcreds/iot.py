@@ -94,6 +94,12 @@ class IOTX509RefreshableSession(RefreshableSession, registry_key="iot"):
         }
         return public, {}
 
+    def _native_inputs(self) -> tuple[str, dict[str, Any]]:
+        from . import native_source
+
+        self._check_fetches_itself(IOTX509RefreshableSession)
+        return "thing", native_source.thing_of(self)
+
     def _get_credentials(self) -> TemporaryCredentials:
         status, body = self._ask()
         try:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import glob
+import time
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-
+from . import fork
 from .compat import read_only
 from .exceptions import BRSConfigurationError, BRSConnectionError
-from .failure import BackOff, Failure
+from .failure import BackOff, Failure, exception_of
 from .policy import Windows
 from .recipe import Recipe, random_name
 from .sharing import tell_collision
 from .store import Counters, Fetched, Look, SourceFailed, Term
 
+if TYPE_CHECKING:
+    from .native_source import NativeSource
+
 #: How long one call of the source may take. Another process is elected 5 s later.
 TIMEOUT = 60.0
+#: How long a fork waits for a call of the library in flight.
+FORK_WAIT = 1.0
 
 _open: weakref.WeakSet[NativeStore] = weakref.WeakSet()
 
@@ -53,13 +60,28 @@ class NativeStore:
     sharing = "host"
     reason = ""
 
-    def __init__(self, module: ModuleType, store: Any) -> None:
+    def __init__(self, module: ModuleType, store: Any, native: NativeSource | None = None) -> None:
         self._module: Any = module
         self._store = store
         self.name: str = store.name
+        self.engine = "python" if native is None else "native"
+        #: Whether a process of its own refreshes the set.
+        self.refreshes_itself: bool = store.is_eager()
         #: The native method itself: nothing stands between botocore and the set.
         self.fresh = store.fresh
         _open.add(self)
+        if native is not None:
+            fork.watch(self)
+
+    def before_fork(self) -> None:
+        """Waits for a call of the library in flight: a fork beside its thread is a risk, of which Python warns."""
+        end = time.monotonic() + FORK_WAIT
+        while _fetches() and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None: ...
 
     def look(self) -> Look | None:
         seen = self._store.look()
@@ -106,34 +128,67 @@ class NativeStore:
         self._store.leave()
 
 
-def open_native(module: Any, recipe: Recipe, windows: Windows, *, private: bool) -> NativeStore:
+def open_native(
+    module: Any, recipe: Recipe, windows: Windows, operation: str, native: NativeSource | None = None
+) -> NativeStore:
     """The store of that name, made where there is none; a private one where it belongs to another recipe.
 
     Raises:
         BRSConfigurationError: shared memory cannot be used.
+        Exception: an eager session cannot fetch its first set.
     """
     try:
-        return _opened(module, recipe, windows)
+        return _opened(module, recipe, windows, native)
     except module.NativeError as error:
         if error.args[0] != "WrongSource":
-            raise translated(error) from None
+            raise translated(error, operation) from None
     tell_collision(recipe.name)
     try:
-        return _opened(module, recipe._replace(name=random_name()), windows)
+        return _opened(module, recipe._replace(name=random_name()), windows, native)
     except module.NativeError as error:
-        raise translated(error) from None
+        raise translated(error, operation) from None
 
 
-def _opened(module: Any, recipe: Recipe, windows: Windows) -> NativeStore:
-    store = module.Store.open(
-        recipe.name,
-        recipe.fingerprint,
-        TIMEOUT,
-        windows.advisory,
-        windows.mandatory,
-        read_only,
+def create_native(module: Any, recipe: Recipe, windows: Windows) -> NativeStore:
+    """A new store of that name.
+
+    Raises:
+        BRSConfigurationError: there is one; or shared memory cannot be used.
+    """
+    try:
+        return _opened(module, recipe, windows, None, only_create=True)
+    except module.NativeError as error:
+        kind, text = error.args[:2]
+        if kind != "InUse":
+            raise translated(error) from None
+    raise BRSConfigurationError(
+        f"There is a session {recipe.name!r} already ({text}). Use attach_or_create(), or remove it by "
+        f"`shmcreds remove {recipe.name}`.",
+        code=kind,
+        param="name",
     )
-    return NativeStore(module, store)
+
+
+def _opened(
+    module: Any, recipe: Recipe, windows: Windows, native: NativeSource | None, *, only_create: bool = False
+) -> NativeStore:
+    wanted: dict[str, Any] = {
+        "name": recipe.name,
+        "fingerprint": recipe.fingerprint,
+        "timeout": TIMEOUT,
+        "advisory": windows.advisory,
+        "mandatory": windows.mandatory,
+        "only_create": only_create,
+        "role": None,
+        "thing": None,
+        "eager": False,
+        "sealed": False,
+        "program": None,
+    }
+    if native is not None:
+        wanted[native.kind] = native.inputs
+        wanted.update(eager=native.eager, sealed=native.sealed, program=native.program)
+    return NativeStore(module, module.Store.open(wanted, read_only), native)
 
 
 def attach_native(module: Any, name: str) -> NativeStore:
@@ -149,12 +204,27 @@ def attach_native(module: Any, name: str) -> NativeStore:
         raise translated(error) from None
 
 
-def translated(error: Any) -> Exception:
+def translated(error: Any, operation: str = "GetCredentials") -> Exception:
     """The exception of this package for one of the native module."""
-    kind, text = error.args[:2]
+    kind, text, failure = error.args[:3]
+    if failure is not None:
+        return exception_of(Failure(*failure), operation)
     if kind in ("Absent", "NoSource", "Timeout", "InUse", "Uninitialized"):
         return BRSConnectionError(text, code=kind)
     return BRSConfigurationError(text, code=kind)
+
+
+def _fetches() -> bool:
+    """Whether the library has a call in flight in this process."""
+    for path in glob.iglob("/proc/self/task/*/comm"):
+        try:
+            with open(path) as file:
+                name = file.read()
+        except OSError:
+            continue  # The thread has ended.
+        if name.startswith(("shmcreds-fetch", "tokio-")):
+            return True
+    return False
 
 
 @atexit.register

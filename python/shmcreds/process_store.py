@@ -59,6 +59,8 @@ class ProcessStore:
     """See :class:`shmcreds.store.Store`. All sessions of one name in this process share one."""
 
     sharing = "process"
+    engine = "python"
+    refreshes_itself = False
 
     def __init__(self, name: str, fingerprint: bytes, windows: Windows, reason: str) -> None:
         self.name = name

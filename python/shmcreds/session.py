@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import boto3_client_cache
 from botocore.session import Session as BotocoreSession
@@ -22,6 +22,9 @@ from .recipe import PRIVATE, Recipe, Unhashable, base_identity, random_name, rec
 from .rejection import RejectionHook
 from .store import Fetched
 from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
+
+if TYPE_CHECKING:
+    from .native_source import NativeSource
 
 __all__ = ["Registry", "RefreshableSession"]
 
@@ -126,7 +129,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         method: str | None = None,
         **session: Any,
     ) -> None:
-        self._check(engine, sealed, method)
+        self._check(engine, sealed, method, defer_refresh)
         windows = policy.windows_of(advisory_timeout, mandatory_timeout)
         super().__init__(**session)
         self.defer_refresh = bool(defer_refresh)
@@ -136,16 +139,21 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         self._base: BotocoreSession = copy.copy(self._session)
         self._has_own_botocore_session = session.get("botocore_session") is not None
         self._sts: tuple[int, Any] | None = None
-        private, recipe = self._recipe(name, shared)
-        store = sharing.open_store(recipe, windows, private=private)
+        eager = not self.defer_refresh and not _resolved.get()
+        # A sealed set has no name by which others could find it.
+        recipe = self._recipe(name, False if sealed else shared)
+        native = self._native_source(engine, sealed, eager)
+        self._sealed = sealed
+        store = sharing.open_store(recipe, windows, self._operation, native)
         self._engine = Engine(store, self._fetch, windows, self._operation)
         self._credentials = SharedCredentials(self._engine, self.refresh_method)
         self._session._credentials = self._credentials
         RejectionHook(self._engine).register(self._session)
         fork.watch(self)
         self._refresher: refresher.RefreshThread | None = None
-        if not self.defer_refresh and not _resolved.get():
+        if eager:
             self._engine.obtain()
+        if eager and not store.refreshes_itself:
             self._refresher = refresher.RefreshThread(self._engine)
             self._refresher.start()
 
@@ -160,7 +168,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         """What ``method`` can be."""
         return sorted(Registry.items)
 
-    def _check(self, engine: str, sealed: bool, method: str | None) -> None:
+    def _check(self, engine: str, sealed: bool, method: str | None, defer_refresh: bool) -> None:
         if method not in (None, self._method):
             raise BRSConfigurationError(
                 f"'method' is {method!r}, and this object is one of the method {self._method!r}. Give the method where "
@@ -171,17 +179,17 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
             raise BRSValidationError(
                 f"'engine' is {engine!r}; it must be 'auto', 'native' or 'python'.", param="engine"
             )
-        if engine == "native":
-            raise BRSConfigurationError(
-                "engine='native' is not supported by this version. Leave it out: botocore fetches the set, once for "
-                "all processes.",
-                param="engine",
-            )
         if sealed:
             sharing.require_native("sealed=True")
+        if sealed and engine == "python":
             raise BRSConfigurationError(
-                "sealed=True is not supported by this version. Start the program by `shmcreds exec` for workers that "
-                "change their user.",
+                "sealed=True and engine='python' do not fit together: only the refresher's own process writes a sealed "
+                "set. Leave one of them out.",
+                param="sealed",
+            )
+        if sealed and defer_refresh:
+            raise BRSConfigurationError(
+                "sealed=True needs defer_refresh=False: only the refresher's own process writes a sealed set.",
                 param="sealed",
             )
 
@@ -199,10 +207,40 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         """Fetches a set."""
         raise NotImplementedError
 
+    def _native_inputs(self) -> tuple[str, dict[str, Any]]:
+        """The kind of source that the Rust library has for this, and its inputs.
+
+        Raises:
+            Untranslatable: it has none.
+        """
+        from .native_source import Untranslatable
+
+        raise Untranslatable(f"{type(self).__name__} has code of this program")
+
     # The store.
 
-    def _recipe(self, name: str | None, shared: bool | None) -> tuple[bool, Recipe]:
-        """Whether the set is private, and its name."""
+    def _native_source(self, engine: str, sealed: bool, eager: bool) -> NativeSource | None:
+        """How the Rust library fetches the sets; None where botocore does."""
+        if engine == "python" or engine == "auto" and self.defer_refresh:
+            return None
+        from . import native_source
+
+        return native_source.choose(self, engine, sealed, eager)
+
+    def _check_fetches_itself(self, by: type) -> None:
+        """
+        Raises:
+            Untranslatable: this object fetches in another way than the class ``by``.
+        """
+        from .native_source import Untranslatable
+
+        if self._has_own_botocore_session:
+            raise Untranslatable("'botocore_session' is given")
+        if self._fetched_by() is not by:
+            raise Untranslatable(f"{self._fetched_by().__name__} has a '_get_credentials' of its own")
+
+    def _recipe(self, name: str | None, shared: bool | None) -> Recipe:
+        """The name of the set and its fingerprint. A private set has a random name."""
         name = _resolved.get() or name
         if shared is None:
             shared = os.environ.get("SHMCREDS_SHARED") != "0"
@@ -211,21 +249,23 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         except Unhashable as reason:
             logger.debug("the set is private: %s is no plain data", reason)
             # A forked child or a pickle brings the name along, and the code that fetches.
-            return name is None, Recipe(name or random_name(), PRIVATE)
-        if name is not None:
-            return False, recipe._replace(name=name)
-        if not shared:
-            return True, recipe._replace(name=random_name())
-        return False, recipe
+            return Recipe(name or random_name(), PRIVATE)
+        if name is not None or not shared:
+            return recipe._replace(name=name or random_name())
+        return recipe
 
     def _all_inputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._has_own_botocore_session:
             raise Unhashable("botocore_session")
-        defined_by = next(c for c in type(self).__mro__ if "_get_credentials" in vars(c))
+        defined_by = self._fetched_by()
         if defined_by is not Registry.items.get(self._method or ""):
             raise Unhashable(f"{defined_by.__name__}._get_credentials")
         public, guessable = self._inputs()
         return {**public, "method": self._method, "base": base_identity(self._base)}, guessable
+
+    def _fetched_by(self) -> type:
+        """The class that fetches: a subclass of the method's class can have code of its own."""
+        return next(c for c in type(self).__mro__ if "_get_credentials" in vars(c))
 
     def _fetch(self) -> Fetched:
         """Fetches a set with :meth:`_get_credentials`, and checks it."""
@@ -309,6 +349,8 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         method = self._method if self._combined_of is not None else None
         if self._has_own_botocore_session:
             raise TypeError("A session with 'botocore_session' cannot be pickled: make it in each process.")
+        if self._sealed:
+            raise TypeError("A sealed session cannot be pickled: no process finds it by a name. Fork the workers.")
         return _unpickle, (cls, method, args, kwargs, self._engine.store.name)
 
     def __repr__(self) -> str:
@@ -340,7 +382,7 @@ def status_of(engine: Engine) -> SessionStatus:
         "name": store.name,
         "sharing": sharing_,
         "reason": store.reason,
-        "engine": "python",
+        "engine": "native" if store.engine == "native" else "python",
         "state": "empty" if look is None else look.state,
         "generation": 0 if look is None else look.generation,
         "expiry_time": None if look is None else isoformat(look.expires),

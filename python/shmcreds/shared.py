@@ -12,14 +12,16 @@ from . import sharing
 from .credentials import SharedCredentials
 from .engine import Engine
 from .exceptions import BRSConfigurationError
-from .policy import windows_of
+from .policy import Windows, windows_of
 from .recipe import Recipe, recipe_of
 from .rejection import RejectionHook
 from .session import fetched_of, status_of
-from .store import Fetched
+from .store import Fetched, Store
 from .types import SessionStatus, TemporaryCredentials
 
 __all__ = ["SharedSession", "boto3_session"]
+
+_OPERATION = "GetCredentials"
 
 SourceFunction = Callable[[], TemporaryCredentials | dict[str, Any]]
 
@@ -46,16 +48,11 @@ class SharedSession:
         Raises:
             BRSConfigurationError: this platform has no native module; or there is a session of that name.
         """
+        from .native_store import create_native
+
         module = sharing.require_native("SharedSession.create")
-        if name in module.names():
-            raise BRSConfigurationError(
-                f"There is a session {name!r} already. Use attach_or_create(), or remove it by "
-                f"`shmcreds remove {name}`.",
-                param="name",
-            )
-        return cls.attach_or_create(
-            name, source, advisory_timeout=advisory_timeout, mandatory_timeout=mandatory_timeout
-        )
+        windows = windows_of(advisory_timeout, mandatory_timeout)
+        return cls._with(create_native(module, _recipe(name), windows), source, windows)
 
     @classmethod
     def attach_or_create(
@@ -71,9 +68,11 @@ class SharedSession:
 
         module = sharing.require_native("SharedSession.attach_or_create")
         windows = windows_of(advisory_timeout, mandatory_timeout)
-        recipe = Recipe(name, recipe_of({"shared": name}, {}).fingerprint)
-        store = open_native(module, recipe, windows, private=False)
-        return cls(Engine(store, lambda: _fetched(source), windows, "GetCredentials"))
+        return cls._with(open_native(module, _recipe(name), windows, _OPERATION), source, windows)
+
+    @classmethod
+    def _with(cls, store: Store, source: SourceFunction, windows: Windows) -> SharedSession:
+        return cls(Engine(store, lambda: _fetched(source), windows, _OPERATION))
 
     @classmethod
     def attach(cls, name: str) -> SharedSession:
@@ -85,7 +84,7 @@ class SharedSession:
         from .native_store import attach_native
 
         store = attach_native(sharing.require_native("SharedSession.attach"), name)
-        return cls(Engine(store, _no_source, windows_of(None, None), "GetCredentials"))
+        return cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
 
     @property
     def name(self) -> str:
@@ -127,6 +126,10 @@ def boto3_session(name: str, **kwargs: Any) -> boto3.Session:
     """A plain ``boto3.Session`` with the credentials of the session ``name``, which ``shmcreds serve`` or another
     process has made."""
     return SharedSession.attach(name).boto3_session(**kwargs)
+
+
+def _recipe(name: str) -> Recipe:
+    return Recipe(name, recipe_of({"shared": name}, {}).fingerprint)
 
 
 def _fetched(source: SourceFunction) -> Fetched:

@@ -6,13 +6,16 @@ import logging
 import os
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import process_store
 from .exceptions import BRSConfigurationError, BRSWarning
 from .policy import Windows
 from .recipe import Recipe
 from .store import Store
+
+if TYPE_CHECKING:
+    from .native_source import NativeSource
 
 logger = logging.getLogger("shmcreds")
 
@@ -57,13 +60,15 @@ def require_native(what: str) -> Any:
     return module
 
 
-def open_store(recipe: Recipe, windows: Windows, *, private: bool) -> Store:
+def open_store(
+    recipe: Recipe, windows: Windows, operation: str, native_source: NativeSource | None = None
+) -> Store:
     """The store of that name. One that belongs to another recipe is left alone."""
     module = native()
     if module is not None:
         from .native_store import open_native
 
-        return open_native(module, recipe, windows, private=private)
+        return open_native(module, recipe, windows, operation, native_source)
     reason = absence()
     _tell_once(reason)
     store = process_store.named(recipe.name, recipe.fingerprint, windows, reason)

@@ -64,6 +64,10 @@ class Store(Protocol):
     sharing: str
     #: Why the sharing is ``process``.
     reason: str
+    #: Which code calls the source: ``python`` or ``native``.
+    engine: str
+    #: Whether a process of its own refreshes the set.
+    refreshes_itself: bool
 
     def fresh(self) -> ReadOnlyCredentials | None:
         """The set, if it is fresh: the way of nearly all reads."""

@@ -95,6 +95,12 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
         mfa_inputs = [self.mfa_token_provider, self.mfa_token_provider_kwargs]
         return {"role": public, "client": client, "mfa": mfa_inputs}, guessable
 
+    def _native_inputs(self) -> tuple[str, dict[str, Any]]:
+        from . import native_source
+
+        self._check_fetches_itself(STSRefreshableSession)
+        return "role", native_source.role_of(self)
+
     def _region(self) -> str | None:
         region: str | None = self._base.get_config_variable("region")
         return region

@@ -5,6 +5,9 @@
 
 mod error;
 mod look;
+mod opening;
+mod recipe;
+mod source;
 mod store;
 mod term;
 

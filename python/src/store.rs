@@ -1,32 +1,26 @@
 //! A shared session, as the package's engine uses it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use pyo3::prelude::*;
-use shmcreds::{
-    Election, ErrorKind, ManualSource, SetSnapshot, SharedSession, SharedSessionBuilder, State,
-};
+use shmcreds::{Election, Error, ErrorKind, Refresh, SetSnapshot, SharedSession, State};
 
 use crate::{
     error::{Told, duration, raised, told},
     look::{Frozen, Look},
+    opening::opened,
+    recipe::Recipe,
     term::Term,
 };
-
-/// What the segment says of its source. The fingerprint is the identity.
-const DESCRIPTION: &str = "python";
 
 /// What `stand` gives.
 #[derive(IntoPyObject)]
 enum Outcome {
     Valid(Look),
     Elected(Term),
-}
-
-/// The inputs with which a session was opened, for opening it again with other windows.
-struct Recipe {
-    fingerprint: [u8; 32],
-    timeout: f64,
 }
 
 /// A session of the host. All objects of one name in a process share its state.
@@ -42,23 +36,11 @@ pub(crate) struct Store {
 
 #[pymethods]
 impl Store {
-    /// Opens the session, or makes it where there is none.
+    /// Opens the session that the dict describes, or makes it where there is none.
     #[staticmethod]
-    #[pyo3(signature = (name, fingerprint, timeout, advisory, mandatory, tuple_class))]
-    fn open(
-        py: Python<'_>,
-        name: String,
-        fingerprint: [u8; 32],
-        timeout: f64,
-        advisory: Option<f64>,
-        mandatory: Option<f64>,
-        tuple_class: Py<PyAny>,
-    ) -> PyResult<Self> {
-        let recipe = Recipe { fingerprint, timeout };
-        let builder = with_windows(recipe.builder(&name), advisory, mandatory);
-        let session =
-            py.detach(|| builder.removed_by_last_user().attach_or_create()).map_err(raised)?;
-        Ok(Store::new(name, Some(recipe), session, tuple_class))
+    fn open(py: Python<'_>, recipe: Recipe, tuple_class: Py<PyAny>) -> PyResult<Self> {
+        let session = opened(py, &recipe)?;
+        Ok(Store::new(recipe.name.clone(), Some(recipe), session, tuple_class))
     }
 
     /// Opens a session that is there, to read it.
@@ -71,6 +53,17 @@ impl Store {
     #[getter]
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a process of its own refreshes the set.
+    fn is_eager(&self) -> PyResult<bool> {
+        Ok(self.session().status().map_err(raised)?.mode() == Refresh::Eager)
+    }
+
+    /// The process that refreshes now, or for good in an eager session.
+    fn elected(&self) -> PyResult<Option<u32>> {
+        let status = self.session().status().map_err(raised)?;
+        Ok(status.lease_holder().map(|holder| holder.pid()))
     }
 
     /// The set if it is fresh. Neither waits nor starts anything.
@@ -86,10 +79,14 @@ impl Store {
         self.snapshot()?.map(|set| self.frozen.look(py, &set)).transpose()
     }
 
-    /// A valid set, a term, or None after so many seconds.
+    /// A valid set, a term, or None after so many seconds. No term where the library asks the source: it does so in the
+    /// background, and goes on when this returns.
     fn stand(&self, py: Python<'_>, seconds: f64) -> PyResult<Option<Outcome>> {
-        let session = self.session();
-        let election = py.detach(|| session.elect_within(duration(seconds)));
+        let (session, limit) = (self.session(), duration(seconds));
+        let election = match self.is_native() {
+            true => py.detach(|| obtained(&session, limit)),
+            false => py.detach(|| session.elect_within(limit)),
+        };
         self.outcome(py, election)
     }
 
@@ -100,8 +97,11 @@ impl Store {
         generation: u64,
         seconds: f64,
     ) -> PyResult<Option<Outcome>> {
-        let session = self.session();
-        let election = py.detach(|| session.elect_after(generation, duration(seconds)));
+        let (session, limit) = (self.session(), duration(seconds));
+        let election = match self.is_native() {
+            true => py.detach(|| session.refresh_after(generation, limit).map(Election::Valid)),
+            false => py.detach(|| session.elect_after(generation, limit)),
+        };
         self.outcome(py, election)
     }
 
@@ -141,7 +141,11 @@ impl Store {
         mandatory: Option<f64>,
     ) -> PyResult<()> {
         let Some(recipe) = &self.recipe else { return Ok(()) };
-        let builder = with_windows(recipe.builder(&self.name), advisory, mandatory);
+        if recipe.sealed {
+            // Only its refresher publishes.
+            return Ok(());
+        }
+        let builder = recipe.builder_with(advisory, mandatory);
         let session = py.detach(|| builder.attach()).map_err(raised)?;
         *self.lock() = Arc::new(session);
         Ok(())
@@ -174,6 +178,10 @@ impl Store {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_native(&self) -> bool {
+        self.recipe.as_ref().is_some_and(Recipe::is_native)
+    }
+
     fn session(&self) -> Arc<SharedSession> {
         Arc::clone(&self.lock())
     }
@@ -185,7 +193,7 @@ impl Store {
     fn outcome(
         &self,
         py: Python<'_>,
-        election: Result<Election, shmcreds::Error>,
+        election: Result<Election, Error>,
     ) -> PyResult<Option<Outcome>> {
         match election {
             Ok(Election::Elected(term)) => Ok(Some(Outcome::Elected(Term::new(term)))),
@@ -196,26 +204,12 @@ impl Store {
     }
 }
 
-impl Recipe {
-    fn builder(&self, name: &str) -> SharedSessionBuilder {
-        let source = ManualSource::new(DESCRIPTION)
-            .fingerprint(self.fingerprint)
-            .timeout(duration(self.timeout));
-        SharedSession::builder(name).source(source)
+/// A set to use now. A newer one may have come meanwhile.
+fn obtained(session: &SharedSession, limit: Duration) -> Result<Election, Error> {
+    loop {
+        session.credentials_within(limit)?;
+        if let Some(set) = session.snapshot()? {
+            return Ok(Election::Valid(set));
+        }
     }
-}
-
-fn with_windows(
-    mut builder: SharedSessionBuilder,
-    advisory: Option<f64>,
-    mandatory: Option<f64>,
-) -> SharedSessionBuilder {
-    if let Some(advisory) = advisory {
-        // What the user sets begins on time: nothing is spread before it.
-        builder = builder.advisory_window(duration(advisory)).refresh_spread(0.0);
-    }
-    if let Some(mandatory) = mandatory {
-        builder = builder.mandatory_window(duration(mandatory));
-    }
-    builder
 }

@@ -10,21 +10,23 @@ from local_sts import ROLE, LocalSts
 
 import shmcreds
 from shmcreds import sharing
+from shmcreds.program import own_program
 
 NATIVE = not sharing.absence()
+PROGRAM = NATIVE and own_program() is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host: needs a store that all processes of the host share")
+    config.addinivalue_line("markers", "program: needs the program `shmcreds`, which published wheels contain")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the native module, the tests of several processes are left out, and counted as left out."""
-    if NATIVE:
-        return
-    left_out = [item for item in items if item.get_closest_marker("host")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker("host")]
+    """Tests of what this installation does not have are left out, and counted as left out."""
+    for marker, there in (("host", NATIVE), ("program", PROGRAM)):
+        left_out = [item for item in items if not there and item.get_closest_marker(marker)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

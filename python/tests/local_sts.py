@@ -103,6 +103,8 @@ class LocalSts:
                     self.send_response_only(status)
                     date = datetime.datetime.fromtimestamp(time.time() + sts.skew, datetime.timezone.utc)
                     self.send_header("Date", date.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+                    request_id = re.search("<RequestId>(.*)</RequestId>", text)
+                    self.send_header("x-amzn-RequestId", request_id.group(1) if request_id else "")
                     self.send_header("Content-Type", "text/xml")
                     self.send_header("Content-Length", str(len(text.encode())))
                     self.end_headers()

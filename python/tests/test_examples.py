@@ -41,6 +41,16 @@ def _run(name, tmp_path, more=""):
     return done.stdout
 
 
+@pytest.mark.host
+def test_the_example_of_a_sealed_session(sts):
+    # moto sees no request of the refresher, which is another process.
+    done = subprocess.run(
+        [sys.executable, str(HERE / "examples/sealed.py")], env=environment(AWS_ENDPOINT_URL_STS=sts.url),
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "fresh\n")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

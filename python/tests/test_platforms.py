@@ -32,8 +32,6 @@ def test_it_can_be_turned_off(make, monkeypatch, caplog):
         shmcreds.SharedSession.attach("web")
     with pytest.raises(BRSConfigurationError, match="SHMCREDS_NATIVE=0"):
         make(sealed=True)
-
-
-def test_what_this_version_does_not_do_is_named(make):
-    with pytest.raises(BRSConfigurationError, match="engine='native' is not supported by this version"):
+    with pytest.raises(BRSConfigurationError, match="engine='native' needs shared memory.*SHMCREDS_NATIVE=0"):
         make(engine="native")
+    assert make(defer_refresh=False).status()["engine"] == "python"

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from local_sts import Failure
-from support import finished, run, segments, start
+from support import environment, finished, run, segments, start
 from waiting import until
 
 pytestmark = pytest.mark.host
+
+#: botocore fetches on the caller's thread, or the Rust library in the background.
+engines = pytest.mark.parametrize("engine", ["python", "native"])
 
 
 def _hold(sts, how="exit"):
@@ -40,11 +45,11 @@ def test_64_cold_forks_call_a_function_once(tmp_path):
     assert len(calls.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", ["callable", "command"])
-def test_one_code_for_each_fetch_of_eight_processes(sts, kind, tmp_path):
+@pytest.mark.parametrize(("kind", "engine"), [("callable", "python"), ("command", "python"), ("command", "native")])
+def test_one_code_for_each_fetch_of_eight_processes(sts, kind, engine, tmp_path):
     sts.lifetime = 3.0
     calls = tmp_path / "calls"
-    found = run("mfa.py", 8, 3, kind, calls, sts_url=sts.url)
+    found = run("mfa.py", 8, 3, kind, calls, sts_url=sts.url, TEST_ENGINE=engine)
     assert len({worker["pid"] for worker in found}) == 8
     assert 3 <= len(sts.calls) <= 4
     assert len(calls.read_text().splitlines()) == len(sts.calls)
@@ -78,9 +83,10 @@ def test_what_a_killed_last_user_leaves_the_next_one_replaces(sts, how):
     assert segments(first["name"]) == []
 
 
-def test_eight_processes_have_one_failure(sts):
+@engines
+def test_eight_processes_have_one_failure(sts, engine):
     sts.failure = Failure("AccessDenied", "not you")
-    told = run("failing.py", 8, sts_url=sts.url)
+    told = run("failing.py", 8, sts_url=sts.url, TEST_ENGINE=engine)
     assert told == [["AccessDenied", "AssumeRole", 403, "req-failed", True]] * 8
     assert len(sts.calls) == 1
 
@@ -89,17 +95,19 @@ def test_1000_forks_during_refreshes():
     assert run("fork_storm.py", 1000) == [True]
 
 
+@engines
 @pytest.mark.parametrize("kind", ["fetches", "waits"])
-def test_ctrl_c_during_a_fetch(sts, kind):
+def test_ctrl_c_during_a_fetch(sts, kind, engine):
     sts.delay = 10
-    (taken,) = run("interrupted.py", kind, sts_url=sts.url)
+    (taken,) = run("interrupted.py", kind, sts_url=sts.url, TEST_ENGINE=engine)
     assert taken < 0.3
 
 
+@engines
 @pytest.mark.parametrize("kind", ["fetches", "waits"])
-def test_greenlets_run_during_a_fetch(sts, kind):
+def test_greenlets_run_during_a_fetch(sts, kind, engine):
     sts.delay = 1.5
-    ((key, gap, ticks),) = run("greenlets.py", kind, sts_url=sts.url)
+    ((key, gap, ticks),) = run("greenlets.py", kind, sts_url=sts.url, TEST_ENGINE=engine)
     assert key == sts.key(1)
     assert ticks > 20
     assert gap < 0.2
@@ -109,14 +117,16 @@ def test_clients_of_a_child_have_sockets_of_their_own(sts):
     assert run("fork_client.py", sts_url=sts.url) == [[True, True, True]]
 
 
-def test_forks_warn_of_nothing(sts):
-    assert run("forking_eager.py", sts_url=sts.url, options=("-W", "error")) == ["no warning"]
+@engines
+def test_forks_warn_of_nothing(sts, engine):
+    told = run("forking_eager.py", sts_url=sts.url, options=("-W", "error"), TEST_ENGINE=engine)
+    assert told == ["no warning"]
 
 
 @pytest.mark.parametrize(("module", "seconds", "calls"), [(None, 8, (2, 4)), ("numpy", 20, (5, 8))])
 def test_an_eager_session_is_refreshed_without_reads(sts, module, seconds, calls):
     sts.lifetime = 6.0
-    (status,) = run("eager.py", seconds, *filter(None, [module]), sts_url=sts.url)
+    (status,) = run("eager.py", seconds, *filter(None, [module]), sts_url=sts.url, TEST_ENGINE="python")
     assert set(status["states"]) <= {"fresh", "advisory"}
     assert status["generation"] == len(sts.calls)
     assert calls[0] <= len(sts.calls) <= calls[1]
@@ -143,3 +153,61 @@ def test_a_child_takes_over_when_the_process_that_fetches_dies(sts):
     process.communicate()
     (found,) = finished(waiting)
     assert found["keys"] == [sts.key(2)]
+
+
+@pytest.mark.program
+def test_an_eager_session_beside_threads_is_refreshed_by_the_program(sts):
+    sts.lifetime = 6.0
+    (told,) = run("eager_native.py", 4, sts_url=sts.url, options=("-W", "error"), OPENBLAS_NUM_THREADS="4")
+    assert told["threads"] > 1 and told["after"] == told["threads"]
+    assert (told["engine"], told["program"]) == ("native", "shmcreds")
+    assert told["line"] == f"shmcreds: {told['name']}"
+    # Nothing of the parent: no variable, no memory, no library.
+    assert (told["environment"], told["marks"], told["libraries"]) == ("", 0, [])
+    assert set(told["states"]) <= {"fresh", "advisory"}
+    assert len(sts.calls) >= 4
+    until(lambda: not os.path.exists(f"/proc/{told['refresher']}"))
+    assert segments(told["name"]) == []
+
+
+@pytest.mark.program
+def test_four_eager_processes_have_one_refresher(sts):
+    sts.lifetime = 6.0
+    processes = [start("eager_native.py", 3, sts_url=sts.url) for _ in range(4)]
+    told = [finished(process)[0] for process in processes]
+    assert {one["engine"] for one in told} == {"native"}
+    assert len({one["name"] for one in told}) == len({one["refresher"] for one in told}) == 1
+    assert len(sts.calls) <= 6
+
+
+@pytest.mark.program
+def test_an_eager_session_whose_first_fetch_fails(sts):
+    sts.failure = Failure("AccessDenied", "not you")
+    told = run("failing.py", 1, "eager", sts_url=sts.url)
+    assert told == [["AccessDenied", "AssumeRole", 403, "req-failed", True]]
+
+
+@pytest.mark.program
+def test_ctrl_c_while_an_eager_session_fetches(sts):
+    sts.delay = 10
+    (taken,) = run("interrupted.py", "constructs", sts_url=sts.url)
+    assert taken < 0.3
+
+
+def test_a_sealed_session(sts):
+    (told,) = run("sealed.py", sts_url=sts.url)
+    assert (told["key"], told["refreshed"]) == (sts.key(1), sts.key(2))
+    assert (told["status"]["engine"], told["status"]["sharing"]) == ("native", "host")
+    assert told["worker"] == f"65534 {sts.key(1)}"
+    assert "cannot be pickled" in told["pickle"]
+    assert told["files"] == []
+
+
+def test_a_sealed_session_beside_threads_is_refused(sts):
+    code = (
+        "import threading, reading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "reading.session(defer_refresh=False, sealed=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(sts.url))
+    assert "BRSConfigurationError" in done.stderr and "threads" in done.stderr

@@ -42,8 +42,13 @@ def _check(sts, found):
     assert segments(_served(sts, found)) == []
 
 
-def test_forks(sts):
-    _check(sts, run("forks.py", WORKERS, GENERATIONS, sts_url=sts.url))
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_forks(sts, engine):
+    _check(sts, run("forks.py", WORKERS, GENERATIONS, sts_url=sts.url, TEST_ENGINE=engine))
+
+
+def test_a_process_pool_with_the_native_engine(sts):
+    _check(sts, run("pools.py", "spawn", GENERATIONS, sts_url=sts.url, TEST_ENGINE="native"))
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
-from support import segments
+from support import run, segments
 
 import shmcreds
 from shmcreds import BRSConfigurationError, BRSConnectionError, SharedSession
@@ -45,6 +46,58 @@ def test_two_creators(name):
     with pytest.raises(BRSConfigurationError, match="There is a session"):
         SharedSession.create(name, _source)
     assert SharedSession.attach_or_create(name, _source).credentials() == first.credentials()
+
+
+def test_of_two_processes_that_create_at_once_one_succeeds():
+    (told,) = run("create_race.py", 20)
+    assert told == {"winners": {"1": 20}, "codes": ["InUse"]}
+
+
+def test_of_threads_that_create_at_once_one_succeeds(name):
+    made, told, barrier = [], [], threading.Barrier(8)
+
+    def create():
+        barrier.wait(20)
+        try:
+            made.append(SharedSession.create(name, _source))
+        except BRSConfigurationError as error:
+            told.append(error.code)
+
+    threads = [threading.Thread(target=create) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (len(made), told) == (1, ["InUse"] * 7)
+
+
+def test_a_child_cannot_create_what_its_parent_has(name):
+    made = SharedSession.create(name, _source)
+    child = os.fork()
+    if child == 0:
+        try:
+            SharedSession.create(name, _source)
+        except BRSConfigurationError as error:
+            os._exit(0 if str(os.getppid()) in str(error) else 4)
+        os._exit(3)
+    assert os.waitpid(child, 0)[1] == 0
+    assert made.credentials().access_key == "KEY"
+
+
+def test_what_killed_processes_left_is_no_session(name):
+    child = os.fork()
+    if child == 0:
+        made = SharedSession.create(name, _source)
+        made.credentials()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert segments(name) != []
+    assert SharedSession.create(name, lambda: _source("NEW")).credentials().access_key == "NEW"
+
+
+def test_a_name_that_cannot_be_one():
+    with pytest.raises(BRSConfigurationError, match="name"):
+        SharedSession.create("a/b", _source)
 
 
 def test_a_plain_boto3_session(name):

@@ -1,4 +1,4 @@
-"""Forks WORKERS children, which tell the error that they get."""
+"""Forks WORKERS children, which tell the error that they get; with `eager`, the error of the constructor."""
 
 import os
 import sys
@@ -6,13 +6,21 @@ import sys
 import botocore.exceptions
 from reading import session, tell
 
+
+
+def read():
+    if sys.argv[2:]:
+        session(defer_refresh=False)
+    made.get_credentials().access_key
+
+
 made = session()
 children = []
 for _ in range(int(sys.argv[1])):
     pid = os.fork()
     if pid == 0:
         try:
-            made.get_credentials().access_key
+            read()
         except botocore.exceptions.ClientError as error:
             answer = error.response["ResponseMetadata"]
             about = [error.response["Error"]["Code"], error.operation_name, answer["HTTPStatusCode"], answer["RequestId"]]

@@ -20,6 +20,7 @@ role = {"RoleArn": ROLE, "SerialNumber": "arn:aws:iam::123456789012:mfa/me"}
 made = shmcreds.RefreshableSession(
     assume_role_kwargs=role,
     sts_client_kwargs={"endpoint_url": os.environ["TEST_STS"], "region_name": "us-east-1"},
+    engine=os.environ.get("TEST_ENGINE", "auto"),
     mfa_token_provider=code if kind == "callable" else ["sh", "-c", f"echo asked >> '{calls}'; echo 123456"],
 )
 children = []

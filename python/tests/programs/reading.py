@@ -13,6 +13,7 @@ ROLE = "arn:aws:iam::123456789012:role/app"
 
 
 def session(**given: Any) -> Any:
+    given.setdefault("engine", os.environ.get("TEST_ENGINE", "auto"))
     client = {"endpoint_url": os.environ["TEST_STS"], "region_name": "us-east-1"}
     return shmcreds.RefreshableSession(
         assume_role_kwargs={"RoleArn": ROLE}, sts_client_kwargs=client, **given
