@@ -102,6 +102,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use credentials::is_set_of;
 pub use fault::{Fault, Settings, Times};
 pub use local_sts::LocalSts;
 pub use log::Call;

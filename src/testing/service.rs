@@ -139,7 +139,7 @@ impl Service {
         issued: &mut Option<String>,
     ) -> Result<String, StsError> {
         let assume = AssumeRole::from_inputs(&request.inputs)?;
-        let set = IssuedSet::new(request.settings.token_bytes)
+        let set = IssuedSet::new(request.settings.token_bytes, &request.inputs)
             .map_err(|error| StsError::new(500, "InternalFailure", error.to_string()))?;
         let lifetime = request.settings.lifetime_secs.unwrap_or(assume.duration_secs);
         let identity = Identity::session(&assume);

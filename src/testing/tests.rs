@@ -16,7 +16,7 @@ use aws_sdk_sts::{
 };
 use aws_smithy_types::date_time::{DateTime, Format};
 
-use super::{Fault, LocalSts, Settings, Times, http};
+use super::{Fault, LocalSts, Settings, Times, http, is_set_of};
 
 const ROLE: &str = "arn:aws:iam::210987654321:role/some/path/app";
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -91,9 +91,19 @@ async fn issues_distinct_sets() {
         assert!(id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()), "{id}");
         assert_eq!(set.secret_access_key().len(), 40);
         assert_eq!(set.session_token().len(), 512);
-        for part in [id, set.secret_access_key(), set.session_token()] {
+        for part in [id, set.session_token()] {
             assert!(seen.insert(part.to_owned()));
         }
+        // The secret tells the inputs.
+        let (secret, token) = (set.secret_access_key(), set.session_token());
+        let of = |id: &str, secret: &str, token: &str| {
+            Credentials::new(id, secret, Some(token.to_owned()), None, "test")
+        };
+        let inputs = [("RoleArn", ROLE), ("RoleSessionName", "worker")];
+        assert!(is_set_of(&of(id, secret, token), &inputs));
+        assert!(!is_set_of(&of(id, secret, token), &inputs[..1]));
+        assert!(!is_set_of(&of("ASIA", secret, token), &inputs));
+        assert!(!is_set_of(&of(id, secret, &token[1..]), &inputs));
         let user = output.assumed_role_user().unwrap();
         assert_eq!(user.arn(), "arn:aws:sts::210987654321:assumed-role/app/worker");
         let (role_id, session) = user.assumed_role_id().split_once(':').unwrap();
