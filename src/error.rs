@@ -40,6 +40,10 @@ pub enum ErrorKind {
     BadChecksum,
     /// The session uses another source than the given one.
     WrongSource,
+    /// The pool does not allow this role.
+    NotAllowed,
+    /// All entries of the pool are in use.
+    Full,
     /// Shared memory is full, limited, read-only or not available.
     NoSpace,
     /// The directory of the segments cannot hold secrets. For example, it is on a disk, or a symbolic link leads to it.
@@ -96,6 +100,7 @@ impl ErrorKind {
             ErrorKind::InUse
             | ErrorKind::Uninitialized
             | ErrorKind::NoSpace
+            | ErrorKind::Full
             | ErrorKind::SourceTransient
             | ErrorKind::SourceThrottled
             | ErrorKind::Timeout
@@ -115,6 +120,7 @@ impl ErrorKind {
             | ErrorKind::BadChecksum
             | ErrorKind::WrongSource
             | ErrorKind::Misconfigured
+            | ErrorKind::NotAllowed
             | ErrorKind::SourceTerminal
             | ErrorKind::SourceMisconfigured
             | ErrorKind::TooShort

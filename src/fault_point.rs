@@ -15,6 +15,18 @@ pub enum FaultPoint {
     Exchanged = 4,
     /// The set is published, and the process is still elected.
     Published = 5,
+    /// An entry of a pool is taken, and does not have its key yet.
+    PoolEntryTaken = 6,
+    /// An entry of a pool has its key, and is not in the index yet.
+    PoolKeyWritten = 7,
+    /// An entry of a pool is not in the index any more, and still has its key.
+    PoolUnindexed = 8,
+    /// A cell of a pool is taken, and no entry owns it yet.
+    PoolCellTaken = 9,
+    /// No entry owns a cell of a pool any more, and it is not in the list of free ones yet.
+    PoolCellReleased = 10,
+    /// The set of an entry is retired, and the entry still has its key.
+    PoolRetired = 11,
 }
 
 /// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there.

@@ -55,6 +55,7 @@ mod http_body;
 mod http_layer;
 mod name;
 mod refresh;
+mod roles;
 mod sdk;
 mod segment;
 mod seqlock;
@@ -67,6 +68,8 @@ pub mod testing;
 
 // The session, and how it is made.
 pub use session::{Reader, Refresh, SetSnapshot, SharedSession, SharedSessionBuilder};
+// Many roles in one segment.
+pub use roles::{RoleSession, RoleStatus, RolesStatus, SharedRoles, SharedRolesBuilder};
 // Calls of the source that the program makes itself.
 pub use session::{Election, Term};
 // Where sets come from.

@@ -29,7 +29,7 @@ impl Backoff {
     pub(crate) fn read(view: Entry<'_>) -> Option<Self> {
         let mut words = Words::default();
         let version = view.failures().read(&mut words)?;
-        let record = FailureRecord::decode(&words)?;
+        let record = FailureRecord::decode(&words, view.key())?;
         (record.generation == view.published().generation()).then(|| Backoff {
             version,
             failure: failure_of(&record),

@@ -23,19 +23,36 @@ const WANTED: u64 = 1 << 63;
 /// The lock file of a session and the lock in front of it. All handles of the session in a process share one.
 #[derive(Debug)]
 pub(crate) struct ElectionLock {
-    locks: LockFile,
-    requests: RequestPage,
+    file: Arc<LockedFile>,
+    /// The lock of the pool, for that of an entry. It keeps the lock file known as open in this process.
+    _pool: Option<Arc<ElectionLock>>,
     /// The token of the process in which the lock is taken, and `WANTED`; 0 when it is free.
     guard: AtomicU64,
     /// How many sessions of the process use it.
     sessions: AtomicUsize,
 }
 
+/// The lock file and its requests. The entries of a pool share them.
+#[derive(Debug)]
+struct LockedFile {
+    locks: LockFile,
+    requests: RequestPage,
+}
+
 impl ElectionLock {
     pub(crate) fn new(locks: LockFile) -> Result<Arc<Self>, Fault> {
         let requests = RequestPage::open(&locks, 0)?;
+        Ok(ElectionLock::of(Arc::new(LockedFile { locks, requests }), None))
+    }
+
+    /// The election lock of one entry of the pool whose lock this is.
+    pub(crate) fn for_entry(self: &Arc<Self>) -> Arc<Self> {
+        ElectionLock::of(Arc::clone(&self.file), Some(Arc::clone(self)))
+    }
+
+    fn of(file: Arc<LockedFile>, pool: Option<Arc<ElectionLock>>) -> Arc<Self> {
         let (guard, sessions) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Ok(Arc::new(ElectionLock { locks, requests, guard, sessions }))
+        Arc::new(ElectionLock { file, _pool: pool, guard, sessions })
     }
 
     /// Counts one more session of this process.
@@ -52,17 +69,17 @@ impl ElectionLock {
     /// This process uses the session no longer. True when no other process does: then it holds the presence lock
     /// exclusively.
     pub(crate) fn leave(&self) -> Result<bool, Fault> {
-        self.locks.leave(|fd| self.requests.move_to(fd))
+        self.file.locks.leave(|fd| self.file.requests.move_to(fd))
     }
 
     /// The page with the requests of all processes.
     pub(crate) fn requests(&self) -> &RequestPage {
-        &self.requests
+        &self.file.requests
     }
 
     /// The lock file. A thread must hold the election lock while it locks bytes of the file.
     pub(crate) fn locks(&self) -> &LockFile {
-        &self.locks
+        &self.file.locks
     }
 
     /// Whether a thread of this process holds the election lock.
@@ -121,11 +138,11 @@ pub(crate) struct ElectionGuard {
 
 impl ElectionGuard {
     pub(crate) fn locks(&self) -> &LockFile {
-        &self.election_lock.locks
+        self.election_lock.locks()
     }
 
     pub(crate) fn requests(&self) -> &RequestPage {
-        &self.election_lock.requests
+        self.election_lock.requests()
     }
 
     /// Notes that this thread was elected and writes through `view`.
@@ -168,6 +185,7 @@ mod tests {
             secret: false,
             last_user_removes: false,
             readers: None,
+            pool: None,
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
         object::remove(&name.segment()).unwrap();

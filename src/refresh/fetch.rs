@@ -56,6 +56,8 @@ pub(crate) struct Job {
     pub(crate) clock: Clock,
     /// When a dedicated refresher may fetch the first set, in nanoseconds since boot. 0 is at once.
     pub(crate) first_call: u64,
+    /// When this call may be made, in nanoseconds since boot: the budget of a pool says so. 0 is at once.
+    pub(crate) not_before: u64,
 }
 
 /// Starts one refresh on a new thread. The thread ends by itself, even if no caller waits for it any more.
@@ -94,10 +96,20 @@ impl FetchHandle {
 
 fn once(elected: Elected, job: &Job, call: Call) {
     elected.mark_thread();
+    wait_until(job.not_before, &job.clock);
     attempt(&elected, job, &call);
     elected.resign();
     // Last, because it takes as long as everything else together.
     call.end();
+}
+
+fn wait_until(time: u64, clock: &Clock) {
+    loop {
+        match time.saturating_sub(clock.boot()) {
+            0 => return,
+            left => std::thread::sleep(clock.longest_sleep(Duration::from_nanos(left))),
+        }
+    }
 }
 
 /// One refresh of the refresh loop, on the current thread.

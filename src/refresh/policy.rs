@@ -15,6 +15,8 @@ pub(crate) const REJECTION_FLOOR: u64 = 5 * SECOND;
 /// The longest delay after a failure.
 const LONGEST: u64 = 300 * SECOND;
 const LONGEST_WITHOUT_A_SET: u64 = 5 * SECOND;
+/// The longest delay after failures of a role of a pool that another attempt cannot mend by itself.
+const LONGEST_OF_A_ROLE: u64 = 600 * SECOND;
 /// The same when the source throttles. A shorter delay would keep the source busy with calls that it refuses.
 const LONGEST_THROTTLED_WITHOUT_A_SET: u64 = 60 * SECOND;
 /// The longest `Retry-After` that counts.
@@ -170,6 +172,24 @@ pub(crate) fn next_attempt(failed: FailedCall, now: u64, expires: u64, chance: f
     let limit = if left == 0 { LONGEST_RETRY_AFTER } else { limit.min(LONGEST_RETRY_AFTER) };
     let asked_for = failed.retry_after.map_or(0, as_nanos).min(limit);
     now + asked_for + delay
+}
+
+/// As [`next_attempt`], for a role of a pool. What an administrator must mend is tried again after 5 s, and then after
+/// twice as long each time, up to 10 minutes: a pool may have many such roles.
+pub(crate) fn next_attempt_of_role(failed: FailedCall, now: u64, expires: u64, chance: f64) -> u64 {
+    match failed.class {
+        SourceErrorClass::Terminal | SourceErrorClass::Misconfigured => {
+            let steps = failed.in_a_row.saturating_sub(1).min(16);
+            let delay = (LONGEST_WITHOUT_A_SET << steps).min(LONGEST_OF_A_ROLE);
+            let left = expires.saturating_sub(now);
+            // Another attempt comes before the set expires.
+            let limit = if left == 0 { delay } else { left.max(LONGEST_WITHOUT_A_SET) };
+            now + delay.min(limit)
+        }
+        SourceErrorClass::Throttled | SourceErrorClass::Transient => {
+            next_attempt(failed, now, expires, chance)
+        }
+    }
 }
 
 /// When the source may be asked again after a process died during its call, as failure number `in_a_row`. With

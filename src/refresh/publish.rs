@@ -15,10 +15,11 @@ use crate::{
     error::{ErrorKind, Fault},
     fault_point::{FaultPoint, hit},
     segment::{
-        Counter, EntryLocks, EntryWriter, layout,
+        Counter, Entry, EntryLocks, EntryWriter, layout,
+        pool::{Budget, PoolCounter},
         record::{FailureRecord, SetRecord, Words},
     },
-    seqlock::{Latch, LatchReader, Version},
+    seqlock::{HEAD as SLOT_HEAD, Latch, Version},
     source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass, signing_keys},
     sys::{
         random,
@@ -77,18 +78,19 @@ pub(crate) fn set(
     };
     let mut words = Words::default();
     record
-        .encode(&mut words)
+        .encode(elected.view().reader().key(), &mut words)
         .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
     let was_short = elected.requests().is_longer_requested(basis.generation());
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
-    if version.is_some() {
+    if let Some(version) = version {
         hit(FaultPoint::Exchanged);
         elected.view().count(Counter::Publications);
         if was_short {
             elected.view().count(Counter::EarlyRefreshes);
         }
         elected.view().announce();
+        release_others(elected, version).map_err(unwritten)?;
     }
     Ok(version.map(|version| version.generation()))
 }
@@ -153,10 +155,18 @@ pub(crate) fn failure(
     clock: &Clock,
 ) -> Result<(), Fault> {
     let class = failure.class();
+    let pool = elected.view().pool();
     let next = |in_a_row, now, expires| {
         let failed = FailedCall { class, in_a_row, retry_after: failure.retry_after() };
-        Ok(policy::next_attempt(failed, now, expires, random::fraction()?))
+        match pool {
+            Some(_) => Ok(policy::next_attempt_of_role(failed, now, expires, random::fraction()?)),
+            None => Ok(policy::next_attempt(failed, now, expires, random::fraction()?)),
+        }
     };
+    if let Some(pool) = pool.filter(|_| class == SourceErrorClass::Throttled) {
+        pool.count(PoolCounter::Throttles);
+        Budget::slow_down(pool.budget());
+    }
     if note(elected, basis, failure, class_word(class), clock, next)? {
         elected.view().count_failure(class_word(class));
         elected.view().announce();
@@ -202,7 +212,7 @@ fn note(
     let now = clock.boot();
     let mut words = Words::default();
     let in_a_row = match view.reader().failures().read(&mut words) {
-        Some(_) => FailureRecord::decode(&words)
+        Some(_) => FailureRecord::decode(&words, view.reader().key())
             .filter(|last| last.generation == basis.generation())
             .map_or(1, |last| last.in_a_row.saturating_add(1)),
         None => 1,
@@ -211,7 +221,7 @@ fn note(
         generation: basis.generation(),
         at_boot: now,
         at_unix: unix(clock.wall()),
-        next_attempt_boot: next(in_a_row, now, expiry(view.reader().sets()))?,
+        next_attempt_boot: next(in_a_row, now, expiry(view.reader()))?,
         in_a_row,
         class,
         http_status: failure.http_status().map_or(0, u64::from),
@@ -219,7 +229,7 @@ fn note(
         request_id: failure.request_id().unwrap_or_default(),
         message: failure.message(),
     };
-    record.encode(&mut words);
+    record.encode(view.reader().key(), view.reader().failure_slot_words() - SLOT_HEAD, &mut words);
     Ok(store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some())
 }
 
@@ -250,9 +260,9 @@ pub(crate) fn class_of(word: u64) -> SourceErrorClass {
 }
 
 /// The expiry of the newest set; 0 when there is none.
-fn expiry(sets: LatchReader<'_>) -> u64 {
+fn expiry(entry: Entry<'_>) -> u64 {
     let mut words = Words::default();
-    let found = sets.read(&mut words).and_then(|_| SetRecord::decode(&words));
+    let found = entry.sets().read(&mut words).and_then(|_| SetRecord::decode(&words, entry.key()));
     found.map_or(0, |record| record.expires_boot)
 }
 
@@ -261,14 +271,24 @@ struct SlotGroup {
     slots: usize,
     byte: fn(EntryLocks, usize) -> i64,
     first_claim: usize,
+    /// Gives a slot its memory, in a pool.
+    provide: fn(&Elected, usize, usize) -> Result<(), Fault>,
 }
 
-const SETS: SlotGroup =
-    SlotGroup { slots: layout::SET_SLOTS, byte: EntryLocks::set_slot, first_claim: 0 };
+const SETS: SlotGroup = SlotGroup {
+    slots: layout::SET_SLOTS,
+    byte: EntryLocks::set_slot,
+    first_claim: 0,
+    provide: |elected, slot, words| match elected.view().pool() {
+        Some(pool) => pool.lock(elected.locks())?.provide(elected.view().index(), slot, words),
+        None => Ok(()),
+    },
+};
 const FAILURES: SlotGroup = SlotGroup {
     slots: layout::FAILURE_SLOTS,
     byte: EntryLocks::failure_slot,
     first_claim: layout::SET_SLOTS,
+    provide: |_, _, _| Ok(()),
 };
 
 /// Writes `words` into a free slot and publishes it, if `from` is still the newest version.
@@ -287,6 +307,7 @@ fn store(
         for step in 1..=group.slots {
             let slot = (from.slot() + step) % group.slots;
             let Some(_claim) = Claim::take(elected, group, slot, unseen)? else { continue };
+            (group.provide)(elected, slot, words.len() + SLOT_HEAD)?;
             if let Some(outcome) = write(latch, slot, from, words) {
                 return Ok(outcome);
             }
@@ -294,6 +315,32 @@ fn store(
     }
     let text = "no free slot: stopped processes hold all unpublished slots; resume or kill them";
     Err(Fault::new(ErrorKind::System, text))
+}
+
+/// Frees the memory of the slots that are not published, in a pool. A slot that a stopped process may still write keeps it.
+fn release_others(elected: &Elected, version: Version) -> Result<(), Fault> {
+    let (view, locks) = (elected.view(), elected.locks());
+    let Some(pool) = view.pool() else { return Ok(()) };
+    let unpublished = (0..SETS.slots).filter(|slot| version.is_empty() || *slot != version.slot());
+    for slot in unpublished {
+        if let Some(_claim) = Claim::take(elected, &SETS, slot, false)? {
+            pool.lock(locks)?.release(view.index(), slot);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the entry of a pool from its role: there is no set and no failure any more, and the entry is free. False when
+/// another process has published a set in the meantime, or the entry belongs to another role.
+pub(crate) fn eviction(elected: &Elected) -> Result<bool, Fault> {
+    let view = elected.view();
+    let (Some(pool), Some(key)) = (view.pool(), view.reader().key()) else { return Ok(false) };
+    let Ok(version) = view.sets().retire(view.reader().published()) else { return Ok(false) };
+    hit(FaultPoint::PoolRetired);
+    release_others(elected, version)?;
+    let removed = pool.lock(elected.locks())?.remove(view.index(), key);
+    view.announce();
+    Ok(removed)
 }
 
 /// The right to write a slot, for one thread.

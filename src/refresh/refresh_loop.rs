@@ -164,7 +164,7 @@ impl RefreshLoop {
             return self.job.first_call;
         };
         let generation = version.generation();
-        match SetRecord::decode(&words) {
+        match SetRecord::decode(&words, view.reader().key()) {
             Some(_) if requests.is_refresh_requested(generation) => 0,
             Some(set) if version.is_rejected() || requests.is_rejection_reported(generation) => {
                 publish::rejection(view, version, &self.job.session);

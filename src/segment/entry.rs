@@ -13,8 +13,11 @@ use std::{
 };
 
 use super::{
+    key::Key,
     layout::{self, entry as field},
     locks::EntryLocks,
+    place::Place,
+    pool::PoolWriter,
 };
 use crate::{
     error::Fault,
@@ -44,13 +47,16 @@ pub(super) struct ReadMemory {
     pub(super) file: Arc<ReadMapping>,
     /// The secret memory that holds the sets, for a secret segment. Other segments have the sets in their entries.
     secret: Option<ReadMapping>,
-    /// The version of the newest set of the first entry. Most reads load nothing else.
-    published: KeptWord,
 }
 
 impl ReadMemory {
-    pub(super) fn map(fd: BorrowedFd<'_>, secret: Option<BorrowedFd<'_>>) -> Result<Self, Fault> {
-        let file = ReadMapping::new(fd, layout::TOTAL_BYTES).map_err(mapping)?;
+    /// Maps `bytes` of the file.
+    pub(super) fn map(
+        fd: BorrowedFd<'_>,
+        bytes: usize,
+        secret: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, Fault> {
+        let file = ReadMapping::new(fd, bytes).map_err(mapping)?;
         let secret = secret.map(|fd| ReadMapping::new(fd, layout::SETS_BYTES)).transpose();
         Ok(ReadMemory::new(file, secret.map_err(mapping_secret)?))
     }
@@ -62,44 +68,62 @@ impl ReadMemory {
     }
 
     fn new(file: ReadMapping, secret: Option<ReadMapping>) -> Self {
-        let file = Arc::new(file);
-        let published = KeptWord::new(&file, layout::entry_base(0) + field::PUBLISHED);
-        ReadMemory { file, secret, published }
+        ReadMemory { file: Arc::new(file), secret }
     }
 
-    #[inline]
-    pub(super) fn published(&self) -> Version {
-        Version::load(self.published.get())
+    /// The word with the version of the newest set of the entry at `place`.
+    pub(super) fn published(&self, place: &Place) -> KeptWord {
+        KeptWord::new(&self.file, place.base() + place.offset(field::PUBLISHED))
     }
 
-    /// The entry at `index`.
-    pub(super) fn entry(&self, index: usize) -> Entry<'_> {
-        let base = layout::entry_base(index);
-        Entry {
-            index,
-            words: self.file.words(base, layout::ENTRY_BYTES / 8),
-            event: self.file.futex(base + field::EVENT),
-            sets: match &self.secret {
-                Some(secret) => secret.words(index * layout::SETS_BYTES, layout::SETS_WORDS),
-                None => self.file.words(base + field::SETS, layout::SETS_WORDS),
-            },
-        }
+    /// The entry at `place`.
+    pub(super) fn entry<'a>(&'a self, place: &'a Place) -> Entry<'a> {
+        let base = place.base();
+        let words = self.file.words(base, place.bytes() / 8);
+        let published = word_of(words, place.offset(field::PUBLISHED));
+        let sets = match (place.pool(), &self.secret) {
+            (Some(pool), _) => {
+                LatchReader::in_cells(published, pool.cells_of(&self.file, base), place.tag())
+            }
+            (None, Some(secret)) => in_row(published, secret.words(0, layout::SETS_WORDS)),
+            (None, None) => {
+                in_row(published, self.file.words(base + field::SETS, layout::SETS_WORDS))
+            }
+        };
+        let event = self.file.futex(base + place.offset(field::EVENT));
+        Entry { place, words, event, sets }
+    }
+}
+
+fn in_row<'a>(version: ReadWord<'a>, sets: ReadWords<'a>) -> LatchReader<'a> {
+    LatchReader::new(version, sets, layout::SET_SLOT_WORDS)
+}
+
+fn word_of(words: ReadWords<'_>, offset: usize) -> ReadWord<'_> {
+    match words.word(offset / 8) {
+        Some(word) => word,
+        None => unreachable!("a field is inside its entry"),
     }
 }
 
 /// An entry, for reading. It has no method that stores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
-    index: usize,
+    place: &'a Place,
     words: ReadWords<'a>,
     event: ReadFutex<'a>,
-    sets: ReadWords<'a>,
+    sets: LatchReader<'a>,
 }
 
 impl<'a> Entry<'a> {
     /// The bytes of the lock file that belong to the entry.
     pub(crate) fn locks(self) -> EntryLocks {
-        EntryLocks::of(self.index)
+        EntryLocks::of(self.place.index())
+    }
+
+    /// The key that each record must have, for an entry of a pool.
+    pub(crate) fn key(self) -> Option<&'a Key> {
+        self.place.key()
     }
 
     /// The version of the newest set.
@@ -109,13 +133,19 @@ impl<'a> Entry<'a> {
 
     /// The sets.
     pub(crate) fn sets(self) -> LatchReader<'a> {
-        LatchReader::new(self.word(field::PUBLISHED), self.sets, layout::SET_SLOT_WORDS)
+        self.sets
     }
 
     /// The failures.
     pub(crate) fn failures(self) -> LatchReader<'a> {
-        let slots = self.part(field::FAILURES, layout::FAILURE_SLOTS * layout::FAILURE_SLOT_WORDS);
-        LatchReader::new(self.word(field::FAILED), slots, layout::FAILURE_SLOT_WORDS)
+        let slot_words = self.place.failure_slot_words();
+        let slots = self.part(field::FAILURES, layout::FAILURE_SLOTS * slot_words);
+        LatchReader::new(self.word(field::FAILED), slots, slot_words)
+    }
+
+    /// Words of a failure slot.
+    pub(crate) fn failure_slot_words(self) -> usize {
+        self.place.failure_slot_words()
     }
 
     /// The ticket of the elected process; 0 when there is none.
@@ -152,15 +182,12 @@ impl<'a> Entry<'a> {
         self.event.wake();
     }
 
-    pub(super) fn word(self, offset: usize) -> ReadWord<'a> {
-        match self.words.word(offset / 8) {
-            Some(word) => word,
-            None => unreachable!("a field is inside its entry"),
-        }
+    pub(super) fn word(self, field: usize) -> ReadWord<'a> {
+        word_of(self.words, self.place.offset(field))
     }
 
-    pub(super) fn part(self, offset: usize, count: usize) -> ReadWords<'a> {
-        match self.words.part(offset / 8, count) {
+    pub(super) fn part(self, field: usize, count: usize) -> ReadWords<'a> {
+        match self.words.part(self.place.offset(field) / 8, count) {
             Some(words) => words,
             None => unreachable!("a field is inside its entry"),
         }
@@ -170,47 +197,68 @@ impl<'a> Entry<'a> {
 /// An entry, for writing. The elected process has it while it works.
 #[derive(Debug)]
 pub(crate) struct EntryWriter {
-    index: usize,
+    place: Place,
     pub(super) file: WriteMapping,
     secret: Option<WriteMapping>,
 }
 
 impl EntryWriter {
     pub(super) fn map(
-        index: usize,
+        place: Place,
         fd: BorrowedFd<'_>,
+        bytes: usize,
         secret: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Fault> {
-        let file = WriteMapping::new(fd, layout::TOTAL_BYTES).map_err(mapping)?;
+        let file = WriteMapping::new(fd, bytes).map_err(mapping)?;
         let secret = secret.map(|fd| WriteMapping::new(fd, layout::SETS_BYTES)).transpose();
-        Ok(EntryWriter { index, file, secret: secret.map_err(mapping_secret)? })
+        Ok(EntryWriter { place, file, secret: secret.map_err(mapping_secret)? })
     }
 
     pub(super) fn again(&self) -> Result<Self, Fault> {
         let file = self.file.again().map_err(mapping)?;
         let secret = self.secret.as_ref().map(WriteMapping::again).transpose();
-        Ok(EntryWriter { index: self.index, file, secret: secret.map_err(mapping_secret)? })
+        Ok(EntryWriter { place: self.place.clone(), file, secret: secret.map_err(mapping_secret)? })
+    }
+
+    /// The pool of the entry; `None` for the entry of a session.
+    pub(crate) fn pool(&self) -> Option<PoolWriter<'_>> {
+        self.place.pool().map(|pool| PoolWriter::new(pool, &self.file))
+    }
+
+    /// The number of the entry in its file.
+    pub(crate) fn index(&self) -> usize {
+        self.place.index()
     }
 
     /// The same entry, for reading.
     pub(crate) fn reader(&self) -> Entry<'_> {
+        let base = self.place.base();
+        let words = self.file.words(base, self.place.bytes() / 8);
         Entry {
-            index: self.index,
-            words: ReadWords::new(self.words(0, layout::ENTRY_BYTES / 8)),
+            place: &self.place,
+            words: ReadWords::new(words),
             event: self.event().reader(),
-            sets: ReadWords::new(self.set_slots()),
+            sets: self.sets().reader(),
         }
     }
 
     /// The sets.
     pub(crate) fn sets(&self) -> Latch<'_> {
-        Latch::new(self.word(field::PUBLISHED), self.set_slots(), layout::SET_SLOT_WORDS)
+        let published = self.word(field::PUBLISHED);
+        match self.place.pool() {
+            Some(pool) => {
+                let cells = pool.cells_for(&self.file, self.place.base());
+                Latch::in_cells(published, cells, self.place.tag())
+            }
+            None => Latch::new(published, self.set_slots(), layout::SET_SLOT_WORDS),
+        }
     }
 
     /// The failures.
     pub(crate) fn failures(&self) -> Latch<'_> {
-        let slots = self.words(field::FAILURES, layout::FAILURE_SLOTS * layout::FAILURE_SLOT_WORDS);
-        Latch::new(self.word(field::FAILED), slots, layout::FAILURE_SLOT_WORDS)
+        let slot_words = self.place.failure_slot_words();
+        let slots = self.words(field::FAILURES, layout::FAILURE_SLOTS * slot_words);
+        Latch::new(self.word(field::FAILED), slots, slot_words)
     }
 
     /// The word with the ticket of the elected process.
@@ -239,22 +287,27 @@ impl EntryWriter {
     }
 
     fn event(&self) -> Futex<'_> {
-        self.file.futex(layout::entry_base(self.index) + field::EVENT)
+        self.file.futex(self.at(field::EVENT))
+    }
+
+    /// The offset of a field in the file.
+    fn at(&self, field: usize) -> usize {
+        self.place.base() + self.place.offset(field)
     }
 
     fn set_slots(&self) -> &[AtomicU64] {
         match &self.secret {
-            Some(secret) => secret.words(self.index * layout::SETS_BYTES, layout::SETS_WORDS),
+            Some(secret) => secret.words(0, layout::SETS_WORDS),
             None => self.words(field::SETS, layout::SETS_WORDS),
         }
     }
 
-    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
-        self.file.word(layout::entry_base(self.index) + offset)
+    pub(super) fn word(&self, field: usize) -> &AtomicU64 {
+        self.file.word(self.at(field))
     }
 
-    pub(super) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        self.file.words(layout::entry_base(self.index) + offset, count)
+    pub(super) fn words(&self, field: usize, count: usize) -> &[AtomicU64] {
+        self.file.words(self.at(field), count)
     }
 }
 

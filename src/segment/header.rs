@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::layout;
+use super::{
+    layout,
+    pool::layout::{self as pool, PoolLayout},
+};
 use crate::{
     error::{ErrorKind, Fault},
     sys::{
@@ -45,6 +48,8 @@ pub(crate) struct Header {
     pub(crate) last_user_removes: bool,
     /// The group that may read the segment.
     pub(crate) readers: Option<u32>,
+    /// The entries of a pool; `None` for a session.
+    pub(crate) pool: Option<PoolLayout>,
 }
 
 const EAGER: u64 = 1;
@@ -59,8 +64,8 @@ impl Header {
     pub(crate) fn write(&self, mapping: &WriteMapping) {
         let words = mapping.words(0, WORDS);
         let mut values = [0u64; WORDS];
-        values[1] = layout::VERSION;
-        values[SIZES].copy_from_slice(&sizes());
+        values[1] = if self.pool.is_some() { pool::VERSION } else { layout::VERSION };
+        values[SIZES].copy_from_slice(&sizes(self.pool));
         values[INSTANCE] = self.instance;
         values[CREATOR] = u64::from(self.creator);
         values[TIME_NAMESPACE] = self.time_namespace;
@@ -103,7 +108,7 @@ impl Header {
         }
         let mut words = words();
         let values: [u64; WORDS] = std::array::from_fn(|_| words.next().unwrap_or(0));
-        if values[1] != layout::VERSION {
+        if values[1] != layout::VERSION && values[1] != pool::VERSION {
             let text = format!(
                 "the segment has layout version {}; this library reads version {}",
                 values[1],
@@ -115,7 +120,8 @@ impl Header {
         if values[CHECKSUM] != checksum(&values, &description) {
             return Err(Fault::new(ErrorKind::BadChecksum, "the header fails its checksum"));
         }
-        check_sizes(&values, bytes)?;
+        let pool = pool_of(&values);
+        check_sizes(&values, pool, bytes)?;
         let mut print = [0; 4];
         print.copy_from_slice(&values[FINGERPRINT..FLAGS]);
         Ok(Header {
@@ -129,7 +135,13 @@ impl Header {
             secret: values[FLAGS] & SECRET != 0,
             last_user_removes: values[FLAGS] & LAST_USER_REMOVES != 0,
             readers: (values[FLAGS] & GROUP_READS != 0).then_some((values[FLAGS] >> 32) as u32),
+            pool,
         })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.pool.map_or(layout::TOTAL_BYTES, PoolLayout::total)
     }
 
     /// Checks that the times of the segment are on the clock of this process.
@@ -159,8 +171,11 @@ pub(crate) fn time_namespace() -> u64 {
 /// The indices of the words with sizes.
 const SIZES: std::ops::Range<usize> = 2..INSTANCE;
 
-fn sizes() -> [u64; INSTANCE - 2] {
-    [
+/// The number of entries, among the sizes.
+const ENTRIES: usize = SIZES.start + 2;
+
+fn sizes(pool: Option<PoolLayout>) -> [u64; INSTANCE - 2] {
+    let alone = [
         layout::TOTAL_BYTES,
         layout::HEADER_BYTES,
         layout::ENTRIES,
@@ -169,8 +184,14 @@ fn sizes() -> [u64; INSTANCE - 2] {
         layout::SET_SLOT_WORDS * 8,
         layout::FAILURE_SLOTS,
         layout::FAILURE_SLOT_WORDS * 8,
-    ]
-    .map(|size| size as u64)
+    ];
+    pool.map_or(alone, PoolLayout::sizes).map(|size| size as u64)
+}
+
+/// The layout of a pool's header. A number of entries that no pool has fails the check of the sizes.
+fn pool_of(values: &[u64; WORDS]) -> Option<PoolLayout> {
+    let entries = usize::try_from(values[ENTRIES]).unwrap_or(0).clamp(1, pool::MOST_ENTRIES);
+    (values[1] == pool::VERSION).then(|| PoolLayout::new(entries))
 }
 
 /// The instance of a header. The caller has checked the header before.
@@ -178,11 +199,12 @@ pub(super) fn instance(mapping: &WriteMapping) -> u64 {
     mapping.word(INSTANCE * 8).load(Ordering::Relaxed)
 }
 
-fn check_sizes(values: &[u64; WORDS], bytes: usize) -> Result<(), Fault> {
-    if bytes < layout::TOTAL_BYTES {
-        return Err(too_small(bytes));
+fn check_sizes(values: &[u64; WORDS], pool: Option<PoolLayout>, bytes: usize) -> Result<(), Fault> {
+    let needed = pool.map_or(layout::TOTAL_BYTES, PoolLayout::total);
+    if bytes < needed {
+        return Err(too_small(bytes, needed));
     }
-    if values[SIZES] != sizes() {
+    if values[SIZES] != sizes(pool) {
         let text = "the sizes in the header do not match its layout version";
         return Err(Fault::new(ErrorKind::WrongVersion, text));
     }
@@ -190,8 +212,8 @@ fn check_sizes(values: &[u64; WORDS], bytes: usize) -> Result<(), Fault> {
 }
 
 /// The error for a segment that is shorter than its layout.
-pub(crate) fn too_small(bytes: usize) -> Fault {
-    let text = format!("the segment has {bytes} bytes; the layout needs {}", layout::TOTAL_BYTES);
+pub(crate) fn too_small(bytes: usize, needed: usize) -> Fault {
+    let text = format!("the segment has {bytes} bytes; the layout needs {needed}");
     Fault::new(ErrorKind::TooSmall, text)
 }
 

@@ -4,10 +4,13 @@
 /// belongs to no entry. The kernel frees it when other code of the owner's process closes the lock file.
 pub(crate) const OWNER: i64 = 1;
 
-/// Bytes for one entry. The offsets of a file have space for 16,384 entries.
+/// Bytes for one entry. The offsets of a file have space for 16,383 entries, and the lock of a pool.
 const SPAN: i64 = 1 << 49;
 /// The offset of the first ticket byte from the first byte of the entry, and the number of ticket bytes.
 const TICKETS: i64 = 1 << 48;
+
+/// The byte of a pool's lock: after those of all entries.
+pub(super) const POOL: i64 = SPAN * 16_383;
 
 /// The lock bytes of an entry.
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +50,13 @@ mod tests {
     proptest! {
         #[test]
         fn the_bytes_of_two_entries_never_meet(
-            index in 0usize..16_384, ticket in any::<u64>(), set in 0..layout::SET_SLOTS,
+            index in 0usize..16_383, ticket in any::<u64>(), set in 0..layout::SET_SLOTS,
             failure in 0..layout::FAILURE_SLOTS,
         ) {
             let locks = EntryLocks::of(index);
             let bytes = [locks.set_slot(set), locks.failure_slot(failure), locks.ticket(ticket)];
             for byte in bytes {
-                prop_assert!(byte > OWNER && byte / SPAN == index as i64, "{byte}");
+                prop_assert!(byte > OWNER && byte / SPAN == index as i64 && byte < POOL, "{byte}");
             }
             prop_assert!(bytes[0] != bytes[1] && bytes[1] != bytes[2] && bytes[0] != bytes[2]);
         }

@@ -4,12 +4,15 @@
 
 mod entry;
 mod header;
+mod key;
 pub(crate) mod layout;
 mod locks;
 mod names;
 pub(crate) mod notes;
 mod ownership;
+mod place;
 mod places;
+pub(crate) mod pool;
 pub(crate) mod record;
 mod request_page;
 
@@ -21,15 +24,18 @@ use std::{
 
 pub(crate) use entry::{Counter, Entry, EntryWriter};
 pub(crate) use header::{Header, time_namespace};
+pub(crate) use key::Key;
 pub(crate) use locks::{EntryLocks, OWNER};
 pub(crate) use names::{
     CREATION_LIMIT, anonymous_locks, claim, join, lock_inode, remove, remove_leftover, remove_lock,
     retry_while_creating, user_of, with_requests,
 };
+pub(crate) use place::Place;
 pub(crate) use places::Places;
 pub(crate) use request_page::RequestPage;
 
 use entry::ReadMemory;
+use pool::{PoolFile, PoolReader};
 
 /// The memory that a session takes in a directory.
 #[cfg(feature = "cli-core")]
@@ -42,7 +48,7 @@ use crate::{
     sys::{
         descriptor::Descriptor,
         directory,
-        mapping::ReadMapping,
+        mapping::{KeptWord, ReadMapping},
         object::{self, Object, Seal},
         process_token::ProcessToken,
         task::TaskMark,
@@ -55,11 +61,16 @@ const LONGEST_SLICE: Duration = Duration::from_secs(1);
 /// An open segment, mapped read-only.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) header: Header,
+    pub(crate) header: Arc<Header>,
     locked_in_ram: bool,
     /// The process that mapped it. A forked child inherits the mapping, but not its lock in RAM.
     process: ProcessToken,
-    memory: ReadMemory,
+    memory: Arc<ReadMemory>,
+    place: Place,
+    /// The version of the newest set. Most reads load nothing else.
+    published: KeptWord,
+    /// What this process knows of the pool's file; `None` for a session.
+    pool_file: Option<Arc<PoolFile>>,
     fd: Arc<Descriptor>,
     /// The secret memory with the sets, for a secret segment.
     payload: Option<Arc<Descriptor>>,
@@ -82,15 +93,13 @@ impl Segment {
             Err(fault) if fault.kind == ErrorKind::Absent => {}
             Err(fault) => return Err(fault),
         }
-        let object = object::create(&path, layout::TOTAL_BYTES)?;
-        let made = EntryWriter::map(0, object.fd.get()?, None).and_then(|writable| {
-            writable.own(TaskMark::default(), header.instance);
-            if let Some(gid) = header.readers {
-                object::share_with_group(&object, &path, gid)?;
-            }
-            header.write(&writable.file);
-            Segment::mapped(object.fd, None, header)
-        });
+        let object = object::create(&path, reserved_bytes(&header))?;
+        let share = || match header.readers {
+            Some(gid) => object::share_with_group(&object, &path, gid),
+            None => Ok(()),
+        };
+        let made =
+            fill(&object, &header, share).and_then(|()| Segment::mapped(object.fd, None, header));
         if made.is_err() {
             let _ = object::remove(&path);
         }
@@ -99,10 +108,8 @@ impl Segment {
 
     /// Creates a segment in a memory file: it has no name, and only processes that inherit it can use it.
     pub(crate) fn create_nameless(name: &SessionName, header: Header) -> Result<Self, Fault> {
-        let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
-        let writer = EntryWriter::map(0, object.fd.get()?, None)?;
-        writer.own(TaskMark::default(), header.instance);
-        header.write(&writer.file);
+        let object = object::create_anonymous(&name.segment(), reserved_bytes(&header))?;
+        fill(&object, &header, || Ok(()))?;
         object::seal(&object, Seal::Size)?;
         Segment::mapped(object.fd, None, header)
     }
@@ -117,7 +124,8 @@ impl Segment {
         let payload =
             header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
-        let writer = EntryWriter::map(0, object.fd.get()?, secret)?;
+        let (fd, bytes) = (object.fd.get()?, layout::TOTAL_BYTES);
+        let writer = EntryWriter::map(Place::Alone, fd, bytes, secret)?;
         writer.own(TaskMark::default(), header.instance);
         header.write(&writer.file);
         object::seal(&object, Seal::AgainstWriting)?;
@@ -211,11 +219,14 @@ impl Segment {
         }
         // A fork is the only way into another time namespace.
         self.header.check_clock()?;
-        let memory = self.memory.again()?;
+        let memory = Arc::new(self.memory.again()?);
         Ok(Arc::new(Segment {
-            header: self.header.clone(),
-            locked_in_ram: memory.file.lock_in_ram(),
+            header: Arc::clone(&self.header),
+            locked_in_ram: self.pool_file.is_none() && memory.file.lock_in_ram(),
             process: ProcessToken::current(),
+            published: memory.published(&self.place),
+            place: self.place.clone(),
+            pool_file: self.pool_file.clone(),
             memory,
             fd: Arc::clone(&self.fd),
             payload: self.payload.clone(),
@@ -244,7 +255,7 @@ impl Segment {
             return Err(Fault::new(ErrorKind::Uninitialized, text));
         }
         if object.bytes < layout::HEADER_BYTES {
-            return Err(header::too_small(object.bytes));
+            return Err(header::too_small(object.bytes, layout::TOTAL_BYTES));
         }
         let page = ReadMapping::new(object.fd.get()?, layout::HEADER_BYTES)
             .map_err(|e| Fault::system("mapping the segment's header page", e))?;
@@ -263,13 +274,25 @@ impl Segment {
         if let Some(secret) = secret {
             check_secret_size(object::bytes(secret)?)?;
         }
-        let memory = ReadMemory::map(fd.get()?, secret)?;
+        let memory = Arc::new(ReadMemory::map(fd.get()?, header.total_bytes(), secret)?);
+        let fd = Arc::new(fd);
+        // A pool has no entry of its own: its first one stands in, until `entry` chooses one.
+        let pool_file = header.pool.map(|layout| PoolFile::new(layout, Arc::clone(&fd)));
+        let place = pool_file.as_ref().map_or(Place::Alone, |file| Place::InPool {
+            index: 0,
+            key: Key::default(),
+            file: Arc::clone(file),
+        });
         Ok(Segment {
-            header,
-            locked_in_ram: memory.file.lock_in_ram(),
+            header: Arc::new(header),
+            // To lock a pool would take the memory of all its entries.
+            locked_in_ram: pool_file.is_none() && memory.file.lock_in_ram(),
             process: ProcessToken::current(),
+            published: memory.published(&place),
+            place,
+            pool_file,
             memory,
-            fd: Arc::new(fd),
+            fd,
             payload: payload.map(Arc::new),
             name: None,
             writer: None,
@@ -280,13 +303,42 @@ impl Segment {
     /// The entry, for reading.
     #[inline]
     pub(crate) fn view(&self) -> Entry<'_> {
-        self.memory.entry(0)
+        self.memory.entry(&self.place)
+    }
+
+    /// The entry at `index` of a pool, for the role with `key`.
+    pub(crate) fn entry(&self, index: usize, key: Key) -> Option<Self> {
+        let place = Place::InPool { index, key, file: Arc::clone(self.pool_file.as_ref()?) };
+        Some(Segment {
+            header: Arc::clone(&self.header),
+            locked_in_ram: false,
+            process: self.process,
+            published: self.memory.published(&place),
+            place,
+            foreign: self.foreign,
+            pool_file: self.pool_file.clone(),
+            memory: Arc::clone(&self.memory),
+            fd: Arc::clone(&self.fd),
+            payload: None,
+            name: self.name.clone(),
+            writer: None,
+        })
+    }
+
+    /// The pool of this segment; `None` for that of a session.
+    pub(crate) fn pool(&self) -> Option<PoolReader<'_>> {
+        Some(PoolReader::new(self.pool_file.as_ref()?, &self.memory.file))
+    }
+
+    /// The place of the entry.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The version of the newest set. Most reads load nothing else.
     #[inline]
     pub(crate) fn published(&self) -> Version {
-        self.memory.published()
+        Version::load(self.published.get())
     }
 
     /// Makes a new writable mapping, for the elected process while it works.
@@ -308,7 +360,9 @@ impl Segment {
             }
             (descriptors, _) => descriptors?,
         };
-        let writable = EntryWriter::map(0, fd.as_fd(), payload.as_ref().map(AsFd::as_fd))?;
+        let (place, bytes) = (self.place.clone(), self.header.total_bytes());
+        let payload = payload.as_ref().map(AsFd::as_fd);
+        let writable = EntryWriter::map(place, fd.as_fd(), bytes, payload)?;
         match header::instance(&writable.file) == self.header.instance {
             true => Ok(writable),
             false => {
@@ -337,6 +391,29 @@ impl Segment {
             _ => self.view().wake(),
         }
     }
+}
+
+/// The memory that a new file needs at once. That of a pool's entries is reserved in steps. The first one stands in for the
+/// pool: to end the pool, its event is counted there.
+fn reserved_bytes(header: &Header) -> usize {
+    header.pool.map_or(layout::TOTAL_BYTES, |pool| pool.head(1))
+}
+
+/// Gives a new file its size and its header. `share` lets others open it before it is finished.
+fn fill(
+    object: &Object,
+    header: &Header,
+    share: impl FnOnce() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let (fd, bytes) = (object.fd.get()?, header.total_bytes());
+    if header.pool.is_some() {
+        object::resize(fd, bytes)?;
+    }
+    let writable = EntryWriter::map(Place::Alone, fd, bytes, None)?;
+    writable.own(TaskMark::default(), header.instance);
+    share()?;
+    header.write(&writable.file);
+    Ok(())
 }
 
 /// Checks the size of the secret memory. Its descriptor is inherited by number, and another, shorter memory file may have

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Header, layout};
+use super::{Header, layout, pool::layout::PoolLayout};
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
@@ -98,14 +98,15 @@ fn look_at(name: &SessionName, locks: LockFile) -> Result<Found, Fault> {
     Ok(if locks.bytes() == 0 { Found::Claimed(locks) } else { Found::Left(locks) })
 }
 
-/// Adds the request page to the lock file of a new session.
-pub(crate) fn with_requests(locks: LockFile) -> Result<LockFile, Fault> {
-    locks.reserved(layout::REQUESTS_BYTES)
+/// Adds the request page to the lock file of a new session or pool.
+pub(crate) fn with_requests(locks: LockFile, header: &Header) -> Result<LockFile, Fault> {
+    locks.reserved(header.pool.map_or(layout::REQUESTS_BYTES, PoolLayout::requests_bytes))
 }
 
 /// Creates a lock file without a name, for a segment without one.
-pub(crate) fn anonymous_locks(name: &SessionName) -> Result<LockFile, Fault> {
-    let object = object::create_anonymous(&name.lock(), layout::REQUESTS_BYTES)?;
+pub(crate) fn anonymous_locks(name: &SessionName, header: &Header) -> Result<LockFile, Fault> {
+    let bytes = header.pool.map_or(layout::REQUESTS_BYTES, PoolLayout::requests_bytes);
+    let object = object::create_anonymous(&name.lock(), bytes)?;
     object::seal(&object, Seal::Size)?;
     object::open_to_inheritors(&object)?;
     let locks = LockFile::new(object);

@@ -1,14 +1,15 @@
 //! Records: encode a set or a failure as words, and decode it.
 //!
 //! A record is `checksum, fixed words…, lengths, bytes…`. The checksum is the CRC-32 of everything after it. One word
-//! holds the lengths, with 16 bits each. The bytes of the fields follow without gaps, padded with zeros to a whole word.
+//! holds the lengths, with 16 bits each. A record in a pool has the key of its role between the checksum and the fixed
+//! words: it belongs to that role only. The bytes of the fields follow without gaps, padded with zeros to a whole word.
 
 use std::{iter, ops::Deref};
 
 use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
-use super::layout::SET_SLOT_WORDS;
+use super::{key::Key, layout::SET_SLOT_WORDS};
 use crate::seqlock::Room;
 
 /// The longest field, in bytes. The 16-bit lengths and the slots have space for it.
@@ -73,7 +74,7 @@ impl<'a> SetRecord<'a> {
     ///
     /// # Errors
     /// When a field is too long. The sentence names the field, never its value.
-    pub(crate) fn encode(&self, words: &mut Words) -> Result<(), String> {
+    pub(crate) fn encode(&self, key: Option<&Key>, words: &mut Words) -> Result<(), String> {
         fits("AccessKeyId", self.access_key_id, MAX_KEY_ID)?;
         fits("SecretAccessKey", self.secret_access_key, MAX_SECRET)?;
         fits("SessionToken", self.session_token, MAX_TOKEN)?;
@@ -87,14 +88,14 @@ impl<'a> SetRecord<'a> {
         ];
         let fields =
             [self.access_key_id, self.secret_access_key, self.session_token, self.account_id];
-        encode(words, &fixed, fields);
+        encode(words, key, &fixed, fields);
         Ok(())
     }
 
-    /// Decodes the record in `words`.
-    pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
+    /// Decodes the record in `words`. `None` also when it is the record of another key than `key`.
+    pub(crate) fn decode(words: &'a [u64], key: Option<&Key>) -> Option<Self> {
         let ([fetched_boot, advisory_boot, mandatory_boot, expires_boot, expires_unix], fields) =
-            decode::<5>(words)?;
+            decode::<5>(words, key)?;
         let [access_key_id, secret_access_key, session_token, account_id] = fields;
         Some(SetRecord {
             fetched_boot,
@@ -129,8 +130,9 @@ pub(crate) struct FailureRecord<'a> {
 }
 
 impl<'a> FailureRecord<'a> {
-    /// Replaces the contents of `words` by the encoded record. Texts that are too long are cut between two characters.
-    pub(crate) fn encode(&self, words: &mut Words) {
+    /// Replaces the contents of `words` by the encoded record, of `most` words at most. Texts that are too long are cut
+    /// between two characters.
+    pub(crate) fn encode(&self, key: Option<&Key>, most: usize, words: &mut Words) {
         let fixed = [
             self.generation,
             self.at_boot,
@@ -140,18 +142,25 @@ impl<'a> FailureRecord<'a> {
             self.class,
             self.http_status,
         ];
+        let head = 2 + fixed.len() + key.map_or(0, |key| key.len());
+        let mut room = most.saturating_sub(head) * 8;
+        let mut fit = |text, limit: usize| {
+            let text = cut(text, limit.min(room));
+            room -= text.len();
+            text
+        };
         let fields = [
-            cut(self.code, MAX_CODE),
-            cut(self.request_id, MAX_REQUEST_ID),
-            cut(self.message, MAX_MESSAGE),
+            fit(self.code, MAX_CODE),
+            fit(self.request_id, MAX_REQUEST_ID),
+            fit(self.message, MAX_MESSAGE),
             "",
         ];
-        encode(words, &fixed, fields);
+        encode(words, key, &fixed, fields);
     }
 
-    /// Decodes the record in `words`.
-    pub(crate) fn decode(words: &'a [u64]) -> Option<Self> {
-        let (fixed, fields) = decode::<7>(words)?;
+    /// Decodes the record in `words`. `None` also when it is the record of another key than `key`.
+    pub(crate) fn decode(words: &'a [u64], key: Option<&Key>) -> Option<Self> {
+        let (fixed, fields) = decode::<7>(words, key)?;
         let [generation, at_boot, at_unix, next_attempt_boot, in_a_row, class, http_status] = fixed;
         let [code, request_id, message, _] = fields;
         Some(FailureRecord {
@@ -180,13 +189,15 @@ fn cut(text: &str, room: usize) -> &str {
     &text[..text.floor_char_boundary(room)]
 }
 
-fn encode(words: &mut Words, fixed: &[u64], fields: [&str; 4]) {
+fn encode(words: &mut Words, key: Option<&Key>, fixed: &[u64], fields: [&str; 4]) {
     let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
-    let start = 1 + fixed.len() + 1;
+    let key = key.map_or(&[][..], |key| key);
+    let start = 1 + key.len() + fixed.len() + 1;
     let fit = words.hold(iter::repeat_n(0, start + bytes.div_ceil(8)));
     assert!(fit, "the length of each field was checked");
-    words.0[1..=fixed.len()].copy_from_slice(fixed);
+    words.0[1..=key.len()].copy_from_slice(key);
+    words.0[1 + key.len()..start - 1].copy_from_slice(fixed);
     words.0[start - 1] = lengths;
     let room: &mut [u8] = bytemuck::cast_slice_mut(&mut words.0[start..]);
     let mut at = 0;
@@ -197,11 +208,18 @@ fn encode(words: &mut Words, fixed: &[u64], fields: [&str; 4]) {
     words.0[0] = checksum(&words[1..]);
 }
 
-fn decode<const FIXED: usize>(words: &[u64]) -> Option<([u64; FIXED], [&str; 4])> {
+fn decode<'a, const FIXED: usize>(
+    words: &'a [u64],
+    key: Option<&Key>,
+) -> Option<([u64; FIXED], [&'a str; 4])> {
     let (sum, rest) = words.split_first()?;
     if *sum != checksum(rest) {
         return None;
     }
+    let rest = match key {
+        Some(key) => rest.strip_prefix(key)?,
+        None => rest,
+    };
     let (fixed, rest) = rest.split_first_chunk::<FIXED>()?;
     let (lengths, rest) = rest.split_first()?;
     let text = std::str::from_utf8(bytemuck::cast_slice(rest)).ok()?;
@@ -249,9 +267,9 @@ mod tests {
         ) {
             let record = set(&id, &secret, &token, &account);
             let mut words = Words::default();
-            record.encode(&mut words).unwrap();
+            record.encode(None, &mut words).unwrap();
             prop_assert!(words.len() + 2 <= super::super::layout::SET_SLOT_WORDS);
-            prop_assert!(SetRecord::decode(&words) == Some(record));
+            prop_assert!(SetRecord::decode(&words, None) == Some(record));
         }
 
         #[test]
@@ -263,22 +281,49 @@ mod tests {
                 http_status: 403, code: &code, request_id: &id, message: &message,
             };
             let mut words = Words::default();
-            record.encode(&mut words);
-            prop_assert!(words.len() + 2 <= super::super::layout::FAILURE_SLOT_WORDS);
-            let back = FailureRecord::decode(&words).unwrap();
+            let room = super::super::layout::FAILURE_SLOT_WORDS - 2;
+            record.encode(None, room, &mut words);
+            prop_assert!(words.len() <= room);
+            let back = FailureRecord::decode(&words, None).unwrap();
             prop_assert!(code.starts_with(back.code) && id.starts_with(back.request_id));
             prop_assert!(message.starts_with(back.message));
             prop_assert!(back.message.len() + 4 > message.len().min(MAX_MESSAGE));
         }
 
+        /// A record of a pool comes back for its own key only, whatever its size.
+        #[test]
+        fn a_record_belongs_to_one_key(
+            key in any::<Key>(), other in any::<Key>(), length in 0usize..=MAX_TOKEN,
+            message in "\\PC{0,900}",
+        ) {
+            prop_assume!(key != other);
+            let token = "t".repeat(length);
+            let mut words = Words::default();
+            let record = set("ASIA", "s", &token, "");
+            record.encode(Some(&key), &mut words).unwrap();
+            prop_assert!(words.len() + 2 <= super::super::layout::SET_SLOT_WORDS);
+            prop_assert!(SetRecord::decode(&words, Some(&key)) == Some(record));
+            prop_assert!(SetRecord::decode(&words, Some(&other)).is_none());
+            let failure = FailureRecord {
+                generation: 7, at_boot: 1, at_unix: 2, next_attempt_boot: 3, in_a_row: 4, class: 1,
+                http_status: 403, code: "AccessDenied", request_id: &token, message: &message,
+            };
+            let room = super::super::pool::layout::FAILURE_SLOT_WORDS - 2;
+            failure.encode(Some(&key), room, &mut words);
+            prop_assert!(words.len() <= room);
+            prop_assert!(FailureRecord::decode(&words, Some(&other)).is_none());
+            let back = FailureRecord::decode(&words, Some(&key)).unwrap();
+            prop_assert!(back.code == "AccessDenied" && message.starts_with(back.message));
+        }
+
         #[test]
         fn any_changed_bit_is_noticed(token in "[a-z]{0,100}", bit in any::<prop::sample::Index>()) {
             let mut encoded = Words::default();
-            set("ASIA", "s", &token, "").encode(&mut encoded).unwrap();
+            set("ASIA", "s", &token, "").encode(None, &mut encoded).unwrap();
             let mut words = encoded.to_vec();
             let bit = bit.index(words.len() * 64);
             words[bit / 64] ^= 1 << (bit % 64);
-            prop_assert!(SetRecord::decode(&words).is_none());
+            prop_assert!(SetRecord::decode(&words, None).is_none());
         }
 
         #[test]
@@ -287,7 +332,7 @@ mod tests {
             if let Some((first, rest)) = words.split_first_mut() {
                 *first = checksum(rest);
             }
-            let _ = (SetRecord::decode(&words), FailureRecord::decode(&words));
+            let _ = (SetRecord::decode(&words, None), FailureRecord::decode(&words, None));
         }
     }
 
@@ -300,7 +345,7 @@ mod tests {
             (set("k", "s", &long, ""), "SessionToken"),
             (set("k", "s", "t", &long), "AccountId"),
         ] {
-            let problem = record.encode(&mut Words::default()).unwrap_err();
+            let problem = record.encode(None, &mut Words::default()).unwrap_err();
             assert!(problem.starts_with(field) && !problem.contains("xx"), "{problem}");
         }
     }

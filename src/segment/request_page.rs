@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct RequestPage {
     page: WriteMapping,
     base: usize,
+    /// The number of words after the page: the last use of each entry of a pool.
+    uses: usize,
 }
 
 impl RequestPage {
@@ -35,9 +37,10 @@ impl RequestPage {
         }
         // The mapping keeps the open file alive, and with it the presence lock. So a process that closes all its
         // descriptors still counts as a user of the session.
-        let page = WriteMapping::new(locks.descriptor()?.get()?, layout::REQUESTS_BYTES);
+        let page = WriteMapping::new(locks.descriptor()?.get()?, locks.bytes());
         let page = page.map_err(|e| Fault::system("mapping the lock file", e))?;
-        Ok(RequestPage { page, base: index * layout::REQUEST_BYTES })
+        let uses = locks.bytes() / 8 - layout::REQUESTS_BYTES / 8;
+        Ok(RequestPage { page, base: index * layout::REQUEST_BYTES, uses })
     }
 
     /// Runs `fork`. The child does not inherit the page, so it does not count as a user of the session.
@@ -109,6 +112,22 @@ impl RequestPage {
     /// Whether the set of `generation`, the newest one, is not valid for long enough for a caller. Generation 0 is no set.
     pub(crate) fn is_longer_requested(&self, generation: u64) -> bool {
         generation > 0 && is_asked(self.short(), generation)
+    }
+
+    /// Notes that the entry at `index` of a pool is used in this minute. Writes only once a minute.
+    pub(crate) fn note_use(&self, index: usize, minute: u64) {
+        // Relaxed: the word is a hint, and orders nothing. Every process may write it, and it decides only which entry
+        // goes first when the pool is full.
+        if let Some(word) = self.last_uses().get(index)
+            && word.load(Ordering::Relaxed) != minute
+        {
+            word.store(minute, Ordering::Relaxed);
+        }
+    }
+
+    /// The minute of the last use of each entry of a pool.
+    pub(crate) fn last_uses(&self) -> &[AtomicU64] {
+        self.page.words(layout::REQUESTS_BYTES, self.uses)
     }
 
     fn wanted(&self) -> &AtomicU64 {

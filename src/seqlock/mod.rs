@@ -36,6 +36,11 @@ use crate::{
     shared_words::{ReadWord, ReadWords},
 };
 
+mod slots;
+
+use slots::Slots;
+pub(crate) use slots::{Cells, wipe};
+
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(all(test, not(loom)))]
@@ -51,7 +56,7 @@ impl Room for Vec<u64> {
 }
 
 /// The number of words of a slot before the record.
-const HEAD: usize = 2;
+pub(crate) const HEAD: usize = 2;
 const SEQUENCE: usize = 0;
 const LENGTH: usize = 1;
 /// A reader gives up after this many tries. A try fails when the slot is written again during the read.
@@ -60,6 +65,8 @@ const TRIES: usize = if cfg!(loom) { 2 } else { 64 };
 const SLOT_BITS: u32 = 8;
 const REJECTED_BIT: u64 = 1 << SLOT_BITS;
 const GENERATION_SHIFT: u32 = SLOT_BITS + 1;
+/// The slot of a version without a record: the last record was retired.
+const NO_SLOT: usize = (1 << SLOT_BITS) - 1;
 
 /// The newest record: its generation, its slot, and whether it was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +103,11 @@ impl Version {
         (self.0 & ((1 << SLOT_BITS) - 1)) as usize
     }
 
+    /// Whether there is no record: none was published yet, or the last one was [retired](Latch::retire).
+    pub(crate) fn is_empty(self) -> bool {
+        self.generation() == 0 || self.slot() == NO_SLOT
+    }
+
     /// Whether AWS rejected the record.
     pub(crate) fn is_rejected(self) -> bool {
         self.0 & REJECTED_BIT != 0
@@ -121,14 +133,20 @@ pub(crate) trait Room {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LatchReader<'a> {
     version: ReadWord<'a>,
-    slots: ReadWords<'a>,
-    slot_words: usize,
+    slots: Slots<ReadWords<'a>>,
+    tag: u64,
 }
 
 impl<'a> LatchReader<'a> {
     /// The latch of `version` and `slots`. Each slot has `slot_words` words.
     pub(crate) fn new(version: ReadWord<'a>, slots: ReadWords<'a>, slot_words: usize) -> Self {
-        LatchReader { version, slots, slot_words }
+        LatchReader { version, slots: Slots::Row(slots, slot_words), tag: 0 }
+    }
+
+    /// The latch of `version` whose slots are in `cells`. `tag` distinguishes it from all other latches that use the same
+    /// cells: it makes the sequences of a cell different for each of them.
+    pub(crate) fn in_cells(version: ReadWord<'a>, cells: Cells<ReadWords<'a>>, tag: u64) -> Self {
+        LatchReader { version, slots: Slots::Cells(cells), tag }
     }
 
     /// The newest version. Orders nothing: use it for comparisons only.
@@ -149,14 +167,13 @@ impl<'a> LatchReader<'a> {
         let version = self.version();
         // Acquire pairs with the release compare-and-swap in `Writing::publish`.
         fence(Ordering::Acquire);
-        if version.generation() == 0 {
+        if version.is_empty() {
             return None;
         }
-        let slot =
-            self.slots.part(version.slot().checked_mul(self.slot_words)?, self.slot_words)?;
+        let slot = self.slots.slot(version.slot())?;
         let (head, length) = (slot.word(SEQUENCE)?, slot.word(LENGTH)?);
         let sequence = head.load();
-        if sequence != version.generation() {
+        if sequence != version.generation() ^ self.tag {
             return None;
         }
         // The length may be torn or forged. `part` checks that it stays inside the slot.
@@ -174,26 +191,32 @@ impl<'a> LatchReader<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latch<'a> {
     version: &'a AtomicU64,
-    slots: &'a [AtomicU64],
-    slot_words: usize,
+    slots: Slots<&'a [AtomicU64]>,
+    tag: u64,
 }
 
 impl<'a> Latch<'a> {
     /// See [`LatchReader::new`].
     pub(crate) fn new(version: &'a AtomicU64, slots: &'a [AtomicU64], slot_words: usize) -> Self {
-        Latch { version, slots, slot_words }
+        Latch { version, slots: Slots::Row(slots, slot_words), tag: 0 }
+    }
+
+    /// See [`LatchReader::in_cells`].
+    pub(crate) fn in_cells(
+        version: &'a AtomicU64,
+        cells: Cells<&'a [AtomicU64]>,
+        tag: u64,
+    ) -> Self {
+        Latch { version, slots: Slots::Cells(cells), tag }
     }
 
     /// The same latch, for reading.
-    #[cfg(test)]
     pub(crate) fn reader(&self) -> LatchReader<'a> {
-        let (version, slots) = (ReadWord::new(self.version), ReadWords::new(self.slots));
-        LatchReader::new(version, slots, self.slot_words)
-    }
-
-    fn slot(&self, index: usize) -> Option<&'a [AtomicU64]> {
-        let start = index.checked_mul(self.slot_words)?;
-        self.slots.get(start..start + self.slot_words)
+        let slots = match self.slots {
+            Slots::Row(words, slot_words) => Slots::Row(ReadWords::new(words), slot_words),
+            Slots::Cells(cells) => Slots::Cells(cells.reader()),
+        };
+        LatchReader { version: ReadWord::new(self.version), slots, tag: self.tag }
     }
 
     /// Starts to write `slot`. The caller must be its only writer. `None` when the slot is published: readers may read it.
@@ -202,14 +225,22 @@ impl<'a> Latch<'a> {
         // before the words of this write. An outdated version can only name a slot that was published earlier. This
         // slot cannot have become published, since this is its only writer.
         let version = Version(self.version.load(Ordering::Acquire));
-        if version.generation() != 0 && version.slot() == slot {
+        if !version.is_empty() && version.slot() == slot {
             return None;
         }
-        let (head, words) = self.slot(slot)?.split_at_checked(HEAD)?;
+        let (head, words) = self.slots.slot(slot)?.split_at_checked(HEAD)?;
         head[SEQUENCE].store(0, Ordering::Relaxed);
         // Release pairs with the second acquire fence in `try_read`: a reader that sees a word of this write sees the 0.
         fence(Ordering::Release);
-        Some(Writing { version: self.version, slot, head, words, length: 0 })
+        let tag = self.tag;
+        Some(Writing { version: self.version, slot, head, words, length: 0, tag })
+    }
+
+    /// Publishes that there is no record any more, as the successor of `from`: readers find none, and a write that
+    /// started from `from` is superseded.
+    pub(crate) fn retire(&self, from: Version) -> Result<Version, Superseded> {
+        let next = Version::new(from.generation() + 1, NO_SLOT);
+        exchange(self.version, from, next)
     }
 
     /// Marks the record of `version` as rejected. False when another record is published by now, or the mark is already
@@ -234,6 +265,7 @@ pub(crate) struct Writing<'a> {
     head: &'a [AtomicU64],
     words: &'a [AtomicU64],
     length: usize,
+    tag: u64,
 }
 
 impl Writing<'_> {
@@ -253,17 +285,21 @@ impl Writing<'_> {
     pub(crate) fn publish(self, from: Version) -> Result<Version, Superseded> {
         let next = Version::new(from.generation() + 1, self.slot);
         self.head[LENGTH].store(self.length as u64, Ordering::Relaxed);
-        self.head[SEQUENCE].store(next.generation(), Ordering::Relaxed);
-        let mut seen = from;
-        loop {
-            // Release pairs with the first acquire fence in `try_read` and with the acquire load in `begin`.
-            match self.version.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(next),
-                // Only the rejected bit was set in the meantime: publish anyway.
-                Err(found) if Version(found) == from.rejected() => seen = from.rejected(),
-                Err(_) => return Err(Superseded),
-            }
+        self.head[SEQUENCE].store(next.generation() ^ self.tag, Ordering::Relaxed);
+        exchange(self.version, from, next)
+    }
+}
+
+/// Replaces the version `from` by `next`.
+fn exchange(version: &AtomicU64, from: Version, next: Version) -> Result<Version, Superseded> {
+    let mut seen = from;
+    loop {
+        // Release pairs with the first acquire fence in `try_read` and with the acquire load in `begin`.
+        match version.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Ok(next),
+            // Only the rejected bit was set in the meantime: publish anyway.
+            Err(found) if Version(found) == from.rejected() => seen = from.rejected(),
+            Err(_) => return Err(Superseded),
         }
     }
 }

@@ -3,6 +3,8 @@
 mod make;
 mod sharing;
 
+pub(super) use make::{ForPool, in_memory_files};
+
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Fault},
     refresh::policy::Windows,
     segment,
     source::Source,
@@ -306,30 +308,9 @@ impl SharedSessionBuilder {
     /// [`attach`](Self::attach), without [`Absent`](ErrorKind::Absent). Processes find each other by the name, so
     /// [`NoSpace`](ErrorKind::NoSpace) when there is no directory for it.
     pub fn attach_or_create(self) -> Result<SharedSession, Error> {
-        let end = Instant::now() + RACE_LIMIT;
-        loop {
-            let (creating, opening) = (self.clone(), self.clone());
-            let outcome = creating.make(Duration::ZERO, make::Fallback::None).or_else(|fault| {
-                match fault.kind {
-                    ErrorKind::InUse => opening.open(registry::attach_now),
-                    _ => Err(fault),
-                }
-            });
-            match outcome {
-                // The session that was in use has ended since, or is being replaced.
-                Err(fault)
-                    if matches!(fault.kind, ErrorKind::Absent | ErrorKind::Uninitialized)
-                        && Instant::now() < end =>
-                {
-                    // Of many processes that look at once, each hides the session from the others for a moment.
-                    let chance = random::fraction().unwrap_or(0.5);
-                    thread::sleep(RACE_PAUSE.mul_f64(0.5 + chance));
-                }
-                outcome => {
-                    return outcome.map_err(|fault| fault.during("attach_or_create", &self.name));
-                }
-            }
-        }
+        let make = || self.clone().make(Duration::ZERO, make::Fallback::None);
+        let open = || self.clone().open(registry::attach_now);
+        made_or_opened(make, open).map_err(|fault| fault.during("attach_or_create", &self.name))
     }
 
     /// Creates the session. If a session with this name and source exists, its owner has died and no process is
@@ -359,6 +340,32 @@ impl SharedSessionBuilder {
     pub fn attach(self) -> Result<SharedSession, Error> {
         let name = self.name.clone();
         self.open(registry::attach).map_err(|fault| fault.during("attach", &name))
+    }
+}
+
+/// Makes a session or a pool, or opens the one that is in use, until one of both succeeds.
+pub(super) fn made_or_opened<T>(
+    make: impl Fn() -> Result<T, Fault>,
+    open: impl Fn() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let end = Instant::now() + RACE_LIMIT;
+    loop {
+        let outcome = make().or_else(|fault| match fault.kind {
+            ErrorKind::InUse => open(),
+            _ => Err(fault),
+        });
+        match outcome {
+            // The one that was in use has ended since, or is being replaced.
+            Err(fault)
+                if matches!(fault.kind, ErrorKind::Absent | ErrorKind::Uninitialized)
+                    && Instant::now() < end =>
+            {
+                // Of many processes that look at once, each hides the session from the others for a moment.
+                let chance = random::fraction().unwrap_or(0.5);
+                thread::sleep(RACE_PAUSE.mul_f64(0.5 + chance));
+            }
+            outcome => return outcome,
+        }
     }
 }
 

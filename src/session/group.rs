@@ -117,7 +117,7 @@ fn find(name: &SessionName, places: &Places) -> Result<(SessionName, Segment), F
 /// A session that this process reads. Its lock file is one that no other process has: it stands for the one that it may
 /// not open.
 fn join(name: SessionName, segment: Arc<Segment>, settings: Settings) -> Result<Joined, Fault> {
-    let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
+    let election_lock = ElectionLock::new(segment::anonymous_locks(&name, &segment.header)?)?;
     election_lock.enter();
     let shared = ProcessSession {
         name,
@@ -128,6 +128,7 @@ fn join(name: SessionName, segment: Arc<Segment>, settings: Settings) -> Result<
         segment: Arc::clone(&segment),
         creator: None,
         background_refresher: ArcSwapOption::empty(),
+        role: None,
     };
     Ok((Arc::new(shared), segment))
 }

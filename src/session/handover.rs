@@ -163,6 +163,7 @@ impl Handover {
             recipe: Recipe { source, windows },
             clock: Clock::default(),
             first_call: self.first_call,
+            not_before: 0,
         };
         dedicated::run_program(&name, &segment, &locks, job, report)
     }

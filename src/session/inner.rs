@@ -47,7 +47,7 @@ impl Inner {
     pub(super) fn job(&self, recipe: &Recipe) -> Job {
         let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
         let (eager, recipe) = (self.segment.header.eager, recipe.clone());
-        Job { session, eager, recipe, clock, first_call: 0 }
+        Job { session, eager, recipe, clock, first_call: 0, not_before: 0 }
     }
 
     /// How this process refreshes by itself; `None` where it may not.
@@ -71,6 +71,15 @@ impl Inner {
 
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// What the sets come from, for people.
+    pub(super) fn source_text(&self) -> String {
+        match (&self.shared.role, &self.shared.recipe) {
+            (Some(_), Some(recipe)) => recipe.source.describe(),
+            (Some(_), None) => String::new(),
+            (None, _) => self.segment.header.description.clone(),
+        }
     }
 
     pub(super) fn fault(&self, operation: &'static str, fault: Fault) -> Error {

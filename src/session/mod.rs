@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod builder;
+mod creator;
 mod electing;
 mod group;
 mod handover;
@@ -9,6 +10,7 @@ mod inner;
 mod lasting;
 mod look;
 mod passed;
+mod pool;
 mod process_session;
 mod provider;
 mod read;
@@ -17,6 +19,8 @@ mod refresher_start;
 mod refreshing;
 mod registry;
 mod report_rejection;
+mod role;
+mod shared_pool;
 mod snapshot;
 mod status;
 mod status_text;
@@ -39,6 +43,7 @@ pub use handover::run_refresher_program;
 pub(crate) use inner::Inner;
 pub use look::SetSnapshot;
 pub use reader::Reader;
+pub(crate) use shared_pool::{MOST_ROLES, PoolTerms, SharedPool};
 pub use status::{LastFailure, LeaseHolder, State, Status};
 pub use term::Term;
 

@@ -1,9 +1,10 @@
 //! What all handles of a session share in a process, and the settings that each may have.
 
-use std::{process, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
+use super::{creator::Creator, pool::RoleOf};
 use crate::{
     clock::Clock,
     name::SessionName,
@@ -11,7 +12,6 @@ use crate::{
         election_lock::ElectionLock, fetch::Recipe, policy::Windows, stop_handle::StopHandle,
     },
     segment::{self, Segment},
-    sys::process_token::ProcessToken,
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -30,6 +30,8 @@ pub(super) struct ProcessSession {
     /// Ends the refresher that moved into this process when the dedicated one had died. No lock: a thread may
     /// fork while another one sets it.
     pub(super) background_refresher: ArcSwapOption<StopHandle>,
+    /// The pool and the key, for the session of a role. It has no name of its own.
+    pub(super) role: Option<RoleOf>,
 }
 
 impl ProcessSession {
@@ -45,7 +47,7 @@ impl ProcessSession {
 
     /// Whether this process made the session: it is the one that may want to fork.
     pub(super) fn is_creator(&self) -> bool {
-        self.creator.is_some_and(|creator| creator.process == ProcessToken::current())
+        self.creator.is_some_and(Creator::is_this)
     }
 
     /// Notes the refresher that lives in this process, for as long as the session does.
@@ -94,26 +96,15 @@ impl Drop for ProcessSession {
         if let Some(background_refresher) = self.background_refresher.swap(None) {
             background_refresher.stop();
         }
+        if self.role.is_some() {
+            return;
+        }
         let is_last = self.election_lock.exit();
         match self.segment.header.last_user_removes {
             true if is_last => self.leave(),
             true => {}
             false => self.unlink(),
         }
-    }
-}
-
-/// Who made a session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Creator {
-    process: ProcessToken,
-    /// For people.
-    pub(super) pid: u32,
-}
-
-impl Creator {
-    pub(super) fn this() -> Option<Self> {
-        Some(Creator { process: ProcessToken::current(), pid: process::id() })
     }
 }
 

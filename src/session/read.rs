@@ -114,6 +114,7 @@ impl Inner {
     fn without_waiting(&self) -> Result<Found, Fault> {
         let tick = self.shared.clock.tick();
         let now = self.shared.clock.boot();
+        self.note_use(now);
         let Some(snapshot) = self.newest()? else { return Ok(Found::Nothing) };
         match snapshot.life.phase(now) {
             Phase::Fresh => {}

@@ -95,10 +95,14 @@ impl Inner {
         if standing.is_some_and(|standing| standing.died) {
             return Ok(true);
         }
+        // A refresh that has time leaves the rest of the budget to roles that have no set.
+        if self.pool().is_some_and(|pool| pool.is_scarce(now)) {
+            return Ok(false);
+        }
         let Some(guard) = election_lock.try_lock_election(&self.segment) else { return Ok(false) };
         let writable = self.segment.writable()?;
         if let Outcome::Won(mut elected) = election::stand(guard, writable, now, recipe.lease())? {
-            if view.published().generation() != generation {
+            if view.published().generation() != generation || self.is_superseded() {
                 elected.resign();
                 return Ok(false);
             }
@@ -110,7 +114,10 @@ impl Inner {
                     elected.resign();
                     return Ok(true);
                 }
-                _ => drop(self.start(elected, recipe, job)?),
+                _ => match self.reserve(elected, job, Duration::ZERO)? {
+                    Ok((elected, job)) => drop(self.start(elected, recipe, job)?),
+                    Err(_) => return Ok(false),
+                },
             }
         }
         Ok(false)

@@ -17,7 +17,8 @@ pub(super) use attach::{attach, attach_now};
 pub(super) use removal::{list, remove, remove_leftovers};
 
 use super::{
-    process_session::{Creator, ProcessSession, Settings},
+    creator::Creator,
+    process_session::{ProcessSession, Settings},
     timing::DEFAULT_WAIT_TIMEOUT,
     unplaced::{self, Unplaced},
 };
@@ -128,14 +129,14 @@ fn make(
     }
     let locks = segment::claim(name, patience)?.ok_or_else(|| in_use(segment::user_of(name)))?;
     let inode = locks.inode();
-    let made =
-        segment::with_requests(locks).and_then(ElectionLock::new).and_then(|election_lock| {
-            let segment = Segment::create(name, header()?)?;
-            election_lock.locks().try_lock(segment::OWNER)?;
-            // From alone to together with others: the segment is finished.
-            election_lock.locks().try_present()?;
-            Ok((election_lock, Arc::new(segment)))
-        });
+    let made = header().and_then(|header| {
+        let election_lock = ElectionLock::new(segment::with_requests(locks, &header)?)?;
+        let segment = Segment::create(name, header)?;
+        election_lock.locks().try_lock(segment::OWNER)?;
+        // From alone to together with others: the segment is finished.
+        election_lock.locks().try_present()?;
+        Ok((election_lock, Arc::new(segment)))
+    });
     made.inspect_err(|_| segment::remove_lock(name, inode))
 }
 
@@ -147,8 +148,9 @@ pub(super) fn create_nameless(
 ) -> Result<Joined, Fault> {
     let _reserved = ReservedStreams::new();
     let mut sessions = sessions();
-    let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
-    let segment = Arc::new(Segment::create_nameless(&name, header()?)?);
+    let header = header()?;
+    let election_lock = ElectionLock::new(segment::anonymous_locks(&name, &header)?)?;
+    let segment = Arc::new(Segment::create_nameless(&name, header)?);
     Ok(enter(&mut sessions, name, election_lock, segment, settings, Creator::this()))
 }
 
@@ -248,8 +250,9 @@ pub(super) fn create_sealed(
     if sessions.iter().any(|entry| entry.name.is_same(&name) && entry.shared().is_some()) {
         return Err(in_use(Some(process::id())));
     }
-    let election_lock = ElectionLock::new(segment::anonymous_locks(&name)?)?;
-    let (segment, writer) = Segment::create_sealed(&name, header()?)?;
+    let header = header()?;
+    let election_lock = ElectionLock::new(segment::anonymous_locks(&name, &header)?)?;
+    let (segment, writer) = Segment::create_sealed(&name, header)?;
     let (shared, segment) =
         enter(&mut sessions, name, election_lock, Arc::new(segment), settings, Creator::this());
     Ok((shared, segment, writer))
@@ -273,6 +276,7 @@ fn enter(
         segment: Arc::clone(&segment),
         creator,
         background_refresher: ArcSwapOption::empty(),
+        role: None,
     });
     let lock = Arc::downgrade(&election_lock);
     match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.election_lock, &lock)) {

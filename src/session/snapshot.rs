@@ -57,14 +57,14 @@ pub(super) fn newest<T>(
     tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
 ) -> Result<Option<T>, Fault> {
     // Looked at first: what is published after this look is whole.
-    let published = view.published().generation();
+    let is_empty = view.published().is_empty();
     let mut words = Words::default();
     match view.sets().read(&mut words) {
         Some(version) => {
-            let record = SetRecord::decode(&words).ok_or_else(|| damaged("the set"))?;
+            let record = SetRecord::decode(&words, view.key()).ok_or_else(|| damaged("the set"))?;
             Ok(Some(tell(Life::of(version, &record), &record)))
         }
-        None if published == 0 => Ok(None),
+        None if is_empty => Ok(None),
         None => Err(damaged("the set")),
     }
 }

@@ -164,7 +164,7 @@ impl Status {
             eager: inner.segment.header.eager,
             failure: failure(inner, now),
             counters: view.counters(),
-            source: inner.segment.header.description.clone(),
+            source: inner.source_text(),
             locked_in_ram: inner.segment.is_locked_in_ram(),
             directory: inner.segment.path().and_then(|path| Some(Path::new(path).parent()?.into())),
             disk: inner.segment.disk(),

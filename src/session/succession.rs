@@ -1,15 +1,22 @@
 //! Sessions that were ended on purpose, and those that have their names now: after a restart of the process that
 //! keeps a session for others, who holds the old one goes on with the new one.
 //!
+//! The same for the entry of a pool that was taken from its role: the role gets another entry.
+//!
 //! Looked for only where the old session was marked as ended and its set is due: the old set stays good until then.
 
 use std::sync::Arc;
 
 use super::{
-    Inner, registry,
+    Inner,
+    process_session::ProcessSession,
+    registry, role,
     snapshot::{Phase, Snapshot},
 };
-use crate::error::{ErrorKind, Fault};
+use crate::{
+    error::{ErrorKind, Fault},
+    segment::Segment,
+};
 
 impl Inner {
     /// The session that took this one's place, if one has; else this one.
@@ -26,7 +33,7 @@ impl Inner {
     /// The session to read from: the latest, after a look for another one where that is due.
     pub(super) fn current(self: &Arc<Self>) -> Result<Arc<Self>, Fault> {
         let latest = self.latest();
-        if !latest.has_ended() {
+        if !latest.is_superseded() {
             return Ok(latest);
         }
         let phase = |set: Arc<Snapshot>| set.life.phase(latest.shared.clock.boot());
@@ -54,6 +61,20 @@ impl Inner {
         }
     }
 
+    /// Whether the session was ended, or the entry was taken from the role.
+    pub(super) fn is_superseded(&self) -> bool {
+        match &self.shared.role {
+            Some(role) => !role.has(&self.segment),
+            None => self.has_ended(),
+        }
+    }
+
+    fn succeed(&self, shared: Arc<ProcessSession>, segment: Arc<Segment>) {
+        self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
+        // The next read looks for the successor.
+        self.copies.clear();
+    }
+
     pub(super) fn has_successor(&self) -> bool {
         self.successor.load().is_some()
     }
@@ -64,11 +85,20 @@ impl Inner {
     /// # Errors
     /// `WrongSource` when the name is that of a session with another source, and this process has none itself.
     pub(super) fn follow(&self) -> Result<bool, Fault> {
-        if !self.has_ended() || self.shared.is_creator() {
+        if !self.is_superseded() {
             return Ok(false);
         }
         if self.has_successor() {
             return Ok(true);
+        }
+        if let Some(role) = &self.shared.role {
+            let recipe = self.shared.recipe.clone();
+            let (shared, segment) = role::joined(&role.pool, role.key, recipe)?;
+            self.succeed(shared, segment);
+            return Ok(true);
+        }
+        if self.shared.is_creator() {
+            return Ok(false);
         }
         let found = match self.segment.is_foreign() {
             true => self.follow_foreign(),
@@ -76,9 +106,7 @@ impl Inner {
         };
         match found {
             Ok(Some((shared, segment))) => {
-                self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
-                // The next read looks for the successor.
-                self.copies.clear();
+                self.succeed(shared, segment);
                 tracing::info!(session = %self.shared.name, "goes on with a new session of the name");
                 Ok(true)
             }

@@ -82,6 +82,8 @@ struct Wait<'a> {
     looked: bool,
     /// This wait has started one, be it a refresh loop that goes on.
     started: bool,
+    /// The call of this wait has to wait for the budget of the pool.
+    budgeted: bool,
 }
 
 impl Inner {
@@ -93,9 +95,9 @@ impl Inner {
     /// Waits at most `limit` for a set, or for the election of this process.
     pub(super) fn wait_for(&self, need: Need, aim: Aim, limit: Limit) -> Result<End, Fault> {
         let (end, failed) = (limit.end(), self.segment.view().failures().version());
-        let (refresh, looked, started) = (None, false, false);
+        let (refresh, looked, started, budgeted) = (None, false, false, false);
         let mut wait =
-            Wait { inner: self, need, aim, limit, end, failed, refresh, looked, started };
+            Wait { inner: self, need, aim, limit, end, failed, refresh, looked, started, budgeted };
         let outcome = wait.run();
         wait.join();
         // Who may have its workers yet to fork has no thread more than before.
@@ -219,7 +221,7 @@ impl Wait<'_> {
                 Ok(None)
             }
             // Somebody may have settled it between the look and the election.
-            Outcome::Won(elected) if self.outcome()?.is_some() => {
+            Outcome::Won(elected) if self.outcome()?.is_some() || inner.is_superseded() => {
                 elected.resign();
                 Ok(None)
             }
@@ -234,6 +236,8 @@ impl Wait<'_> {
                 if self.aim == Aim::Term {
                     return Ok(Some(elected));
                 }
+                let (elected, job) = inner.reserve(elected, job, left)??;
+                self.budgeted = job.not_before > 0;
                 self.refresh = inner.start(elected, &recipe, job)?;
                 self.started = true;
                 Ok(None)
@@ -247,6 +251,9 @@ impl Wait<'_> {
         // woken the threads of this process that wait for this one.
         if !self.limit.of_call && !self.inner.segment.is_foreign() {
             self.inner.segment.announce();
+        }
+        if let Some(fault) = self.inner.budget_fault(self.budgeted) {
+            return fault;
         }
         let limit = self.limit.given;
         let what = match self.need {

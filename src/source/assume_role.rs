@@ -5,6 +5,7 @@ mod call;
 mod description;
 mod fingerprint;
 mod inputs;
+pub(crate) mod pooled;
 mod portable;
 mod regions;
 mod session_name;

@@ -46,6 +46,7 @@ use std::{
 use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
+pub(crate) use assume_role::pooled::environment as role_environment;
 pub use class::SourceErrorClass;
 pub use credential_process::CredentialProcess;
 #[cfg(feature = "cli-core")]

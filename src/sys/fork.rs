@@ -20,6 +20,7 @@ use super::{copies, process_token};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LockOrder {
     Sessions,
+    Roles,
     Watches,
     LockFiles,
     Runtime,
@@ -30,7 +31,7 @@ pub(crate) enum LockOrder {
     TestInner,
 }
 
-const LOCKS: usize = if cfg!(test) { 7 } else { 5 };
+const LOCKS: usize = if cfg!(test) { 8 } else { 6 };
 
 /// The locks that were used so far, each at its place in the order. Not under a mutex: a thread registers a lock
 /// while it holds another one, and a fork may wait for that other one.

@@ -286,14 +286,34 @@ fn create_shared(name: &str, bytes: usize) -> nix::Result<()> {
 
 /// Reserves `bytes` of memory for the file of `name`.
 pub(crate) fn reserve(name: &str, fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
+    reserve_range(name, fd, 0, bytes)
+}
+
+/// Sets the size of the file. Takes no memory.
+pub(crate) fn resize(fd: BorrowedFd<'_>, bytes: usize) -> Result<(), Fault> {
     check_limit(bytes)?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    ftruncate(fd, length).map_err(|e| Fault::system("sizing the shared memory object", e))
+}
+
+/// Reserves `bytes` of memory from `offset` on. The contents that are there stay.
+pub(crate) fn reserve_range(
+    name: &str,
+    fd: BorrowedFd<'_>,
+    offset: usize,
+    bytes: usize,
+) -> Result<(), Fault> {
+    check_limit(offset + bytes)?;
+    let start = i64::try_from(offset).unwrap_or(i64::MAX);
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
     let reserved = loop {
-        match posix_fallocate(fd, 0, length) {
+        match posix_fallocate(fd, start, length) {
             // A signal. Before Linux 6.14 any signal ends the call on a tmpfs.
             Err(Errno::EINTR) => {}
             // Not there (a ramfs), or not allowed by a sandbox.
-            Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP) => break write_zeros(fd, bytes),
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP) => {
+                break write_zeros(fd, offset, bytes);
+            }
             reserved => break reserved,
         }
     };
@@ -304,10 +324,10 @@ pub(crate) fn reserve(name: &str, fd: BorrowedFd<'_>, bytes: usize) -> Result<()
 }
 
 /// Reserves memory by writing to it.
-fn write_zeros(fd: BorrowedFd<'_>, bytes: usize) -> nix::Result<()> {
+fn write_zeros(fd: BorrowedFd<'_>, start: usize, bytes: usize) -> nix::Result<()> {
     let mut done = 0;
     while done < bytes {
-        let offset = i64::try_from(done).unwrap_or(i64::MAX);
+        let offset = i64::try_from(start + done).unwrap_or(i64::MAX);
         match pwrite(fd, &vec![0; bytes - done], offset) {
             Ok(0) => return Err(Errno::ENOSPC),
             Ok(written) => done += written,

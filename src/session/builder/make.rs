@@ -29,6 +29,15 @@ pub(super) enum Fallback {
     MemoryFiles,
 }
 
+/// The parts of a builder that a pool has, too.
+pub(in crate::session) struct ForPool {
+    pub(in crate::session) name: SessionName,
+    pub(in crate::session) places: Places,
+    pub(in crate::session) settings: Settings,
+    pub(in crate::session) last_user_removes: bool,
+    pub(in crate::session) optional: bool,
+}
+
 impl SharedSessionBuilder {
     pub(super) fn make(
         self,
@@ -64,6 +73,7 @@ impl SharedSessionBuilder {
                 secret,
                 last_user_removes,
                 readers,
+                pool: None,
             })
         };
         let (shared, segment, writer) = match places {
@@ -154,10 +164,23 @@ impl SharedSessionBuilder {
         let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let own = || attach(&name, &places, &settings);
         let (shared, segment) = sharing.open(&name, &places, &settings, own)?;
+        if segment.header.pool.is_some() {
+            return Err(invalid(
+                "name: it is the name of a pool of roles; use SharedRoles::attach, or another name",
+            ));
+        }
         if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
             return Err(registry::wrong_source());
         }
         Ok(SharedSession::new(shared, segment))
+    }
+
+    /// The parts that a pool has, too.
+    pub(in crate::session) fn for_pool(self) -> Result<ForPool, Fault> {
+        let places = self.places()?;
+        let (last_user_removes, optional) = (self.last_user_removes, self.name_is_optional);
+        let (name, settings) = self.check()?;
+        Ok(ForPool { name, places, settings, last_user_removes, optional })
     }
 
     fn places(&self) -> Result<Places, Fault> {
@@ -200,8 +223,8 @@ fn recipe(settings: &Settings, eager: bool) -> Result<&Recipe, Fault> {
     Ok(recipe)
 }
 
-/// Makes the session that no directory can hold.
-fn in_memory_files(
+/// Makes the session, or the pool, that no directory can hold.
+pub(in crate::session) fn in_memory_files(
     name: SessionName,
     header: impl Fn() -> Result<Header, Fault>,
     unplaced: Unplaced,

@@ -10,12 +10,32 @@ pub(super) fn of(recipe: &AssumeRole) -> Fingerprint {
     // A new field does not compile until this function handles it. Retries and time-outs do not count: they do not
     // change the identity. Only a role of a profile has settings, and such a role is not the source of a session.
     let AssumeRole { inputs, mfa, settings: _, base } = recipe;
-    let encoder = plain(inputs);
+    let encoder = plain(inputs, environment_of);
     let encoder = match mfa {
         Some(mfa) => mfa.encode(encoder),
         None => encoder.optional("mfa-serial-number", None),
     };
     encoder.bytes("base", Some(&base_fingerprint(base))).finish()
+}
+
+/// The fingerprint of a role with these inputs, which has base credentials of the fingerprint `base` and no MFA.
+/// `environment` is the fingerprint of the [environment](of_environment).
+pub(super) fn of_inputs(
+    inputs: &Inputs,
+    base: &Fingerprint,
+    environment: &Fingerprint,
+) -> Fingerprint {
+    let encoder = plain(inputs, |encoder| encoder.bytes("environment", Some(environment)));
+    encoder.optional("mfa-serial-number", None).bytes("base", Some(base)).finish()
+}
+
+/// The part of the environment that counts for a role without a Region or an endpoint.
+pub(super) fn of_environment() -> Fingerprint {
+    environment_of(FingerprintEncoder::new("environment")).finish()
+}
+
+fn environment_of(encoder: FingerprintEncoder) -> FingerprintEncoder {
+    environment::encode(&[Part::Endpoints, Part::Profile], encoder)
 }
 
 fn base_fingerprint(base: &Base) -> Fingerprint {
@@ -32,7 +52,10 @@ fn base_fingerprint(base: &Base) -> Fingerprint {
     }
 }
 
-fn plain(inputs: &Inputs) -> FingerprintEncoder {
+fn plain(
+    inputs: &Inputs,
+    environment: impl FnOnce(FingerprintEncoder) -> FingerprintEncoder,
+) -> FingerprintEncoder {
     let Inputs {
         role_arn,
         session_name,
@@ -81,7 +104,7 @@ fn plain(inputs: &Inputs) -> FingerprintEncoder {
     match (region, endpoint_url) {
         (Some(_), Some(_)) => encoder,
         // The environment, or the profile that it names, gives the missing ones.
-        _ => environment::encode(&[Part::Endpoints, Part::Profile], encoder),
+        _ => environment(encoder),
     }
 }
 

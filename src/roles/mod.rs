@@ -1,0 +1,174 @@
+//! Many roles in one segment: a pool of sessions, one for each role that a server assumes for its tenants.
+
+mod allow;
+mod builder;
+mod role_session;
+mod status;
+mod table;
+
+use std::{fmt, sync::Arc};
+
+pub use builder::SharedRolesBuilder;
+pub use role_session::RoleSession;
+pub use status::{RoleStatus, RolesStatus};
+
+use self::{allow::Allowed, table::Table};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    session::SharedPool,
+    source::{AssumeRole, Fingerprint, Source, role_environment},
+};
+
+/// The credentials of many roles, shared by all processes that hold the pool: for a server that assumes a role for each
+/// of its tenants, with the tenant's external id, tags or session policy.
+///
+/// Every process of the user can read the whole pool: all tenants' credentials. Processes that must not see each other's
+/// need a session or a pool for each of them.
+///
+/// Each role has an entry of its own: its own set, its own failures, its own elected process. All processes together make
+/// one call of STS for a set, and a role that fails delays no other. A role is identified by all inputs that can change
+/// what STS answers. So one ARN with two external ids is two roles, which never see each other's set.
+///
+/// ```
+/// # use std::time::{Duration, SystemTime};
+/// # use aws_credential_types::Credentials;
+/// use shmcreds::{AssumeRole, Provider, SharedRoles};
+///
+/// # let name = format!("doc-roles-{}", std::process::id());
+/// # let name = name.as_str();
+/// // In the parent, before fork.
+/// let roles = SharedRoles::builder(name)
+///     .base_source(Provider::default_chain())
+///     .allow("arn:aws:iam::*:role/tenant-*")
+///     .create()?;
+/// // In a worker.
+/// let roles = SharedRoles::attach(name)?;
+/// let recipe = AssumeRole::new("arn:aws:iam::123456789012:role/tenant-7").external_id("seven");
+/// let tenant = roles.role(recipe)?;
+/// # if false {
+/// let credentials = tenant.credentials()?;
+/// # }
+/// # Ok::<(), shmcreds::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedRoles {
+    handle: Arc<Handle>,
+}
+
+/// What all clones of a handle share.
+struct Handle {
+    pool: SharedPool,
+    allowed: Allowed,
+    /// The part of the environment that counts for roles without a Region or an endpoint, as it was when the pool was
+    /// opened.
+    environment: Fingerprint,
+    /// The sessions of roles that this process has.
+    table: Table,
+}
+
+impl SharedRoles {
+    /// Starts to describe the pool `name`. The rules for the name are those of a
+    /// [session](crate::SharedSession::builder). Nothing is checked or made yet.
+    pub fn builder(name: impl Into<String>) -> SharedRolesBuilder {
+        SharedRolesBuilder::new(name.into())
+    }
+
+    /// The pool `name` that a parent of this process created, or another process of the same user. A forked child has the
+    /// parent's base source. A process that only knows the name can read what others have fetched (give it a base source
+    /// with [`SharedRolesBuilder::attach`]).
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::attach`](crate::SharedSession::attach).
+    pub fn attach(name: impl AsRef<str>) -> Result<Self, Error> {
+        SharedRoles::builder(name.as_ref()).attach()
+    }
+
+    fn new(pool: SharedPool) -> Result<Self, Fault> {
+        let Some(allowed) = Allowed::read(pool.text()) else {
+            let text = "the header of the pool has no list of allowed roles; another program has written it";
+            return Err(Fault::new(ErrorKind::BadChecksum, text));
+        };
+        let (environment, table) = (role_environment(), Table::new(pool.capacity()));
+        Ok(SharedRoles { handle: Arc::new(Handle { pool, allowed, environment, table }) })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.handle.pool.name()
+    }
+
+    /// The session of a role. Makes no call: the first read of credentials does, if no process has made it yet. Base
+    /// credentials are those of the pool.
+    ///
+    /// A process keeps the session of a role that it has asked for. So a server may call this for each request, with a
+    /// recipe that it builds each time.
+    ///
+    /// # Errors
+    /// | kind | when |
+    /// | --- | --- |
+    /// | [`InvalidInput`](ErrorKind::InvalidInput) | an input breaks a rule of STS, or cannot be shared: MFA, a base source of its own |
+    /// | [`NotAllowed`](ErrorKind::NotAllowed) | no pattern of [`allow`](SharedRolesBuilder::allow) fits the ARN |
+    /// | [`Full`](ErrorKind::Full) | all entries are being refreshed |
+    /// | [`NoSpace`](ErrorKind::NoSpace) | the kernel has no memory for another entry |
+    /// | [`NoSource`](ErrorKind::NoSource) | this process has no base source, and no other process has asked for the role |
+    pub fn role(&self, recipe: AssumeRole) -> Result<RoleSession, Error> {
+        self.find(recipe).map_err(|fault| self.handle.pool.error("role", fault))
+    }
+
+    fn find(&self, recipe: AssumeRole) -> Result<RoleSession, Fault> {
+        let Handle { pool, table, .. } = &*self.handle;
+        let key = self.key(&recipe)?;
+        if let Some(session) = table.get(&key) {
+            return Ok(RoleSession::new(session, key));
+        }
+        self.handle.allowed.check(recipe.arn())?;
+        let source = match pool.base() {
+            Some(base) => {
+                let role = recipe.of_pool(Arc::clone(base));
+                role.validate().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
+                Some(Arc::new(role) as Arc<dyn Source>)
+            }
+            None => None,
+        };
+        let session = pool.session(&key, source)?;
+        Ok(RoleSession::new(table.insert(key, session), key))
+    }
+
+    fn key(&self, recipe: &AssumeRole) -> Result<Fingerprint, Fault> {
+        let Handle { pool, environment, .. } = &*self.handle;
+        recipe
+            .pool_key(pool.base_fingerprint(), environment)
+            .map_err(|text| Fault::new(ErrorKind::InvalidInput, text))
+    }
+
+    /// Removes the role's set and failure from the pool, for all processes. A later use of the role makes a new call. False
+    /// when the pool does not have the role, or the role is being refreshed at the moment.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a recipe that no pool can have; [`System`](ErrorKind::System) and
+    /// [`Timeout`](ErrorKind::Timeout) when the pool cannot be changed.
+    pub fn evict(&self, recipe: &AssumeRole) -> Result<bool, Error> {
+        let evict = || self.handle.pool.evict(&self.key(recipe)?);
+        evict().map_err(|fault| self.handle.pool.error("evict", fault))
+    }
+
+    /// The state of the pool, with a line for each entry. Takes no lock and delays no process.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) when the kernel refuses a look at a lock.
+    pub fn status(&self) -> Result<RolesStatus, Error> {
+        RolesStatus::of(&self.handle.pool)
+    }
+
+    /// Removes the name of the pool, in the process that created it: see
+    /// [`SharedSession::unlink`](crate::SharedSession::unlink).
+    pub fn unlink(&self) {
+        self.handle.pool.unlink();
+    }
+}
+
+impl fmt::Debug for SharedRoles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRoles").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! The session of one role of a pool.
+
+use std::{fmt, time::Duration};
+
+use aws_config::{ConfigLoader, SdkConfig};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, future},
+};
+
+use crate::{
+    error::Error,
+    session::{Reader, SetSnapshot, SharedSession, Status},
+    source::{Fingerprint, Identity},
+};
+
+/// The credentials of one role of a [pool](crate::SharedRoles). It works as a [`SharedSession`] does.
+///
+/// When the pool is full and the role was used least recently, another role gets its entry. Then this gets an entry again
+/// at its next use, and its credentials are fetched again.
+#[derive(Clone)]
+pub struct RoleSession {
+    session: SharedSession,
+    key: Fingerprint,
+}
+
+impl RoleSession {
+    pub(super) fn new(session: SharedSession, key: Fingerprint) -> Self {
+        RoleSession { session, key }
+    }
+
+    /// The current credentials, as [`SharedSession::credentials`] gives them.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession`], and those of [`SharedRoles::role`](crate::SharedRoles::role) when the role needs an
+    /// entry again. [`SourceThrottled`](crate::ErrorKind::SourceThrottled) also when the budget of the pool allows no call
+    /// in time; [`Error::retry_after`] tells when it will.
+    #[inline]
+    pub fn credentials(&self) -> Result<Credentials, Error> {
+        self.session.credentials()
+    }
+
+    /// As [`SharedSession::credentials_within`].
+    ///
+    /// # Errors
+    /// Those of [`credentials`](Self::credentials).
+    pub fn credentials_within(&self, limit: Duration) -> Result<Credentials, Error> {
+        self.session.credentials_within(limit)
+    }
+
+    /// As [`SharedSession::snapshot`].
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::snapshot`].
+    pub fn snapshot(&self) -> Result<Option<SetSnapshot>, Error> {
+        self.session.snapshot()
+    }
+
+    /// A handle for one thread, as [`SharedSession::reader`] gives it.
+    pub fn reader(&self) -> Reader {
+        self.session.reader()
+    }
+
+    /// Waits for a set that is newer than the current one, as [`SharedSession::refresh`] does.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::refresh`].
+    pub fn refresh(&self) -> Result<Credentials, Error> {
+        self.session.refresh()
+    }
+
+    /// Says that AWS rejected `access_key_id`, as [`SharedSession::invalidate`] does.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::invalidate`].
+    pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
+        self.session.invalidate(access_key_id)
+    }
+
+    /// The state of the role.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::status`].
+    pub fn status(&self) -> Result<Status, Error> {
+        self.session.status()
+    }
+
+    /// Whose the credentials are, as [`SharedSession::identity`] tells.
+    ///
+    /// # Errors
+    /// Those of [`SharedSession::identity`].
+    pub async fn identity(&self) -> Result<Identity, Error> {
+        self.session.identity().await
+    }
+
+    /// A configuration for the clients of the AWS SDK, as [`SharedSession::sdk_config`] gives it.
+    pub async fn sdk_config(&self) -> SdkConfig {
+        self.session.sdk_config().await
+    }
+
+    /// As [`SharedSession::sdk_config_from`].
+    pub async fn sdk_config_from(&self, loader: ConfigLoader) -> SdkConfig {
+        self.session.sdk_config_from(loader).await
+    }
+
+    /// The role as a credentials provider, as [`SharedSession::credentials_provider`] gives it.
+    pub fn credentials_provider(&self) -> SharedCredentialsProvider {
+        self.session.credentials_provider()
+    }
+
+    /// Identifies the role in its pool: equal for recipes that give the same credentials. Tells nothing about the inputs.
+    pub fn key(&self) -> &Fingerprint {
+        &self.key
+    }
+}
+
+impl ProvideCredentials for RoleSession {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.session.provide_credentials()
+    }
+}
+
+impl fmt::Debug for RoleSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: String = self.key[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        f.debug_struct("RoleSession").field("key", &key).finish_non_exhaustive()
+    }
+}

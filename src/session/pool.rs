@@ -1,0 +1,230 @@
+//! A pool in this process: which entry a role has, and when STS may be called.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::creator::Creator;
+use crate::{
+    clock::Clock,
+    error::{ErrorKind, Fault},
+    name::SessionName,
+    refresh::{
+        election::{self, Outcome},
+        election_lock::ElectionLock,
+        policy::Windows,
+        publish,
+    },
+    segment::{
+        Key, Segment,
+        pool::{Budget, PoolCounter, Reserved},
+    },
+    sys::random,
+};
+
+/// The lease of a process that takes an entry from a role.
+const EVICTION_LEASE: Duration = Duration::from_secs(5);
+/// How many of the entries that were used least recently are tried, until one is free.
+const CANDIDATES: usize = 64;
+/// How often a new role looks for an entry: other processes may take each one that becomes free.
+const ATTEMPTS: usize = 64;
+/// Nanoseconds of a minute.
+const MINUTE: u64 = 60_000_000_000;
+
+/// A search for an entry that can be freed.
+enum Freed {
+    /// An entry is free by now.
+    Now,
+    /// An entry was free already.
+    Before,
+    /// All entries are being refreshed.
+    None,
+}
+
+/// What all roles of a pool share in a process.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: SessionName,
+    /// The whole pool; see [`Segment::entry`].
+    pub(super) segment: Arc<Segment>,
+    pub(super) lock: Arc<ElectionLock>,
+    pub(super) budget: Budget,
+    pub(super) windows: Windows,
+    pub(super) clock: Clock,
+    pub(super) wait_timeout: Duration,
+    pub(super) creator: Option<Creator>,
+}
+
+/// The pool and the key of a role.
+#[derive(Clone, Debug)]
+pub(super) struct RoleOf {
+    pub(super) pool: Arc<Pool>,
+    pub(super) key: Key,
+}
+
+impl RoleOf {
+    /// Whether the entry of `segment` is still that of the role.
+    pub(super) fn has(&self, segment: &Segment) -> bool {
+        let pool = self.pool.segment.pool();
+        pool.is_some_and(|pool| pool.key_of(segment.place().index()) == self.key)
+    }
+}
+
+impl Pool {
+    /// The entry of the role with `key`. If it has none, it gets one; when all are used, that which was used least recently.
+    ///
+    /// # Errors
+    /// `Full` when all entries are being refreshed; `NoSpace` when the kernel has no memory for another entry; `NoSource`
+    /// when the role has no entry, and this process cannot ask STS (`may_insert` is false).
+    pub(super) fn entry_of(&self, key: &Key, may_insert: bool) -> Result<Arc<Segment>, Fault> {
+        let index = match self.segment.pool().and_then(|pool| pool.find(key)) {
+            Some(index) => index,
+            None if may_insert => self.insert(key)?,
+            None => {
+                let text = "no process has asked for this role yet, and this one has no base source; attach with a \
+                            base source";
+                return Err(Fault::new(ErrorKind::NoSource, text));
+            }
+        };
+        self.note_use(index, self.clock.boot());
+        self.segment_of(index, key)
+    }
+
+    /// The segment, as that of one entry.
+    fn segment_of(&self, index: usize, key: &Key) -> Result<Arc<Segment>, Fault> {
+        let entry = self.segment.entry(index, *key);
+        entry.map(Arc::new).ok_or_else(|| Fault::new(ErrorKind::WrongMagic, "it is not a pool"))
+    }
+
+    fn insert(&self, key: &Key) -> Result<usize, Fault> {
+        let writable = self.segment.writable()?;
+        let Some(pool) = writable.pool() else { unreachable!("the segment is that of a pool") };
+        let mut is_damaged = false;
+        for _ in 0..ATTEMPTS {
+            let guard = pool.lock(self.lock.locks())?;
+            if is_damaged {
+                guard.rebuild();
+            }
+            let found = match guard.find(key) {
+                Some(index) => Some(index),
+                None => guard.insert(key)?,
+            };
+            // Before another process can find it unused.
+            found.inspect(|index| self.note_use(*index, self.clock.boot()));
+            drop(guard);
+            if let Some(index) = found {
+                return Ok(index);
+            }
+            match self.evict_least_recent()? {
+                Freed::Now => is_damaged = false,
+                // Another process has freed it since, or the list of free entries is damaged.
+                Freed::Before => is_damaged = true,
+                Freed::None => break,
+            }
+        }
+        pool.count(PoolCounter::Refusals);
+        let capacity = self.segment.pool().map_or(0, |pool| pool.capacity());
+        let text = format!(
+            "all {capacity} entries of the pool are in use; make it with a larger capacity, or try again"
+        );
+        Err(Fault::new(ErrorKind::Full, text))
+    }
+
+    /// Notes that a role is used, for the choice of the next entry that goes.
+    pub(super) fn note_use(&self, index: usize, now: u64) {
+        // Never 0: that is a free entry.
+        self.lock.requests().note_use(index, now / MINUTE + 1);
+    }
+
+    /// The current minute of the boot clock, as [`note_use`](Self::note_use) writes it.
+    pub(super) fn minute(&self) -> u64 {
+        self.clock.boot() / MINUTE + 1
+    }
+
+    /// Frees the entry that was used least recently and is not being refreshed.
+    fn evict_least_recent(&self) -> Result<Freed, Fault> {
+        let Some(pool) = self.segment.pool() else { return Ok(Freed::None) };
+        // A random number decides between entries of one minute. Otherwise all processes would try the same.
+        let salt = random::number()?;
+        let uses = self.lock.requests().last_uses().iter().take(pool.made()).enumerate();
+        let mut entries: Vec<(u64, u64, usize)> = uses
+            .map(|(index, minute)| {
+                let mixed = (index as u64 ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (minute.load(Ordering::Relaxed), mixed, index)
+            })
+            .collect();
+        if entries.len() > CANDIDATES {
+            entries.select_nth_unstable(CANDIDATES);
+            entries.truncate(CANDIDATES);
+        }
+        entries.sort_unstable();
+        for (_, _, index) in entries {
+            let key = pool.key_of(index);
+            if key == Key::default() {
+                return Ok(Freed::Before);
+            }
+            if self.evict(index, &key)? {
+                return Ok(Freed::Now);
+            }
+        }
+        Ok(Freed::None)
+    }
+
+    /// Takes the entry from the role with `key`. False when the role has no entry, or it is being refreshed.
+    pub(super) fn evict_role(&self, key: &Key) -> Result<bool, Fault> {
+        match self.segment.pool().and_then(|pool| pool.find(key)) {
+            Some(index) => self.evict(index, key),
+            None => Ok(false),
+        }
+    }
+
+    fn evict(&self, index: usize, key: &Key) -> Result<bool, Fault> {
+        let segment = self.segment_of(index, key)?;
+        let lock = self.lock.for_entry();
+        let Some(guard) = lock.try_lock_election(&segment) else { return Ok(false) };
+        // A thread of this process that is elected for the entry has its mark there, so it counts as elected.
+        let now = self.clock.boot();
+        let outcome = election::stand(guard, segment.writable()?, now, EVICTION_LEASE)?;
+        let Outcome::Won(elected) = outcome else { return Ok(false) };
+        let is_its = self.segment.pool().is_some_and(|pool| pool.key_of(index) == *key);
+        let evicted = is_its && publish::eviction(&elected)?;
+        elected.resign();
+        Ok(evicted)
+    }
+
+    /// Whether only roles without a set may use the budget at the moment.
+    pub(super) fn is_scarce(&self, now: u64) -> bool {
+        self.segment.pool().is_some_and(|pool| self.budget.is_scarce(pool.budget(), now))
+    }
+
+    /// How long a call that is reserved now would wait.
+    pub(super) fn queue(&self, now: u64) -> Duration {
+        let budget = self.segment.pool().map_or(0, |pool| pool.budget());
+        self.budget.queue(budget, now)
+    }
+
+    /// Reserves a call of STS within `limit`.
+    ///
+    /// # Errors
+    /// `SourceThrottled` when the budget does not allow it in time.
+    pub(super) fn reserve(&self, budget: &AtomicU64, limit: Duration) -> Result<Duration, Fault> {
+        match self.budget.reserve(budget, self.clock.boot(), limit) {
+            Reserved::After(wait) => Ok(wait),
+            Reserved::Refused(after) => Err(self.throttled(after)),
+        }
+    }
+
+    /// The error of a caller for which the budget had no call in time.
+    pub(super) fn throttled(&self, after: Duration) -> Fault {
+        let rate = self.budget.calls_per_second;
+        let text = format!(
+            "throttled by the budget of this pool: its processes make {rate} calls of STS per second at most, fewer \
+             after STS has throttled; raise calls_per_second, or wait longer"
+        );
+        Fault::new(ErrorKind::SourceThrottled, text).retry_after(after)
+    }
+}

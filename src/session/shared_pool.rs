@@ -1,0 +1,265 @@
+//! A pool as programs hold it: made, opened, and asked for the sessions of roles.
+
+use std::{process, sync::Arc, time::Duration};
+
+use super::{
+    Inner, SharedSession, SharedSessionBuilder,
+    builder::{self, ForPool},
+    pool::Pool,
+    process_session::{ProcessSession, Settings},
+    provider, registry, role,
+};
+use crate::{
+    error::{Error, ErrorKind, Fault},
+    name::SessionName,
+    refresh::{fetch::Recipe, policy::Windows},
+    segment::{
+        self, Header, Key, Places, Segment,
+        pool::{
+            Budget, POOL_COUNTERS,
+            layout::{self, PoolLayout},
+        },
+    },
+    source::{Fingerprint, Source},
+    sys::random,
+};
+
+/// What a pool is made with, besides what a session has, too.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolTerms {
+    pub(crate) capacity: usize,
+    /// For the header.
+    pub(crate) text: String,
+}
+
+/// A pool. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPool {
+    shared: Arc<ProcessSession>,
+    pool: Arc<Pool>,
+}
+
+type Joined = (Arc<ProcessSession>, Arc<Segment>);
+
+/// The most roles of a pool.
+pub(crate) const MOST_ROLES: usize = layout::MOST_ENTRIES;
+
+/// The rate of calls in the text of the header.
+type Rate = fn(&str) -> Option<u32>;
+
+impl SharedPool {
+    /// Makes a pool. The builder has its name, its base source and its places.
+    pub(crate) fn create(
+        builder: SharedSessionBuilder,
+        terms: &PoolTerms,
+        rate: Rate,
+    ) -> Result<Self, Fault> {
+        make(builder, terms, segment::CREATION_LIMIT, true)
+            .and_then(|joined| SharedPool::new(joined, rate))
+    }
+
+    pub(crate) fn attach(builder: SharedSessionBuilder, rate: Rate) -> Result<Self, Fault> {
+        open(builder, registry::attach).and_then(|joined| SharedPool::new(joined, rate))
+    }
+
+    pub(crate) fn attach_or_create(
+        builder: SharedSessionBuilder,
+        terms: &PoolTerms,
+        rate: Rate,
+    ) -> Result<Self, Fault> {
+        let make = || make(builder.clone(), terms, Duration::ZERO, false);
+        let open = || open(builder.clone(), registry::attach_now);
+        builder::made_or_opened(make, open).and_then(|joined| SharedPool::new(joined, rate))
+    }
+
+    fn new((shared, segment): Joined, rate: Rate) -> Result<Self, Fault> {
+        let Some(calls_per_second) = rate(&segment.header.description) else {
+            let text =
+                "the header of the pool has no rate of calls; another program has written it";
+            return Err(Fault::new(ErrorKind::BadChecksum, text));
+        };
+        let windows = shared.recipe.as_ref().map_or(Windows::default(), |recipe| recipe.windows);
+        let pool = Pool {
+            name: shared.name.clone(),
+            lock: Arc::clone(&shared.election_lock),
+            budget: Budget { calls_per_second },
+            windows,
+            clock: shared.clock.clone(),
+            wait_timeout: shared.wait_timeout,
+            creator: shared.creator,
+            segment,
+        };
+        Ok(SharedPool { pool: Arc::new(pool), shared })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.pool.name.as_str()
+    }
+
+    /// What its creator wrote into the header.
+    pub(crate) fn text(&self) -> &str {
+        &self.pool.segment.header.description
+    }
+
+    /// The fingerprint of the base source.
+    pub(crate) fn base_fingerprint(&self) -> &Fingerprint {
+        &self.pool.segment.header.fingerprint
+    }
+
+    /// The base source; `None` in a process that can only read.
+    pub(crate) fn base(&self) -> Option<&Arc<dyn Source>> {
+        self.shared.recipe.as_ref().map(|recipe| &recipe.source)
+    }
+
+    /// The session of the role with `key`. `source` is the role, with the base source of the pool.
+    pub(crate) fn session(
+        &self,
+        key: &Fingerprint,
+        source: Option<Arc<dyn Source>>,
+    ) -> Result<SharedSession, Fault> {
+        let windows = self.pool.windows;
+        let recipe = source.map(|source| Recipe { source, windows });
+        let (shared, segment) = role::joined(&self.pool, words(key), recipe)?;
+        Ok(SharedSession::new(shared, segment))
+    }
+
+    /// Takes its entry from the role with `key`.
+    pub(crate) fn evict(&self, key: &Fingerprint) -> Result<bool, Fault> {
+        self.pool.evict_role(&words(key))
+    }
+
+    /// Keys of the entries that are in use, with their segments.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Fingerprint, SharedSession)> {
+        let pool = &self.pool;
+        let made = pool.segment.pool().map_or(0, |pool| pool.made());
+        (0..made).filter_map(move |index| {
+            let key = pool.segment.pool()?.key_of(index);
+            let entry = pool.segment.entry(index, key)?;
+            let (shared, segment) = role::look(pool, key, Arc::new(entry));
+            (key != Key::default())
+                .then(|| (bytemuck::cast(key), SharedSession::new(shared, segment)))
+        })
+    }
+
+    /// The minute of the last use of each entry, since boot.
+    pub(crate) fn last_use(&self, session: &SharedSession) -> u64 {
+        let index = session.inner.segment.place().index();
+        let uses = self.pool.lock.requests().last_uses();
+        uses.get(index).map_or(0, |minute| minute.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.pool.segment.pool().map_or(0, |pool| pool.capacity())
+    }
+
+    pub(crate) fn calls_per_second(&self) -> u32 {
+        self.pool.budget.calls_per_second
+    }
+
+    pub(crate) fn counters(&self) -> [u64; POOL_COUNTERS] {
+        self.pool.segment.pool().map_or([0; POOL_COUNTERS], |pool| pool.counters())
+    }
+
+    /// How long a call that is reserved now would wait for the budget.
+    pub(crate) fn queue(&self) -> Duration {
+        self.pool.queue(self.pool.clock.boot())
+    }
+
+    /// The current minute of the clock of [`last_use`](Self::last_use).
+    pub(crate) fn minute(&self) -> u64 {
+        self.pool.minute()
+    }
+
+    /// Removes the name of the pool, in the process that made it.
+    pub(crate) fn unlink(&self) {
+        self.shared.unlink();
+    }
+
+    pub(crate) fn error(&self, operation: &'static str, fault: Fault) -> Error {
+        fault.during(operation, self.name())
+    }
+}
+
+impl SharedSession {
+    /// Whether other code of the process holds the session, besides the one handle that asks.
+    pub(crate) fn is_held(&self) -> bool {
+        // The handle itself, and its provider.
+        Arc::strong_count(&self.inner) > 2
+    }
+
+    /// The same role on the entry that it has now, if it has another one than before.
+    pub(crate) fn moved(&self) -> Option<SharedSession> {
+        if !self.inner.has_successor() {
+            return None;
+        }
+        let inner: Arc<Inner> = self.inner.latest();
+        Some(SharedSession { provider: provider::of(Arc::clone(&inner)), inner })
+    }
+}
+
+fn words(key: &Fingerprint) -> Key {
+    bytemuck::cast(*key)
+}
+
+fn make(
+    builder: SharedSessionBuilder,
+    terms: &PoolTerms,
+    patience: Duration,
+    may_be_nameless: bool,
+) -> Result<Joined, Fault> {
+    let ForPool { name, places, settings, last_user_removes, optional } = builder.for_pool()?;
+    let Some(recipe) = &settings.recipe else {
+        let text = "base_source: none is given; a pool needs one that assumes the roles";
+        return Err(Fault::new(ErrorKind::InvalidInput, text));
+    };
+    if recipe.source.is_manual() {
+        let text = "base_source: it is manual; the library must be able to ask it";
+        return Err(Fault::new(ErrorKind::InvalidInput, text));
+    }
+    let fingerprint = recipe.source.fingerprint();
+    let header = || {
+        Ok(Header {
+            instance: random::number()?,
+            creator: process::id(),
+            time_namespace: segment::time_namespace(),
+            fingerprint,
+            description: terms.text.clone(),
+            eager: false,
+            sealed: false,
+            secret: false,
+            last_user_removes,
+            readers: None,
+            pool: Some(PoolLayout::new(terms.capacity)),
+        })
+    };
+    match registry::create(&name, &places, header, settings, patience) {
+        Ok(joined) => {
+            if last_user_removes {
+                registry::remove_leftovers(&joined.0.name);
+            }
+            Ok(joined)
+        }
+        Err(unplaced) if may_be_nameless => {
+            builder::in_memory_files(name, header, *unplaced, optional)
+        }
+        Err(unplaced) => Err(unplaced.fault()),
+    }
+}
+
+fn open(
+    builder: SharedSessionBuilder,
+    attach: fn(&SessionName, &Places, &Settings) -> Result<Joined, Fault>,
+) -> Result<Joined, Fault> {
+    let ForPool { name, places, settings, .. } = builder.for_pool()?;
+    let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
+    let joined = attach(&name, &places, &settings)?;
+    let header = &joined.1.header;
+    if header.pool.is_none() {
+        let text = "name: it is the name of a session; use SharedSession::attach, or another name";
+        return Err(Fault::new(ErrorKind::InvalidInput, text));
+    }
+    if expected.is_some_and(|expected| expected != header.fingerprint) {
+        return Err(registry::wrong_source());
+    }
+    Ok(joined)
+}
