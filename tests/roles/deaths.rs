@@ -1,0 +1,156 @@
+//! Processes are killed and stopped in the middle of insertions, evictions and publications.
+
+use std::time::Duration;
+
+use nix::sys::{signal::Signal, wait::WaitStatus};
+use shmcreds::{
+    SharedRoles,
+    testing::{Fault, FaultPoint, LocalSts, ManualClock, Times, signal_at},
+};
+
+use crate::{
+    assert_of, pool,
+    support::{StopFile, assumed, child, name, until},
+    tenant,
+};
+
+const POINTS: [FaultPoint; 11] = [
+    FaultPoint::PoolEntryTaken,
+    FaultPoint::PoolKeyWritten,
+    FaultPoint::PoolUnindexed,
+    FaultPoint::PoolCellTaken,
+    FaultPoint::PoolCellReleased,
+    FaultPoint::PoolRetired,
+    FaultPoint::Elected,
+    FaultPoint::Answered,
+    FaultPoint::MidWrite,
+    FaultPoint::Exchanged,
+    FaultPoint::Published,
+];
+
+/// After each death every role works, in the dead process's pool with its few entries: nothing is lost for good.
+pub fn deaths_at_each_point() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("points")).capacity(4).create().unwrap();
+    for point in POINTS {
+        let mut victim = child(|_| {
+            let roles = SharedRoles::attach(roles.name()).unwrap();
+            signal_at(point, Signal::SIGKILL as i32);
+            for number in 0..20 {
+                let role = roles.role(tenant(&sts, number)).unwrap();
+                assert_of(&role.refresh().unwrap(), number);
+            }
+        });
+        assert!(matches!(victim.reap(), WaitStatus::Signaled(..)), "{point:?}");
+        for number in 0..8 {
+            let role = roles.role(tenant(&sts, number)).unwrap();
+            assert_of(&role.credentials().unwrap(), number);
+        }
+    }
+    let status = roles.status().unwrap();
+    assert_eq!(status.entries().len(), 4);
+    assert!(status.rebuilds() >= 5, "{}", status.rebuilds());
+}
+
+/// Readers beside writers that are killed at random instructions of insertions, evictions and publications.
+pub fn kills_at_random_instructions() {
+    const ROUNDS: u64 = 100;
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("kills")).capacity(6).create().unwrap();
+    let stop = StopFile::new(roles.name());
+    let readers: Vec<_> = (0..2)
+        .map(|reader| {
+            let (roles, sts, stop) = (&roles, &sts, &stop);
+            child(move |report| {
+                let roles = SharedRoles::attach(roles.name()).unwrap();
+                let mut reads = 0u64;
+                while !stop.is_there() {
+                    for number in [reader, 2, 3] {
+                        // A death in a call is a failure of the call; it passes.
+                        if let Ok(set) = roles.role(tenant(sts, number)).unwrap().credentials() {
+                            assert_of(&set, number);
+                            reads += 1;
+                        }
+                    }
+                }
+                report.say(reads.to_string());
+            })
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        let mut writer = child(|report| {
+            let roles = SharedRoles::attach(roles.name()).unwrap();
+            report.say(".");
+            for number in (4..40).cycle() {
+                if let Ok(role) = roles.role(tenant(&sts, number + round as usize % 7)) {
+                    let _ = role.credentials();
+                }
+                let _ = roles.evict(&tenant(&sts, number));
+            }
+        });
+        writer.hear();
+        // Spread over the milliseconds of some calls; no two runs are alike anyway.
+        std::thread::sleep(Duration::from_micros(round * 7919 % 4000));
+        writer.signal(Signal::SIGKILL);
+        assert!(matches!(writer.reap(), WaitStatus::Signaled(..)));
+    }
+    let reads: u64 = stop.end(readers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
+    assert!(reads > 0);
+    for number in 0..40 {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().refresh().unwrap(), number);
+    }
+    let status = roles.status().unwrap();
+    assert_eq!(status.entries().len(), 6);
+    assert!(status.evictions() > ROUNDS / 8, "{}", status.evictions());
+}
+
+/// The call of a tenant is on its way when the process dies: another one makes it, and other tenants do not notice.
+pub fn the_elected_process_dies() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("dies")).create().unwrap();
+    sts.inject(Fault::BlackHole, Times::Next(1)).unwrap();
+    let victim = child(|_| drop(roles.role(tenant(&sts, 1)).unwrap().credentials()));
+    until("the call is made", || assumed(&sts) == 1);
+    let others: Vec<_> = (0..3)
+        .map(|_| {
+            child(|report| {
+                report.say(".");
+                assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+            })
+        })
+        .map(|mut other| {
+            other.hear();
+            other.asleep();
+            other
+        })
+        .collect();
+    assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
+    victim.signal(Signal::SIGKILL);
+    others.into_iter().for_each(|other| drop(other.finish()));
+    assert_eq!(assumed(&sts), 3);
+}
+
+/// A process is stopped in the middle of its publication, past its lease. Its entry goes to another role. When it goes on,
+/// it overwrites nothing.
+pub fn a_stopped_process_does_not_overwrite() {
+    for point in [FaultPoint::Elected, FaultPoint::Answered, FaultPoint::MidWrite] {
+        let sts = LocalSts::fork().unwrap();
+        let clock = ManualClock::new().unwrap();
+        let roles = pool(&name("stopped")).capacity(1).clock(&clock).create().unwrap();
+        let victim = child(|_| {
+            let role = roles.role(tenant(&sts, 1)).unwrap();
+            signal_at(point, Signal::SIGSTOP as i32);
+            assert_of(&role.credentials().unwrap(), 1);
+        });
+        victim.stopped();
+        clock.advance(Duration::from_secs(120));
+        let other = roles.role(tenant(&sts, 2)).unwrap();
+        let set = other.credentials().unwrap();
+        assert_of(&set, 2);
+        victim.signal(Signal::SIGCONT);
+        // It gets an entry again, in place of the other one.
+        victim.finish();
+        assert_of(&other.credentials().unwrap(), 2);
+        assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    }
+}

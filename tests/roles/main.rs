@@ -1,0 +1,80 @@
+//! Pools of roles. Tests fork, so they run on the only thread of their process.
+#![allow(unsafe_code)]
+
+mod budget;
+mod deaths;
+mod entries;
+mod hostile;
+mod identity;
+#[path = "../support/mod.rs"]
+mod support;
+
+use aws_credential_types::Credentials;
+use shmcreds::{
+    AssumeRole, Provider, SharedRoles, SharedRolesBuilder,
+    testing::{LocalSts, is_set_of},
+};
+
+/// A pool at the embedded STS, which allows the roles of [`tenant`].
+fn pool(name: &str) -> SharedRolesBuilder {
+    SharedRoles::builder(name)
+        .base_source(base())
+        .allow("arn:aws:iam::*:role/tenant-*")
+        .capacity(100)
+        .calls_per_second(100_000)
+}
+
+fn base() -> Provider {
+    Provider::new("base", || async {
+        Credentials::new("AKIAIOSFODNN7EXAMPLE", support::BASE_SECRET, None, None, "base")
+    })
+}
+
+fn arn_of(number: usize) -> String {
+    format!("arn:aws:iam::123456789012:role/tenant-{number}")
+}
+
+/// The role of a tenant, with an external id of its own.
+fn tenant(sts: &LocalSts, number: usize) -> AssumeRole {
+    AssumeRole::new(arn_of(number))
+        .session_name("test")
+        .external_id(format!("tenant-{number}"))
+        .region("us-east-1")
+        .endpoint_url(sts.url())
+}
+
+/// Panics when the set is not a whole one of that tenant.
+fn assert_of(set: &Credentials, number: usize) {
+    let (arn, id) = (arn_of(number), format!("tenant-{number}"));
+    let inputs = [("RoleArn", &*arn), ("RoleSessionName", "test"), ("ExternalId", &*id)];
+    assert!(is_set_of(set, &inputs), "a foreign or torn set for tenant {number}");
+}
+
+fn main() {
+    support::run_forking(&[
+        ("each_tenant_gets_its_own_set", entries::each_tenant_gets_its_own_set),
+        ("one_call_for_all_processes", entries::one_call_for_all_processes),
+        ("what_is_not_allowed", entries::what_is_not_allowed),
+        ("the_least_recently_used_goes", entries::the_least_recently_used_goes),
+        ("a_pool_is_full", entries::a_pool_is_full),
+        ("an_evicted_role_comes_back", entries::an_evicted_role_comes_back),
+        ("large_tokens", entries::large_tokens),
+        ("a_pool_and_a_session", entries::a_pool_and_a_session),
+        ("memory_is_taken_in_steps", entries::memory_is_taken_in_steps),
+        ("a_process_without_a_source_reads", entries::a_process_without_a_source_reads),
+        ("a_child_inherits_its_roles", entries::a_child_inherits_its_roles),
+        ("rotation_and_rejection", entries::rotation_and_rejection),
+        ("each_input_alone_is_another_role", identity::each_input_alone_is_another_role),
+        ("equal_recipes_are_one_role", identity::equal_recipes_are_one_role),
+        ("what_no_pool_can_share", identity::what_no_pool_can_share),
+        ("a_failing_tenant_is_alone", budget::a_failing_tenant_is_alone),
+        ("the_budget_limits_calls", budget::the_budget_limits_calls),
+        ("a_throttled_pool_slows_down", budget::a_throttled_pool_slows_down),
+        ("deaths_at_each_point", deaths::deaths_at_each_point),
+        ("kills_at_random_instructions", deaths::kills_at_random_instructions),
+        ("the_elected_process_dies", deaths::the_elected_process_dies),
+        ("a_stopped_process_does_not_overwrite", deaths::a_stopped_process_does_not_overwrite),
+        ("never_a_foreign_set", hostile::never_a_foreign_set),
+        ("forged_words", hostile::forged_words),
+    ]);
+}
