@@ -88,6 +88,9 @@ pub use refresh::stop_handle::StopHandle;
 // Whether it will work here.
 #[cfg(feature = "cli-core")]
 pub use diagnosis::{Finding, Inquiry, Level, diagnose};
+#[cfg(feature = "cli-core")]
+#[doc(hidden)]
+pub use sys::peer::peer_groups;
 // What can go wrong.
 pub use error::{Error, ErrorKind};
 

@@ -15,6 +15,8 @@ pub(crate) mod mapping;
 pub(crate) mod namespace;
 pub(crate) mod object;
 #[cfg(feature = "cli-core")]
+pub(crate) mod peer;
+#[cfg(feature = "cli-core")]
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod process_token;

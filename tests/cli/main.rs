@@ -12,6 +12,7 @@ mod exec;
 mod files;
 mod harness;
 mod metrics;
+mod node_agent;
 mod old_clients;
 mod places;
 mod profiles;

@@ -101,7 +101,7 @@ fn a_mistake_is_one_line_that_says_what_to_do() {
         (&["exec"], "not provided: <CMD>"),
         (&["exec", "true"], "unexpected argument 'true'"),
         (&["serve"], "not provided: --name <NAME>"),
-        (&["serve", "--name", "x", "--listen", "80"], "--listen <127.0.0.1:PORT>"),
+        (&["serve", "--name", "x", "--listen", "80"], "--listen <ADDRESS:PORT>"),
         (&["exec", "--external-id", "x", "--", "true"], "not provided: --role-arn <ARN>"),
         (&["exec", "--role-arn", "x", "--tag", "hush", "--", "true"], "must be KEY=VALUE"),
         (&["exec", "--imds", "--container", "--", "true"], "cannot be used with '--container'"),

@@ -166,9 +166,31 @@ pub(crate) struct Serve {
     /// The session's name.
     #[arg(long)]
     pub(crate) name: String,
-    /// The address of the endpoint, on the loopback interface.
-    #[arg(long, value_name = "127.0.0.1:PORT", default_value = "127.0.0.1:0")]
-    pub(crate) listen: SocketAddr,
+    /// The address of the endpoint: 127.0.0.1, or 169.254.170.23 and [fd00:ec2::23], which SDKs accept too. Can be
+    /// repeated.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// An address of the endpoint for other hosts, over HTTPS: a private one. Can be repeated.
+    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["tls_certificate", "tls_key"])]
+    pub(crate) listen_tls: Vec<SocketAddr>,
+    /// The file with the certificate for --listen-tls, in PEM. It is read again when it changes.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "listen_tls"])]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The file with the certificate's private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A Unix socket of the endpoint. It asks for no token: this user and root may ask.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Option<PathBuf>,
+    /// A user who may ask on the Unix socket, too. Can be repeated.
+    #[arg(long, value_name = "UID", requires = "unix")]
+    pub(crate) allow_uid: Vec<u32>,
+    /// A group whose members may ask on the Unix socket. Can be repeated.
+    #[arg(long, value_name = "GID", requires = "unix")]
+    pub(crate) allow_gid: Vec<u32>,
+    /// A group whose members may read the session and the token file.
+    #[arg(long, value_name = "GID")]
+    pub(crate) group: Option<u32>,
     /// The file to write the endpoint's token to, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,

@@ -130,7 +130,7 @@ fn serve(
     signals: Signals,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
-    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into())?;
+    let endpoint = Endpoint::on_loopback()?;
     let mut command = command(options, session, files, &endpoint)?;
     let (sender, events) = channel();
     let target = SharedTarget::default();

@@ -2,12 +2,7 @@
 //! neither keep an idle connection nor delay other clients.
 
 use std::{
-    convert::Infallible,
-    io,
-    net::{SocketAddr, TcpListener},
-    panic::catch_unwind,
-    sync::Arc,
-    time::Duration,
+    convert::Infallible, io, net::SocketAddr, panic::catch_unwind, sync::Arc, time::Duration,
 };
 
 use http_body_util::Full;
@@ -24,8 +19,7 @@ use nix::sys::{
     socket::{Backlog, listen},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     runtime::Runtime,
     sync::{Semaphore, oneshot},
     time::timeout,
@@ -68,18 +62,27 @@ impl Answer {
 
 /// A service that answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Whether answers must stay on this host, even if something forwards packets.
-    const HOST_ONLY: bool;
-
     /// Whether the request proves that its client may ask. Other clients get one answer per connection.
     fn is_authenticated(&self, request: &Request<Incoming>) -> bool;
 
     fn answer(&self, request: &Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
 
+/// Where clients come from.
+pub(crate) trait Listener: Send + Sync + 'static {
+    type Raw: Send;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next client.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// Prepares its connection, while others are served.
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
 /// Listens on `address`.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|error| {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).map_err(|error| {
         io::Error::new(error.kind(), format!("--listen {address}: {}", told(&error)))
     })?;
     // The standard library lets 128 connections wait for `accept`. Others would retry after a second. Here as many may
@@ -107,17 +110,17 @@ pub(crate) fn allow_connections() -> usize {
 }
 
 /// Serves up to this many connections at a time, without end.
-pub(crate) async fn serve<S: Service>(
-    listener: TcpListener,
+pub(crate) async fn serve<L: Listener, S: Service>(
+    listener: L,
     connections: usize,
     service: Arc<S>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = Arc::new(listener);
     let slots = ConnectionSlots::new(connections);
     let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
     for number in 0.. {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let raw = match listener.accept().await {
+            Ok(raw) => raw,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -125,9 +128,16 @@ pub(crate) async fn serve<S: Service>(
             }
         };
         slots.wait().await;
-        let (slot, evicted) = slots.open(number);
+        let (slot, mut evicted) = slots.open(number);
         let (service, refusals) = (Arc::clone(&service), Arc::clone(&refusals));
+        let listener = Arc::clone(&listener);
         tokio::spawn(async move {
+            let opened = tokio::select! {
+                biased;
+                opened = timeout(HEADER_TIMEOUT, listener.open(raw)) => opened,
+                Ok(()) = &mut evicted => return,
+            };
+            let Ok(Ok(stream)) = opened else { return };
             let refused = serve_connection(stream, service, &slot, evicted).await;
             drop(slot);
             if let (Some(stream), Ok(_slot)) = (refused, refusals.try_acquire()) {
@@ -139,16 +149,12 @@ pub(crate) async fn serve<S: Service>(
 }
 
 /// Answers the requests of one connection. Gives the stream back if the connection is evicted.
-async fn serve_connection<S: Service>(
-    stream: TcpStream,
+async fn serve_connection<T: AsyncRead + AsyncWrite + Unpin, S: Service>(
+    stream: T,
     service: Arc<S>,
     slot: &ConnectionSlot,
     evicted: oneshot::Receiver<()>,
-) -> Option<TcpStream> {
-    if S::HOST_ONLY {
-        let _ = stream.set_ttl(1);
-    }
-    let _ = stream.set_nodelay(true);
+) -> Option<T> {
     let answer = service_fn(|request| {
         let service = Arc::clone(&service);
         async move {
@@ -184,7 +190,7 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
 
 /// Answers with status 429. It reads what the client has sent: otherwise the kernel resets the connection, and the
 /// answer may be lost.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.write_all(TOO_MANY).await?;
     stream.shutdown().await?;
     let mut rest = [0; 1024];

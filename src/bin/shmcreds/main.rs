@@ -13,6 +13,7 @@ mod doctor;
 mod endpoint;
 mod exec;
 mod http;
+mod listeners;
 mod log;
 mod metrics;
 mod old_clients;
@@ -27,6 +28,8 @@ mod serve;
 mod session;
 mod sources;
 mod status;
+mod tls;
+mod unix_socket;
 #[cfg(feature = "watch")]
 mod watch;
 

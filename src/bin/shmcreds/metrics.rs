@@ -19,6 +19,7 @@ use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 use crate::{
     command_error::{CommandError, Doing, SYSTEM},
     http::{self, Answer, TEXT},
+    listeners::Plain,
 };
 
 /// The content type of [`text`].
@@ -89,7 +90,10 @@ pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, Comma
     let listener = http::bind(address).doing("listening")?;
     let runtime = http::runtime().doing("starting an async runtime")?;
     crate::print(&format!("http://{}/metrics", listener.local_addr().doing("listening")?))?;
-    let serve = http::serve(listener, http::allow_connections(), Arc::new(MetricsService { name }));
+    let serve = async move {
+        let listener = Plain::new(listener, false)?;
+        http::serve(listener, http::allow_connections(), Arc::new(MetricsService { name })).await
+    };
     thread::Builder::new()
         .name("metrics".into())
         .spawn(move || runtime.block_on(serve))
@@ -104,8 +108,6 @@ struct MetricsService {
 }
 
 impl http::Service for MetricsService {
-    const HOST_ONLY: bool = false;
-
     fn is_authenticated(&self, _: &Request<Incoming>) -> bool {
         false
     }

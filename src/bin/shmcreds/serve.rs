@@ -2,16 +2,19 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, Permissions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::channel,
     thread,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    unistd::{Gid, fchown},
+};
 use sd_notify::NotifyState;
 use shmcreds::SharedSession;
 use signal_hook::{
@@ -22,10 +25,12 @@ use signal_hook::{
 use crate::{
     arguments::Serve,
     command_error::{CANNOT_CREATE, CommandError, Doing},
-    endpoint::Endpoint,
+    endpoint::{Addresses, Endpoint},
     errno::told,
     log, process_pair,
     session::{self, Event},
+    tls::Certificate,
+    unix_socket::Rules,
 };
 
 /// What `serve` does when it fails to listen to signals.
@@ -33,17 +38,20 @@ const SIGNALS: &str = "handling signals (sigaction)";
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     log::learn_secrets(&options.session.source);
-    let session = session::create_or_take_over(&options.name, &options.session)?;
+    let session = session::create_or_take_over(&options.name, &options.session, options.group)?;
     let mut signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
     if process_pair::forwarded().contains(&Signal::SIGHUP) {
         signals.add_signal(SIGHUP).doing(SIGNALS)?;
     }
-    let endpoint = Endpoint::bind(options.listen)?;
-    let token_file = options.token_file.as_deref();
-    let token_file = token_file.map(|path| TokenFile::write(path, &endpoint.token)).transpose()?;
+    let endpoint = Endpoint::bind(options.addresses()?)?;
+    let write = |path: &Path| TokenFile::write(path, &endpoint.token, options.group);
+    let token_file = options.token_file.as_deref().map(write).transpose()?;
     let (sender, events) = channel();
-    crate::print(&endpoint.url())?;
-    endpoint.serve(session.clone(), sender.clone()).doing("starting the endpoint")?;
+    for url in endpoint.urls() {
+        crate::print(&url)?;
+    }
+    let served = endpoint.serve(session.clone(), sender.clone());
+    let socket_file = served.doing("starting the endpoint")?;
     if options.session.is_eager() {
         session::keep_fresh(&session);
     }
@@ -75,7 +83,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     session.unlink();
-    drop(token_file);
+    drop((token_file, socket_file));
     outcome
 }
 
@@ -85,6 +93,23 @@ fn ready(session: &SharedSession) {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
+impl Serve {
+    /// The addresses of the endpoint, with the certificate that they need.
+    fn addresses(&self) -> Result<Addresses, CommandError> {
+        let certificate = match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Certificate::read(certificate, key)?),
+            _ => None,
+        };
+        let rules = Rules { uids: self.allow_uid.clone(), gids: self.allow_gid.clone() };
+        Ok(Addresses {
+            plain: self.listen.clone(),
+            tls: self.listen_tls.clone(),
+            certificate,
+            unix: self.unix.clone().map(|path| (path, rules)),
+        })
+    }
+}
+
 /// The file with the token. Dropping this removes the file.
 struct TokenFile {
     path: PathBuf,
@@ -92,14 +117,18 @@ struct TokenFile {
 }
 
 impl TokenFile {
-    /// Writes the token without a newline, readable for this user only. It is written in one step, so that no
-    /// reader sees a part of it.
-    fn write(path: &Path, token: &str) -> Result<Self, CommandError> {
+    /// Writes the token without a newline, readable for this user and the members of `group` only. It is written in one
+    /// step, so that no reader sees a part of it.
+    fn write(path: &Path, token: &str, group: Option<u32>) -> Result<Self, CommandError> {
         let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
         let write = || {
             let _ = fs::remove_file(&draft);
             let mut options = fs::OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+            if let Some(gid) = group {
+                fchown(&file, None, Some(Gid::from_raw(gid)))?;
+                file.set_permissions(Permissions::from_mode(0o640))?;
+            }
             file.write_all(token.as_bytes())?;
             fs::rename(&draft, path)
         };

@@ -54,15 +54,19 @@ pub(crate) fn create(
 pub(crate) fn create_or_take_over(
     name: &str,
     options: &arguments::Session,
+    group: Option<u32>,
 ) -> Result<SharedSession, CommandError> {
-    make(name, options, false, SharedSessionBuilder::create_or_take_over)
+    make(name, options, false, |builder| {
+        let shared = group.map_or(builder.clone(), |gid| builder.group(gid));
+        shared.create_or_take_over()
+    })
 }
 
 fn make(
     name: &str,
     options: &arguments::Session,
     sealed: bool,
-    make: fn(SharedSessionBuilder) -> Result<SharedSession, Error>,
+    make: impl FnOnce(SharedSessionBuilder) -> Result<SharedSession, Error>,
 ) -> Result<SharedSession, CommandError> {
     let source = sources::build(&options.source)?;
     let builder = {

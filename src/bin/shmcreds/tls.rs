@@ -1,0 +1,114 @@
+//! Clients over HTTPS: other hosts of a private network. The certificate is read again when its files change.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    command_error::{CONFIGURATION, CommandError},
+    http::Listener,
+};
+
+/// Which version of the two files was read.
+type Stamp = [(i64, i64, u64, u64); 2];
+
+/// The certificate and its key.
+pub(crate) struct Certificate {
+    files: [PathBuf; 2],
+    current: Mutex<(Stamp, Arc<ServerConfig>)>,
+}
+
+impl Certificate {
+    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Arc<Self>, CommandError> {
+        let files = [certificate.to_owned(), key.to_owned()];
+        let current = load(&files).map_err(|text| CommandError::new(CONFIGURATION, text))?;
+        Ok(Arc::new(Certificate { files, current: Mutex::new(current) }))
+    }
+
+    /// The newest certificate. If it cannot be read, the one before: a pair of files does not change at once.
+    fn newest(&self) -> Arc<ServerConfig> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamp(&self.files).is_ok_and(|stamp| stamp != current.0) {
+            match load(&self.files) {
+                Ok(newest) => *current = newest,
+                Err(problem) => tracing::warn!("the certificate before is used: {problem}"),
+            }
+        }
+        Arc::clone(&current.1)
+    }
+}
+
+fn stamp(files: &[PathBuf; 2]) -> io::Result<Stamp> {
+    let of = |file: &PathBuf| {
+        let found = fs::metadata(file)?;
+        Ok::<_, io::Error>((found.mtime(), found.mtime_nsec(), found.ino(), found.size()))
+    };
+    Ok([of(&files[0])?, of(&files[1])?])
+}
+
+fn load(files: &[PathBuf; 2]) -> Result<(Stamp, Arc<ServerConfig>), String> {
+    let [certificate, key] = files;
+    // Before the files are read: what changes meanwhile is read again.
+    let stamp = stamp(files).map_err(|error| {
+        format!("--tls-certificate {}, --tls-key {}: {error}", certificate.display(), key.display())
+    })?;
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain =
+        chain.map_err(|error| format!("--tls-certificate {}: {error}", certificate.display()))?;
+    if chain.is_empty() {
+        let file = certificate.display();
+        return Err(format!("--tls-certificate {file}: it contains no certificate in PEM"));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|_| format!("--tls-key {}: it contains no private key in PEM", key.display()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|error| {
+            let (certificate, key) = (certificate.display(), key.display());
+            format!("--tls-certificate {certificate} and --tls-key {key}: {error}")
+        })?;
+    Ok((stamp, Arc::new(config)))
+}
+
+/// Clients over HTTPS.
+pub(crate) struct Tls {
+    listener: TcpListener,
+    certificate: Arc<Certificate>,
+}
+
+impl Tls {
+    /// Needs an async runtime.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        certificate: Arc<Certificate>,
+    ) -> io::Result<Self> {
+        Ok(Tls { listener: TcpListener::from_std(listener)?, certificate })
+    }
+}
+
+impl Listener for Tls {
+    type Raw = TcpStream;
+    type Stream = TlsStream<TcpStream>;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    async fn open(&self, stream: TcpStream) -> io::Result<Self::Stream> {
+        let _ = stream.set_nodelay(true);
+        TlsAcceptor::from(self.certificate.newest()).accept(stream).await
+    }
+}
