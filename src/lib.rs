@@ -51,6 +51,8 @@ mod diagnosis;
 mod errno;
 mod error;
 mod fault_point;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod http_body;
 mod http_layer;
 mod name;
@@ -80,9 +82,17 @@ pub use source::{
 // How a session is.
 #[doc(hidden)]
 pub use session::run_refresher_program;
-pub use session::{LastFailure, LeaseHolder, State, Status};
+pub use session::{
+    FleetRole, FleetStatus, FleetStoreState, LastFailure, LeaseHolder, State, Status,
+};
 #[doc(hidden)]
 pub use source::{Identified, PortableSource};
+// What hosts share.
+#[cfg(feature = "fleet")]
+pub use fleet::{
+    Acquired, Budget, Claim, Fleet, FleetKeys, FleetStore, Lead, Permit, Publication, StoreError,
+    StoredSet, Storing, Turn,
+};
 // A refresher of the program's own.
 pub use refresh::stop_handle::StopHandle;
 // Whether it will work here.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     election::Elected,
+    gate::{Gate, Passage, Passing},
     policy::Windows,
     publish::{self, Basis},
 };
@@ -24,7 +25,7 @@ use crate::{
     errno,
     error::Fault,
     fault_point::{FaultPoint, hit},
-    segment::Counter,
+    segment::{Counter, EntryWriter},
     source::{self, Exchange, Fetched, Source, SourceError, SourceErrorClass},
     sys::{descriptor::ReservedStreams, runtime},
 };
@@ -37,12 +38,20 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) struct Recipe {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) windows: Windows,
+    /// What each call passes before the source, if there is such a thing.
+    pub(crate) gate: Option<Arc<dyn Gate>>,
 }
 
 impl Recipe {
     /// The lease of an election. No call takes longer, because its time is limited.
     pub(crate) fn lease(&self) -> Duration {
-        self.source.timeout().saturating_add(LEASE_MARGIN)
+        self.time().saturating_add(LEASE_MARGIN)
+    }
+
+    /// The longest time of one call, with the gate.
+    fn time(&self) -> Duration {
+        let gate = self.gate.as_ref().map_or(Duration::ZERO, |gate| gate.delay(&*self.source));
+        self.source.timeout().saturating_add(gate)
     }
 }
 
@@ -177,8 +186,7 @@ fn ask(
     let holds = elected.holds() && job.clock.boot() < elected.lease_end();
     let answer = holds.then(|| {
         elected.begin_attempt(basis.generation());
-        elected.view().count(Counter::SourceCalls);
-        call.make(&*job.recipe.source, &job.clock, elected.view().failed_regions())
+        call.make(job, elected.view())
     });
     // Release pairs with the acquire in `join`. It comes before the publication, so a waiter that sees the result sees
     // this, too.
@@ -214,33 +222,21 @@ impl Call {
     }
 
     /// Makes the call. A panic in the user's source counts as a failure.
-    /// `failed_regions` is what the source knows from earlier calls, and notes for later ones.
-    fn make(
-        &self,
-        source: &dyn Source,
-        clock: &Clock,
-        failed_regions: &AtomicU64,
-    ) -> Result<Fetched, SourceError> {
+    fn make(&self, job: &Job, view: &EntryWriter) -> Result<Fetched, SourceError> {
         let Some(runtime) = &self.runtime else { unreachable!("only `end` takes the runtime") };
-        let limit = source.timeout();
-        let asked = Moment::now(clock);
+        // The source knows from earlier calls which Regions failed, and notes it for later ones.
         // Relaxed: the word is a hint. A process that was stopped for longer than its lease may store an old one.
+        let failed_regions = view.failed_regions();
         let known = Arc::new(AtomicU64::new(failed_regions.load(Ordering::Relaxed)));
-        let fetch = async { tokio::time::timeout(limit, source.fetch()).await };
-        let fetch = source::with_failed_regions(Arc::clone(&known), fetch);
+        let fetch = source::with_failed_regions(Arc::clone(&known), pass(job, view));
         let called = catch_unwind(AssertUnwindSafe(|| {
-            runtime.block_on(source::by_clock(clock.clone(), fetch))
+            runtime.block_on(source::by_clock(job.clock.clone(), fetch))
         }));
         failed_regions.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
-        match called {
-            Ok(Ok(answer)) => {
-                let answered = Moment::now(clock);
-                answer.map(|fetched| fetched.within(Exchange { asked, answered }))
-            }
-            Ok(Err(_)) => Err(transient(format!("no answer within {limit:?}"))),
-            // Do not show the payload: it could contain a secret.
-            Err(_) => Err(SourceError::new(SourceErrorClass::Terminal, "the source panicked")),
-        }
+        // Do not show the payload of a panic: it could contain a secret.
+        called.unwrap_or_else(|_| {
+            Err(SourceError::new(SourceErrorClass::Terminal, "the source panicked"))
+        })
     }
 
     /// Ends the runtime. It does not wait for a name look-up that hangs.
@@ -258,6 +254,41 @@ impl Drop for Call {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Asks the source, through the gate if there is one.
+async fn pass(job: &Job, view: &EntryWriter) -> Result<Fetched, SourceError> {
+    let ask = || -> Passing<'_> { Box::pin(ask_in_time(job, view)) };
+    let Recipe { source, gate, .. } = &job.recipe;
+    let Some(gate) = gate else { return ask().await };
+    let (generation, expires) = publish::newest(view.reader().sets());
+    let passage = Passage {
+        session: &job.session,
+        source: &**source,
+        clock: &job.clock,
+        notes: view.fleet(),
+        generation,
+        expires: expires / 1_000_000,
+        ask: &ask,
+    };
+    let limit = job.recipe.time();
+    tokio::time::timeout(limit, gate.pass(passage)).await.unwrap_or_else(|_| Err(silent(limit)))
+}
+
+/// Asks the source once, within its time limit.
+async fn ask_in_time(job: &Job, view: &EntryWriter) -> Result<Fetched, SourceError> {
+    let (source, clock) = (&job.recipe.source, &job.clock);
+    let limit = source.timeout();
+    view.count(Counter::SourceCalls);
+    let asked = Moment::now(clock);
+    let answer = tokio::time::timeout(limit, source.fetch()).await;
+    let answered = Moment::now(clock);
+    let answer = answer.unwrap_or_else(|_| Err(silent(limit)));
+    answer.map(|fetched| fetched.within(Exchange { asked, answered }))
+}
+
+fn silent(limit: Duration) -> SourceError {
+    transient(format!("no answer within {limit:?}"))
 }
 
 fn transient(message: String) -> SourceError {

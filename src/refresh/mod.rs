@@ -5,6 +5,7 @@ pub(crate) mod dedicated;
 pub(crate) mod election;
 pub(crate) mod election_lock;
 pub(crate) mod fetch;
+pub(crate) mod gate;
 pub(crate) mod manual;
 pub(crate) mod policy;
 pub(crate) mod predecessor;

@@ -266,6 +266,14 @@ fn expiry(entry: Entry<'_>) -> u64 {
     found.map_or(0, |record| record.expires_boot)
 }
 
+/// The generation of the newest set, and its expiry in nanoseconds since 1970. Both are 0 when there is none.
+pub(super) fn newest(sets: LatchReader<'_>) -> (u64, u64) {
+    let mut words = Words::default();
+    let Some(version) = sets.read(&mut words) else { return (0, 0) };
+    let expires = SetRecord::decode(&words).map_or(0, |record| record.expires_unix);
+    (version.generation(), expires)
+}
+
 /// The slots of one latch, with their lock bytes and their claim words.
 struct SlotGroup {
     slots: usize,

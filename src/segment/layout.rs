@@ -39,8 +39,8 @@ struct EntryFields {
     /// pid, and the mark of its thread. Two words on the attempt: the ticket of the process that asks the source, and the
     /// generation that was newest at that time. One word on the Regions of the source that have failed lately.
     election: CachePadded<[u64; 7]>,
-    /// The version of the newest failure.
-    failed: CachePadded<u64>,
+    /// The version of the newest failure, then what the refreshers note about the fleet.
+    failed: CachePadded<[u64; 1 + FLEET_NOTES]>,
     /// Source calls, publications, takeovers, rejections, failures by class, and early refreshes.
     counters: CachePadded<[u64; COUNTERS]>,
     /// For each slot, the mark of the thread that writes it; 0 when there is none. Set slots come first.
@@ -57,6 +57,7 @@ pub(crate) mod entry {
     pub(crate) const EVENT: usize = offset_of!(EntryFields, event);
     pub(crate) const ELECTION: usize = offset_of!(EntryFields, election);
     pub(crate) const FAILED: usize = offset_of!(EntryFields, failed);
+    pub(crate) const FLEET: usize = FAILED + 8;
     pub(crate) const COUNTERS: usize = offset_of!(EntryFields, counters);
     pub(crate) const CLAIMS: usize = offset_of!(EntryFields, claims);
     pub(crate) const FAILURES: usize = offset_of!(EntryFields, failures);
@@ -64,6 +65,8 @@ pub(crate) mod entry {
 }
 
 pub(crate) const COUNTERS: usize = 9;
+/// Notes about the fleet.
+pub(crate) const FLEET_NOTES: usize = 12;
 /// The indices of the failure counters.
 pub(crate) const FAILURE_COUNTERS: std::ops::Range<usize> = 4..8;
 /// Slots for sets. One is published. A process that is stopped during a write blocks another one until it continues or
@@ -150,6 +153,7 @@ mod tests {
             format!("| {} | 8 | the Regions of the source that have failed", entry::ELECTION + 48),
             format!("| {} | {SLOTS} × 8 | *claims*", entry::CLAIMS),
             format!("| {} | 8 | *failed*", entry::FAILED),
+            format!("| {} | {FLEET_NOTES} × 8 | notes about the fleet", entry::FLEET),
             format!("| {} | {COUNTERS} × 8 | counters", entry::COUNTERS),
             format!(
                 "| {} | {FAILURE_SLOTS} × {} | failure slots",

@@ -3,6 +3,7 @@
 //! Every process maps it read-only. Only the elected process also maps it writable, while it works.
 
 mod entry;
+mod fleet_notes;
 mod header;
 mod key;
 pub(crate) mod layout;
@@ -23,6 +24,7 @@ use std::{
 };
 
 pub(crate) use entry::{Counter, Entry, EntryWriter};
+pub(crate) use fleet_notes::{FleetNote, FleetNotes};
 pub(crate) use header::{Header, time_namespace};
 pub(crate) use key::Key;
 pub(crate) use locks::{EntryLocks, OWNER};

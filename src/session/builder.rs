@@ -1,5 +1,6 @@
 //! The description of a session, before it is made or opened.
 
+mod fleet;
 mod make;
 mod sharing;
 
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Fault},
-    refresh::policy::Windows,
+    refresh::{gate::Gate, policy::Windows},
     segment,
     source::Source,
     sys::random,
@@ -49,6 +50,7 @@ pub struct SharedSessionBuilder {
     sharing: Sharing,
     refresher_program: Option<PathBuf>,
     wait_timeout: Option<Duration>,
+    gate: Option<Arc<dyn Gate>>,
     clock: Option<Clock>,
 }
 
@@ -87,6 +89,7 @@ impl SharedSessionBuilder {
             sharing: Sharing::default(),
             refresher_program: None,
             wait_timeout: None,
+            gate: None,
             clock: None,
         }
     }
@@ -384,6 +387,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("sharing", &self.sharing)
             .field("refresher_program", &self.refresher_program)
             .field("wait_timeout", &self.wait_timeout)
+            .field("fleet", &self.gate)
             .finish_non_exhaustive()
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     refresh::{
         dedicated::{self, passed},
         fetch::{Job, Recipe},
+        gate::Gate,
         policy::Windows,
     },
     segment::Segment,
@@ -52,6 +53,8 @@ struct Handover {
     spread: Option<f64>,
     first_call: u64,
     source: PortableSource,
+    /// The gate, if there is one. A program without the feature that it needs does not start.
+    gate: Option<serde_json::Value>,
     /// Of the process that starts the program: the source reads it.
     environment: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -59,13 +62,18 @@ struct Handover {
 /// What a program needs to refresh the session; `None` if its source cannot be handed over.
 pub(super) fn of(shared: &ProcessSession, job: &Job) -> Option<Result<Zeroizing<Vec<u8>>, Fault>> {
     let source = job.recipe.source.portable()?;
-    Some(write(shared, job, source))
+    let gate = match &job.recipe.gate {
+        Some(gate) => Some(gate.portable()?),
+        None => None,
+    };
+    Some(write(shared, job, source, gate))
 }
 
 fn write(
     shared: &ProcessSession,
     job: &Job,
     source: PortableSource,
+    gate: Option<serde_json::Value>,
 ) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let Windows { advisory, mandatory, spread } = job.recipe.windows;
     let variables = std::env::vars_os();
@@ -80,6 +88,7 @@ fn write(
         spread,
         first_call: job.first_call,
         source,
+        gate,
         environment: variables.map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
     };
     source::to_json(&handover).map_err(|text| Fault::new(ErrorKind::System, text))
@@ -116,6 +125,20 @@ fn report() -> Result<PipeWriter, Fault> {
         .try_clone_to_owned()
         .map_err(|e| Fault::system("duplicating the standard output", e))?;
     Ok(PipeWriter::from(copy))
+}
+
+/// The gate again.
+#[cfg(feature = "fleet")]
+fn gate(settings: serde_json::Value) -> Result<Arc<dyn Gate>, String> {
+    match crate::fleet::Fleet::again(settings) {
+        Some(fleet) => Ok(Arc::new(fleet)),
+        None => Err("the settings of the fleet are of another version".into()),
+    }
+}
+
+#[cfg(not(feature = "fleet"))]
+fn gate(_: serde_json::Value) -> Result<Arc<dyn Gate>, String> {
+    Err("the session belongs to a fleet, and the program was built without the feature `fleet`; build it with it".into())
 }
 
 impl Handover {
@@ -155,12 +178,13 @@ impl Handover {
                     .into(),
             ));
         }
+        let gate = self.gate.map(gate).transpose().map_err(other)?;
         let windows =
             Windows { advisory: self.advisory, mandatory: self.mandatory, spread: self.spread };
         let job = Job {
             session: self.name,
             eager: segment.header.eager,
-            recipe: Recipe { source, windows },
+            recipe: Recipe { source, windows, gate },
             clock: Clock::default(),
             first_call: self.first_call,
             not_before: 0,

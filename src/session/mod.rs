@@ -4,6 +4,7 @@ mod asynchronous;
 mod builder;
 mod creator;
 mod electing;
+mod fleet_status;
 mod group;
 mod handover;
 mod inner;
@@ -38,6 +39,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 
 pub use builder::{Refresh, SharedSessionBuilder};
 pub use electing::Election;
+pub use fleet_status::{FleetRole, FleetStatus, FleetStoreState};
 #[doc(hidden)]
 pub use handover::run_refresher_program;
 pub(crate) use inner::Inner;

@@ -73,6 +73,11 @@ fn obstacle(recipe: &Recipe, clock: Option<&Clock>, sealed: bool) -> Option<&'st
     if !matches!(clock, None | Some(Clock::System)) {
         return Some("and another program does not have this clock");
     }
+    if recipe.gate.as_ref().is_some_and(|gate| gate.portable().is_none()) {
+        return Some(
+            "and the store of the fleet has code of this program, which no other program can run",
+        );
+    }
     let portable = recipe.source.portable().is_some();
     (!portable).then_some("and the source has code of this program, which no other program can run")
 }

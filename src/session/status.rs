@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Inner, Refresh,
+    fleet_status::FleetStatus,
     snapshot::{self, Phase},
 };
 use crate::{
@@ -139,6 +140,7 @@ pub struct Status {
     eager: bool,
     failure: Option<LastFailure>,
     counters: Counters,
+    fleet: Option<FleetStatus>,
     source: String,
     locked_in_ram: bool,
     directory: Option<PathBuf>,
@@ -164,6 +166,7 @@ impl Status {
             eager: inner.segment.header.eager,
             failure: failure(inner, now),
             counters: view.counters(),
+            fleet: FleetStatus::of(view, now),
             source: inner.source_text(),
             locked_in_ram: inner.segment.is_locked_in_ram(),
             directory: inner.segment.path().and_then(|path| Some(Path::new(path).parent()?.into())),
@@ -258,6 +261,11 @@ impl Status {
     /// [`credentials_valid_for`](crate::SharedSession::credentials_valid_for).
     pub fn early_refreshes(&self) -> u64 {
         self.counters[Counter::EarlyRefreshes as usize]
+    }
+
+    /// What the session knows of its fleet. `None` without a fleet, and before its store was asked for the first time.
+    pub fn fleet(&self) -> Option<&FleetStatus> {
+        self.fleet.as_ref()
     }
 
     /// Whether this process keeps the segment from being swapped out; false where `RLIMIT_MEMLOCK`

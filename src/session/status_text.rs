@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::status::Status;
+use super::{
+    fleet_status::{FleetRole, FleetStatus},
+    status::Status,
+};
 
 /// One line: the state, the set, when it is refreshed and expires, and the last failure.
 impl fmt::Display for Status {
@@ -19,6 +22,9 @@ impl fmt::Display for Status {
         if self.lease_holder().is_some_and(|holder| !holder.is_visible()) {
             f.write_str("; this process cannot see the one that refreshes")?;
         }
+        if let Some(fleet) = self.fleet() {
+            write!(f, "; {fleet}")?;
+        }
         if self.directory().is_none() {
             f.write_str("; in memory files, without a name")?;
         }
@@ -26,6 +32,24 @@ impl fmt::Display for Status {
             write!(f, "; SECRETS ON A DISK: {disk}")?;
         }
         Ok(())
+    }
+}
+
+/// One line: the store, the role, and the counts.
+impl fmt::Display for FleetStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FleetStatus { store, latency, role, permits, refused, local_share, .. } = self;
+        let milliseconds = latency.as_secs_f64() * 1e3;
+        write!(f, "fleet: its store {} ({milliseconds:.1} ms)", store.as_str())?;
+        if *role != FleetRole::None {
+            let FleetStatus { taken, given, unusable, .. } = self;
+            write!(
+                f,
+                ", {}, sets taken {taken}, given {given}, unusable {unusable}",
+                role.as_str()
+            )?;
+        }
+        write!(f, ", permits {permits}, refused {refused}, by the local share {local_share}")
     }
 }
 
@@ -37,7 +61,7 @@ mod map {
     use serde::{Serialize, Serializer, ser::SerializeMap};
 
     use super::Status;
-    use crate::session::{LastFailure, LeaseHolder, Refresh};
+    use crate::session::{FleetStatus, LastFailure, LeaseHolder, Refresh};
 
     /// A map of what the methods tell. Durations are seconds, points in time are RFC 3339.
     impl Serialize for Status {
@@ -63,9 +87,27 @@ mod map {
             map.serialize_entry("invalidations", &self.invalidations())?;
             map.serialize_entry("early_refreshes", &self.early_refreshes())?;
             map.serialize_entry("last_failure", &self.last_failure())?;
+            map.serialize_entry("fleet", &self.fleet())?;
             map.serialize_entry("locked_in_ram", &self.locked_in_ram())?;
             map.serialize_entry("directory", &self.directory())?;
             map.serialize_entry("disk", &self.disk())?;
+            map.end()
+        }
+    }
+
+    impl Serialize for FleetStatus {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(10))?;
+            map.serialize_entry("store", self.store.as_str())?;
+            map.serialize_entry("latency_seconds", &self.latency.as_secs_f64())?;
+            map.serialize_entry("asked_seconds_ago", &self.asked.as_secs_f64())?;
+            map.serialize_entry("role", self.role.as_str())?;
+            map.serialize_entry("permits", &self.permits)?;
+            map.serialize_entry("refused", &self.refused)?;
+            map.serialize_entry("local_share", &self.local_share)?;
+            map.serialize_entry("sets_taken", &self.taken)?;
+            map.serialize_entry("sets_given", &self.given)?;
+            map.serialize_entry("sets_unusable", &self.unusable)?;
             map.end()
         }
     }

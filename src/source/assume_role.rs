@@ -378,6 +378,12 @@ impl Source for AssumeRole {
         true
     }
 
+    /// The set of a role is the same whatever assumes it, except where a person confirms it.
+    fn host_bound(&self) -> Option<String> {
+        let asks = self.mfa.is_some();
+        asks.then(|| "an MFA device confirms that its user is at this host".into())
+    }
+
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         Box::pin(call::identify(self, credentials))
     }

@@ -210,6 +210,10 @@ impl Source for IotCore {
         .finish()
     }
 
+    fn host_bound(&self) -> Option<String> {
+        Some("the certificate identifies this host".into())
+    }
+
     fn validate(&self) -> Result<(), String> {
         validate::host("endpoint", &self.endpoint)?;
         validate::word("role_alias", &self.role_alias, 1..=128, "_=,@-")?;

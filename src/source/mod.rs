@@ -135,6 +135,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Why its sets identify this host, so that no other host may use them; `None` if any host may. It matters only to
+    /// sessions that share their set with a fleet (feature `fleet`). `None` unless the source says otherwise.
+    fn host_bound(&self) -> Option<String> {
+        None
+    }
+
     /// Whether only the program can ask it, after [`SharedSession::elect`](crate::SharedSession::elect): the library never
     /// calls [`fetch`](Self::fetch) then. False unless the source says otherwise; true for a
     /// [`ManualSource`](crate::ManualSource).
@@ -185,6 +191,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn is_role(&self) -> bool {
         (**self).is_role()
+    }
+
+    fn host_bound(&self) -> Option<String> {
+        (**self).host_bound()
     }
 
     fn is_manual(&self) -> bool {

@@ -206,6 +206,18 @@ impl Source for Provider {
         self.role
     }
 
+    fn host_bound(&self) -> Option<String> {
+        match self.inputs.as_ref()?.source {
+            "instance-metadata" => Some("the instance metadata identify this host".into()),
+            "container" => Some("the container endpoint identifies this host".into()),
+            "default-chain" => {
+                Some("the default chain may lead to what identifies this host".into())
+            }
+            "profile" => Some("a profile may lead to what identifies this host".into()),
+            _ => None,
+        }
+    }
+
     fn fetch(&self) -> Fetching<'_> {
         Box::pin(self.ask())
     }

@@ -2,7 +2,7 @@
 
 use std::{process, time::Duration};
 
-use super::{Refresh, SharedSessionBuilder};
+use super::{Refresh, SharedSessionBuilder, fleet};
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
@@ -194,7 +194,9 @@ impl SharedSessionBuilder {
             return Err(invalid("wait_timeout: is zero; it must be longer"));
         }
         let windows = self.windows;
-        let recipe = self.source.map(|source| Recipe { source, windows });
+        let (gate, source) = (self.gate, self.source);
+        fleet::check(gate.as_deref(), source.as_deref()).map_err(invalid)?;
+        let recipe = source.map(|source| Recipe { source, windows, gate });
         if let Some(recipe) = &recipe {
             recipe.source.validate().map_err(invalid)?;
             let timeout = recipe.source.timeout();

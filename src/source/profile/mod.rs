@@ -290,6 +290,10 @@ impl Source for Profile {
         variables::encode(Part::ALL, encoder).finish()
     }
 
+    fn host_bound(&self) -> Option<String> {
+        Some("a profile may lead to what identifies this host".into())
+    }
+
     fn validate(&self) -> Result<(), String> {
         validate::profile(&self.name)?;
         self.mfa.as_ref().map_or(Ok(()), Mfa::validate)?;
