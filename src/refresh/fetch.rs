@@ -261,7 +261,7 @@ async fn pass(job: &Job, view: &EntryWriter) -> Result<Fetched, SourceError> {
     let ask = || -> Passing<'_> { Box::pin(ask_in_time(job, view)) };
     let Recipe { source, gate, .. } = &job.recipe;
     let Some(gate) = gate else { return ask().await };
-    let (generation, expires) = publish::newest(view.reader().sets());
+    let (generation, expires) = publish::newest(view.reader());
     let passage = Passage {
         session: &job.session,
         source: &**source,

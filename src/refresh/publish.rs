@@ -267,10 +267,11 @@ fn expiry(entry: Entry<'_>) -> u64 {
 }
 
 /// The generation of the newest set, and its expiry in nanoseconds since 1970. Both are 0 when there is none.
-pub(super) fn newest(sets: LatchReader<'_>) -> (u64, u64) {
+pub(super) fn newest(entry: Entry<'_>) -> (u64, u64) {
     let mut words = Words::default();
-    let Some(version) = sets.read(&mut words) else { return (0, 0) };
-    let expires = SetRecord::decode(&words).map_or(0, |record| record.expires_unix);
+    let Some(version) = entry.sets().read(&mut words) else { return (0, 0) };
+    let record = SetRecord::decode(&words, entry.key());
+    let expires = record.map_or(0, |record| record.expires_unix);
     (version.generation(), expires)
 }
 

@@ -118,7 +118,7 @@ impl SharedPool {
         source: Option<Arc<dyn Source>>,
     ) -> Result<SharedSession, Fault> {
         let windows = self.pool.windows;
-        let recipe = source.map(|source| Recipe { source, windows });
+        let recipe = source.map(|source| Recipe { source, windows, gate: None });
         let (shared, segment) = role::joined(&self.pool, words(key), recipe)?;
         Ok(SharedSession::new(shared, segment))
     }

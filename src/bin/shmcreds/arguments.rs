@@ -212,6 +212,9 @@ pub(crate) struct Session {
     /// How long the first set may take, in seconds. Until then, failures that may pass are retried.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) deadline: u64,
+    #[cfg(feature = "fleet")]
+    #[command(flatten)]
+    pub(crate) fleet: crate::fleet::Options,
     #[command(flatten)]
     pub(crate) source: Source,
 }

@@ -84,7 +84,7 @@ type SharedTarget = Arc<Mutex<Target>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
     options.check()?;
-    log::learn_secrets(&options.session.source);
+    log::learn_secrets(&options.session);
     let files = files();
     let outcome = split(&options, files.as_ref());
     if let Some(files) = &files {
@@ -207,6 +207,10 @@ fn command(
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
     cmd_environment::clear(&mut command);
+    #[cfg(feature = "fleet")]
+    if let Some(variable) = options.session.fleet.key_variable() {
+        command.env_remove(variable);
+    }
     cmd_environment::bypass_proxies(&mut command);
     let profile = sources::chosen_profile(&options.session.source);
     let region = profile.region().unwrap_or_else(|failure| {

@@ -56,8 +56,14 @@ pub(crate) fn start(verbose: u8, json: bool) {
 }
 
 /// Collects the secrets in the options, the environment and the AWS files.
-pub(crate) fn learn_secrets(options: &arguments::Source) {
+pub(crate) fn learn_secrets(options: &arguments::Session) {
+    #[cfg(feature = "fleet")]
+    let fleet = options.fleet.secrets();
+    #[cfg(not(feature = "fleet"))]
+    let fleet = [];
+    let options = &options.source;
     let mut secrets = sources::chosen_profile(options).secrets();
+    secrets.extend(fleet);
     secrets.extend(VARIABLES.iter().filter_map(|name| secret_of(name, env::var(name).ok()?)));
     let texts = [&options.external_id, &options.policy];
     secrets.extend(texts.into_iter().flatten().cloned());

@@ -12,6 +12,9 @@ mod credentials_json;
 mod doctor;
 mod endpoint;
 mod exec;
+#[cfg(feature = "fleet")]
+mod fleet;
+mod fleet_metrics;
 mod http;
 mod listeners;
 mod log;

@@ -18,6 +18,7 @@ use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
 use crate::{
     command_error::{CommandError, Doing, SYSTEM},
+    fleet_metrics,
     http::{self, Answer, TEXT},
     listeners::Plain,
 };
@@ -25,7 +26,7 @@ use crate::{
 /// The content type of [`text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// The metrics. `latency` is that of the endpoint, if this process has one.
 pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<String, CommandError> {
@@ -74,6 +75,9 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
         failures.get_or_create(&vec![("class", class.as_str().to_owned())]).inc_by(count);
     }
     registry.register("failures", "Failures of the source", failures);
+    if let Some(fleet) = status.fleet() {
+        fleet_metrics::register(&mut registry, fleet);
+    }
     if let Some(latency) = latency {
         let help = "How long the endpoint takes for an answer";
         registry.register("endpoint_latency_seconds", help, latency.clone());

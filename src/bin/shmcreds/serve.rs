@@ -37,7 +37,7 @@ use crate::{
 const SIGNALS: &str = "handling signals (sigaction)";
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
-    log::learn_secrets(&options.session.source);
+    log::learn_secrets(&options.session);
     let session = session::create_or_take_over(&options.name, &options.session, options.group)?;
     let mut signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
     if process_pair::forwarded().contains(&Signal::SIGHUP) {

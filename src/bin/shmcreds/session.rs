@@ -75,6 +75,8 @@ fn make(
             .advisory_window(ADVISORY)
             .mandatory_window(MANDATORY)
             .wait_timeout(Duration::from_secs(options.deadline));
+        #[cfg(feature = "fleet")]
+        let builder = crate::fleet::join(builder, &options.fleet)?;
         match sealed {
             true => builder.refresh(Refresh::Eager).sealed(),
             // A thread of this process refreshes an eager session.

@@ -111,6 +111,9 @@ fn table(all: &[(String, Status)]) -> String {
                 last.failure()
             );
         }
+        if let Some(fleet) = number.checked_sub(1).and_then(|n| all[n].1.fleet()) {
+            text += &format!("  {fleet}\n");
+        }
         if let Some(status) = number.checked_sub(1).map(|n| &all[n].1) {
             text += &place(status);
         }
