@@ -57,11 +57,11 @@ impl Place {
         }
     }
 
-    /// The offset of a field from the base. In a pool, where few processes use the same entry, the lines are half as long.
+    /// The offset of a field from the base. `field` is its offset in the entry of a session.
     pub(super) fn offset(&self, field: usize) -> usize {
         match self {
             Place::Alone => field,
-            Place::InPool { .. } => field / 2,
+            Place::InPool { .. } => in_pool(field),
         }
     }
 
@@ -80,8 +80,64 @@ impl Place {
     }
 }
 
+/// Bytes of a line in the entry of a session. Each group of fields begins on a line of its own.
+const LINE: usize = 128;
+
+/// Where the lines of a session's entry begin in an entry of a pool. The last one is that of the failures.
+const LINES: [usize; 7] = [
+    pool::PUBLISHED,
+    pool::EVENT,
+    pool::ELECTION,
+    pool::FAILED,
+    pool::ENTRY_COUNTERS,
+    pool::CLAIMS,
+    pool::FAILURES,
+];
+
+/// The offset in an entry of a pool of the field with this offset in the entry of a session.
+fn in_pool(field: usize) -> usize {
+    let line = (field / LINE).min(LINES.len() - 1);
+    LINES[line] + field - line * LINE
+}
+
 const _: () = {
-    // All fields before the failures begin at a line.
-    assert!((field::ELECTION / 2).is_multiple_of(64) && (field::CLAIMS / 2).is_multiple_of(64));
-    assert!(field::FAILURES / 2 == pool::FAILURES);
+    // The groups are on the lines that `LINES` has, and each fits before the next one.
+    assert!(field::PUBLISHED == 0 && field::EVENT == LINE && field::ELECTION == 2 * LINE);
+    assert!(field::FAILED == 3 * LINE && field::COUNTERS == 4 * LINE && field::CLAIMS == 5 * LINE);
+    assert!(field::FAILURES == 6 * LINE);
+    assert!(pool::KEY + 32 <= pool::EVENT);
+    assert!(pool::OWNED_CELLS + layout::SET_SLOTS * 8 <= pool::ELECTION);
+    assert!(pool::ELECTION + 7 * 8 <= pool::FAILED);
+    assert!(pool::ENTRY_COUNTERS + layout::COUNTERS * 8 <= pool::CLAIMS);
+    assert!(pool::CLAIMS + layout::SLOTS * 8 <= pool::FAILURES);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_fields_of_a_pools_entry_share_a_word() {
+        let failures = layout::FAILURE_SLOTS * pool::FAILURE_SLOT_WORDS;
+        // The words after that of the newest failure are notes.
+        let groups = [
+            (field::PUBLISHED, 1),
+            (field::EVENT, 1),
+            (field::ELECTION, 7),
+            (field::FAILED, 13),
+            (field::COUNTERS, layout::COUNTERS),
+            (field::CLAIMS, layout::SLOTS),
+            (field::FAILURES, failures),
+        ];
+        let fields = groups.into_iter().map(|(field, words)| (in_pool(field), words));
+        let own = [(pool::KEY, 4), (pool::OWNED_CELLS, layout::SET_SLOTS)];
+        let mut used = vec![false; pool::HEAD_BYTES / 8];
+        for (offset, words) in fields.chain(own) {
+            for word in &mut used[offset / 8..offset / 8 + words] {
+                assert!(!std::mem::replace(word, true), "the field at {offset}");
+            }
+        }
+        assert_eq!(in_pool(field::FAILED + 8), pool::FAILED + 8);
+        assert_eq!(in_pool(field::FAILURES + 8), pool::FAILURES + 8);
+    }
+}

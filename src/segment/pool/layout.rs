@@ -23,10 +23,17 @@ pub(crate) const LARGE_SHELF: usize = HEADER_BYTES + 512;
 pub(crate) const COUNTERS: usize = HEADER_BYTES + 640;
 const INDEX: usize = 2 * HEADER_BYTES;
 
-/// Offsets in an entry. The fields before are those of a session's entry, on lines of half the length.
+/// Offsets in an entry. The fields are those of a session's entry, in the same order, without most of the padding: few
+/// processes use the same entry of a pool.
+pub(crate) const PUBLISHED: usize = 0;
 pub(crate) const KEY: usize = 8;
-pub(crate) const OWNED_CELLS: usize = 192 + 8;
-pub(crate) const FAILURES: usize = 384;
+pub(crate) const EVENT: usize = 64;
+pub(crate) const OWNED_CELLS: usize = 72;
+pub(crate) const ELECTION: usize = 128;
+pub(crate) const FAILED: usize = 192;
+pub(crate) const ENTRY_COUNTERS: usize = 296;
+pub(crate) const CLAIMS: usize = 376;
+pub(crate) const FAILURES: usize = 424;
 /// Words of a failure slot.
 pub(crate) const FAILURE_SLOT_WORDS: usize = 40;
 /// Bytes of an entry.
@@ -64,7 +71,7 @@ impl PoolLayout {
 
     /// The number of small cells: one for each entry, and some for sets that are being written.
     pub(crate) fn small_cells(self) -> usize {
-        self.capacity + self.capacity / 16 + 32
+        self.capacity + self.capacity / 32 + 32
     }
 
     /// The number of large cells.
