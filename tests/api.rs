@@ -30,6 +30,24 @@ use support::{BASE_SECRET, assert_whole, assumed, instant, name, role, until};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A session on a clock of its own.
+#[test]
+fn the_status_tells_how_wrong_the_clock_is() {
+    let sts = LocalSts::start().unwrap();
+    let (session, clock) = session(&sts, "skew");
+    let skew = || session.status().unwrap().clock_skew_seconds();
+    assert_eq!(skew(), None, "there is no set");
+    session.credentials().unwrap();
+    let right = skew().unwrap();
+    assert!(right.abs() < 3.0, "{right}");
+    for (step, expected) in [(-120, 120.0), (420, -300.0), (-300, 0.0)] {
+        clock.step_wall(step);
+        assert!((skew().unwrap() - right - expected).abs() < 0.001, "{step}: {:?}", skew());
+        // Time that passes changes nothing.
+        clock.advance(std::time::Duration::from_secs(60));
+        assert!((skew().unwrap() - right - expected).abs() < 0.001, "{step}: {:?}", skew());
+    }
+}
+
 fn session(sts: &LocalSts, what: &str) -> (SharedSession, ManualClock) {
     let clock = ManualClock::new().unwrap();
     let built = SharedSession::builder(name(what)).source(role(sts)).clock(&clock);

@@ -9,9 +9,10 @@ use std::{
 use super::{
     Inner, Refresh,
     fleet_status::FleetStatus,
-    snapshot::{self, Phase},
+    snapshot::{self, Life, Phase},
 };
 use crate::{
+    clock::as_nanos,
     error::Fault,
     refresh::{backoff::Backoff, election},
     segment::{Counter, layout},
@@ -132,6 +133,7 @@ impl LeaseHolder {
 pub struct Status {
     state: State,
     generation: u64,
+    clock_skew: Option<f64>,
     access_key_tail: Option<String>,
     expires_in: Duration,
     refresh_in: Duration,
@@ -152,13 +154,20 @@ impl Status {
         let view = inner.segment.view();
         let now = inner.shared.clock.boot();
         // The keys stay in the copy, which is wiped: a status is not asked for them.
-        let set = snapshot::newest(view, |life, record| (life, tail(record.access_key_id)))?;
-        let life = set.as_ref().map(|(life, _)| *life);
+        let set = snapshot::newest(view, |life, record| {
+            (life, record.expires_unix, tail(record.access_key_id))
+        })?;
+        let life = set.as_ref().map(|(life, ..)| *life);
+        let wall = inner.shared.clock.wall();
+        let skew = |(life, expires_unix, _): &(Life, u64, String)| {
+            skew_seconds(*expires_unix, life.points.expires, wall, now)
+        };
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
         Ok(Status {
             state: life.map_or(State::Empty, |life| life.phase(now).into()),
             generation: life.map_or(0, |life| life.version.generation()),
-            access_key_tail: set.map(|(_, tail)| tail),
+            clock_skew: set.as_ref().and_then(skew),
+            access_key_tail: set.map(|(.., tail)| tail),
             expires_in: life.map_or(Duration::ZERO, |life| left(life.points.expires)),
             refresh_in: life.map_or(Duration::ZERO, |life| left(life.points.advisory)),
             age: life.map(|life| Duration::from_nanos(now.saturating_sub(life.fetched))),
@@ -202,6 +211,13 @@ impl Status {
     /// When the set is due to be refreshed; zero when it is now.
     pub fn refresh_in(&self) -> Duration {
         self.refresh_in
+    }
+
+    /// How many seconds the wall clock of this host is behind the clock by which the set expires: that of the server, or
+    /// of this host when the set was fetched. Negative if it is ahead. AWS refuses requests that are signed with a clock
+    /// that is wrong by some minutes. A difference of less than 3 s from the server is not noticed. `None` without a set.
+    pub fn clock_skew_seconds(&self) -> Option<f64> {
+        self.clock_skew
     }
 
     /// How long ago the set was fetched.
@@ -312,6 +328,13 @@ impl From<Phase> for State {
             Phase::Expired => State::Expired,
         }
     }
+}
+
+/// By how many seconds the wall clock is behind. The boot clock has counted correctly since the set was fetched.
+fn skew_seconds(expires_unix: u64, expires_boot: u64, wall: SystemTime, boot: u64) -> Option<f64> {
+    let wall = as_nanos(wall.duration_since(SystemTime::UNIX_EPOCH).ok()?);
+    let right = i128::from(expires_unix) - i128::from(expires_boot) + i128::from(boot);
+    Some((right - i128::from(wall)) as f64 / 1e9)
 }
 
 /// The last four characters of an access key id.

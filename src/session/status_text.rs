@@ -77,6 +77,7 @@ mod map {
             map.serialize_entry("access_key_tail", &self.access_key_tail())?;
             map.serialize_entry("expires_in_seconds", &self.expires_in().as_secs_f64())?;
             map.serialize_entry("refresh_in_seconds", &self.refresh_in().as_secs_f64())?;
+            map.serialize_entry("clock_skew_seconds", &self.clock_skew_seconds())?;
             map.serialize_entry("age_seconds", &self.age().map(|age| age.as_secs_f64()))?;
             map.serialize_entry("refresher", &self.lease_holder())?;
             map.serialize_entry("source_calls", &self.source_calls())?;

@@ -1,5 +1,7 @@
 //! `metrics`, and the endpoint's own.
 
+use std::collections::BTreeSet;
+
 use nix::sys::signal::Signal;
 use openmetrics_parser::openmetrics::parse_openmetrics;
 use shmcreds::testing::{Fault, LocalSts, Times};
@@ -73,6 +75,39 @@ fn they_are_served_until_a_signal() {
     assert_eq!(get(&url, "/metrics", "").0, 503);
     metrics.signal(Signal::SIGTERM);
     assert_eq!(metrics.wait(), 0);
+}
+
+/// The metrics that a text names.
+fn named(text: &str) -> BTreeSet<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c: char| !is_part(c));
+    words.filter(|word| word.starts_with("shmcreds_")).collect()
+}
+
+/// Each has its series from the first set on.
+#[test]
+fn the_rules_and_the_dashboard_name_metrics_that_are_exposed() {
+    let sts = LocalSts::start().unwrap();
+    let (_running, url) = served(&sts, &name("named"));
+    let text = body(&url);
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let exposed: BTreeSet<&str> = series.flat_map(named).collect();
+    for file in ["alerts.yaml", "alerts_test.yaml", "dashboard.json"] {
+        let path = format!("{}/examples/deploy/prometheus/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let named = named(&text);
+        assert!(named.len() > 5, "{file}: {named:?}");
+        let missing: Vec<_> = named.difference(&exposed).collect();
+        assert!(missing.is_empty(), "{file}: {missing:?} are not in {exposed:?}");
+    }
+    let dashboard = include_str!("../../examples/deploy/prometheus/dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()));
+    // Labels that the rules select by.
+    for label in ["state=\"empty\"", "state=\"expired\"", "class=\"throttled\""] {
+        assert!(text.contains(label), "{label}");
+    }
 }
 
 #[test]

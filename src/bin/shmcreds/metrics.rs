@@ -49,6 +49,12 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
         Unit::Seconds,
         refresh,
     );
+    if let Some(seconds) = status.clock_skew_seconds() {
+        let skew: Gauge<f64, AtomicU64> = Gauge::default();
+        skew.set(seconds);
+        let help = "How far the wall clock is behind the clock by which the set expires";
+        registry.register_with_unit("clock_skew", help, Unit::Seconds, skew);
+    }
     let up = Gauge::<i64>::default();
     up.set(i64::from(status.lease_holder().is_some_and(|refresher| refresher.is_alive())));
     registry.register("refresher_up", "Whether a process is elected and alive", up);
