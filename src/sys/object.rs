@@ -56,20 +56,20 @@ pub(crate) fn open_shared(name: &str) -> Result<Object, Fault> {
 /// Opens the object `name` of the user `owner` for reading only. The kernel allows it to a member of the object's group.
 /// It also refuses each later attempt to write through the descriptor, by whatever way.
 pub(crate) fn open_to_read(name: &str, owner: u32) -> Result<Object, Fault> {
-    let fd = open_file(name, OFlag::O_RDONLY, Mode::empty()).map_err(|errno| {
-        match (errno, lstat(name)) {
-            (Errno::EACCES, Ok(stat)) if misfit(name, &stat, owner).is_none() => {
-                unreadable(name, &stat)
-            }
-            (_, Err(Errno::EACCES)) => {
-                let text = format!(
-                    "{name} cannot be reached by uid {}; let the group enter its directory (chmod 750)",
-                    geteuid()
-                );
-                Fault::new(ErrorKind::Misconfigured, text)
-            }
-            _ => open_fault(name, owner, errno),
+    // Without a wait: another user may have put a pipe there, whose open waits for a writer.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let fd = open_file(name, flags, Mode::empty()).map_err(|errno| match (errno, lstat(name)) {
+        (Errno::EACCES, Ok(stat)) if misfit(name, &stat, owner).is_none() => {
+            unreadable(name, &stat)
         }
+        (_, Err(Errno::EACCES)) => {
+            let text = format!(
+                "{name} cannot be reached by uid {}; let the group enter its directory (chmod 750)",
+                geteuid()
+            );
+            Fault::new(ErrorKind::Misconfigured, text)
+        }
+        _ => open_fault(name, owner, errno),
     })?;
     Object::checked(name, fd, owner)
 }

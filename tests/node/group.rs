@@ -313,6 +313,15 @@ pub fn what_is_refused() {
     .finish();
     expect(MEMBER, &theirs, ErrorKind::NotAFile, "not a regular file");
 
+    // To open a pipe for reading would wait for a writer.
+    fs::remove_file(&path).unwrap();
+    child(|_| {
+        become_user(STRANGER, &[]);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+    })
+    .finish();
+    expect(MEMBER, &theirs, ErrorKind::NotAFile, "not a regular file");
+
     // Root takes no session that a directory implies: any user could lend it one.
     let lent = Folder::new(OWNER, GROUP, 0o755);
     let agent = Agent::start(shared(&name, &lent));
