@@ -32,6 +32,7 @@ fn main() {
             "a_role_trusts_the_authorities_that_the_program_gives",
             a_role_trusts_the_given_authorities,
         ),
+        ("a_proxy_that_wants_a_login_is_misconfigured", a_proxy_that_wants_a_login),
         ("no_redirect_is_followed", no_redirect_is_followed),
         ("an_endless_answer_is_cut_off", an_endless_answer_is_cut_off),
     ]);
@@ -279,6 +280,25 @@ fn a_role_takes_the_given_proxy() {
     .finish();
     assert!(given.seen().contains("CONNECT sts.example.invalid:443"), "{}", given.seen());
     assert!(error.contains("through the proxy 127.0.0.1:") && !error.contains("hush"), "{error}");
+}
+
+fn a_proxy_that_wants_a_login() {
+    let (_proxy, url) = stand_in(|_| (407, "log in".into()));
+    // Through TLS, and without.
+    for (sts, told) in [
+        (
+            "https://sts.example.invalid",
+            "proxy authorization required; write its user and password",
+        ),
+        ("http://sts.example.invalid", "HTTP status 407"),
+    ] {
+        let error = child(|report| {
+            environment(&[]);
+            report.say(error_of(own_way(sts).proxy(&url)));
+        })
+        .finish();
+        assert!(error.starts_with("SourceMisconfigured") && error.contains(told), "{error}");
+    }
 }
 
 fn a_role_trusts_the_given_authorities() {

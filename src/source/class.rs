@@ -90,7 +90,7 @@ const CODES: &[(SourceErrorClass, &[&str])] = &[
 
 /// The HTTP statuses of answers without an error code.
 const STATUSES: &[(SourceErrorClass, &[u16])] =
-    &[(Terminal, &[401, 403]), (Throttled, &[429]), (Misconfigured, &[400, 404, 405])];
+    &[(Terminal, &[401, 403]), (Throttled, &[429]), (Misconfigured, &[400, 404, 405, 407])];
 
 fn listed<T: PartialEq>(table: &[(SourceErrorClass, &[T])], key: &T) -> Option<SourceErrorClass> {
     table.iter().find(|(_, keys)| keys.contains(key)).map(|(class, _)| *class)
@@ -121,7 +121,7 @@ impl SourceErrorClass {
 
     /// By the innermost `CredentialsError`: a chain of providers wraps the error of the provider that failed.
     pub(super) fn of_kind(error: &(dyn Error + 'static)) -> Self {
-        if is_refused_certificate(error) {
+        if is_refused_certificate(error) || is_proxy_without_login(error) {
             return Misconfigured;
         }
         match chain(error).filter_map(|e| e.downcast_ref()).last() {
@@ -146,6 +146,11 @@ impl SourceErrorClass {
 pub(super) fn is_refused_certificate(error: &(dyn Error + 'static)) -> bool {
     chain(error)
         .any(|error| matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+/// Whether the proxy on the way to a server with TLS wants a user and a password. The type of that error is private.
+pub(super) fn is_proxy_without_login(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| error.to_string().ends_with("proxy authorization required"))
 }
 
 /// The error code that the text contains as a separate word. Some SDK providers wrap their errors in private types,

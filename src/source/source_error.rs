@@ -212,6 +212,10 @@ impl SourceError {
         if class::is_refused_certificate(error) {
             text += "; if a proxy or a private authority issued it, name that certificate in AWS_CA_BUNDLE";
         }
+        if class::is_proxy_without_login(error) {
+            text +=
+                "; write its user and password into the address: http://USER:PASSWORD@HOST:PORT";
+        }
         match class::code_in(&text) {
             Some(code) => {
                 SourceError::new(SourceErrorClass::of_code(code), format!("{doing}: {text}"))
