@@ -32,7 +32,8 @@
 //! It needs Linux, 64-bit and little-endian. The oldest kernel that was tried has the system calls of 4.18. Below 5.14
 //! there is no [`secret_memory`](SharedSessionBuilder::secret_memory). Without `pidfd_open` (below 5.3, or in a sandbox) a
 //! death is noticed up to a second later. Below 5.1 there is no [`sealed`](SharedSessionBuilder::sealed) session.
-//! `close_range` (5.9) is not used.
+//! Nothing is lost without
+//! `close_range` (5.9).
 //!
 //! With the AWS SDK: [`SharedSession::sdk_config`], or the session itself as a `ProvideCredentials`.
 //! To test a program without AWS: the `testing` feature.

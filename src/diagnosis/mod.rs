@@ -4,6 +4,7 @@ mod credentials;
 mod environment;
 mod kernel;
 mod leftovers;
+mod limits;
 mod memory;
 mod places;
 mod surroundings;
@@ -63,6 +64,7 @@ pub fn diagnose(inquiry: &Inquiry) -> Vec<Finding> {
     let mut findings = Vec::new();
     kernel::look(&mut findings);
     places::look(&mut findings);
+    limits::look(&mut findings);
     memory::look(&mut findings);
     surroundings::look(&mut findings);
     leftovers::look(&mut findings);

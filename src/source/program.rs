@@ -4,11 +4,13 @@ mod answer;
 mod standard_error;
 
 use std::{
+    io,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
@@ -155,9 +157,20 @@ impl Program {
                 true => "; give each argument separately, with --process-arg or --mfa-command-arg",
                 false => "",
             };
-            let text = format!("{what} {:?} could not be started: {error}{hint}", self.path());
-            SourceError::new(SourceErrorClass::Misconfigured, text)
+            let told = crate::errno::told(&error);
+            let text = format!("{what} {:?} could not be started: {told}{hint}", self.path());
+            SourceError::new(class_of_start(&error), text)
         })
+    }
+}
+
+/// A lack of descriptors, processes or memory may pass.
+fn class_of_start(error: &io::Error) -> SourceErrorClass {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => {
+            SourceErrorClass::Transient
+        }
+        _ => SourceErrorClass::Misconfigured,
     }
 }
 
@@ -206,6 +219,18 @@ mod tests {
 
     fn shell(script: &str) -> Program {
         Program::new(["/bin/sh", "-c", script], Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_lack_of_resources_may_pass() {
+        for (errno, class) in [
+            (Errno::EMFILE, SourceErrorClass::Transient),
+            (Errno::EAGAIN, SourceErrorClass::Transient),
+            (Errno::ENOENT, SourceErrorClass::Misconfigured),
+            (Errno::EACCES, SourceErrorClass::Misconfigured),
+        ] {
+            assert_eq!(class_of_start(&errno.into()), class, "{errno}");
+        }
     }
 
     #[tokio::test]

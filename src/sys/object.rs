@@ -340,7 +340,7 @@ fn write_zeros(fd: BorrowedFd<'_>, start: usize, bytes: usize) -> nix::Result<()
 
 /// Checks that this process may make a file of `bytes`. For a file beyond `RLIMIT_FSIZE` the kernel sends SIGXFSZ,
 /// which kills the process.
-fn check_limit(bytes: usize) -> Result<(), Fault> {
+pub(super) fn check_limit(bytes: usize) -> Result<(), Fault> {
     match getrlimit(Resource::RLIMIT_FSIZE) {
         // A limit that the kernel does not tell may be none.
         Ok((limit, _)) if limit < bytes as u64 => {

@@ -11,7 +11,9 @@ use nix::{
 };
 use rustix::fs::MemfdFlags;
 
-use super::object::memory_file;
+use super::object::{check_limit, memory_file};
+
+const PAGE: usize = 4096;
 
 /// The version of the kernel.
 pub(crate) fn release() -> String {
@@ -25,7 +27,7 @@ pub(crate) fn calls() -> Vec<(&'static str, Result<(), Errno>)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         memory_file("shmcreds-doctor", flags).or_else(|_| null())
     };
-    vec![
+    let mut calls = vec![
         ("fcntl F_OFD_SETLK", file().and_then(lock)),
         ("memfd_create", memory_file("shmcreds-doctor", MemfdFlags::CLOEXEC).map(drop)),
         ("madvise MADV_WIPEONFORK", wipe_on_fork()),
@@ -33,9 +35,13 @@ pub(crate) fn calls() -> Vec<(&'static str, Result<(), Errno>)> {
         ("pidfd_open", opened(libc::SYS_pidfd_open, getpid().as_raw().into())),
         ("openat2", open_root()),
         ("memfd_secret", opened(libc::SYS_memfd_secret, libc::O_CLOEXEC.into())),
-        ("fallocate", file().and_then(|file| posix_fallocate(file, 0, 4096))),
         ("getrandom", random()),
-    ]
+    ];
+    // Beyond the limit, the kernel kills the process for it.
+    if check_limit(PAGE).is_ok() {
+        calls.push(("fallocate", file().and_then(|file| posix_fallocate(file, 0, PAGE as i64))));
+    }
+    calls
 }
 
 fn null() -> nix::Result<OwnedFd> {

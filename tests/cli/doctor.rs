@@ -76,6 +76,8 @@ fn each_thing_has_a_line_and_the_exit_code_is_the_worst() {
         "openat2",
         "/proc",
         "directory",
+        "file size",
+        "open files",
         "locked memory",
         "swap",
         "core dumps",
@@ -253,6 +255,25 @@ fn a_path_that_leads_to_no_file_is_named_and_nobody_waits() {
             let said = said_soon(command);
             assert!(said.contains(path.to_str().unwrap()) && said.contains(problem), "{said}");
         }
+    }
+}
+
+#[test]
+fn limits_that_are_too_low_are_named() {
+    let sts = LocalSts::start().unwrap();
+    for (limit, subject, level, told) in [
+        ("-f 0", "file size", "fault", "0 bytes, and a session needs"),
+        ("-f 1000", "file size", "ok", "bytes"),
+        ("-n 20", "open files", "note", "20, and fewer than 64"),
+        ("-n 64", "open files", "ok", "64"),
+    ] {
+        let limited = doctor(&sts, &["--json"]);
+        let mut command = std::process::Command::new("/bin/sh");
+        // What it says goes through a pipe: a file would have no room.
+        command.args(["-c", &format!("ulimit {limit}; exec \"$@\""), "sh"]);
+        command.arg(limited.get_program()).args(limited.get_args());
+        let found = findings(&command.output().unwrap());
+        assert!(has(&found[subject], level, told), "{limit}: {:?}", found[subject]);
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use nix::{libc, unistd::geteuid};
 use shmcreds::SharedSession;
 
-use crate::cmd_environment::random_name;
+use crate::{cmd_environment::random_name, errno::told};
 
 /// Locking a new directory takes less time.
 const DRAFT_LIFE: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ impl CmdFiles {
         for memory in SharedSession::memory_directories() {
             remove_abandoned(&memory);
             if outcome.is_err() {
-                let failed = |e| io::Error::other(format!("{}: {e}", memory.display()));
+                let failed = |e| io::Error::other(format!("{}: {}", memory.display(), told(&e)));
                 outcome = CmdFiles::create_in(&memory).map_err(failed);
             }
         }

@@ -16,7 +16,10 @@ pub(in crate::session) fn list() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for path in places.directories() {
         let found = directory::names(path);
-        names.extend(found.map_err(|e| io::Error::new(e.kind(), format!("reading {path}: {e}")))?);
+        let failed = |e: io::Error| {
+            io::Error::new(e.kind(), format!("reading {path}: {}", crate::errno::told(&e)))
+        };
+        names.extend(found.map_err(failed)?);
     }
     let prefix = SessionName::segment_prefix();
     let session = |object: &String| SessionName::new(object.strip_prefix(&prefix)?).ok();

@@ -202,7 +202,8 @@ fn authorities_of(bundle: &Path) -> Result<TlsContext, String> {
 fn authorities(bundle: &Path) -> Result<Vec<Vec<u8>>, String> {
     const END: &str = "-----END CERTIFICATE-----";
     let text = user_file::read(bundle).map_err(|error| {
-        format!("ca_bundle {bundle:?} cannot be read: {error}; see AWS_CA_BUNDLE")
+        let told = crate::errno::told(&error);
+        format!("ca_bundle {bundle:?} cannot be read: {told}; see AWS_CA_BUNDLE")
     })?;
     let text = String::from_utf8_lossy(&text);
     let is_usable = |pem: &&str| {
