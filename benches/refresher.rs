@@ -69,8 +69,8 @@ fn flat_out(table: &mut Table) {
     let slowest = |column| of(column).fold(0.0, f64::max);
     let over = |what: &str| format!("{what}, {READERS} readers flat out over {CYCLES} sets");
     table.note(&over("reads"), of(0).sum(), "");
-    table.row(&over("the longest wait of a read"), slowest(1), "limit", 1.0, "ms");
-    table.row(&over("the slowest read on the CPU"), slowest(2), "limit", 1.0, "ms");
+    table.within(&over("the longest wait of a read"), slowest(1), "limit", 1.0, "ms");
+    table.within(&over("the slowest read on the CPU"), slowest(2), "limit", 1.0, "ms");
     table.note("the same by the wall clock, preemption included", slowest(3), "ms");
     let calls = status.source_calls() as f64;
     table.row("calls of the source meanwhile", calls, "sets", status.generation() as f64, "");
@@ -116,7 +116,7 @@ fn killed(table: &mut Table, kind: &str, sealed: bool) {
     table.note(&format!("{what}, p50"), quantile(&mut samples, 0.5), "ms");
     let limit = LATENCY.as_secs_f64() * 1e3 + 50.0;
     let p99 = quantile(&mut samples, 0.99);
-    table.row(&format!("{what}, p99 of {KILLS}"), p99, "call + 50 ms", limit, "ms");
+    table.within(&format!("{what}, p99 of {KILLS}"), p99, "call + 50 ms", limit, "ms");
 }
 
 /// From the drop of the last user's handle to the end of the refresher.
@@ -134,7 +134,7 @@ fn ended(table: &mut Table) {
         start.elapsed().as_secs_f64() * 1e3
     };
     let slowest = (0..20).map(life).fold(0.0, f64::max);
-    table.row(
+    table.within(
         "the refresher's end after its last user, slowest of 20",
         slowest,
         "limit",
@@ -180,7 +180,7 @@ fn idle(table: &mut Table) {
     let minutes = start.elapsed().as_secs_f64() / 60.0;
     let used = (cpu_ticks(pid) - ticks) as f64;
     // A tick is 10 ms.
-    table.row("idle refresher, CPU", used / (60.0 * minutes), "limit", 0.05, "%");
+    table.within("idle refresher, CPU", used / (60.0 * minutes), "limit", 0.05, "%");
     let wakes = (wake_ups(pid) - wakes) as f64 / minutes;
     table.row("idle refresher, wake-ups a minute", wakes, "limit", 3.0, "");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");

@@ -19,7 +19,7 @@ use shmcreds::{
     testing::{FaultPoint, LocalSts, Settings, signal_at},
 };
 
-use support::{Helper, Table, cpu, median, monotonic, quantile, session, words};
+use support::{Helper, Table, blocks, cpu, median, monotonic, quantile, session, words};
 
 /// Reads so many times; tells the nanoseconds.
 fn reading(session: &SharedSession) -> Helper {
@@ -81,14 +81,14 @@ fn side_by_side(table: &mut Table, readers: &mut [Helper]) {
     let (mut alone, mut both) = (Vec::new(), Vec::new());
     for _ in 0..41 {
         alone.extend(together(&mut readers[..1], READS));
-        both.extend(together(&mut readers[..2], READS));
+        both.push(together(&mut readers[..2], READS));
     }
-    let (alone, both) = (median(alone), median(both));
-    table.row("a read, two processes at once", both, "one alone + 10 %", alone * 1.1, "ns");
+    let pair = (&*blocks(&alone), "one process alone", &*both);
+    table.compare("a read, two processes at once", pair, 0.5, 1.1, "ns");
 }
 
 fn beside_a_writer(table: &mut Table) {
-    const READS: u64 = 1_000_000;
+    const READS: u64 = 250_000;
     /// Microseconds.
     const LIMIT: f64 = 100.0;
     let session = session("writer", Duration::ZERO);
@@ -119,7 +119,7 @@ fn beside_a_writer(table: &mut Table) {
         words(shares.into_iter().chain([slowest]).chain(counts).chain(times))
     });
     writer.order(0);
-    let rounds: Vec<Vec<f64>> = (0..5)
+    let rounds: Vec<Vec<f64>> = (0..21)
         .map(|_| {
             reader.order(READS);
             reader.answer()
@@ -132,15 +132,17 @@ fn beside_a_writer(table: &mut Table) {
     // host takes for others, which hit whatever runs: also a clone of what is in nobody else's reach.
     table.note("a read beside a writer, p50 on the CPU", told(0), "µs");
     table.note("a read beside a writer, p99.9 on the CPU", told(1), "µs");
-    let slowest = "slowest of 1,000,000 on the CPU, median of 5";
-    table.row(&format!("a read beside a writer, {slowest}"), told(2), "limit", LIMIT, "µs");
-    table.note(&format!("a clone of a private set in turn, {slowest}"), told(3), "µs");
+    let column = |column: usize| blocks(&rounds.iter().map(|r| r[column]).collect::<Vec<_>>());
+    let slowest = format!("slowest of {READS} on the CPU");
+    let clone = format!("a clone of a private set in turn, {slowest}");
+    let pair = (&*column(2), &*clone, &*column(3));
+    table.compare(&format!("a read beside a writer, {slowest}"), pair, 0.5, 1.0, "µs");
     // Per second, because what is looked at for longer is hit more often.
-    let (reads, clones) = (sum(4) / sum(7), sum(5) / sum(8));
-    let chance = 3.0 * (sum(4) / sum(7).powi(2) + sum(5) / sum(8).powi(2)).sqrt();
-    let beside = "clones, and chance (3 σ)";
-    table.row("reads over 100 µs, a second", reads, beside, clones + chance, "");
-    table.note("clones of a private set over 100 µs, a second", clones, "");
+    let rate = |count: usize, seconds: usize| -> Vec<Vec<f64>> {
+        rounds.iter().map(|round| vec![round[count] / round[seconds]]).collect()
+    };
+    let pair = (&*rate(4, 7), "clones of a private set", &*rate(5, 8));
+    table.compare("reads over 100 µs, a second", pair, 0.5, 1.0, "");
     table.note("seconds of reads looked at", sum(7), "s");
     table.note("generations published meanwhile", told(6), "");
 }
@@ -186,7 +188,27 @@ fn wake(table: &mut Table) {
             })
         })
         .collect();
-    helpers.iter_mut().for_each(|helper| helper.order(300));
+    let mut sleeper = Helper::start(|written| words([(monotonic() - written) as f64 / 1e3]));
+    // In turn, block by block.
+    let (mut seen, mut bare, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let (block, answers) = publications(&mut helpers, 30);
+        seen.push(block);
+        whole.extend(answers);
+        bare.push(bare_wakes(&mut sleeper, 30));
+    }
+    assert!(!whole.is_empty(), "one of them slept");
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let byte = format!("a byte in a pipe seen by a sleeper, {name}");
+        let what = format!("a publication seen by a sleeper, {name}");
+        table.compare(&what, (&*seen, &*byte, &*bare), share, 2.0, "µs");
+    }
+    table.note("the source's answer seen by a sleeper, p50", quantile(&mut whole, 0.5), "µs");
+}
+
+/// Microseconds from a publication to the sleeper's return, and from the source's answer to it.
+fn publications(helpers: &mut [Helper], rounds: u64) -> (Vec<f64>, Vec<f64>) {
+    helpers.iter_mut().for_each(|helper| helper.order(rounds));
     let told: Vec<f64> = helpers.iter_mut().flat_map(Helper::answer).collect();
     let of = |who: f64| told.chunks(3).filter(move |one| one[1] == who).map(|one| (one[0], one[2]));
     let published: HashMap<u64, f64> = of(0.0).map(|(at, when)| (at as u64, when)).collect();
@@ -195,25 +217,17 @@ fn wake(table: &mut Table) {
         seen.extend(published.get(&(at as u64)).map(|published| (when - published) / 1e3));
         whole.push((when - at) / 1e3);
     }
-    assert!(!seen.is_empty(), "one of them slept");
-    let mut bare = bare_wake();
-    let p50 = quantile(&mut seen, 0.5);
-    table.row("a publication seen by a sleeper, p50", p50, "limit", 50.0, "µs");
-    table.note("the source's answer seen by a sleeper, p50", quantile(&mut whole, 0.5), "µs");
-    table.note("a byte in a pipe seen by a sleeper, p50", quantile(&mut bare, 0.5), "µs");
-    table.note("a publication seen by a sleeper, p99", quantile(&mut seen, 0.99), "µs");
-    table.note("a byte in a pipe seen by a sleeper, p99", quantile(&mut bare, 0.99), "µs");
+    (seen, whole)
 }
 
 /// What the kernel takes to wake a process that sleeps as long, without anything of ours.
-fn bare_wake() -> Vec<f64> {
-    let mut sleeper = Helper::start(|written| words([(monotonic() - written) as f64 / 1e3]));
-    let wakes = (0..300).map(|_| {
+fn bare_wakes(sleeper: &mut Helper, wakes: u64) -> Vec<f64> {
+    let wake = |_| {
         std::thread::sleep(Duration::from_millis(2));
         sleeper.order(monotonic());
         sleeper.answer()[0]
-    });
-    wakes.collect()
+    };
+    (0..wakes).map(wake).collect()
 }
 
 fn attach_and_memory(table: &mut Table) {
@@ -235,7 +249,7 @@ fn attach_and_memory(table: &mut Table) {
     });
     let told: Vec<Vec<f64>> = workers.collect();
     let of = |column: usize| told.iter().map(|numbers| numbers[column]).collect();
-    table.row("`attach`, the first of a forked worker", median(of(0)), "limit", 100.0, "µs");
+    table.within("`attach`, the first of a forked worker", median(of(0)), "limit", 100.0, "µs");
     table.row("a worker's own memory", median(of(1)), "limit", 100.0, "KiB");
     let path = format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid());
     let bytes = std::fs::metadata(path).expect("the segment").len();
@@ -260,7 +274,7 @@ fn cold(table: &mut Table) {
     }
     let (alone, last) = (median(alone), median(last));
     table.note("cold, one worker", alone, "ms");
-    table.row("cold, the last of 64 workers", last, "one worker + 20 ms", alone + 20.0, "ms");
+    table.within("cold, the last of 64 workers", last, "one worker + 20 ms", alone + 20.0, "ms");
 }
 
 /// How many STS calls workers make that all need their first credentials: with one session for all, and

@@ -6,8 +6,17 @@ mod support;
 
 use std::{
     hint::black_box,
+    path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use arc_swap::ArcSwap;
 
 use aws_credential_types::{
     Credentials,
@@ -23,11 +32,12 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytecheck::CheckBytes;
 use criterion::Criterion;
 use mmap_sync::synchronizer::Synchronizer;
+use nix::time::{ClockId, clock_gettime};
 use rkyv::{Archive, Deserialize, Serialize};
 use shmcreds::{SharedSession, testing};
 use tokio::runtime::Runtime;
 
-use support::{Table, median, per_call, session, set};
+use support::{Table, blocks, cpu, median, per_call, session, set};
 
 #[derive(Archive, Deserialize, Serialize)]
 #[archive_attr(derive(CheckBytes))]
@@ -138,13 +148,17 @@ impl Files {
         Files { directory }
     }
 
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
     fn read_json(&self) {
-        let text = std::fs::read(self.directory.path().join("set.json")).expect("a file");
+        let text = std::fs::read(self.path("set.json")).expect("a file");
         black_box(serde_json::from_slice::<serde_json::Value>(&text).expect("JSON"));
     }
 
     fn mmap_sync(&self) -> Synchronizer {
-        let path = self.directory.path().join("mmap");
+        let path = self.path("mmap");
         let mut synchronizer = Synchronizer::new(path.as_os_str());
         synchronizer.write(&payload(), Duration::ZERO).expect("written");
         synchronizer
@@ -199,20 +213,27 @@ fn groups(criterion: &mut Criterion, session: &SharedSession, runtime: &Runtime)
 
 /// All in turn, many times over, so that what disturbs one disturbs all.
 fn table(session: &SharedSession, runtime: &Runtime) {
-    const CALLS: u32 = 20_000;
-    const ROUNDS: usize = 41;
+    const CALLS: u32 = 5_000;
+    const ROUNDS: usize = 101;
     let (files, sdk, handles) = (Files::new(), SdkCache::new(), handles(session));
     let mut synchronizer = files.mmap_sync();
     let mut reader = session.reader();
+    let (own, word) = (set(), AtomicU64::new(1));
     let (source, mut target) = ([7u8; support::TOKEN], [0u8; support::TOKEN]);
-    let mut samples: [Vec<f64>; 12] = Default::default();
+    let mut samples: [Vec<f64>; 14] = Default::default();
     for _ in 0..ROUNDS {
         let round = [
             per_call(CALLS, || {
                 black_box(SystemTime::now());
             }),
             per_call(CALLS, || {
+                black_box((coarse(), black_box(&own).clone()));
+            }),
+            per_call(CALLS, || {
                 let _ = black_box(session.credentials());
+            }),
+            per_call(CALLS, || {
+                black_box((coarse(), black_box(&word).load(Ordering::Relaxed)));
             }),
             per_call(CALLS, || {
                 black_box(reader.credentials().map(|set| set as *const _).ok());
@@ -246,7 +267,9 @@ fn table(session: &SharedSession, runtime: &Runtime) {
     }
     let [
         clock,
+        owned,
         credentials,
+        looked,
         lent,
         provided,
         cached,
@@ -257,26 +280,145 @@ fn table(session: &SharedSession, runtime: &Runtime) {
         copied,
         mmap,
         json,
-    ] = samples.map(median);
+    ] = &samples.map(|samples| blocks(&samples));
     let mut table = Table::default();
-    table.row("`credentials()`", credentials, "`clock_gettime(CLOCK_REALTIME)`", clock, "ns");
-    table.row("`credentials()`", credentials, "1/8 of the SDK's lazy cache", cached / 8.0, "ns");
-    table.row("`reader()`, a borrow", lent, "1/4 of `clock_gettime`", clock / 4.0, "ns");
-    table.row(
-        "`provide_credentials().await`",
-        provided,
-        "1/4 of the SDK's lazy cache",
-        cached / 4.0,
-        "ns",
-    );
+    let floor = "the SDK's clone and drop, and the coarse clock";
+    let (half, provide) = (0.5, "`provide_credentials().await`");
+    table.compare("`credentials()`", beside(credentials, floor, owned), half, 1.1, "ns");
+    let clock_name = "`clock_gettime(CLOCK_REALTIME)`";
+    table.compare("`credentials()`", beside(credentials, clock_name, clock), half, 1.0, "ns");
+    let lazy = "the SDK's lazy identity cache, a hit";
+    table.compare("`credentials()`", beside(credentials, lazy, cached), half, 0.125, "ns");
+    let look = "the coarse clock and a load";
+    table.compare("`reader()`, a borrow", beside(lent, look, looked), half, 1.1, "ns");
+    table.compare(provide, beside(provided, "`credentials()`", credentials), half, 1.25, "ns");
+    table.compare(provide, beside(provided, lazy, cached), half, 0.25, "ns");
+    let made = "the SDK's `Credentials::new` of the same fields";
     let what = "a new generation: copy, check, decode";
-    table.row(what, decoded, "limit", 250.0, "ns");
-    table.note("first read of a generation: that, and the SDK's object made and kept", first, "ns");
-    table.note("the same, and the SDK's wiping of the set before", wiping, "ns");
-    table.note("the SDK's `Credentials::new` of the same fields", constructed, "ns");
-    table.note("the SDK's lazy identity cache, a hit", cached, "ns");
-    table.note("memcpy of 1,200 bytes", copied, "ns");
-    table.note("mmap-sync, a read", mmap, "ns");
-    table.note("JSON file in /dev/shm, read and parsed", json, "ns");
+    table.compare(what, beside(decoded, made, constructed), half, 1.5, "ns");
+    let mut note =
+        |what: &str, samples: &[Vec<f64>]| table.note(what, median(samples.concat()), "ns");
+    note("first read of a generation: that, and the SDK's object made and kept", first);
+    note("the same, and the SDK's wiping of the set before", wiping);
+    note("memcpy of 1,200 bytes", copied);
+    note("mmap-sync, a read", mmap);
+    note("JSON file in /dev/shm, read and parsed", json);
+    threads(&mut table, session, &sdk, &files);
     table.print();
+}
+
+/// What is measured, and its control with a name.
+fn beside<'a>(
+    measured: &'a [Vec<f64>],
+    name: &'a str,
+    control: &'a [Vec<f64>],
+) -> (&'a [Vec<f64>], &'a str, &'a [Vec<f64>]) {
+    (measured, name, control)
+}
+
+fn coarse() -> i64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock").tv_nsec()
+}
+
+/// Two threads at once, each way in turn, beside one thread. In CPU time: also what waits for a cache line counts.
+fn threads(table: &mut Table, session: &SharedSession, sdk: &SdkCache, files: &Files) {
+    const CALLS: u32 = 2_000;
+    const ROUNDS: usize = 101;
+    let swapped = ArcSwap::from_pointee(set());
+    let locked = RwLock::new(Arc::new(set()));
+    let ways: [(&str, &(dyn Fn(u32) + Sync)); 7] = [
+        ("`credentials()`", &|calls| {
+            repeat(calls, || drop(black_box(session.credentials())));
+        }),
+        ("`provide_credentials().await`", &|calls| {
+            now(async {
+                for _ in 0..calls {
+                    drop(black_box(session.provide_credentials().await));
+                }
+            });
+        }),
+        ("the SDK's lazy identity cache", &|calls| {
+            now(async {
+                for _ in 0..calls / 8 {
+                    sdk.hit().await;
+                }
+            });
+        }),
+        ("`arc-swap`, load and clone", &|calls| {
+            repeat(calls, || drop(black_box(Credentials::clone(&swapped.load()))));
+        }),
+        ("`RwLock<Arc<…>>`, read and clone", &|calls| {
+            repeat(calls, || {
+                let set = locked.read().expect("no panic").clone();
+                drop(black_box(Credentials::clone(&set)));
+            });
+        }),
+        ("mmap-sync", &|calls| {
+            let mut synchronizer = Synchronizer::new(files.path("mmap").as_os_str());
+            repeat(calls, || read_mmap_sync(&mut synchronizer));
+        }),
+        ("JSON file", &|calls| repeat(calls / 100, || files.read_json())),
+    ];
+    for (what, way) in ways {
+        let (mut alone, mut both) = (Vec::new(), Vec::new());
+        let gate = Gate::default();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                way(CALLS);
+                (0..ROUNDS).for_each(|_| {
+                    gate.meet();
+                    way(CALLS);
+                    gate.meet();
+                });
+            });
+            way(CALLS);
+            for _ in 0..ROUNDS {
+                alone.push(vec![on_the_cpu(|| way(CALLS))]);
+                gate.meet();
+                both.push(vec![on_the_cpu(|| way(CALLS))]);
+                gate.meet();
+            }
+            other.join().expect("no panic");
+        });
+        let of_one = |blocks: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
+            blocks.iter().map(|one| vec![one[0] / f64::from(CALLS)]).collect()
+        };
+        let (alone, both) = (of_one(alone), of_one(both));
+        let name = format!("{what}, two threads at once");
+        let ours = what.contains("credentials()");
+        let limit = if ours { 1.1 } else { f64::INFINITY };
+        table.compare(&name, (&both, "one thread alone", &alone), 0.5, limit, "ns");
+    }
+}
+
+fn repeat(calls: u32, mut work: impl FnMut()) {
+    (0..calls).for_each(|_| work());
+}
+
+/// The value of a future that is ready.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it is not ready"),
+    }
+}
+
+/// Nanoseconds that this thread spends on the CPU with `work`.
+fn on_the_cpu(work: impl FnOnce()) -> f64 {
+    let busy = cpu();
+    work();
+    (cpu() - busy) as f64
+}
+
+/// Where two threads meet: both are on a CPU when they go on, because both spin.
+#[derive(Default)]
+struct Gate(AtomicU64);
+
+impl Gate {
+    fn meet(&self) {
+        let both = (self.0.fetch_add(1, Ordering::SeqCst) / 2 + 1) * 2;
+        while self.0.load(Ordering::SeqCst) < both {
+            std::hint::spin_loop();
+        }
+    }
 }

@@ -125,17 +125,101 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
     quantile(&mut samples, 0.5)
 }
 
+/// What a ratio says about its limit.
+fn verdict((low, high): (f64, f64), limit: f64) -> &'static str {
+    if high <= limit {
+        "reached"
+    } else if low > limit {
+        "MISSED"
+    } else {
+        "unclear"
+    }
+}
+
+/// The quantile `share` of `measured` divided by that of `control`, and the 95 % confidence interval of this ratio.
+///
+/// The blocks were measured in turn, so what disturbs one of a pair disturbs both. The interval comes from ratios of
+/// pairs that are drawn again and again, with repetition (the bootstrap).
+pub fn ratio(measured: &[Vec<f64>], control: &[Vec<f64>], share: f64) -> (f64, (f64, f64)) {
+    const DRAWS: usize = 1000;
+    assert_eq!(measured.len(), control.len(), "measured in turn");
+    let of = |blocks: &[Vec<f64>], chosen: &[usize]| {
+        let mut all: Vec<f64> = chosen.iter().flat_map(|&at| blocks[at].iter().copied()).collect();
+        quantile(&mut all, share)
+    };
+    let pairs = |chosen: &[usize]| of(measured, chosen) / of(control, chosen);
+    let all: Vec<usize> = (0..measured.len()).collect();
+    // Always the same draws (xorshift): a table does not depend on luck.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize % measured.len()
+    };
+    let mut ratios: Vec<f64> = (0..DRAWS)
+        .map(|_| pairs(&all.iter().map(|_| draw()).collect::<Vec<_>>()))
+        .filter(|ratio| ratio.is_finite())
+        .collect();
+    if ratios.is_empty() {
+        return (f64::NAN, (0.0, f64::INFINITY));
+    }
+    let interval = (quantile(&mut ratios, 0.025), quantile(&mut ratios, 0.975));
+    (pairs(&all), interval)
+}
+
+/// Each sample as a block of its own.
+pub fn blocks(samples: &[f64]) -> Vec<Vec<f64>> {
+    samples.iter().map(|&sample| vec![sample]).collect()
+}
+
 /// The table at the end: what was measured, beside its limit.
+///
+/// | row | its verdict |
+/// | --- | --- |
+/// | [`compare`](Self::compare), a time beside its control | `reached`, `MISSED`, or `unclear` where the confidence interval holds the limit |
+/// | [`within`](Self::within), a time without a control | `reached` or `unclear`: on a busy machine a longer time means nothing |
+/// | [`row`](Self::row), a count or a size | `reached` or `MISSED` |
 #[derive(Default)]
 pub struct Table(Vec<String>);
 
 impl Table {
-    /// `measured` and `limit` in the same unit, of the same run.
+    /// A count or a size, which noise does not change.
     pub fn row(&mut self, what: &str, measured: f64, beside: &str, limit: f64, unit: &str) {
         let verdict = if measured <= limit { "reached" } else { "MISSED" };
+        self.limited(what, measured, beside, limit, unit, verdict);
+    }
+
+    /// A time that has a limit and no control.
+    pub fn within(&mut self, what: &str, measured: f64, beside: &str, limit: f64, unit: &str) {
+        let verdict = if measured <= limit { "reached" } else { "unclear" };
+        self.limited(what, measured, beside, limit, unit, verdict);
+    }
+
+    fn limited(&mut self, what: &str, got: f64, beside: &str, limit: f64, unit: &str, end: &str) {
+        let ratio = got / limit;
         self.0.push(format!(
-            "| {what} | {measured:.1} {unit} | {beside}: {limit:.1} {unit} | {:.2} | {verdict} |",
-            measured / limit
+            "| {what} | {got:.1} {unit} | {beside}: {limit:.1} {unit} | {ratio:.2} | {end} |"
+        ));
+    }
+
+    /// The quantile `share` of `measured` beside that of its control `beside`, measured in turn. At most `limit` times
+    /// as long.
+    pub fn compare(
+        &mut self,
+        what: &str,
+        (measured, beside, control): (&[Vec<f64>], &str, &[Vec<f64>]),
+        share: f64,
+        limit: f64,
+        unit: &str,
+    ) {
+        let (ratio, (low, high)) = ratio(measured, control, share);
+        let [got, control] =
+            [measured, control].map(|blocks| quantile(&mut blocks.concat(), share));
+        let verdict = verdict((low, high), limit);
+        self.0.push(format!(
+            "| {what} | {got:.1} {unit} | {beside}: {control:.1} {unit} | {ratio:.2} \
+             [{low:.2}, {high:.2}] | \u{2264} {limit:.2}: {verdict} |"
         ));
     }
 
@@ -146,7 +230,7 @@ impl Table {
 
     pub fn print(&self) {
         println!(
-            "\n| what | measured | limit | measured / limit | |\n| --- | --- | --- | --- | --- |"
+            "\n| what | measured | limit or control | ratio [95 %] | |\n| --- | --- | --- | --- | --- |"
         );
         self.0.iter().for_each(|row| println!("{row}"));
     }
