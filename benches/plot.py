@@ -17,6 +17,7 @@ NANOSECONDS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
 VALUE = re.compile(r"^([\d.]+)(?: (\S+))?$")
 BESIDE = re.compile(r"^(.+): ([\d.]+)(?: (\S+))?$")
 CALLS = re.compile(r"^STS calls with (a session|the SDK alone), (\d+) workers$")
+SCALE = "| workers | calls of the source |"
 PROCESSES = re.compile(r"^\| (\d+) processes \| alone \|")
 COLD = re.compile(r"^(\d+) workers of botocore, (alone|shmcreds exec): (\d+) calls")
 
@@ -66,11 +67,13 @@ class Figures:
         self.times = {}  # label: nanoseconds
         self.calls = {"ours": {}, "other": {}}  # workers: calls
         self.fleets = {}  # fleet and policy: calls in each minute
+        self.refreshes = {"asleep": {}, "waiting": {}}  # workers: milliseconds of CPU of all of them
 
     def read(self, text):
-        processes = None
+        processes, scale = None, False
         for line in text.splitlines():
             cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            scale = line.startswith(SCALE) or (scale and line.startswith("|"))
             heading = PROCESSES.match(line)
             cold = COLD.match(line)
             if heading:
@@ -82,11 +85,20 @@ class Figures:
                 self.summary(line)
             elif not line.startswith("|"):
                 processes = None
+            elif scale:
+                self.scale(cells)
             elif processes and len(cells) == 4 and all(cell.isdigit() for cell in cells[1:]):
                 self.count("other", processes, int(cells[1]))
                 self.count("ours", processes, int(cells[2]))
             elif len(cells) >= 4:
                 self.row(cells)
+
+    def scale(self, cells):
+        """A row of the bench `scale`: workers, …, the CPU of a refresh while they sleep, and while they wait."""
+        if cells[0].isdigit():
+            for series, cell in zip(self.refreshes, cells[4:6], strict=True):
+                value = VALUE.match(cell)
+                self.refreshes[series][int(cells[0])] = float(value[1]) * NANOSECONDS[value[2]] / 1e6
 
     def row(self, cells):
         """A row of a bench's table: what, measured, limit, ratio, verdict."""
@@ -207,8 +219,8 @@ def ticks(most):
     return [step * index for index in range(math.ceil(most / step) + 1)]
 
 
-def curves(title, subtitle, series):
-    """Calls by workers: one line for each series, with its name at its end."""
+def curves(title, subtitle, series, unit="calls"):
+    """Calls, or another unit, by workers: one line for each series, with its name at its end."""
     left, right, top, bottom = 64, 150, 84, 360
     most = max(max(points.values()) for _, points, _ in series)
     widest = max(max(points) for _, points, _ in series)
@@ -236,7 +248,7 @@ def curves(title, subtitle, series):
         kind = "ours-line" if ours else "other-line"
         parts.append(f'<polyline class="{kind}" fill="none" stroke-width="2" points="{path}"/>')
         parts += [
-            dot(across(workers), up(calls), ours, f"{name}: {calls:g} calls of {workers} workers")
+            dot(across(workers), up(calls), ours, f"{name}: {calls:g} {unit} of {workers} workers")
             for workers, calls in places
         ]
         workers, calls = places[-1]
@@ -294,6 +306,12 @@ def plots(figures):
         yield "fleet.svg", day(title, "Simulated. Sets of one hour. Blue: the policy of shmcreds. Mean of each minute.", [
             (f"the {policy} policy", minutes, ours) for policy, minutes, ours in together
         ])
+    names = (("all wait", "waiting"), ("none waits", "asleep"))
+    series = [(name, figures.refreshes[key], key == "asleep") for name, key in names]
+    if all(points for _, points, _ in series):
+        title = "CPU time of one refresh, all workers together, in milliseconds"
+        subtitle = "Linear in the workers that wait for the set, and the same for any number that do not."
+        yield "scale.svg", curves(title, subtitle, series, "ms")
     latency = figures.named(REFRESH_LATENCY)
     if any(name.startswith("a read beside a writer") for name, *_ in latency):
         subtitle = "Logarithmic. Blue: shmcreds. Orange: for comparison. * Time on the CPU."

@@ -32,6 +32,18 @@ PROCESSES = """
 | a read beside a writer, p50 on the CPU | 0.9 µs | | | |
 | a read beside a writer, slowest of 1,000,000 on the CPU, median of 5 | 90.0 µs | limit: 100.0 µs | 0.90 | reached |
 """
+SCALE = """
+| workers | calls of the source | failed reads | µs of CPU for a read with its sleep | CPU of a refresh, nobody waits \
+(all together) | CPU of a refresh, all wait (all together) | worst read p50 | p99 | max | private memory of a worker | \
+shared memory |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| 1 | 9 | 0 | 19.1 | 300 µs | 400 µs | 20 µs | 30 µs | 31 µs | 28 KiB | 64 KiB |
+| 256 | 9 | 0 | 19.1 | 310 µs | 20000 µs | 20 µs | 30 µs | 31 µs | 28 KiB | 64 KiB |
+
+| threads | ns of CPU for a read |
+| --- | --- |
+| 16 | 24.0 ns |
+"""
 REFRESHER = """
 | the longest wait of a read, 16 readers flat out over 10 sets | 0.0 ms | limit: 1.0 ms | 0.00 | reached |
 """
@@ -69,6 +81,13 @@ class Reading(unittest.TestCase):
         calls = figures(PROCESSES, PREFORK, INTEROP).calls
         self.assertEqual(calls["ours"], {1: 1, 2: 2, 8: 1, 16: 1, 32: 1, 64: 1})
         self.assertEqual(calls["other"], {1: 1, 8: 5, 32: 32, 64: 64})
+
+    def test_refreshes_are_read_by_workers(self):
+        found = figures(SCALE)
+        self.assertEqual(found.refreshes, {"asleep": {1: 0.3, 256: 0.31}, "waiting": {1: 0.4, 256: 20}})
+        self.assertEqual([name for name, _ in plot.plots(found)], ["scale.svg"])
+        sources = (pathlib.Path(__file__).parent / "scale.rs").read_text(encoding="utf-8")
+        self.assertIn(plot.SCALE, sources)
 
     def test_rows_of_the_benches_exist(self):
         """Each label is one that a bench prints."""
