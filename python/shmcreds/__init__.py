@@ -7,35 +7,38 @@
 
 from __future__ import annotations
 
-from .config import AssumeRoleConfig, STSClientConfig
-from .custom import CustomRefreshableSession
-from .exceptions import (
-    BRSConfigurationError,
-    BRSConnectionError,
-    BRSCredentialError,
-    BRSError,
-    BRSRequestError,
-    BRSValidationError,
-    BRSWarning,
-)
-from .iot import IOT_EXTRA_INSTALLED, IOTX509RefreshableSession
-from .program import find_bin
-from .session import RefreshableSession
-from .shared import SharedSession, boto3_session
-from .sts import STSRefreshableSession
-from .types import (
-    PKCS11,
-    AssumeRoleParams,
-    Identity,
-    LastFailure,
-    Method,
-    RefreshMethod,
-    RegistryKey,
-    SessionStatus,
-    STSClientParams,
-    TemporaryCredentials,
-    Transport,
-)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import AssumeRoleConfig, STSClientConfig
+    from .custom import CustomRefreshableSession
+    from .exceptions import (
+        BRSConfigurationError,
+        BRSConnectionError,
+        BRSCredentialError,
+        BRSError,
+        BRSRequestError,
+        BRSValidationError,
+        BRSWarning,
+    )
+    from .iot import IOT_EXTRA_INSTALLED, IOTX509RefreshableSession
+    from .program import find_bin
+    from .session import RefreshableSession
+    from .shared import SharedSession, boto3_session
+    from .sts import STSRefreshableSession
+    from .types import (
+        PKCS11,
+        AssumeRoleParams,
+        Identity,
+        LastFailure,
+        Method,
+        RefreshMethod,
+        RegistryKey,
+        SessionStatus,
+        STSClientParams,
+        TemporaryCredentials,
+        Transport,
+    )
 
 __version__ = "0.2.0"
 
@@ -69,3 +72,34 @@ __all__ = [
     "boto3_session",
     "find_bin",
 ]
+
+#: Where each name is. A module is loaded with the first use of one of its names, so that an import costs what is used.
+_MODULES = {
+    "config": "AssumeRoleConfig STSClientConfig",
+    "custom": "CustomRefreshableSession",
+    "exceptions": "BRSConfigurationError BRSConnectionError BRSCredentialError BRSError BRSRequestError "
+    "BRSValidationError BRSWarning",
+    "iot": "IOT_EXTRA_INSTALLED IOTX509RefreshableSession",
+    "program": "find_bin",
+    "session": "RefreshableSession",
+    "shared": "SharedSession boto3_session",
+    "sts": "STSRefreshableSession",
+    "types": "PKCS11 AssumeRoleParams Identity LastFailure Method RefreshMethod RegistryKey SessionStatus "
+    "STSClientParams TemporaryCredentials Transport",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import BRSValidationError
+from .fetched import fetched_of
 from .recipe import Unhashable
-from .session import RefreshableSession, fetched_of
-from .store import Fetched
-from .types import Identity, TemporaryCredentials
+from .session import RefreshableSession
+
+if TYPE_CHECKING:
+    from .store import Fetched
+    from .types import Identity, TemporaryCredentials
 
 __all__ = ["CustomRefreshableSession"]
 

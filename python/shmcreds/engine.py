@@ -22,6 +22,8 @@ WAIT = 30.0
 SLICE = 0.1
 #: The same where gevent has patched `time`: other greenlets run in between.
 GEVENT_SLICE = 0.02
+#: So much more than its life may be asked of a set.
+LEEWAY = 60.0
 
 
 class Engine:
@@ -44,6 +46,8 @@ class Engine:
         #: The newest failure of this process, as it was raised.
         self._own_failure: tuple[int, Failure, Exception] | None = None
         self._clamp_told = False
+        #: Whether the user knows that the sets are too short for a URL.
+        self.short_told = False
 
     @property
     def windows(self) -> Windows:
@@ -87,6 +91,27 @@ class Engine:
             return outcome
         self._fetch(outcome)
         return self._after_fetch()
+
+    def lasting(self, seconds: float) -> Look:
+        """A set that is valid for so many seconds. One early call for all processes, and at most eight in the life of a
+        set: a set that is younger than an eighth of its life is given as it is.
+
+        Raises:
+            BRSConfigurationError: the sets of this source do not live so long. The code is ``TooShort``.
+            Exception: as :meth:`refresh`.
+        """
+        while True:
+            outcome = self._stand(lambda wait: self.store.stand_valid_for(self._within_life(seconds), wait))
+            if isinstance(outcome, Look):
+                return outcome
+            self._fetch(outcome)
+
+    def _within_life(self, seconds: float) -> float:
+        """A set of an hour lives a moment less: its way here is taken off."""
+        life = self.store.lifetime()
+        if life is not None and life < seconds <= life + LEEWAY:
+            return life - 0.01
+        return seconds
 
     def reject(self, access_key: str) -> bool:
         """Says that AWS refused the set with this key; see :meth:`Store.reject`."""

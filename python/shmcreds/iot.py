@@ -12,7 +12,7 @@ import ssl
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .exceptions import (
     BRSConfigurationError,
@@ -23,7 +23,9 @@ from .exceptions import (
 )
 from .recipe import digest_of
 from .session import RefreshableSession
-from .types import PKCS11, Identity, TemporaryCredentials
+
+if TYPE_CHECKING:
+    from .types import PKCS11, Identity, TemporaryCredentials
 
 __all__ = ["IOT_EXTRA_INSTALLED", "IOTX509RefreshableSession"]
 

@@ -93,6 +93,13 @@ class NativeStore:
     def stand_after(self, generation: int, seconds: float) -> Look | Term | None:
         return self._outcome(self._store.stand_after, generation, seconds)
 
+    def stand_valid_for(self, needed: float, seconds: float) -> Look | Term | None:
+        return self._outcome(self._store.stand_valid_for, needed, seconds)
+
+    def lifetime(self) -> float | None:
+        life: float | None = self._store.lifetime()
+        return life
+
     def _outcome(self, stand: Any, *given: float) -> Look | Term | None:
         try:
             outcome = stand(*given)

@@ -17,6 +17,8 @@ LONGEST_WITHOUT_A_SET = 5.0
 LONGEST_THROTTLED_WITHOUT_A_SET = 60.0
 #: The longest advisory window that the user can set, as a part of the lifetime.
 LONGEST_WINDOW = 9 / 20
+#: A set that is younger than this part of its life is not replaced for one that is valid for longer.
+YOUNGEST_REPLACED = 1 / 8
 
 
 class Windows(NamedTuple):

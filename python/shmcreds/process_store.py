@@ -10,7 +10,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from . import clock, fork, policy
 from .compat import read_only
-from .exceptions import BRSCredentialError
+from .exceptions import BRSConfigurationError, BRSCredentialError
 from .failure import TRANSIENT, BackOff, Failure
 from .policy import Points, Windows
 from .store import ADVISORY, EXPIRED, FRESH, MANDATORY, REJECTED, Counters, Fetched, Look, SourceFailed
@@ -119,6 +119,29 @@ class ProcessStore:
         if look.state == ADVISORY or self.back_off() is not None:
             return look
         return self._newer(look, seconds)
+
+    def stand_valid_for(self, needed: float, seconds: float) -> Look | ProcessTerm | None:
+        outcome, current = self.stand(seconds), self._current
+        if not isinstance(outcome, Look) or current is None:
+            return outcome
+        now, expires = clock.now(), current.points.expires
+        life = expires - current.fetched_at
+        if now + needed <= expires:
+            return outcome
+        if needed > life:
+            raise BRSConfigurationError(
+                f"Asked for a set that is valid for {needed:.0f} s, and the sets of this source live for {life:.0f} s. "
+                f"Raise 'DurationSeconds' and the role's MaxSessionDuration, or ask for less.",
+                code="TooShort",
+            )
+        # A younger set stays: so there are at most eight such calls in its life.
+        if now < current.fetched_at + life * policy.YOUNGEST_REPLACED:
+            return outcome
+        return self._stand_after(outcome.generation, seconds)
+
+    def lifetime(self) -> float | None:
+        current = self._current
+        return None if current is None else current.points.expires - current.fetched_at
 
     def stand_after(self, generation: int, seconds: float) -> Look | ProcessTerm | None:
         return self._stand_after(generation, seconds)

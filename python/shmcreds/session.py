@@ -4,86 +4,36 @@ from __future__ import annotations
 
 import contextvars
 import copy
-import datetime
 import logging
 import os
 import threading
-import time
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import boto3_client_cache
 from botocore.session import Session as BotocoreSession
 
-from . import fork, policy, refresher, sharing
+from . import fork, lasting, policy, sharing
+from .clients import CachingSession
 from .credentials import SharedCredentials, isoformat
+from .dispatch import Dispatch, Registry
 from .engine import Engine
-from .exceptions import BRSConfigurationError, BRSCredentialError, BRSValidationError
+from .exceptions import BRSConfigurationError, BRSValidationError
+from .fetched import fetched_of
 from .recipe import PRIVATE, Recipe, Unhashable, base_identity, random_name, recipe_of
 from .rejection import RejectionHook
-from .store import Fetched
-from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
+from .status import identity_by, status_of
 
 if TYPE_CHECKING:
     from .native_source import NativeSource
+    from .refresher import RefreshThread
+    from .store import Fetched, Look
+    from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
 
 __all__ = ["Registry", "RefreshableSession"]
 
 logger = logging.getLogger("shmcreds")
 
 
-class Registry:
-    """The methods of :class:`RefreshableSession`, and the class of each."""
-
-    items: ClassVar[dict[str, type[RefreshableSession]]] = {}
-
-
-class _Dispatch(type):
-    """Makes ``RefreshableSession(method=…)`` an object of the method's class."""
-
-    _combined: dict[tuple[type, str], type] = {}
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if getattr(cls, "_method", None) is not None:
-            return super().__call__(*args, **kwargs)
-        method, args = _method_of(cls, args, kwargs)
-        return super(_Dispatch, cls._of(method)).__call__(*args, **kwargs)
-
-    def _of(cls, method: str) -> Any:
-        """The class of the method; for a subclass of RefreshableSession itself, one that derives from both."""
-        known = Registry.items.get(method)
-        if known is None:
-            raise BRSValidationError(
-                f"{method!r} is no method; there are {', '.join(sorted(Registry.items))}.",
-                param="method",
-                value=method,
-            )
-        if cls is RefreshableSession:
-            return known
-        combined = _Dispatch._combined.get((cls, method))
-        if combined is None:
-            names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_combined_of": cls}
-            combined = type(cls)(cls.__name__, (cls, known), names)
-            _Dispatch._combined[cls, method] = combined
-        return combined
-
-
-def _method_of(
-    cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[str, tuple[Any, ...]]:
-    """The method, and the other positional arguments, which a subclass may have."""
-    is_factory = cls is RefreshableSession
-    if is_factory and len(args) > 1:
-        raise TypeError(
-            f"{cls.__name__}() takes one positional argument, the method, but {len(args)} were given"
-        )
-    if args and (is_factory or isinstance(args[0], str) and args[0] in Registry.items):
-        if "method" in kwargs:
-            raise TypeError(f"{cls.__name__}() got multiple values for argument 'method'")
-        return args[0], args[1:]
-    return kwargs.pop("method", "sts"), args
-
-
-class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # type: ignore[misc]
+class RefreshableSession(CachingSession, metaclass=Dispatch):
     """A ``boto3.Session`` with credentials that all processes of a host share, and that refresh by themselves.
 
     Args:
@@ -105,6 +55,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         BRSConfigurationError: arguments do not fit together, or this platform cannot do what they ask for.
     """
 
+    _is_factory: ClassVar[bool] = True
     _method: ClassVar[str | None] = None
     _operation: ClassVar[str] = "GetCredentials"
     _combined_of: ClassVar[type | None] = None
@@ -114,7 +65,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         super().__init_subclass__(**kwargs)
         if registry_key is not None:
             cls._method = registry_key
-            Registry.items[registry_key] = cls
+            Registry.known[registry_key] = cls
 
     def __init__(
         self,
@@ -149,12 +100,15 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         self._credentials = SharedCredentials(self._engine, self.refresh_method)
         self._session._credentials = self._credentials
         RejectionHook(self._engine).register(self._session)
+        lasting.register(self._session)
         fork.watch(self)
-        self._refresher: refresher.RefreshThread | None = None
+        self._refresher: RefreshThread | None = None
         if eager:
             self._engine.obtain()
         if eager and not store.refreshes_itself:
-            self._refresher = refresher.RefreshThread(self._engine)
+            from .refresher import RefreshThread
+
+            self._refresher = RefreshThread(self._engine)
             self._refresher.start()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -258,7 +212,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         if self._has_own_botocore_session:
             raise Unhashable("botocore_session")
         defined_by = self._fetched_by()
-        if defined_by is not Registry.items.get(self._method or ""):
+        if defined_by is not Registry.known.get(self._method or ""):
             raise Unhashable(f"{defined_by.__name__}._get_credentials")
         public, guessable = self._inputs()
         return {**public, "method": self._method, "base": base_identity(self._base)}, guessable
@@ -276,7 +230,10 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
     @property
     def credentials(self) -> TemporaryCredentials:
         """The current set: keys, token, and their expiry, all of one set."""
-        look = self._credentials.snapshot()
+        return self._as_dict(self._credentials.snapshot())
+
+    @staticmethod
+    def _as_dict(look: Look) -> TemporaryCredentials:
         return {
             "access_key": look.frozen.access_key,
             "secret_key": look.frozen.secret_key,
@@ -324,6 +281,17 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
         self._engine.refresh()
         return self.credentials
 
+    def ensure_valid_for(self, seconds: float) -> TemporaryCredentials:
+        """A set that is valid for so many seconds, for a program that keeps its keys. Where the current set is not, one
+        process fetches a new one for all. At most eight such calls in the life of a set: a set that is younger than an
+        eighth of its life is given as it is.
+
+        Raises:
+            BRSConfigurationError: the sets of this source do not live so long. The code is ``TooShort``.
+            Exception: what the source raised. The current set stays.
+        """
+        return self._as_dict(self._engine.lasting(seconds))
+
     def unlink(self) -> None:
         """Removes the name, so that later processes start with a set of their own. Those that have the set keep it."""
         self._engine.store.unlink()
@@ -336,8 +304,7 @@ class RefreshableSession(boto3_client_cache.Session, metaclass=_Dispatch):  # ty
 
     def after_fork_in_child(self) -> None:
         # Clients of the parent share their sockets with it, and other threads may have had the lock.
-        self.cache = boto3_client_cache.SessionCache()
-        self._lock = threading.RLock()
+        self._forget_clients()
         self._sts = None
         base = self._base._credentials
         if hasattr(base, "_refresh_lock"):
@@ -371,100 +338,3 @@ def _unpickle(
         return cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
     finally:
         _resolved.reset(token)
-
-
-def status_of(engine: Engine) -> SessionStatus:
-    """The state of the session of that engine."""
-    store = engine.store
-    look, back_off, counters = store.look(), store.back_off(), store.counters()
-    sharing_: Literal["host", "process"] = "host" if store.sharing == "host" else "process"
-    return {
-        "name": store.name,
-        "sharing": sharing_,
-        "reason": store.reason,
-        "engine": "native" if store.engine == "native" else "python",
-        "state": "empty" if look is None else look.state,
-        "generation": 0 if look is None else look.generation,
-        "expiry_time": None if look is None else isoformat(look.expires),
-        "source_calls": counters.source_calls,
-        "failures": counters.failures,
-        "last_failure": None
-        if back_off is None
-        else {
-            "kind": back_off.failure.kind,
-            "code": back_off.failure.code,
-            "message": back_off.failure.message,
-            "next_attempt_in": back_off.next_attempt_in,
-        },
-    }
-
-
-def identity_by(sts: Any) -> Identity:
-    """Whose the credentials of an STS client are."""
-    answer = sts.get_caller_identity()
-    return {
-        "UserId": answer["UserId"],
-        "Account": answer["Account"],
-        "Arn": answer["Arn"],
-        "ResponseMetadata": answer["ResponseMetadata"],
-    }
-
-
-_REQUIRED = ("access_key", "secret_key", "token", "expiry_time")
-
-
-def fetched_of(given: Any, what: str = "The source") -> Fetched:
-    """The set that a method gave, checked.
-
-    Raises:
-        BRSCredentialError: it is no complete set.
-    """
-    if not isinstance(given, dict):
-        raise BRSCredentialError(f"{what} gave a {type(given).__name__}; it must give a dict.")
-    missing = [key for key in _REQUIRED if key not in given]
-    if missing:
-        raise BRSCredentialError(
-            f"{what} gave a dict without {', '.join(missing)}.", details={"missing": missing}
-        )
-    for key in _REQUIRED[:3]:
-        if not isinstance(given[key], str) or not given[key]:
-            raise BRSCredentialError(
-                f"{what} gave {key!r} as {_kind(given[key])}; it must be a text that is not empty.", param=key
-            )
-    expires = _expires(given["expiry_time"])
-    if expires <= time.time():
-        raise BRSCredentialError(f"{what} gave a set that has expired.", param="expiry_time")
-    account_id = given.get("account_id")
-    return Fetched(given["access_key"], given["secret_key"], given["token"], expires, account_id)
-
-
-def _expires(given: object) -> float:
-    if isinstance(given, datetime.datetime):
-        moment = given
-    elif isinstance(given, str):
-        try:
-            moment = _parsed(given)
-        except (ValueError, OverflowError) as error:
-            raise BRSCredentialError(
-                "'expiry_time' is no ISO 8601 time.", param="expiry_time", value=given
-            ) from error
-    else:
-        raise BRSCredentialError(
-            f"'expiry_time' is {_kind(given)}; it must be an ISO 8601 text or a datetime.", param="expiry_time"
-        )
-    if moment.tzinfo is None:
-        raise BRSCredentialError(
-            "'expiry_time' has no time zone: add one, for example +00:00.", param="expiry_time", value=str(given)
-        )
-    return moment.timestamp()
-
-
-def _parsed(text: str) -> datetime.datetime:
-    from dateutil.parser import parse
-
-    parsed: datetime.datetime = parse(text)
-    return parsed
-
-
-def _kind(value: object) -> str:
-    return "an empty text" if value == "" else f"a {type(value).__name__}"

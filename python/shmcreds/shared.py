@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.credentials import ReadOnlyCredentials
 
-from . import sharing
+from . import lasting, sharing
 from .credentials import SharedCredentials
 from .engine import Engine
 from .exceptions import BRSConfigurationError
 from .policy import Windows, windows_of
 from .recipe import Recipe, recipe_of
 from .rejection import RejectionHook
-from .session import fetched_of, status_of
+from .fetched import fetched_of
+from .status import status_of
 from .store import Fetched, Store
-from .types import SessionStatus, TemporaryCredentials
+
+if TYPE_CHECKING:
+    from .types import SessionStatus, TemporaryCredentials
 
 __all__ = ["SharedSession", "boto3_session"]
 
 _OPERATION = "GetCredentials"
 
-SourceFunction = Callable[[], TemporaryCredentials | dict[str, Any]]
+SourceFunction = Callable[[], "TemporaryCredentials | dict[str, Any]"]
 
 
 class SharedSession:
@@ -99,6 +102,10 @@ class SharedSession:
         """Waits for a set newer than the current one."""
         return self._engine.refresh().frozen
 
+    def ensure_valid_for(self, seconds: float) -> ReadOnlyCredentials:
+        """A set that is valid for so many seconds; see :meth:`RefreshableSession.ensure_valid_for`."""
+        return self._engine.lasting(seconds).frozen
+
     def invalidate(self, access_key_id: str) -> bool:
         """Says that AWS rejected the set with this key. True for the first who says so of the newest set."""
         return self._engine.reject(access_key_id)
@@ -116,6 +123,7 @@ class SharedSession:
         session = boto3.Session(**kwargs)
         session._session._credentials = self._credentials
         RejectionHook(self._engine).register(session._session)
+        lasting.register(session._session)
         return session
 
     def __repr__(self) -> str:

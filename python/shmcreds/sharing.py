@@ -8,7 +8,6 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import process_store
 from .exceptions import BRSConfigurationError, BRSWarning
 from .policy import Windows
 from .recipe import Recipe
@@ -69,6 +68,8 @@ def open_store(
         from .native_store import open_native
 
         return open_native(module, recipe, windows, operation, native_source)
+    from . import process_store
+
     reason = absence()
     _tell_once(reason)
     store = process_store.named(recipe.name, recipe.fingerprint, windows, reason)

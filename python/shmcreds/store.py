@@ -90,6 +90,16 @@ class Store(Protocol):
             SourceFailed: the source must not be asked yet.
         """
 
+    def stand_valid_for(self, needed: float, seconds: float) -> Look | Term | None:
+        """As :meth:`stand`, for a set that is valid for ``needed`` seconds.
+
+        Raises:
+            BRSConfigurationError: the sets of this source do not live so long.
+        """
+
+    def lifetime(self) -> float | None:
+        """For how many seconds the newest set was valid when it was fetched."""
+
     def back_off(self) -> BackOff | None:
         """The newest failure, while it keeps all from asking again."""
 

@@ -6,14 +6,16 @@ import datetime
 import email.utils
 import os
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from . import mfa
 from .config import AssumeRoleConfig, STSClientConfig, checked_code
 from .exceptions import BRSConfigurationError, BRSValidationError, BRSWarning
 from .recipe import Unhashable, client_inputs, split_role
-from .session import RefreshableSession, identity_by
-from .types import AssumeRoleParams, Identity, STSClientParams, TemporaryCredentials
+from .session import RefreshableSession
+from .status import identity_by
+
+if TYPE_CHECKING:
+    from .types import AssumeRoleParams, Identity, STSClientParams, TemporaryCredentials
 
 __all__ = ["STSRefreshableSession"]
 
@@ -80,6 +82,8 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
                 "'mfa_token_provider' needs 'SerialNumber' in 'assume_role_kwargs'.", param="SerialNumber"
             )
         if not callable(provider):
+            from . import mfa
+
             mfa.check_kwargs(self.mfa_token_provider_kwargs)
         if role.TokenCode is not None:
             BRSWarning.warn(
@@ -151,6 +155,8 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
         return checked_code(code)
 
     def _mfa_token_from_command(self, command: list[str] | str, **kwargs: Any) -> str:
+        from . import mfa
+
         return mfa.code_of_command(command, **kwargs)
 
     def source_identity(self) -> Identity:

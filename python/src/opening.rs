@@ -1,4 +1,4 @@
-//! Opening a session without keeping Python from its signals.
+//! Opening a session, and other waits of the library, without keeping Python from its signals.
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -38,26 +38,22 @@ fn open(builder: SharedSessionBuilder, only_create: bool) -> Result<SharedSessio
     if only_create { builder.create() } else { builder.attach_or_create() }
 }
 
-/// Opens it on a thread. After Ctrl-C the thread goes on until the first set is there, and drops the session.
-fn beside(
+/// Does work that waits on a thread, and handles signals meanwhile. After Ctrl-C the thread goes on, and its outcome is
+/// dropped.
+pub(crate) fn beside<T: Send + 'static>(
     py: Python<'_>,
-    open: impl FnOnce() -> Result<SharedSession, Error> + Send + 'static,
-) -> PyResult<Result<SharedSession, Error>> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
     let (send, receive) = sync_channel(1);
-    let thread = thread::Builder::new().name("shmcreds-open".into()).spawn(move || {
+    let thread = thread::Builder::new().name("shmcreds-wait".into()).spawn(move || {
         // Nobody receives it after Ctrl-C.
-        let _ = send.send(open());
+        let _ = send.send(work());
     })?;
     let outcome = received(py, receive)?;
     // Its end is near: a process that forks next has no thread more than before.
     let _ = py.detach(|| thread.join());
     outcome.ok_or_else(|| {
-        NativeError::new_err((
-            "System",
-            "the thread that opens the session ended",
-            None::<()>,
-            None::<f64>,
-        ))
+        NativeError::new_err(("System", "the thread that waits has ended", None::<()>, None::<f64>))
     })
 }
 

@@ -11,7 +11,7 @@ use shmcreds::{Election, Error, ErrorKind, Refresh, SetSnapshot, SharedSession, 
 use crate::{
     error::{Told, duration, raised, told},
     look::{Frozen, Look},
-    opening::opened,
+    opening::{beside, opened},
     recipe::Recipe,
     term::Term,
 };
@@ -103,6 +103,27 @@ impl Store {
             false => py.detach(|| session.elect_after(generation, limit)),
         };
         self.outcome(py, election)
+    }
+
+    /// As `stand`, for a set that is valid for `needed` seconds.
+    fn stand_valid_for(
+        &self,
+        py: Python<'_>,
+        needed: f64,
+        seconds: f64,
+    ) -> PyResult<Option<Outcome>> {
+        let (session, needed, limit) = (self.session(), duration(needed), duration(seconds));
+        let election = match self.is_native() {
+            // It waits for its own call, on a thread, so that signals are handled.
+            true => beside(py, move || session.credentials_valid_for(needed).map(Election::Valid))?,
+            false => py.detach(|| session.elect_valid_for(needed, limit)),
+        };
+        self.outcome(py, election)
+    }
+
+    /// For how many seconds the newest set was valid when it was fetched.
+    fn lifetime(&self) -> PyResult<Option<f64>> {
+        Ok(self.snapshot()?.map(|set| set.lifetime().as_secs_f64()))
     }
 
     /// The newest failure while its back-off lasts: what was told, its number, seconds until the next attempt.

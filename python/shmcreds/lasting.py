@@ -1,0 +1,80 @@
+"""Presigned URLs and tokens of databases: signed with a set that is valid for as long as they are."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .credentials import SharedCredentials
+from .engine import Engine
+from .exceptions import BRSConfigurationError, BRSWarning
+from .store import FRESH
+
+logger = logging.getLogger("shmcreds")
+
+#: The methods of clients: at which place `ExpiresIn` stands after the client, and its default.
+_METHODS = {
+    "generate_presigned_url": (2, 3600),
+    "generate_presigned_post": (4, 3600),
+    "generate_db_auth_token": (None, 900),
+    "generate_db_connect_auth_token": (2, 900),
+    "generate_db_connect_admin_auth_token": (2, 900),
+}
+
+
+def register(session: Any) -> None:
+    """Makes the clients of a botocore session see to it."""
+    emitter = session.get_component("event_emitter")
+    # Last: the handlers before it add the methods.
+    emitter.register_last("creating-client-class", _wrap_methods, unique_id="shmcreds-lasting")
+
+
+def _wrap_methods(class_attributes: dict[str, Any], **_: Any) -> None:
+    for name, (place, default) in _METHODS.items():
+        if name in class_attributes:
+            class_attributes[name] = _lasting(class_attributes[name], place, default)
+
+
+def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Callable[..., Any]:
+    @functools.wraps(sign)
+    def signed(client: Any, *args: Any, **kwargs: Any) -> Any:
+        credentials = client._request_signer._credentials
+        # A client can have other credentials than its session.
+        if isinstance(credentials, SharedCredentials):
+            positional = args[place] if place is not None and len(args) > place else None
+            seconds = kwargs.get("ExpiresIn", positional)
+            see_to(credentials._engine, default if seconds is None else seconds)
+        return sign(client, *args, **kwargs)
+
+    return signed
+
+
+def see_to(engine: Engine, seconds: Any) -> None:
+    """Gets a set that is valid for so long, where that is possible, and warns once where it is not."""
+    look = engine.store.look()
+    if look is not None and look.state == FRESH and look.expires - time.time() >= seconds:
+        return
+    try:
+        engine.lasting(seconds)
+    except BRSConfigurationError as error:
+        if error.code == "TooShort":
+            _tell(engine, seconds)
+    except Exception as error:
+        # Signing raises it, unless there is a valid set.
+        logger.warning("session %s: no set for %s s: %s", engine.store.name, seconds, type(error).__name__)
+
+
+def _tell(engine: Engine, seconds: float) -> None:
+    look, life = engine.store.look(), engine.store.lifetime()
+    if engine.short_told or look is None or life is None:
+        return
+    engine.short_told = True
+    BRSWarning.warn(
+        f"A URL or token that should be valid for {seconds:g} s is valid for {look.expires - time.time():.0f} s: it ends "
+        f"with the set that signs it, and the sets of this source live for {life:.0f} s. Raise 'DurationSeconds' and the "
+        f"role's MaxSessionDuration (one hour at most where a role assumes the role), or ask for less.",
+        stacklevel=5,
+    )
