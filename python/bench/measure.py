@@ -1,9 +1,10 @@
 """Measures the installed package beside its peers, and prints one line of JSON for each figure.
 
-    bench/measure.py [--peer PYTHON]
+    bench/measure.py [--peer PYTHON] [--only PART…]
 
 PYTHON is an interpreter that has boto3-refresh-session. Nothing is compared with a limit here: figures of a busy machine
-are worth little. Needs the `test` extra.
+are worth little, so each part measures its peers in the same run. `bench/plot.py` draws the plots of the README from the
+output. Needs the `test` extra, and a release build.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from local_sts import ROLE, LocalSts  # noqa: E402
 
 WORKERS = 64
+PARTS = ("imports", "reads", "constructor", "memory", "fleet")
 
 
 def tell(what: str, who: str, value: float, unit: str) -> None:
@@ -71,14 +72,18 @@ def constructor(url: str) -> None:
 
     import shmcreds
 
-    tell("constructor", "boto3.Session", best(boto3.Session, 20) / 1000, "ms")
+    plain = best(boto3.Session, 20) / 1000
+    tell("constructor", "boto3.Session", plain, "ms")
     client = {"endpoint_url": url, "region_name": "us-east-1"}
     make = lambda: shmcreds.RefreshableSession(  # noqa: E731
         assume_role_kwargs={"RoleArn": ROLE}, sts_client_kwargs=client
     )
     keep = make()
     keep.get_credentials().access_key
-    tell("constructor, warm", "shmcreds", best(make, 20) / 1000, "ms")
+    ours = best(make, 20) / 1000
+    tell("constructor, warm", "shmcreds", ours, "ms")
+    # Most of it is boto3.Session itself, which no subclass can leave out.
+    tell("constructor, warm, beyond boto3.Session", "shmcreds", ours - plain, "ms")
 
 
 PEER = """
@@ -108,45 +113,110 @@ def peer(python: str, url: str) -> None:
     tell("get_frozen_credentials", "boto3-refresh-session", float(said[1]), "us")
 
 
-IMPORTS = "import {first}, time; b = time.process_time(); import shmcreds; print((time.process_time() - b) * 1000)"
+IMPORTS = """
+import boto3, boto3.session, botocore.session, time
+b = time.process_time(); {code}; print((time.process_time() - b) * 1000)
+"""
 
 
 def imports() -> None:
-    runs = []
-    for _ in range(5):
-        program = IMPORTS.format(first="boto3, boto3.session, botocore.session, boto3_client_cache")
-        runs.append(float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout))
-    tell("import, beyond boto3 and boto3_client_cache", "shmcreds", min(runs), "ms")
+    for code in ("import shmcreds", "from shmcreds import RefreshableSession"):
+        tell(f"{code}, beyond boto3", "shmcreds", min(float(_run(IMPORTS.format(code=code))) for _ in range(7)), "ms")
 
 
-def fleet(url: str, server: LocalSts) -> None:
-    """Calls, the slowest read and the memory of WORKERS processes, over the first set and three more."""
+def _run(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+#: A parent that makes a session and forks a worker, which presigns. Tells the private memory of the worker in KiB.
+MEMORY = """
+import os, re, sys
+import boto3
+ours = sys.argv[1] == "shmcreds"
+if ours:
+    import shmcreds
+    client = {"endpoint_url": sys.argv[2], "region_name": "us-east-1"}
+    session = shmcreds.RefreshableSession(assume_role_kwargs={"RoleArn": sys.argv[3]}, sts_client_kwargs=client)
+else:
+    session = boto3.Session("AKIA", "secret", "token")
+if os.fork() == 0:
+    sts = session.client("sts") if sys.argv[1] == "an STS client each" else None
+    s3 = session.client("s3", region_name="us-east-1")
+    for _ in range(100):
+        s3.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=60)
+    rollup = open("/proc/self/smaps_rollup").read()
+    print(sum(int(size) for size in re.findall("Private_(?:Clean|Dirty): +([0-9]+) kB", rollup)), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def memory(url: str) -> None:
+    """A worker's private memory beyond that of one with static keys, which makes the same client."""
+    sizes = {
+        who: min(int(_run(MEMORY, who, url, ROLE)) for _ in range(3))
+        for who in ("static keys", "shmcreds", "an STS client each")
+    }
+    for who in ("shmcreds", "an STS client each"):
+        tell("memory of a worker, beyond static keys", who, (sizes[who] - sizes["static keys"]) / 1024, "MiB")
+
+
+def fleet(url: str, server: LocalSts, workers: int) -> None:
+    """Calls and the slowest read of so many processes, over the first set and three more."""
     import shmcreds
 
     server.lifetime = 6.0
     server.calls.clear()
     client = {"endpoint_url": url, "region_name": "us-east-1"}
-    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     session = shmcreds.RefreshableSession(
-        assume_role_kwargs={"RoleArn": ROLE, "RoleSessionName": "fleet"}, sts_client_kwargs=client, defer_refresh=False
+        assume_role_kwargs={"RoleArn": ROLE, "RoleSessionName": f"fleet-{workers}"}, sts_client_kwargs=client, defer_refresh=False
     )
     with tempfile.TemporaryDirectory() as folder:
-        children = [_worker(session, Path(folder)) for _ in range(WORKERS)]
+        children = [_worker(session, Path(folder)) for _ in range(workers)]
         while session.status()["generation"] < 4:
             time.sleep(0.05)
         Path(folder, "stop").touch()
         for child in children:
             os.waitpid(child, 0)
         told = [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
-    tell(f"STS calls, {WORKERS} workers, first set and 3 refreshes", "shmcreds", len(server.calls), "calls")
+    tell(f"STS calls, {workers} workers, first set and 3 refreshes", "shmcreds", len(server.calls), "calls")
     # With more workers than cores, a read on the wall clock may contain the turns of other processes.
     for clock, shown in (("wall", "wall clock"), ("own", "time of its thread")):
         slowest = max(worker["slowest"][clock] for worker in told) * 1000
-        tell(f"slowest read of {WORKERS} workers while refreshing, {shown}", "shmcreds", slowest, "ms")
-    tell("memory of the session in its process", "shmcreds",
-         (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) / 1024, "MiB")  # fmt: skip
+        tell(f"slowest read of {workers} workers while refreshing, {shown}", "shmcreds", slowest, "ms")
+    tell("engine of the eager session", session.status()["engine"], 1, "session")
     keys = {key for worker in told for key in worker["keys"]}
-    assert len(told) == WORKERS and len(keys) == len(server.calls), (len(told), keys, len(server.calls))
+    assert len(told) == workers and len(keys) == len(server.calls), (len(told), keys, len(server.calls))
+
+
+def fleet_of_botocore(url: str, server: LocalSts, workers: int) -> None:
+    """The same calls where each worker has botocore's own refreshable credentials."""
+    server.lifetime = 6.0
+    server.calls.clear()
+    children = [_botocore_worker(url) for _ in range(workers)]
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    what = f"STS calls, {workers} workers, first set and 3 refreshes"
+    tell(what, "RefreshableCredentials", len(server.calls), "calls")
+
+
+def _botocore_worker(url: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    import boto3
+    from botocore.credentials import DeferredRefreshableCredentials, create_assume_role_refresher
+
+    client = boto3.client("sts", endpoint_url=url, region_name="us-east-1")
+    refresh = create_assume_role_refresher(client, {"RoleArn": ROLE, "RoleSessionName": "alone"})
+    credentials = DeferredRefreshableCredentials(refresh, "alone")
+    # By default it would refresh a set of 6 s at each read.
+    credentials._advisory_refresh_timeout, credentials._mandatory_refresh_timeout = 2, 1
+    keys = set()
+    while len(keys) < 4:
+        keys.add(credentials.get_frozen_credentials().access_key)
+        time.sleep(0.02)
+    os._exit(0)
 
 
 def _worker(session, folder: Path) -> int:
@@ -168,15 +238,24 @@ def _worker(session, folder: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", help="an interpreter that has boto3-refresh-session")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, LocalSts() as server:
         os.environ.update(HOME=home, AWS_ACCESS_KEY_ID="AKIA", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1")
-        imports()
-        reads(server.url)
-        constructor(server.url)
+        if "imports" in options.only:
+            imports()
+        if "reads" in options.only:
+            reads(server.url)
+        if "constructor" in options.only:
+            constructor(server.url)
         if options.peer:
             peer(options.peer, server.url)
-        fleet(server.url, server)
+        if "memory" in options.only:
+            memory(server.url)
+        if "fleet" in options.only:
+            for workers in (1, 8, WORKERS):
+                fleet(server.url, server, workers)
+                fleet_of_botocore(server.url, server, workers)
 
 
 if __name__ == "__main__":
