@@ -1,0 +1,151 @@
+"""Other libraries with the set of a session, across rotations."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+from shmcreds import RefreshableSession, SharedSession, integrations
+
+
+class Objects:
+    """An S3 of one object. It remembers the key that signed each request."""
+
+    def __init__(self):
+        self.keys = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                signed = re.search("Credential=([^/]+)/", self.headers.get("Authorization", ""))
+                server.keys.append(signed.group(1) if signed else "")
+                self.send_response(200)
+                for name, value in {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Content-Length": "4"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(b"body")
+
+            def log_message(self, *_): ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def objects():
+    made = Objects()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def session(make, sts):
+    sts.lifetime = 3600
+    return make()
+
+
+def test_obstore_signs_with_the_newest_set_when_its_copy_ends(objects, make, sts):
+    import obstore
+    from obstore.store import S3Store
+
+    # obstore asks again a while before the expiry that it was told: with such sets at each request.
+    sts.lifetime = 60
+    session = make()
+    store = S3Store(
+        "b", endpoint=objects.url, region="us-east-1", client_options={"allow_http": True},
+        credential_provider=integrations.obstore(session),
+    )  # fmt: skip
+    for number in (1, 2, 3):
+        assert bytes(obstore.get(store, "x").bytes()) == b"body"
+        assert objects.keys[-1] == sts.key(number)
+        session.refresh()
+
+
+def test_requests_are_signed_with_the_newest_set(objects, session, sts):
+    import requests
+
+    auth = integrations.requests_auth(session, "us-east-1", "s3")
+    for number in (1, 2, 3):
+        requests.get(f"{objects.url}/b/x", auth=auth, timeout=20).raise_for_status()
+        assert objects.keys[-1] == sts.key(number)
+        session.refresh()
+
+
+def test_polars_is_told_the_true_expiry(session, sts):
+    provider = integrations.polars(session)
+    keys, expiry = provider()
+    assert keys["aws_access_key_id"] == sts.key(1) and keys["aws_session_token"] == f"token-of-{sts.key(1)}"
+    assert isinstance(expiry, int) and time.time() + 3500 < expiry <= session._engine.store.look().expires
+    session.refresh()
+    assert provider()[0]["aws_access_key_id"] == sts.key(2)
+
+
+def test_obstore_is_told_the_true_expiry(session, sts):
+    given = integrations.obstore(session)()
+    expires = datetime.datetime.fromtimestamp(session._engine.store.look().expires, datetime.timezone.utc)
+    assert given == {
+        "access_key_id": sts.key(1), "secret_access_key": f"secret-of-{sts.key(1)}",
+        "token": f"token-of-{sts.key(1)}", "expires_at": expires,
+    }  # fmt: skip
+
+
+def test_icechunk_gets_a_callable_that_can_be_pickled(session, sts, monkeypatch):
+    made = types.ModuleType("icechunk")
+    made.S3StaticCredentials = lambda *given: given
+    monkeypatch.setitem(sys.modules, "icechunk", made)
+    provider = pickle.loads(pickle.dumps(integrations.icechunk(session)))
+    assert provider()[0] == sts.key(1)
+    session.refresh()
+    key, _, _, expires = provider()
+    assert key == sts.key(2) and expires.tzinfo is not None
+
+
+def test_s3fs_gets_a_session_of_aiobotocore(session, sts, monkeypatch):
+    import asyncio
+
+    made = types.ModuleType("s3fs")
+    made.S3FileSystem = dict
+    monkeypatch.setitem(sys.modules, "s3fs", made)
+    given = integrations.s3fs(session, endpoint_url="http://x")
+    assert given["endpoint_url"] == "http://x"
+    frozen = asyncio.run(given["session"]._credentials.get_frozen_credentials())
+    assert frozen.access_key == sts.key(1)
+
+
+@pytest.mark.host
+def test_a_session_by_name():
+    source = lambda: dict(access_key="K", secret_key="s", token="t", expiry_time="2099-01-01T00:00:00Z")  # noqa: E731
+    session = SharedSession.create(f"python-integrations-{time.time_ns()}", source)
+    assert integrations.polars(session)() == (
+        {"aws_access_key_id": "K", "aws_secret_access_key": "s", "aws_session_token": "t"}, 4070908800,
+    )  # fmt: skip
+
+
+def test_nothing_is_imported_before_it_is_used():
+    code = "import sys; from shmcreds import integrations; print([n for n in ('obstore', 'polars', 's3fs', 'icechunk', 'requests_aws4auth', 'aiobotocore') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_an_error_of_the_source_is_that_of_the_session():
+    def source():
+        raise ValueError("boom")
+
+    session = RefreshableSession(method="custom", custom_credentials_method=source)
+    with pytest.raises(ValueError, match="boom"):
+        integrations.polars(session)()
