@@ -27,6 +27,8 @@ fn main() {
         ("a_program_that_calls_itself_is_elected", a_program_that_calls_itself),
         ("an_async_caller_blocks_no_runtime", an_async_caller),
         ("a_request_page_that_says_anything", a_request_page_that_says_anything),
+        ("a_consumer_that_keeps_its_set", a_consumer_that_keeps_its_set),
+        ("a_consumer_that_keeps_its_set_for_too_long", a_consumer_that_keeps_it_for_too_long),
     ]);
 }
 
@@ -357,4 +359,49 @@ fn a_request_page_that_says_anything() {
     until("the refresher has made one call", || scene.session.status().unwrap().generation() == 2);
     assert!(scene.ask(50).unwrap().expires_in() >= 50 * MINUTE);
     assert_eq!((assumed(&scene.sts), scene.early()), (2, 1));
+}
+
+/// Whenever it takes a set, that is valid for as long as the consumer keeps it.
+fn a_consumer_that_keeps_its_set() {
+    let scene = scene(|builder| builder.refresh(Refresh::Eager).consumers_keep(25 * MINUTE));
+    for minute in 0..200 {
+        until("the set is refreshed in time", || {
+            scene.session.status().unwrap().state() == State::Fresh
+        });
+        let status = scene.session.status().unwrap();
+        assert!(status.expires_in() >= 25 * MINUTE, "minute {minute}: {status}");
+        assert_eq!(status.consumers_warning(), None, "{status}");
+        scene.clock.advance(MINUTE);
+    }
+    let calls = assumed(&scene.sts);
+    assert!((6..=8).contains(&calls), "{calls} calls in 200 minutes");
+}
+
+fn a_consumer_that_keeps_it_for_too_long() {
+    let warning = |scene: &Scene| {
+        let status = scene.session.status().unwrap();
+        assert!(status.to_string().contains(status.consumers_warning().unwrap()), "{status}");
+        status.consumers_warning().unwrap().to_owned()
+    };
+    let long = scene(|builder| builder.refresh(Refresh::Eager).consumers_keep(30 * MINUTE));
+    let said = warning(&long);
+    assert!(said.contains("keep a set for 1800 s") && said.contains("for 4000 s"), "{said}");
+    let status = long.session.status().unwrap();
+    assert!(
+        status.expires_in() - status.refresh_in() >= 26 * MINUTE,
+        "as much as it can: {status}"
+    );
+    let idle = scene(|builder| builder.consumers_keep(20 * MINUTE));
+    let said = warning(&idle);
+    assert!(said.contains("no process refreshes in time"), "{said}");
+    // Windows of its own do not shorten it, in whichever process.
+    let own = SharedSession::builder(idle.session.name()).advisory_window(MINUTE).attach().unwrap();
+    own.refresh().unwrap();
+    let status = own.status().unwrap();
+    assert_eq!(status.consumers_keep(), 20 * MINUTE);
+    assert!(status.expires_in() - status.refresh_in() >= 20 * MINUTE, "{status}");
+    let refused = SharedSession::builder(name("kept")).source(role(&idle.sts));
+    let error = refused.consumers_keep(37 * 60 * MINUTE).create().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("consumers_keep: is 133200s"), "{error}");
 }

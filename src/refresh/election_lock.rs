@@ -186,6 +186,7 @@ mod tests {
             last_user_removes: false,
             readers: None,
             pool: None,
+            consumers_keep: 0,
         };
         let segment = Arc::new(Segment::create(&name, header).unwrap());
         object::remove(&name.segment()).unwrap();

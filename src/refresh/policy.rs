@@ -36,6 +36,8 @@ pub(crate) struct Windows {
     pub(crate) mandatory: Option<Duration>,
     /// From 0 to 1.
     pub(crate) spread: Option<f64>,
+    /// How long consumers keep a set: a set is refreshed at least that long before it expires.
+    pub(crate) keep: Duration,
 }
 
 impl Windows {
@@ -64,6 +66,7 @@ impl Windows {
             advisory: self.advisory.or(others.advisory),
             mandatory: self.mandatory.or(others.mandatory),
             spread: self.spread.or(others.spread),
+            keep: self.keep.max(others.keep),
         }
     }
 
@@ -74,11 +77,13 @@ impl Windows {
             _ if lifetime < as_nanos(90 * MINUTE) => 15 * MINUTE,
             _ => 60 * MINUTE,
         };
-        match self.advisory {
-            // A twentieth of the life is left to spread the refreshes.
-            Some(window) => as_nanos(window).min(lifetime / 20 * 9),
+        // A twentieth of the life is left to spread the refreshes.
+        let longest = lifetime / 20 * 9;
+        let window = match self.advisory {
+            Some(window) => as_nanos(window).min(longest),
             None => as_nanos(by_lifetime).min(lifetime / 3),
-        }
+        };
+        window.max(as_nanos(self.keep).min(longest))
     }
 
     /// Never longer than an advisory window that the user has set.
@@ -87,6 +92,11 @@ impl Windows {
         let window = self.mandatory.unwrap_or(MINUTE.min(longest));
         as_nanos(window).min(lifetime / 10)
     }
+}
+
+/// How long a set must live, so that it can be refreshed `keep` before it expires: nine twentieths are the longest window.
+pub(crate) fn life_for(keep: Duration) -> Duration {
+    keep.saturating_mul(20) / 9
 }
 
 /// The points in time at which a set changes its state.
@@ -247,7 +257,7 @@ mod tests {
     fn the_spread_takes_its_part_of_the_room() {
         let advisory = |spread, window: Option<u64>, chance| {
             let advisory = window.map(|minutes| MINUTE * minutes as u32);
-            let windows = Windows { advisory, mandatory: None, spread };
+            let windows = Windows { advisory, spread, ..Windows::default() };
             Points::new(&windows, 0, 60 * MIN, chance).advisory as f64 / MIN as f64
         };
         assert_eq!(advisory(Some(0.0), None, 1.0), 45.0);
@@ -264,7 +274,8 @@ mod tests {
     #[test]
     fn wrong_windows_are_refused_by_name() {
         let seconds = |window: Option<u64>| window.map(Duration::from_secs);
-        let windows = |a, m| Windows { advisory: seconds(a), mandatory: seconds(m), spread: None };
+        let windows =
+            |a, m| Windows { advisory: seconds(a), mandatory: seconds(m), ..Windows::default() };
         for (advisory, mandatory) in [(Some(60), Some(60)), (None, Some(9999)), (Some(1), None)] {
             assert_eq!(windows(advisory, mandatory).validate(), Ok(()));
         }
@@ -287,16 +298,20 @@ mod tests {
         fn points_are_ordered_and_leave_half_the_life(
             lifetime in 1u64..50_000 * SECOND, chance in 0.0f64..=1.0,
             advisory in prop::option::of(1u64..9_000), mandatory in prop::option::of(1u64..9_000),
-            spread in prop::option::of(0.0f64..=1.0),
+            spread in prop::option::of(0.0f64..=1.0), keep in 0u64..9_000,
         ) {
             let [advisory, mandatory] = [advisory, mandatory].map(|w| w.map(Duration::from_secs));
-            let windows = Windows { advisory, mandatory, spread };
+            let keep = Duration::from_secs(keep);
+            let windows = Windows { advisory, mandatory, spread, keep };
             let latest = Points::new(&windows, 1000, lifetime, 0.0).advisory;
             let points = Points::new(&windows, 1000, lifetime, chance);
             prop_assert!(points.advisory >= 1000 + lifetime / 2);
             prop_assert!(points.advisory <= latest);
             prop_assert!(points.advisory <= points.mandatory);
             prop_assert!(points.mandatory <= points.expires);
+            if lifetime >= as_nanos(life_for(keep)) + 20 {
+                prop_assert!(points.expires - points.advisory >= as_nanos(keep));
+            }
         }
 
         #[test]

@@ -1,6 +1,9 @@
 //! The header: the constant facts of a segment. Its creator writes it once.
 
-use std::sync::atomic::{Ordering, fence};
+use std::{
+    sync::atomic::{Ordering, fence},
+    time::Duration,
+};
 
 use super::{
     layout,
@@ -50,6 +53,8 @@ pub(crate) struct Header {
     pub(crate) readers: Option<u32>,
     /// The entries of a pool; `None` for a session.
     pub(crate) pool: Option<PoolLayout>,
+    /// How long consumers keep a set, in seconds.
+    pub(crate) consumers_keep: u32,
 }
 
 const EAGER: u64 = 1;
@@ -58,6 +63,9 @@ const SECRET: u64 = 4;
 const LAST_USER_REMOVES: u64 = 8;
 /// The group in the upper half of the word may read the segment.
 const GROUP_READS: u64 = 16;
+/// Where the seconds that consumers keep a set are in the word with the flags: in 24 bits.
+const CONSUMERS_KEEP: u32 = 8;
+const CONSUMERS_KEEP_MASK: u32 = (1 << 24) - 1;
 
 impl Header {
     /// Writes the header. The magic is written last, so that a half-made segment is not valid.
@@ -79,7 +87,8 @@ impl Header {
             (self.readers.is_some(), GROUP_READS),
         ];
         let flags: u64 = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
-        values[FLAGS] = flags | u64::from(self.readers.unwrap_or(0)) << 32;
+        let keep = u64::from(self.consumers_keep & CONSUMERS_KEEP_MASK) << CONSUMERS_KEEP;
+        values[FLAGS] = flags | keep | u64::from(self.readers.unwrap_or(0)) << 32;
         let description = cut(&self.description).as_bytes();
         values[CHECKSUM] = checksum(&values, description);
         write_text(mapping, description);
@@ -135,8 +144,14 @@ impl Header {
             secret: values[FLAGS] & SECRET != 0,
             last_user_removes: values[FLAGS] & LAST_USER_REMOVES != 0,
             readers: (values[FLAGS] & GROUP_READS != 0).then_some((values[FLAGS] >> 32) as u32),
+            consumers_keep: (values[FLAGS] >> CONSUMERS_KEEP) as u32 & CONSUMERS_KEEP_MASK,
             pool,
         })
+    }
+
+    /// How long consumers keep a set.
+    pub(crate) fn kept(&self) -> Duration {
+        Duration::from_secs(self.consumers_keep.into())
     }
 
     /// Bytes of the file.

@@ -1,5 +1,6 @@
 //! The description of a session, before it is made or opened.
 
+mod consumers;
 mod fleet;
 mod make;
 mod sharing;
@@ -39,6 +40,7 @@ pub struct SharedSessionBuilder {
     source: Option<Arc<dyn Source>>,
     windows: Windows,
     start_spread: Duration,
+    consumers_keep: Duration,
     refresh: Refresh,
     sealed: bool,
     secret: bool,
@@ -79,6 +81,7 @@ impl SharedSessionBuilder {
             source: None,
             windows,
             start_spread: Duration::ZERO,
+            consumers_keep: Duration::ZERO,
             refresh: Refresh::default(),
             sealed: false,
             secret: false,
@@ -379,6 +382,7 @@ impl fmt::Debug for SharedSessionBuilder {
             .field("source", &self.source)
             .field("windows", &self.windows)
             .field("start_spread", &self.start_spread)
+            .field("consumers_keep", &self.consumers_keep)
             .field("refresh", &self.refresh)
             .field("sealed", &self.sealed)
             .field("secret_memory", &self.secret)

@@ -75,7 +75,8 @@ fn write(
     source: PortableSource,
     gate: Option<serde_json::Value>,
 ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let Windows { advisory, mandatory, spread } = job.recipe.windows;
+    // What consumers keep is in the segment.
+    let Windows { advisory, mandatory, spread, keep: _ } = job.recipe.windows;
     let variables = std::env::vars_os();
     let handover = Handover {
         version: VERSION.to_owned(),
@@ -179,8 +180,9 @@ impl Handover {
             ));
         }
         let gate = self.gate.map(gate).transpose().map_err(other)?;
-        let windows =
-            Windows { advisory: self.advisory, mandatory: self.mandatory, spread: self.spread };
+        let keep = segment.header.kept();
+        let (advisory, mandatory, spread) = (self.advisory, self.mandatory, self.spread);
+        let windows = Windows { advisory, mandatory, spread, keep };
         let job = Job {
             session: self.name,
             eager: segment.header.eager,

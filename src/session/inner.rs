@@ -46,7 +46,8 @@ impl Inner {
 
     pub(super) fn job(&self, recipe: &Recipe) -> Job {
         let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
-        let (eager, recipe) = (self.segment.header.eager, recipe.clone());
+        let (eager, mut recipe) = (self.segment.header.eager, recipe.clone());
+        recipe.windows.keep = self.segment.header.kept();
         Job { session, eager, recipe, clock, first_call: 0, not_before: 0 }
     }
 

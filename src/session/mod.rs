@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod builder;
+mod consumers;
 mod creator;
 mod electing;
 mod fleet_status;

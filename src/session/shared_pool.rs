@@ -229,6 +229,7 @@ fn make(
             secret: false,
             last_user_removes,
             readers: None,
+            consumers_keep: 0,
             pool: Some(PoolLayout::new(terms.capacity)),
         })
     };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Inner, Refresh,
+    Inner, Refresh, consumers,
     fleet_status::FleetStatus,
     snapshot::{self, Life, Phase},
 };
@@ -147,6 +147,8 @@ pub struct Status {
     locked_in_ram: bool,
     directory: Option<PathBuf>,
     disk: Option<String>,
+    consumers_keep: Duration,
+    consumers_warning: Option<String>,
 }
 
 impl Status {
@@ -163,6 +165,9 @@ impl Status {
             skew_seconds(*expires_unix, life.points.expires, wall, now)
         };
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
+        let refresher = refresher(inner, now)?;
+        let keep = inner.segment.header.kept();
+        let in_time = refresher.is_some_and(|one| one.is_alive());
         Ok(Status {
             state: life.map_or(State::Empty, |life| life.phase(now).into()),
             generation: life.map_or(0, |life| life.version.generation()),
@@ -171,7 +176,7 @@ impl Status {
             expires_in: life.map_or(Duration::ZERO, |life| left(life.points.expires)),
             refresh_in: life.map_or(Duration::ZERO, |life| left(life.points.advisory)),
             age: life.map(|life| Duration::from_nanos(now.saturating_sub(life.fetched))),
-            refresher: refresher(inner, now)?,
+            refresher,
             eager: inner.segment.header.eager,
             failure: failure(inner, now),
             counters: view.counters(),
@@ -180,6 +185,8 @@ impl Status {
             locked_in_ram: inner.segment.is_locked_in_ram(),
             directory: inner.segment.path().and_then(|path| Some(Path::new(path).parent()?.into())),
             disk: inner.segment.disk(),
+            consumers_keep: keep,
+            consumers_warning: consumers::warning(keep, life.map(|life| life.length()), in_time),
         })
     }
 
@@ -288,6 +295,17 @@ impl Status {
     /// forbids it.
     pub fn locked_in_ram(&self) -> bool {
         self.locked_in_ram
+    }
+
+    /// How long consumers keep a set, as the creator of the session said:
+    /// [`consumers_keep`](crate::SharedSessionBuilder::consumers_keep). Zero if nothing was said.
+    pub fn consumers_keep(&self) -> Duration {
+        self.consumers_keep
+    }
+
+    /// Why consumers that keep a set for that long may sign with an expired key, and what to do. `None` if they do not.
+    pub fn consumers_warning(&self) -> Option<&str> {
+        self.consumers_warning.as_deref()
     }
 
     /// The directory of the session's files. `None` for a session in memory files, which only processes that inherited it

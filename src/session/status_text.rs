@@ -28,6 +28,9 @@ impl fmt::Display for Status {
         if self.directory().is_none() {
             f.write_str("; in memory files, without a name")?;
         }
+        if let Some(warning) = self.consumers_warning() {
+            write!(f, "; {warning}")?;
+        }
         if let Some(disk) = self.disk() {
             write!(f, "; SECRETS ON A DISK: {disk}")?;
         }
@@ -87,6 +90,8 @@ mod map {
             map.serialize_entry("takeovers", &self.takeovers())?;
             map.serialize_entry("invalidations", &self.invalidations())?;
             map.serialize_entry("early_refreshes", &self.early_refreshes())?;
+            map.serialize_entry("consumers_keep_seconds", &self.consumers_keep().as_secs())?;
+            map.serialize_entry("consumers_warning", &self.consumers_warning())?;
             map.serialize_entry("last_failure", &self.last_failure())?;
             map.serialize_entry("fleet", &self.fleet())?;
             map.serialize_entry("locked_in_ram", &self.locked_in_ram())?;

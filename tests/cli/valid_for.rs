@@ -123,3 +123,23 @@ fn cmd_starts_only_with_a_set_that_lasts() {
     assert!(text(&ran.stdout).starts_with("started\n20"), "{}", text(&ran.stdout));
     assert_gone(&name);
 }
+
+#[test]
+fn consumers_that_keep_sets_for_too_long_are_warned_of() {
+    let (sts, name) = (LocalSts::start().unwrap(), name("kept"));
+    let mut command = serve(&sts, &name);
+    command.args(["--consumers-keep", "30m"]);
+    let mut running = Running::start(command);
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let told = status(&sts, &name).0;
+    assert_eq!(told["consumers_keep_seconds"], 1800);
+    let warning = told["consumers_warning"].as_str().unwrap();
+    assert!(warning.contains("let the sets live for 4000 s"), "{warning}");
+    let shown = shmcreds(&sts).args(["status", &name]).output().unwrap();
+    assert!(text(&shown.stdout).contains(warning), "{}", text(&shown.stdout));
+    running.signal(Signal::SIGTERM);
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut running.child.stderr.take().unwrap(), &mut log).unwrap();
+    assert!(log.contains(warning), "{log}");
+}

@@ -215,6 +215,10 @@ pub(crate) struct Session {
     #[cfg(feature = "fleet")]
     #[command(flatten)]
     pub(crate) fleet: crate::fleet::Options,
+    /// How long a program keeps a set that it got, whatever its expiry, for example `30m`. Each set is refreshed at least
+    /// that long before it expires.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0")]
+    pub(crate) consumers_keep: Duration,
     #[command(flatten)]
     pub(crate) source: Source,
 }

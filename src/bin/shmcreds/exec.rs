@@ -144,6 +144,7 @@ fn serve(
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
         None => {
+            session::warn_of_consumers(session);
             let set = session::credentials(session, options.valid_for)?;
             if options.static_keys {
                 old_clients::set_keys(&mut command, &set)?;

@@ -66,6 +66,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
         match event {
             Event::First(Ok(())) => {
                 ready(&session);
+                session::warn_of_consumers(&session);
                 continue;
             }
             // A sidecar survives an outage: it asks again. The log shows each failure.

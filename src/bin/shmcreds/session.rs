@@ -74,6 +74,7 @@ fn make(
             .source(Arc::clone(&source))
             .advisory_window(ADVISORY)
             .mandatory_window(MANDATORY)
+            .consumers_keep(options.consumers_keep)
             .wait_timeout(Duration::from_secs(options.deadline));
         #[cfg(feature = "fleet")]
         let builder = crate::fleet::join(builder, &options.fleet)?;
@@ -125,6 +126,16 @@ fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
     };
     let text = format!("no credentials ({}): {failure}; {advice}", failure.class());
     NoSet { failure: CommandError::new(UNAVAILABLE, text), may_pass }
+}
+
+/// Says that the sets do not live long enough for consumers that keep them, if that is so.
+pub(crate) fn warn_of_consumers(session: &SharedSession) {
+    let (Ok(status), Ok(Some(set))) = (session.status(), session.snapshot()) else { return };
+    // Other warnings wait for the refresher, which may not be there yet.
+    let is_short = set.lifetime() < SharedSession::life_for_consumers(status.consumers_keep());
+    if let Some(warning) = status.consumers_warning().filter(|_| is_short) {
+        tracing::warn!("--consumers-keep: {warning}");
+    }
 }
 
 /// Refreshes the session in time, in a new thread, until the process ends.

@@ -116,6 +116,9 @@ fn table(all: &[(String, Status)]) -> String {
         }
         if let Some(status) = number.checked_sub(1).map(|n| &all[n].1) {
             text += &place(status);
+            if let Some(warning) = status.consumers_warning() {
+                text += &format!("  {warning}\n");
+            }
         }
     }
     text

@@ -51,6 +51,7 @@ impl SharedSessionBuilder {
         let readers = self.sharing.readers(sealed)?;
         // Members of the group find the session by its name only.
         let fallback = if readers.is_some() { Fallback::None } else { fallback };
+        let consumers_keep = self.seconds_kept()?;
         let places = if sealed { None } else { Some(self.places()?) };
         let first_call = self.first_call()?;
         let program = self.refresher_program.clone();
@@ -74,6 +75,7 @@ impl SharedSessionBuilder {
                 last_user_removes,
                 readers,
                 pool: None,
+                consumers_keep,
             })
         };
         let (shared, segment, writer) = match places {
