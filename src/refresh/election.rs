@@ -37,7 +37,7 @@ use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
     segment::{
-        Entry, EntryWriter, RequestPage,
+        Entry, EntryWriter,
         notes::{Attempt, ElectedNote},
     },
     sys::{
@@ -195,9 +195,9 @@ impl Elected {
         self.guard.locks()
     }
 
-    /// The requests of all processes.
-    pub(crate) fn requests(&self) -> &RequestPage {
-        self.guard.requests()
+    /// Whether a process has requested a successor of `generation` that is valid for longer.
+    pub(crate) fn is_longer_requested(&self, generation: u64) -> bool {
+        self.guard.is_longer_requested(generation)
     }
 
     /// Notes that the source is about to be asked for a successor of `generation`.

@@ -25,7 +25,7 @@ const WANTED: u64 = 1 << 63;
 pub(crate) struct ElectionLock {
     file: Arc<LockedFile>,
     /// The lock of the pool, for that of an entry. It keeps the lock file known as open in this process.
-    _pool: Option<Arc<ElectionLock>>,
+    pool: Option<Arc<ElectionLock>>,
     /// The token of the process in which the lock is taken, and `WANTED`; 0 when it is free.
     guard: AtomicU64,
     /// How many sessions of the process use it.
@@ -52,7 +52,7 @@ impl ElectionLock {
 
     fn of(file: Arc<LockedFile>, pool: Option<Arc<ElectionLock>>) -> Arc<Self> {
         let (guard, sessions) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Arc::new(ElectionLock { file, _pool: pool, guard, sessions })
+        Arc::new(ElectionLock { file, pool, guard, sessions })
     }
 
     /// Counts one more session of this process.
@@ -141,8 +141,11 @@ impl ElectionGuard {
         self.election_lock.locks()
     }
 
-    pub(crate) fn requests(&self) -> &RequestPage {
-        self.election_lock.requests()
+    /// Whether a process has requested a successor of `generation` that is valid for longer. Unknown in a pool, whose
+    /// entries share the page.
+    pub(crate) fn is_longer_requested(&self, generation: u64) -> bool {
+        let lock = &self.election_lock;
+        lock.pool.is_none() && lock.requests().is_longer_requested(generation)
     }
 
     /// Notes that this thread was elected and writes through `view`.

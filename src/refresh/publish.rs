@@ -80,7 +80,7 @@ pub(crate) fn set(
     record
         .encode(elected.view().reader().key(), &mut words)
         .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
-    let was_short = elected.requests().is_longer_requested(basis.generation());
+    let was_short = elected.is_longer_requested(basis.generation());
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
     if let Some(version) = version {

@@ -69,7 +69,8 @@ impl SharedSession {
     ///
     /// # Errors
     /// See [`SharedSession`]. A failure of the source is an error also while the current set is valid: it is not valid
-    /// for long enough. [`TooShort`](ErrorKind::TooShort) names both times, and the settings that make sets live longer.
+    /// for long enough. A member of the group that may only read gets `NoSource` then.
+    /// [`TooShort`](ErrorKind::TooShort) names both times, and the settings that make sets live longer.
     pub fn credentials_valid_for(&self, duration: Duration) -> Result<SetSnapshot, Error> {
         let work = |inner: &Arc<Inner>| {
             let end = inner.lasting(duration, Aim::Fetch, inner.limit())?;
@@ -139,7 +140,7 @@ impl Inner {
             Verdict::TooShort => return Err(self.cannot_last(set, duration)),
             Verdict::Short => {}
         }
-        self.shared.election_lock.requests().request_longer(generation);
+        self.requests()?.request_longer(generation);
         let end = self.wait_for(Need::Longer(generation), aim, limit)?;
         match &end {
             // The source gives shorter sets now.

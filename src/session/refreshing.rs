@@ -42,7 +42,7 @@ impl SharedSession {
     /// As [`refresh`](Self::refresh). [`Timeout`](ErrorKind::Timeout) names `limit`.
     pub fn refresh_after(&self, generation: u64, limit: Duration) -> Result<SetSnapshot, Error> {
         let refresh = |inner: &Arc<Inner>| {
-            inner.shared.election_lock.requests().request_refresh(generation);
+            inner.requests()?.request_refresh(generation);
             let set = inner.wait(Need::After(generation), Limit::of_call(limit))?;
             Ok(inner.seen_now(set))
         };

@@ -98,6 +98,7 @@ pub fn reads_and_waits() {
         // It requests nothing, and is told so at once.
         for error in [
             session.refresh().unwrap_err(),
+            session.refresh_after(1, Duration::from_secs(60)).unwrap_err(),
             session.elect_after(1, Duration::from_secs(60)).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::NoSource, "{error}");
