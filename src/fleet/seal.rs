@@ -18,6 +18,8 @@ use crate::source::Fingerprint;
 const VERSION: u8 = 1;
 const ID_BYTES: usize = 8;
 const HEAD: usize = 1 + ID_BYTES + NONCE_LEN;
+/// More than the largest set needs: its token has 16 KiB at most.
+const ROOM: usize = 32 * 1024;
 
 /// What a set belongs to.
 #[derive(Clone, Copy)]
@@ -62,8 +64,9 @@ pub(super) fn seal(
         token: text(credentials.session_token()),
         account: text(credentials.account_id().map(|account| account.as_str())),
     };
-    let mut sealed =
-        Zeroizing::new(serde_json::to_vec(&secret).map_err(|error| error.to_string())?);
+    // With room for everything: a vector that grows leaves copies behind.
+    let mut sealed = Zeroizing::new(Vec::with_capacity(ROOM));
+    serde_json::to_writer(&mut *sealed, &secret).map_err(|error| error.to_string())?;
     let key = keys.first();
     let mut nonce = [0; NONCE_LEN];
     if getrandom(&mut nonce, GetRandomFlags::empty()) != Ok(NONCE_LEN) {

@@ -170,7 +170,7 @@ impl<'a> SharedSet<'a> {
         let is_whole =
             !credentials.access_key_id().is_empty() && !credentials.secret_access_key().is_empty();
         if expires <= now || expires > now + LONGEST_LIFE || !is_whole {
-            // The session refuses it, with an error that says why.
+            // The session refuses it, with an error that says why; or the clock of this host is wrong.
             return self.fail_silently(passage, lead, FAILURE_PAUSE).await;
         }
         // In the last quarter of its life a set is handed out only if nobody fetches another one.
