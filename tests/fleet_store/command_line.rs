@@ -109,7 +109,7 @@ pub fn mistakes_show_no_password() {
 
 pub fn a_refresher_of_its_own() {
     let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
-    for program in [None, Some(BINARY)] {
+    for (program, sealed) in [(None, false), (Some(BINARY), false), (None, true)] {
         let say = |fleet: Fleet| {
             child(|report| {
                 let mut builder = SharedSession::builder(name("own"));
@@ -126,6 +126,9 @@ pub fn a_refresher_of_its_own() {
                 } else {
                     builder = builder.source(role(&sts));
                 }
+                if sealed {
+                    builder = builder.sealed();
+                }
                 let session = builder.refresh(Refresh::Eager).fleet(fleet).create().unwrap();
                 let first = session.credentials().unwrap();
                 let second = session.refresh().unwrap();
@@ -139,7 +142,7 @@ pub fn a_refresher_of_its_own() {
             })
             .finish()
         };
-        assert_eq!(say(fleet(&server)), "2 2", "{program:?}");
+        assert_eq!(say(fleet(&server)), "2 2", "{program:?}, sealed: {sealed}");
     }
-    assert_eq!(assumed(&sts), 4);
+    assert_eq!(assumed(&sts), 6);
 }

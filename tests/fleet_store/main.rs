@@ -36,6 +36,7 @@ fn main() {
         ("keys_are_replaced_without_a_gap", shared_set::keys_are_replaced),
         ("an_older_or_a_foreign_set_counts_as_none", shared_set::an_older_or_a_foreign_set),
         ("a_set_of_any_store_is_checked_as_that_of_a_source", shared_set::a_lying_store),
+        ("a_wrong_clock_makes_no_life_longer", shared_set::a_wrong_clock),
         ("sources_that_identify_the_host_are_refused", shared_set::host_bound_sources),
         ("nothing_in_the_store_is_secret", shared_set::nothing_is_secret),
         ("a_set_outlives_a_store_that_is_lost", shared_set::a_lost_store),

@@ -11,7 +11,7 @@ use shmcreds::{
     Acquired, AssumeRole, Budget, Claim, Fleet, FleetKeys, FleetRole, FleetStatus, FleetStore,
     IotCore, Lead, Pem, Permit, Profile, Provider, Publication, SharedSession, Source, StoredSet,
     Storing, Turn,
-    testing::{LocalSts, Settings},
+    testing::{LocalSts, ManualClock, Settings},
 };
 
 use crate::{
@@ -332,6 +332,34 @@ pub fn a_lying_store() {
     })
     .finish();
     forever.finish();
+}
+
+pub fn a_wrong_clock() {
+    let server = Server::start();
+    host(instant(), || sharing(&server, KEY), key);
+    // The clock of a host is wrong by these minutes: for so many the host uses the set of the fleet.
+    for (wrong, longest, role) in [
+        (0, 60, FleetRole::Follower),
+        // The store's clock makes the life shorter, and never longer.
+        (-30, 60, FleetRole::Follower),
+        (30, 30, FleetRole::Follower),
+        // For such a clock each set has expired.
+        (90, 0, FleetRole::None),
+    ] {
+        child(|_| {
+            let clock = ManualClock::new().unwrap();
+            clock.step_wall(wrong * 60);
+            let builder = SharedSession::builder(name("clock")).source(instant()).clock(&clock);
+            let session = builder.fleet(sharing(&server, KEY)).create().unwrap();
+            let answer = session.credentials();
+            let left = session.status().unwrap().expires_in();
+            assert_eq!(answer.is_ok(), longest > 0, "{wrong}: {answer:?}");
+            assert!(left <= Duration::from_secs(longest * 60), "{wrong}: {left:?}");
+            assert!(left >= Duration::from_secs(longest * 59), "{wrong}: {left:?}");
+            assert_eq!(status(&session).role, role, "{wrong}");
+        })
+        .finish();
+    }
 }
 
 pub fn host_bound_sources() {
