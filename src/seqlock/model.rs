@@ -121,3 +121,120 @@ fn a_stopped_writer_wakes_up() {
         assert_eq!(memory.read(), Some((2, 2)));
     });
 }
+
+/// Two latches that share one cell, as two entries of a pool do.
+struct Shared {
+    versions: [AtomicU64; 2],
+    owned: [Vec<AtomicU64>; 2],
+    cells: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// The first latch has the cell and holds a record.
+    fn new() -> Arc<Self> {
+        let words = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let versions = [AtomicU64::new(0), AtomicU64::new(0)];
+        let shared = Shared { versions, owned: [words(1), words(1)], cells: words(SLOT_WORDS) };
+        shared.own(0);
+        shared.publish(0, Version(0)).unwrap();
+        Arc::new(shared)
+    }
+
+    fn latch(&self, entry: usize) -> Latch<'_> {
+        let cells = Cells {
+            owned: &self.owned[entry][..],
+            small: &self.cells[..],
+            small_words: SLOT_WORDS,
+            small_count: 1,
+            large: &[][..],
+            large_words: SLOT_WORDS,
+        };
+        Latch::in_cells(&self.versions[entry], cells, (entry as u64) << 48)
+    }
+
+    fn own(&self, entry: usize) {
+        self.owned[entry][0].store(1, Ordering::Relaxed);
+    }
+
+    /// A record of the entry: its number plus 1, twice.
+    fn publish(&self, entry: usize, from: Version) -> Result<Version, Superseded> {
+        let mut writing = self.latch(entry).begin(0).expect("the entry owns the cell");
+        writing.word(entry as u64 + 1);
+        writing.word(entry as u64 + 1);
+        writing.publish(from)
+    }
+
+    /// Takes the cell from the entry.
+    fn evict(&self, entry: usize) {
+        let latch = self.latch(entry);
+        latch.retire(latch.reader().version()).expect("nobody else publishes");
+        wipe(&self.cells);
+        self.owned[entry][0].store(0, Ordering::Relaxed);
+    }
+
+    /// Panics when the record is torn, or that of the other entry.
+    fn read(&self, entry: usize) -> Option<u64> {
+        let mut out = Vec::new();
+        let version = self.latch(entry).reader().read(&mut out)?;
+        let expected = entry as u64 + 1;
+        assert!(out == [expected, expected], "torn or foreign: {out:?}");
+        Some(version.generation())
+    }
+}
+
+/// The cell goes from the first to the second entry. Both have the same generation, so only the tag tells their records
+/// apart.
+#[test]
+fn a_cell_goes_to_another_entry() {
+    for entry in [0, 1] {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(move || {
+            let shared = Shared::new();
+            let reader = Arc::clone(&shared);
+            let reader = thread::spawn(move || reader.read(entry));
+            shared.evict(0);
+            shared.own(1);
+            shared.publish(1, Version(0)).unwrap();
+            reader.join().unwrap();
+            assert_eq!((shared.read(0), shared.read(1)), (None, Some(1)));
+        });
+    }
+}
+
+/// The cell goes to the second entry and comes back: the first one has another generation by then.
+#[test]
+fn a_cell_comes_back() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        let shared = Shared::new();
+        let reader = Arc::clone(&shared);
+        let reader = thread::spawn(move || reader.read(0));
+        shared.evict(0);
+        shared.own(1);
+        shared.publish(1, Version(0)).unwrap();
+        shared.evict(1);
+        shared.own(0);
+        shared.publish(0, shared.latch(0).reader().version()).unwrap();
+        let generation = reader.join().unwrap();
+        assert!(generation.is_none_or(|seen| seen == 1 || seen == 3), "{generation:?}");
+        assert_eq!((shared.read(0), shared.read(1)), (Some(3), None));
+    });
+}
+
+/// A writer that was stopped before its publication goes on after its entry was evicted: it publishes nothing.
+#[test]
+fn a_late_publication_after_an_eviction() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let start = shared.latch(0).reader().version();
+        let late = Arc::clone(&shared);
+        let late = thread::spawn(move || {
+            let next = Version::new(start.generation() + 1, 0);
+            exchange(&late.versions[0], start, next).is_ok()
+        });
+        let retired = shared.latch(0).retire(start).is_ok();
+        assert!(late.join().unwrap() != retired, "exactly one of them is the successor");
+    });
+}
