@@ -31,7 +31,7 @@ use nix::{
 };
 use shmcreds::{Provider, SharedSession};
 
-use support::{cpu, median, per_call, quantile};
+use support::{cpu, median, quantile};
 
 /// The life of a set, so that some are replaced during a measurement.
 const LIFE: Duration = Duration::from_secs(8);
@@ -79,7 +79,7 @@ fn session(what: &str, token: usize, life: Duration) -> SharedSession {
 enum Told {
     /// How many phases it has finished.
     Phases,
-    /// Nanoseconds on the CPU: asleep beside refreshes, and waiting for them.
+    /// Nanoseconds on the CPU: asleep beside refreshes, and waiting for them. The former has the wake-up at its end.
     Asleep,
     Waiting,
     Reads,
@@ -169,13 +169,14 @@ fn allowed() -> Vec<usize> {
 fn workers() {
     let seconds = env::var("SHMCREDS_SCALE_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(5));
+    let counts = allowed();
     println!(
         "\n| workers | calls of the source | failed reads | µs of CPU for a read with its sleep | CPU of a refresh, \
          nobody waits (all together) | CPU of a refresh, all wait (all together) | worst read p50 | p99 | max | \
          private memory of a worker | shared memory |\n|{}",
         " --- |".repeat(11)
     );
-    for count in allowed() {
+    for count in counts {
         some_workers(count, time);
     }
 }
@@ -289,14 +290,15 @@ fn shared_kib(name: &str) -> u64 {
     (bytes(&path) + bytes(&format!("{path}@lock"))) / 1024
 }
 
-/// Microseconds of the slowest reads: p50, p99 and the maximum of the slowest of each thousand.
+/// Microseconds on the CPU of the slowest reads, the look at its clock included: p50, p99 and the maximum of the slowest
+/// of each thousand.
 fn slowest(mut read: impl FnMut()) -> [f64; 3] {
-    let mut slowest: Vec<f64> = (0..100)
+    let mut slowest: Vec<f64> = (0..40)
         .map(|_| {
             let times = (0..1000).map(|_| {
-                let start = Instant::now();
+                let busy = cpu();
                 read();
-                start.elapsed().as_nanos() as f64 / 1e3
+                (cpu() - busy) as f64 / 1e3
             });
             times.fold(0.0, f64::max)
         })
@@ -352,6 +354,13 @@ fn heap_kib() -> f64 {
     unsafe { libc::mallinfo2() }.uordblks as f64 / 1024.0
 }
 
+/// Nanoseconds on the CPU for each call of `work`.
+fn on_the_cpu(calls: u32, mut work: impl FnMut()) -> f64 {
+    let busy = cpu();
+    (0..calls).for_each(|_| work());
+    (cpu() - busy) as f64 / f64::from(calls)
+}
+
 fn sessions() {
     const READS: u32 = 200_000;
     println!(
@@ -367,7 +376,7 @@ fn sessions() {
         let memory = (heap_kib() - before) / count as f64;
         let mut next = made.iter().cycle();
         let read = || drop(black_box(next.next().map(SharedSession::credentials)));
-        let each = per_call(READS, read);
+        let each = on_the_cpu(READS, read);
         let shared: u64 = made.iter().map(|session| shared_kib(session.name())).sum();
         println!("| {count} | {each:.1} ns | {memory:.1} KiB | {shared} KiB |");
     }
@@ -392,7 +401,7 @@ fn tokens() {
         };
         let first = median(handles.iter().map(first).collect());
         let memory = (heap_kib() - before) / handles.len() as f64;
-        let each = per_call(READS, || drop(black_box(session.credentials())));
+        let each = on_the_cpu(READS, || drop(black_box(session.credentials())));
         let shared = shared_kib(session.name());
         println!("| {bytes} | {each:.1} ns | {first:.1} µs | {memory:.1} KiB | {shared} KiB |");
     }
