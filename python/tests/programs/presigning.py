@@ -19,7 +19,7 @@ for _ in range(workers):
         os.close(go[1])
         os.write(arrived[1], b".")
         os.read(go[0], 1)  # Ends when the parent closes its end.
-        url = client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=6)
+        url = client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=5)
         os.write(keys[1], (re.search("ASIA[0-9]+", url).group() + "\n").encode())
         os._exit(0)
     children.append(pid)
