@@ -14,7 +14,7 @@ use crate::{
     name::SessionName,
     sys::{
         descriptor::Inode,
-        directory::{Directory, SHARED_MEMORY},
+        directory::{self, Directory, SHARED_MEMORY},
         object,
     },
 };
@@ -174,10 +174,15 @@ impl Places {
     /// `NoSpace` when a directory of the default order is missing or of another kind, `Misconfigured` when it is on a disk.
     /// For a chosen directory `Misconfigured`, `ForeignOwner` or `InsecureMode`.
     pub(crate) fn check(&self, directory: &str) -> Result<(), Fault> {
-        let opened = self.open(directory)?;
-        let found = opened
-            .file_system()
-            .map_err(|errno| Fault::system(&format!("statfs of {directory}"), errno))?;
+        let found = match self.chosen_by {
+            None if directory == SHARED_MEMORY => {
+                directory::file_system_of(directory).map_err(|errno| unusable(directory, errno))?
+            }
+            _ => self
+                .open(directory)?
+                .file_system()
+                .map_err(|errno| Fault::system(&format!("statfs of {directory}"), errno))?,
+        };
         let allowed = || std::env::var_os(DISK_VARIABLE).is_some_and(|value| value == DISK_VALUE);
         if found.is_memory() || self.disk || allowed() {
             return Ok(());
@@ -239,25 +244,32 @@ fn open_chosen(by: &str, directory: &str, owner: u32) -> Result<Directory, Fault
 
 /// A directory of the default order. What is in `/dev/shm` is up to root. A runtime directory must be this user's alone.
 fn open_default(directory: &str) -> Result<Directory, Fault> {
-    let absent = |problem: String| Fault::new(ErrorKind::NoSpace, format!("{directory} {problem}"));
-    let missing = |errno: Errno| match errno {
-        Errno::ENOENT => absent("does not exist".to_owned()),
-        Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES => {
-            absent(format!("cannot be opened as a directory ({})", errno.desc()))
-        }
-        errno => Fault::system(&format!("opening {directory}"), errno),
-    };
+    let missing = |errno| unusable(directory, errno);
     if directory == SHARED_MEMORY {
         return Directory::open_through_links(directory).map_err(missing);
     }
     let opened = Directory::open(directory).map_err(missing)?;
     let stat = opened.stat().map_err(missing)?;
     if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
-        return Err(absent("is not a directory of this user alone (mode 0700)".to_owned()));
+        return Err(absent(directory, "is not a directory of this user alone (mode 0700)"));
     }
     match opened.file_system().map_err(missing)?.is_memory() {
         true => Ok(opened),
-        false => Err(absent("is not in memory".to_owned())),
+        false => Err(absent(directory, "is not in memory")),
+    }
+}
+
+fn absent(directory: &str, problem: &str) -> Fault {
+    Fault::new(ErrorKind::NoSpace, format!("{directory} {problem}"))
+}
+
+fn unusable(directory: &str, errno: Errno) -> Fault {
+    match errno {
+        Errno::ENOENT => absent(directory, "does not exist"),
+        Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES => {
+            absent(directory, &format!("cannot be opened as a directory ({})", errno.desc()))
+        }
+        errno => Fault::system(&format!("opening {directory}"), errno),
     }
 }
 
