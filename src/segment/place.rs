@@ -131,7 +131,7 @@ mod tests {
         ];
         let fields = groups.into_iter().map(|(field, words)| (in_pool(field), words));
         let own = [(pool::KEY, 4), (pool::OWNED_CELLS, layout::SET_SLOTS)];
-        let mut used = vec![false; pool::HEAD_BYTES / 8];
+        let mut used = [false; pool::HEAD_BYTES / 8];
         for (offset, words) in fields.chain(own) {
             for word in &mut used[offset / 8..offset / 8 + words] {
                 assert!(!std::mem::replace(word, true), "the field at {offset}");
