@@ -39,7 +39,7 @@ impl ProvideCredentials for FromSegment {
 /// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
 fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
     match inner.quick() {
-        Some(current) => future::ProvideCredentials::ready(current.credentials()),
+        Some(current) => current.provided(),
         None => look_up(inner),
     }
 }

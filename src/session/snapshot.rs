@@ -5,7 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use aws_credential_types::Credentials;
+use aws_credential_types::{Credentials, provider::future};
 
 use crate::{
     error::{ErrorKind, Fault},
@@ -48,6 +48,12 @@ impl Current<'_> {
     #[inline(never)]
     pub(crate) fn credentials<E>(&self) -> Result<Credentials, E> {
         Ok(self.0.credentials.clone())
+    }
+
+    /// The same as a future that is ready, made directly in the place of the result, too.
+    #[inline(never)]
+    pub(crate) fn provided<'a>(&self) -> future::ProvideCredentials<'a> {
+        future::ProvideCredentials::ready(Ok(self.0.credentials.clone()))
     }
 }
 
