@@ -5,6 +5,8 @@ mod support;
 
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use shmcreds::{
     ErrorKind, Refresh, SharedSession, SharedSessionBuilder, SourceError,
     testing::{Fault, LocalSts, ManualClock, Times},
@@ -34,6 +36,11 @@ fn attach(name: &str, clock: &ManualClock) -> SharedSession {
     let session = attach().unwrap();
     until("the refresher is elected", || elected(&session).is_some());
     session
+}
+
+fn sleeps_on_a_futex(pid: Pid) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    call.split(' ').next() == Some(&nix::libc::SYS_futex.to_string())
 }
 
 fn the_first_call_waits() {
@@ -67,9 +74,12 @@ fn a_worker_that_takes_over() {
         let session = spread(&name, &sts, &clock).create().unwrap();
         report.say(session.credentials().unwrap().access_key_id());
     });
-    child(|_| {
+    let pid = creator.pid;
+    child(move |_| {
         let session = attach(&name, &clock);
         let refresher = elected(&session).unwrap();
+        // A refresher that dies earlier is one that did not start: `create` fails.
+        until("the creator waits for the first set", || sleeps_on_a_futex(pid));
         nix::sys::signal::kill(refresher, nix::sys::signal::Signal::SIGKILL).unwrap();
     })
     .finish();

@@ -254,6 +254,75 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_the_user_take_precedence() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let own = Windows { advisory: seconds(9), keep: MINUTE, ..Windows::default() };
+        let others = Windows {
+            advisory: seconds(8),
+            mandatory: seconds(7),
+            spread: Some(0.5),
+            keep: 2 * MINUTE,
+        };
+        let both = Windows { advisory: seconds(9), ..others };
+        assert_eq!(own.or(others), both);
+        assert_eq!(Windows::default().or(own), own);
+    }
+
+    #[test]
+    fn a_wrong_clock_does_not_change_what_is_left() {
+        let seconds = Duration::from_secs;
+        let left = |wall, server: Option<u64>| {
+            life_left(seconds(wall), server.map(Duration::from_secs)).as_secs()
+        };
+        assert_eq!(left(3600, None), 3600);
+        // A small difference comes from the network.
+        assert_eq!(left(3600, Some(3602)), 3600);
+        assert_eq!(left(3600, Some(3598)), 3600);
+        assert_eq!(left(3600, Some(3603)), 3603);
+        assert_eq!(left(60, Some(3600)), 3600);
+        // No set lives longer than 36 hours: the server's clock is wrong.
+        assert_eq!(left(60, Some(36 * 3600)), 36 * 3600);
+        assert_eq!(left(60, Some(36 * 3600 + 1)), 60);
+        assert_eq!(left(40 * 3600, Some(37 * 3600)), 37 * 3600);
+    }
+
+    #[test]
+    fn failures_have_these_delays() {
+        use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
+        let seconds = |class, in_a_row, left| {
+            delay(FailedCall { class, in_a_row, retry_after: None }, left * SECOND, 1.0)
+        };
+        for class in [Terminal, Misconfigured] {
+            assert_eq!(seconds(class, 1, 0), 5.0);
+            assert_eq!(seconds(class, 1, 3), 5.0);
+            assert_eq!(seconds(class, 9, 100), 100.0);
+            assert_eq!(seconds(class, 1, 9000), 300.0);
+        }
+        for class in [Throttled, Transient] {
+            assert_eq!(seconds(class, 9, 100), 50.0);
+            assert_eq!(seconds(class, 9, 9000), 256.0);
+            assert_eq!(seconds(class, 10, 9000), 300.0);
+        }
+    }
+
+    #[test]
+    fn deaths_have_these_delays() {
+        let seconds = |in_a_row, left: u64, chance| {
+            let next =
+                next_attempt_after_death(in_a_row, false, SECOND, SECOND + left * SECOND, chance);
+            (next - SECOND) as f64 / SECOND as f64
+        };
+        assert_eq!((seconds(1, 9000, 0.0), seconds(1, 9000, 1.0)), (0.5, 1.0));
+        assert_eq!((seconds(5, 9000, 0.0), seconds(5, 9000, 1.0)), (8.0, 16.0));
+        assert_eq!((seconds(99, 9000, 0.0), seconds(99, 9000, 1.0)), (150.0, 300.0));
+        assert_eq!(seconds(99, 0, 1.0), 5.0);
+        assert_eq!(seconds(99, 20, 1.0), 10.0);
+        // A set that is about to expire: not at once.
+        let soon = next_attempt_after_death(99, false, SECOND, SECOND + SECOND / 10, 1.0);
+        assert_eq!(soon - SECOND, SECOND / 2);
+    }
+
+    #[test]
     fn the_spread_takes_its_part_of_the_room() {
         let advisory = |spread, window: Option<u64>, chance| {
             let advisory = window.map(|minutes| MINUTE * minutes as u32);

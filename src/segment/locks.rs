@@ -62,6 +62,19 @@ mod tests {
         }
     }
 
+    /// Another program, or another version, locks the same bytes: `docs/PROTOCOL.md` has these numbers.
+    #[test]
+    fn the_bytes_are_those_of_the_protocol() {
+        let (locks, first) = (EntryLocks::of(2), 2 << 49);
+        for slot in 0..layout::SET_SLOTS {
+            assert_eq!(locks.set_slot(slot), first + layout::SET_SLOT_LOCKS + slot as i64);
+        }
+        for slot in 0..layout::FAILURE_SLOTS {
+            assert_eq!(locks.failure_slot(slot), first + layout::FAILURE_SLOT_LOCKS + slot as i64);
+        }
+        assert_eq!(locks.ticket((7 << 48) + 5), first + (1 << 48) + 5);
+    }
+
     #[test]
     fn slots_have_bytes_of_their_own() {
         let locks = EntryLocks::of(3);
