@@ -216,10 +216,14 @@ impl Table {
         let (ratio, (low, high)) = ratio(measured, control, share);
         let [got, control] =
             [measured, control].map(|blocks| quantile(&mut blocks.concat(), share));
-        let verdict = verdict((low, high), limit);
+        // A peer has no limit.
+        let verdict = match limit.is_finite() {
+            true => format!("\u{2264} {limit:.2}: {}", verdict((low, high), limit)),
+            false => String::new(),
+        };
         self.0.push(format!(
             "| {what} | {got:.1} {unit} | {beside}: {control:.1} {unit} | {ratio:.2} \
-             [{low:.2}, {high:.2}] | \u{2264} {limit:.2}: {verdict} |"
+             [{low:.2}, {high:.2}] | {verdict} |"
         ));
     }
 
