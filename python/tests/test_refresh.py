@@ -166,7 +166,7 @@ def test_refresh_gets_another_set(make, sts):
 
 def test_eager_refreshes_without_reads(make, sts):
     sts.lifetime = 1.5
-    session = make(defer_refresh=False)
+    session = make(engine="python", defer_refresh=False)
     assert len(sts.calls) == 1
     until(lambda: len(sts.calls) >= 3)
     assert session.status()["state"] in ("fresh", "advisory")
@@ -181,7 +181,7 @@ def test_eager_raises_in_the_constructor(make, sts):
 def test_the_refresh_thread_ends_with_its_session(make, sts):
     import gc
 
-    session = make(defer_refresh=False)
+    session = make(engine="python", defer_refresh=False)
     thread = session._refresher._thread
     assert thread.is_alive()
     del session

@@ -34,7 +34,7 @@ def memory_of(pid):
 
 
 threads = len(os.listdir("/proc/self/task"))
-made = session(defer_refresh=False, **({"engine": sys.argv[2]} if len(sys.argv) > 2 else {}))
+made = session(defer_refresh=False)
 refresher = made._engine.store._store.elected()
 marks = sum(chunk.count(SECRET.encode() * 2) for chunk in memory_of(refresher))
 told = {

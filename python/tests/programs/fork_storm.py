@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 
 from reading import tell
 
@@ -21,6 +22,8 @@ def source():
     return dict(access_key=f"KEY{count}", secret_key=f"S{count}", token=f"T{count}", expiry_time=expires)
 
 
+# From 3.12 on Python warns of a fork beside threads: those of this program.
+warnings.simplefilter("ignore", DeprecationWarning)
 made = shmcreds.RefreshableSession(method="custom", custom_credentials_method=source)
 made.get_credentials().access_key
 stop = threading.Event()
