@@ -133,8 +133,12 @@ impl Places {
 
     /// `name` in each directory, in the order in which to create it: first where a session of that name is or was.
     pub(crate) fn for_creation(&self, name: &SessionName) -> Vec<SessionName> {
-        let (mut order, others): (Vec<_>, Vec<_>) =
-            self.all(name).partition(|name| object::exists(&name.lock()));
+        let is_there = |name: &SessionName| object::exists(&name.lock());
+        // Where only the first directory may have the name, the order is as it is: that needs no look there.
+        if !self.all(name).skip(1).any(|name| is_there(&name)) {
+            return self.all(name).collect();
+        }
+        let (mut order, others): (Vec<_>, Vec<_>) = self.all(name).partition(is_there);
         order.extend(others);
         order
     }
