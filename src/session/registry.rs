@@ -131,8 +131,9 @@ fn make(
     let inode = locks.inode();
     let made = header().and_then(|header| {
         let election_lock = ElectionLock::new(segment::with_requests(locks, &header)?)?;
-        let segment = Segment::create(name, header)?;
+        // Before the segment: if it fails, only the lock file is there to remove.
         election_lock.locks().try_lock(segment::OWNER)?;
+        let segment = Segment::create(name, header)?;
         // From alone to together with others: the segment is finished.
         election_lock.locks().try_present()?;
         Ok((election_lock, Arc::new(segment)))
