@@ -102,7 +102,7 @@ impl Inner {
         let Some(guard) = election_lock.try_lock_election(&self.segment) else { return Ok(false) };
         let writable = self.segment.writable()?;
         if let Outcome::Won(mut elected) = election::stand(guard, writable, now, recipe.lease())? {
-            if view.published().generation() != generation || self.is_superseded() {
+            if view.published().generation() != generation || self.was_taken() {
                 elected.resign();
                 return Ok(false);
             }

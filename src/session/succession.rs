@@ -64,9 +64,15 @@ impl Inner {
     /// Whether the session was ended, or the entry was taken from the role.
     pub(super) fn is_superseded(&self) -> bool {
         match &self.shared.role {
-            Some(role) => !role.has(&self.segment),
+            Some(_) => self.was_taken(),
             None => self.has_ended(),
         }
+    }
+
+    /// Whether the entry was taken from the role: a set in it would be that of another role. The users of a session that
+    /// was ended, however, go on with it until another one has its name.
+    pub(super) fn was_taken(&self) -> bool {
+        self.shared.role.as_ref().is_some_and(|role| !role.has(&self.segment))
     }
 
     fn succeed(&self, shared: Arc<ProcessSession>, segment: Arc<Segment>) {

@@ -221,7 +221,7 @@ impl Wait<'_> {
                 Ok(None)
             }
             // Somebody may have settled it between the look and the election.
-            Outcome::Won(elected) if self.outcome()?.is_some() || inner.is_superseded() => {
+            Outcome::Won(elected) if self.outcome()?.is_some() || inner.was_taken() => {
                 elected.resign();
                 Ok(None)
             }
