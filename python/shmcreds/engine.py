@@ -48,6 +48,8 @@ class Engine:
         self._clamp_told = False
         #: Whether the user knows that the sets are too short for a URL.
         self.short_told = False
+        #: The generation of a set that no URL can have a better one than, until that second of the Unix epoch.
+        self.best: tuple[int, float] = (0, 0.0)
 
     @property
     def windows(self) -> Windows:

@@ -11,7 +11,8 @@ from typing import Any
 from .credentials import SharedCredentials
 from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSWarning
-from .store import FRESH
+from .policy import YOUNGEST_REPLACED
+from .store import FRESH, Look
 
 logger = logging.getLogger("shmcreds")
 
@@ -55,16 +56,30 @@ def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Calla
 def see_to(engine: Engine, seconds: Any) -> None:
     """Gets a set that is valid for so long, where that is possible, and warns once where it is not."""
     look = engine.store.look()
-    if look is not None and look.state == FRESH and look.expires - time.time() >= seconds:
-        return
+    if look is not None and look.state == FRESH:
+        now = time.time()
+        if look.expires - now >= seconds:
+            return
+        generation, until = engine.best
+        if generation == look.generation and now < until:
+            return
     try:
-        engine.lasting(seconds)
+        look = engine.lasting(seconds)
+        if look.expires - time.time() < seconds:
+            _settle(engine, look)
     except BRSConfigurationError as error:
         if error.code == "TooShort":
             _tell(engine, seconds)
     except Exception as error:
         # Signing raises it, unless there is a valid set.
         logger.warning("session %s: no set for %s s: %s", engine.store.name, seconds, type(error).__name__)
+
+
+def _settle(engine: Engine, look: Look) -> None:
+    """Notes that this set is as good as it gets until it is an eighth of its life old: the next URLs need no look."""
+    life = engine.store.lifetime()
+    if life is not None:
+        engine.best = (look.generation, look.expires - life * (1 - YOUNGEST_REPLACED))
 
 
 def _tell(engine: Engine, seconds: float) -> None:

@@ -157,3 +157,16 @@ def test_a_session_by_name():
     client = session.boto3_session(region_name="us-east-1").client("s3")
     with pytest.warns(BRSWarning, match="ends with the set"):
         client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+
+
+def test_urls_of_a_young_set_ask_the_store_once(make, sts, monkeypatch):
+    session = make()
+    session.get_credentials().access_key
+    asked, stand = [], session._engine.store.stand_valid_for
+    monkeypatch.setattr(session._engine.store, "stand_valid_for", lambda *given: asked.append(given) or stand(*given))
+    for _ in range(5):
+        assert _presign(session, 3600) == sts.key(1)
+    assert len(asked) == 1
+    # Another set is looked at anew.
+    session.refresh()
+    assert _presign(session, 3600) == sts.key(2) and len(asked) == 2
