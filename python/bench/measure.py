@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -243,6 +244,8 @@ def main() -> None:
     parser.add_argument("--peer", help="an interpreter that has boto3-refresh-session")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure")
     options = parser.parse_args()
+    # Of a fork beside the threads of the local STS.
+    warnings.simplefilter("ignore", DeprecationWarning)
     with tempfile.TemporaryDirectory() as home, LocalSts() as server:
         os.environ.update(HOME=home, AWS_ACCESS_KEY_ID="AKIA", AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1")
         if "imports" in options.only:
