@@ -83,7 +83,8 @@ impl ReadMemory {
         let published = word_of(words, place.offset(field::PUBLISHED));
         let sets = match (place.pool(), &self.secret) {
             (Some(pool), _) => {
-                LatchReader::in_cells(published, pool.cells_of(&self.file, base), place.tag())
+                let cells = pool.cells(base, |at, count| self.file.words(at, count));
+                LatchReader::in_cells(published, cells, place.tag())
             }
             (None, Some(secret)) => in_row(published, secret.words(0, layout::SETS_WORDS)),
             (None, None) => {
@@ -247,7 +248,8 @@ impl EntryWriter {
         let published = self.word(field::PUBLISHED);
         match self.place.pool() {
             Some(pool) => {
-                let cells = pool.cells_for(&self.file, self.place.base());
+                let base = self.place.base();
+                let cells = pool.cells(base, |at, count| self.file.words(at, count));
                 Latch::in_cells(published, cells, self.place.tag())
             }
             None => Latch::new(published, self.set_slots(), layout::SET_SLOT_WORDS),

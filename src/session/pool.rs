@@ -136,13 +136,12 @@ impl Pool {
 
     /// Notes that a role is used, for the choice of the next entry that goes.
     pub(super) fn note_use(&self, index: usize, now: u64) {
-        // Never 0: that is a free entry.
-        self.lock.requests().note_use(index, now / MINUTE + 1);
+        self.lock.requests().note_use(index, minute(now));
     }
 
     /// The current minute of the boot clock, as [`note_use`](Self::note_use) writes it.
     pub(super) fn minute(&self) -> u64 {
-        self.clock.boot() / MINUTE + 1
+        minute(self.clock.boot())
     }
 
     /// Frees the entry that was used least recently and is not being refreshed.
@@ -227,4 +226,9 @@ impl Pool {
         );
         Fault::new(ErrorKind::SourceThrottled, text).retry_after(after)
     }
+}
+
+/// The minute of a time since boot. Never 0: that is a free entry.
+fn minute(now: u64) -> u64 {
+    now / MINUTE + 1
 }

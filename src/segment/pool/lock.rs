@@ -237,7 +237,8 @@ impl<'a> PoolGuard<'a> {
         let owned = &self.pool.owned(entry)[slot];
         let Some(cell) = self.cell_of(owned) else { return };
         let PoolWriter { file, memory } = self.pool;
-        if let Some(words) = file.cells_for(memory, file.layout.head(entry)).cell(cell) {
+        let cells = file.cells(file.layout.head(entry), |at, count| memory.words(at, count));
+        if let Some(words) = cells.cell(cell) {
             wipe(words);
         }
         owned.store(0, Ordering::Relaxed);

@@ -22,7 +22,6 @@ use super::{key::Key, layout::SET_SLOTS};
 use crate::{
     error::Fault,
     seqlock::Cells,
-    shared_words::ReadWords,
     sys::{
         descriptor::Descriptor,
         mapping::{ReadMapping, WriteMapping},
@@ -62,32 +61,15 @@ impl PoolFile {
         object::reserve_range("the pool", self.fd.get()?, offset, end - offset)
     }
 
-    /// The cells, for an entry at `base`, in a mapping for reading.
-    pub(super) fn cells_of<'a>(&self, file: &'a ReadMapping, base: usize) -> Cells<ReadWords<'a>> {
+    /// The cells, for an entry at `base`. `words` gives words of the mapping, from an offset.
+    pub(super) fn cells<W>(&self, base: usize, words: impl Fn(usize, usize) -> W) -> Cells<W> {
         let layout = self.layout;
         Cells {
-            owned: file.words(base + layout::OWNED_CELLS, SET_SLOTS),
-            small: file.words(layout.small(), layout.small_cells() * layout::SMALL_WORDS),
+            owned: words(base + layout::OWNED_CELLS, SET_SLOTS),
+            small: words(layout.small(), layout.small_cells() * layout::SMALL_WORDS),
             small_words: layout::SMALL_WORDS,
             small_count: layout.small_cells(),
-            large: file.words(layout.large(), layout.large_cells() * layout::LARGE_WORDS),
-            large_words: layout::LARGE_WORDS,
-        }
-    }
-
-    /// The same in a mapping for writing.
-    pub(super) fn cells_for<'a>(
-        &self,
-        file: &'a WriteMapping,
-        base: usize,
-    ) -> Cells<&'a [AtomicU64]> {
-        let layout = self.layout;
-        Cells {
-            owned: file.words(base + layout::OWNED_CELLS, SET_SLOTS),
-            small: file.words(layout.small(), layout.small_cells() * layout::SMALL_WORDS),
-            small_words: layout::SMALL_WORDS,
-            small_count: layout.small_cells(),
-            large: file.words(layout.large(), layout.large_cells() * layout::LARGE_WORDS),
+            large: words(layout.large(), layout.large_cells() * layout::LARGE_WORDS),
             large_words: layout::LARGE_WORDS,
         }
     }
