@@ -87,6 +87,11 @@ impl SessionName {
         format!("{}@lock", self.segment())
     }
 
+    /// The path of the socket at which the refresher of a pool is asked.
+    pub(crate) fn asks(&self) -> String {
+        format!("{}@ask", self.segment())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.name
     }

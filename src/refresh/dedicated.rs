@@ -188,6 +188,10 @@ fn isolate_keeper(
     let descriptor = locks.descriptor()?;
     let mut keep = segment.fds()?;
     keep.extend([descriptor.get()?, report.as_fd()]);
+    let service = job.service.clone();
+    if let Some(service) = &service {
+        keep.extend(service.descriptors()?);
+    }
     process::isolate(&title(name), &keep)
         .map_err(|e| Fault::system("isolating the refresher's process", e))?;
     drop(descriptor);
@@ -197,8 +201,8 @@ fn isolate_keeper(
 }
 
 impl Keeper {
-    /// Runs the refresh loop in a child process, and does what a killed child cannot do. For a sealed session it
-    /// restarts the child, since no other process could take over. For a session with a name it removes the name.
+    /// Runs the refresh loop in a child process, and does what a killed child cannot do. For a pool, and for a sealed session,
+    /// it restarts the child: workers ask it, and could not take over. For another session it removes the name.
     fn run(self, report: PipeWriter) {
         let (mut report, mut pause) = (Some(report), SHORTEST_PAUSE);
         if let Err(error) = process::check_waiting() {
@@ -227,13 +231,13 @@ impl Keeper {
             if ended {
                 return;
             }
-            if !self.refresh_loop.segment.header.sealed {
+            if !self.is_needed() {
                 return self.remove_names();
             }
             let locks = self.refresh_loop.election_lock.locks();
             // A refresher that always dies early never notices that no process uses the session.
             if locks.try_alone().unwrap_or(false) {
-                return;
+                return segment::remove(&self.name, locks.inode());
             }
             if began.elapsed() >= SHORT_LIFE {
                 pause = SHORTEST_PAUSE;
@@ -242,6 +246,12 @@ impl Keeper {
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether no other process can take the place of the refresher.
+    fn is_needed(&self) -> bool {
+        let header = &self.refresh_loop.segment.header;
+        header.sealed || header.pool.is_some()
     }
 
     /// Removes the names of a session that has some, when no other process uses it.
@@ -259,12 +269,12 @@ impl Keeper {
         served.inspect_err(|fault| fail(report, fault)).is_ok()
     }
 
-    /// Waits until the refresher exits. True when it ended without a failure. In a sealed session no other process
-    /// could take over, so this kills a refresher that hangs beyond its lease.
+    /// Waits until the refresher exits. True when it ended without a failure. Where no other process can take its place, this
+    /// kills a refresher that hangs beyond its lease.
     fn wait_for_refresher(&self, pid: Pid, began: Instant) -> io::Result<bool> {
-        let sealed = self.refresh_loop.segment.header.sealed;
+        let is_needed = self.is_needed();
         loop {
-            let left = sealed.then(|| self.lease_left(pid, began));
+            let left = is_needed.then(|| self.lease_left(pid, began));
             if left.is_some_and(|left| left.is_zero()) {
                 process::kill(pid);
             }
@@ -297,6 +307,9 @@ impl Keeper {
         };
         // Another process that attached in the meantime may be elected. Then this one waits for its end.
         let elected = self.refresh_loop.wait_for_election(&mut started)?;
+        if elected.is_some() {
+            self.refresh_loop.open()?;
+        }
         started();
         let Some(elected) = elected else { return Ok(()) };
         self.refresh_loop.serve(elected)?;

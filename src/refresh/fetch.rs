@@ -19,6 +19,7 @@ use super::{
     gate::{Gate, Passage, Passing},
     policy::Windows,
     publish::{self, Basis},
+    service::Service,
 };
 use crate::{
     clock::{Clock, Moment},
@@ -67,6 +68,8 @@ pub(crate) struct Job {
     pub(crate) first_call: u64,
     /// When this call may be made, in nanoseconds since boot: the budget of a pool says so. 0 is at once.
     pub(crate) not_before: u64,
+    /// What a refresher does in a pool, in place of refreshing one set.
+    pub(crate) service: Option<Arc<dyn Service>>,
 }
 
 /// Starts one refresh on a new thread. The thread ends by itself, even if no caller waits for it any more.
@@ -75,12 +78,21 @@ pub(crate) struct Job {
 /// `System` when the kernel gives no thread, or no resources for a runtime. That concerns this process only, so it is
 /// not published as a failure.
 pub(crate) fn start(elected: Elected, job: Job) -> Result<FetchHandle, Fault> {
+    start_then(elected, job, || ())
+}
+
+/// As [`start`]. The thread calls `after` last.
+pub(crate) fn start_then(
+    elected: Elected,
+    job: Job,
+    after: impl FnOnce() + Send + 'static,
+) -> Result<FetchHandle, Fault> {
     let call =
         Call::new().map_err(|e| Fault::system("starting the async runtime of the refresh", e))?;
     let answered = Arc::clone(&call.answered);
     let thread = Builder::new()
         .name("shmcreds-fetch".into())
-        .spawn(move || once(elected, &job, call))
+        .spawn(move || once(elected, &job, call, after))
         .map_err(|error| Fault::system("starting the refresh thread", error))?;
     Ok(FetchHandle { thread, answered })
 }
@@ -101,15 +113,21 @@ impl FetchHandle {
             let _ = self.thread.join();
         }
     }
+
+    /// Joins the thread, also if the source has not answered yet.
+    pub(crate) fn wait(self) {
+        let _ = self.thread.join();
+    }
 }
 
-fn once(elected: Elected, job: &Job, call: Call) {
+fn once(elected: Elected, job: &Job, call: Call, after: impl FnOnce()) {
     elected.mark_thread();
     wait_until(job.not_before, &job.clock);
     attempt(&elected, job, &call);
     elected.resign();
-    // Last, because it takes as long as everything else together.
+    // After all that others wait for, because it takes as long as everything else together.
     call.end();
+    after();
 }
 
 fn wait_until(time: u64, clock: &Clock) {

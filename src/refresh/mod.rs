@@ -11,5 +11,6 @@ pub(crate) mod policy;
 pub(crate) mod predecessor;
 pub(crate) mod publish;
 pub(crate) mod refresh_loop;
+pub(crate) mod service;
 pub(crate) mod stop_handle;
 pub(crate) mod wait_for_holder;

@@ -48,7 +48,7 @@ impl RefreshLoop {
         job: Job,
         stop: StopHandle,
     ) -> Self {
-        let registration = stop.register(&segment, &election_lock);
+        let registration = stop.register(&segment, &election_lock, job.service.as_ref());
         RefreshLoop { segment, election_lock, job, stop, _registration: registration }
     }
 
@@ -93,11 +93,20 @@ impl RefreshLoop {
         }
     }
 
+    /// Makes this process, which is elected, the one that other processes ask. Only in a pool.
+    pub(crate) fn open(&self) -> Result<(), Fault> {
+        self.job.service.as_ref().map_or(Ok(()), |service| service.open())
+    }
+
     /// Refreshes whenever it is time, until it is told to stop or loses the election.
     ///
     /// # Errors
     /// See [`run`](Self::run).
     pub(crate) fn serve(&self, mut elected: Elected) -> Result<(), Fault> {
+        if let Some(service) = &self.job.service {
+            let is_stopped = || self.stop.is_stopped();
+            return service.serve(&self.segment, &self.election_lock, &is_stopped, elected);
+        }
         let clock = &self.job.clock;
         elected.mark_thread();
         predecessor::complete(&mut elected, &self.job);

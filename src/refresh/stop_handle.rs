@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 
-use super::election_lock::ElectionLock;
+use super::{election_lock::ElectionLock, service::Service};
 use crate::segment::Segment;
 
 /// Stops the calls of [`run_refresher`](crate::SharedSession::run_refresher) that receive this handle, and no others.
@@ -42,6 +42,7 @@ struct Shared {
 struct Running {
     segment: Arc<Segment>,
     election_lock: Arc<ElectionLock>,
+    service: Option<Arc<dyn Service>>,
 }
 
 impl StopHandle {
@@ -56,7 +57,10 @@ impl StopHandle {
         self.0.stopped.store(true, Ordering::Release);
         // Pairs with the fence in `register`: either this thread sees the registered call, or the call sees the flag.
         fence(Ordering::SeqCst);
-        for Running { segment, election_lock } in self.0.running.load().iter() {
+        for Running { segment, election_lock, service } in self.0.running.load().iter() {
+            if let Some(service) = service {
+                service.wake();
+            }
             // The first wakes an elected refresher, the second one that waits to be elected.
             election_lock.requests().notify();
             segment.announce();
@@ -74,9 +78,10 @@ impl StopHandle {
         &self,
         segment: &Arc<Segment>,
         election_lock: &Arc<ElectionLock>,
+        service: Option<&Arc<dyn Service>>,
     ) -> Registration {
-        let running =
-            Running { segment: Arc::clone(segment), election_lock: Arc::clone(election_lock) };
+        let (segment, election_lock) = (Arc::clone(segment), Arc::clone(election_lock));
+        let running = Running { segment, election_lock, service: service.cloned() };
         self.0.running.rcu(|known| {
             let mut all = Vec::clone(known);
             all.push(running.clone());

@@ -2,10 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use super::{SharedRoles, allow::Allowed};
+use super::{RULES, SharedRoles, allow::Allowed};
 use crate::{
     error::{Error, ErrorKind, Fault},
-    session::{MOST_ROLES, PoolTerms, SharedPool, SharedSession, SharedSessionBuilder},
+    session::{MOST_ROLES, PoolTerms, Refresh, SharedPool, SharedSession, SharedSessionBuilder},
     source::Source,
 };
 
@@ -25,6 +25,8 @@ pub struct SharedRolesBuilder {
     allow: Vec<String>,
     capacity: usize,
     calls_per_second: u32,
+    refresh: Refresh,
+    sealed: bool,
 }
 
 impl SharedRolesBuilder {
@@ -35,6 +37,8 @@ impl SharedRolesBuilder {
             allow: Vec::new(),
             capacity: DEFAULT_CAPACITY,
             calls_per_second: DEFAULT_RATE,
+            refresh: Refresh::default(),
+            sealed: false,
         }
     }
 
@@ -64,6 +68,28 @@ impl SharedRolesBuilder {
     /// follow.
     pub fn calls_per_second(mut self, calls: u32) -> Self {
         self.calls_per_second = calls;
+        self
+    }
+
+    /// Who refreshes: [`Deferred`](Refresh::Deferred) by default. The process that creates the pool decides.
+    ///
+    /// In a pool with [`Refresh::Eager`], a dedicated process makes all calls of STS. [`create`](Self::create) forks it.
+    /// Other processes ask it for roles, also those that have no base source. It refreshes each role that was used since its
+    /// last refresh, so that no reader waits. The others expire. If it dies, its parent starts it again. In the meantime,
+    /// processes with a base source make the calls themselves. It ends with the last process that uses the pool.
+    ///
+    /// A role of such a pool has no proxy and no CA bundle of its own: the refresher takes those of its environment.
+    pub fn refresh(mut self, refresh: Refresh) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
+    /// Keeps the pool in memory that has no name, and that only a dedicated process can write: see
+    /// [`SharedSessionBuilder::sealed`]. Workers inherit the pool by fork, and ask that process for roles. They can read the
+    /// whole pool, and write nothing of it. Without [`Refresh::Eager`], roles are refreshed only when a reader asks.
+    pub fn sealed(mut self) -> Self {
+        self.session = self.session.sealed();
+        self.sealed = true;
         self
     }
 
@@ -110,15 +136,16 @@ impl SharedRolesBuilder {
         self
     }
 
-    /// Makes the pool. Leaves no thread, socket or child behind, and so belongs before `fork`. Makes no call.
+    /// Makes the pool. Leaves no thread or child of this process behind, and so belongs before `fork`. Makes no call.
     ///
     /// # Errors
-    /// Those of [`SharedSessionBuilder::create`] for a deferred session. [`InvalidInput`](ErrorKind::InvalidInput) also
-    /// for wrong patterns and numbers.
+    /// Those of [`SharedSessionBuilder::create`]. [`InvalidInput`](ErrorKind::InvalidInput) also for wrong patterns and
+    /// numbers. In a process with several threads [`Multithreaded`](ErrorKind::Multithreaded), if the pool is eager or
+    /// sealed.
     pub fn create(self) -> Result<SharedRoles, Error> {
         let make = || {
             let terms = self.terms()?;
-            SharedRoles::new(SharedPool::create(self.session.clone(), &terms, Allowed::rate)?)
+            SharedRoles::new(SharedPool::create(self.session.clone(), &terms, RULES)?)
         };
         make().map_err(|fault| fault.during("create", &self.name))
     }
@@ -129,7 +156,7 @@ impl SharedRolesBuilder {
     /// # Errors
     /// Those of [`SharedRoles::attach`], and [`WrongSource`](ErrorKind::WrongSource) when the pool has another base source.
     pub fn attach(self) -> Result<SharedRoles, Error> {
-        let open = || SharedRoles::new(SharedPool::attach(self.session.clone(), Allowed::rate)?);
+        let open = || SharedRoles::new(SharedPool::attach(self.session.clone(), RULES)?);
         open().map_err(|fault| fault.during("attach", &self.name))
     }
 
@@ -143,7 +170,7 @@ impl SharedRolesBuilder {
         let open = || {
             let terms = self.terms()?;
             let session = self.session.clone();
-            let pool = SharedPool::attach_or_create(session, &terms, Allowed::rate)?;
+            let pool = SharedPool::attach_or_create(session, &terms, RULES)?;
             let roles = SharedRoles::new(pool)?;
             if roles.handle.allowed != Allowed::new(self.allow.clone()).map_err(invalid)? {
                 let text = "the pool that is there allows other roles; give both processes the same patterns, or choose \
@@ -173,7 +200,7 @@ impl SharedRolesBuilder {
             );
             return Err(invalid(text));
         }
-        Ok(PoolTerms { capacity, text })
+        Ok(PoolTerms { capacity, text, eager: self.refresh == Refresh::Eager, sealed: self.sealed })
     }
 }
 

@@ -6,7 +6,7 @@ mod role_session;
 mod status;
 mod table;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, process::Command, sync::Arc};
 
 pub use builder::SharedRolesBuilder;
 pub use role_session::RoleSession;
@@ -15,7 +15,8 @@ pub use status::{RoleStatus, RolesStatus};
 use self::{allow::Allowed, table::Table};
 use crate::{
     error::{Error, ErrorKind, Fault},
-    session::SharedPool,
+    refresh::stop_handle::StopHandle,
+    session::{Rules, SharedPool},
     source::{AssumeRole, Fingerprint, Source, role_environment},
 };
 
@@ -53,6 +54,14 @@ use crate::{
 #[derive(Clone)]
 pub struct SharedRoles {
     handle: Arc<Handle>,
+}
+
+/// What the layers below need of the header's text.
+const RULES: Rules = Rules { rate: Allowed::rate, check };
+
+fn check(text: &str, arn: &str) -> Result<(), Fault> {
+    let none = || Fault::new(ErrorKind::NotAllowed, "the pool has no list of allowed roles");
+    Allowed::read(text).ok_or_else(none)?.check(arn)
 }
 
 /// What all clones of a handle share.
@@ -103,6 +112,9 @@ impl SharedRoles {
     /// A process keeps the session of a role that it has asked for. So a server may call this for each request, with a
     /// recipe that it builds each time.
     ///
+    /// Where a refresher makes the calls, a role without an entry is asked of that process: this waits for its answer, at most
+    /// for the [wait timeout](SharedRolesBuilder::wait_timeout). The call of STS is not waited for.
+    ///
     /// # Errors
     /// | kind | when |
     /// | --- | --- |
@@ -110,7 +122,9 @@ impl SharedRoles {
     /// | [`NotAllowed`](ErrorKind::NotAllowed) | no pattern of [`allow`](SharedRolesBuilder::allow) fits the ARN |
     /// | [`Full`](ErrorKind::Full) | all entries are being refreshed |
     /// | [`NoSpace`](ErrorKind::NoSpace) | the kernel has no memory for another entry |
-    /// | [`NoSource`](ErrorKind::NoSource) | this process has no base source, and no other process has asked for the role |
+    /// | [`NoSource`](ErrorKind::NoSource) | this process has no base source, and no other process has asked for the role; or it may only ask, and there is no refresher |
+    /// | [`Timeout`](ErrorKind::Timeout) | the refresher does not answer |
+    /// | [`WrongSource`](ErrorKind::WrongSource) | the refresher reads another environment |
     pub fn role(&self, recipe: AssumeRole) -> Result<RoleSession, Error> {
         self.find(recipe).map_err(|fault| self.handle.pool.error("role", fault))
     }
@@ -122,15 +136,15 @@ impl SharedRoles {
             return Ok(RoleSession::new(session, key));
         }
         self.handle.allowed.check(recipe.arn())?;
-        let source = match pool.base() {
-            Some(base) => {
-                let role = recipe.of_pool(Arc::clone(base));
-                role.validate().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
-                Some(Arc::new(role) as Arc<dyn Source>)
-            }
-            None => None,
+        let role = match pool.base() {
+            Some(base) => recipe.of_pool(Arc::clone(base)),
+            None => recipe,
         };
-        let session = pool.session(&key, source)?;
+        role.validate().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
+        if pool.is_asked() {
+            role.check_asking().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
+        }
+        let session = pool.session(&key, role)?;
         Ok(RoleSession::new(table.insert(key, session), key))
     }
 
@@ -148,8 +162,34 @@ impl SharedRoles {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a recipe that no pool can have; [`System`](ErrorKind::System) and
     /// [`Timeout`](ErrorKind::Timeout) when the pool cannot be changed.
     pub fn evict(&self, recipe: &AssumeRole) -> Result<bool, Error> {
-        let evict = || self.handle.pool.evict(&self.key(recipe)?);
+        let evict = || self.handle.pool.evict(&self.key(recipe)?, recipe);
         evict().map_err(|fault| self.handle.pool.error("evict", fault))
+    }
+
+    /// Refreshes the roles of the pool in this thread, until [`stop`](StopHandle::stop) is called, as
+    /// [`SharedSession::run_refresher`](crate::SharedSession::run_refresher) does for a session. Meanwhile this process makes
+    /// all calls of the pool: other processes ask it for roles, also those that have no base source. While another process
+    /// refreshes the pool, it waits, and takes over when that process dies.
+    ///
+    /// A role that was used since its last refresh is refreshed before it expires. The others expire.
+    ///
+    /// When this returns, its calls have ended: no thread is left.
+    ///
+    /// ```no_run
+    /// # let roles = shmcreds::SharedRoles::attach("tenants")?;
+    /// let stop = shmcreds::StopHandle::new();
+    /// // In another thread, when the service ends: stop.stop()
+    /// roles.run_refresher(&stop)?;
+    /// # Ok::<(), shmcreds::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`NoSource`](ErrorKind::NoSource) without a base source; [`Unsupported`](ErrorKind::Unsupported) in a sealed pool, and
+    /// in one without a directory, which only their own refreshers serve; [`System`](ErrorKind::System) when the kernel
+    /// refuses a socket, a lock, a mapping or a thread. A failure of STS is none: it belongs to its role.
+    pub fn run_refresher(&self, stop: &StopHandle) -> Result<(), Error> {
+        let pool = &self.handle.pool;
+        pool.run_refresher(stop).map_err(|fault| pool.error("run_refresher", fault))
     }
 
     /// The state of the pool, with a line for each entry. Takes no lock and delays no process.
@@ -158,6 +198,16 @@ impl SharedRoles {
     /// [`System`](ErrorKind::System) when the kernel refuses a look at a lock.
     pub fn status(&self) -> Result<RolesStatus, Error> {
         RolesStatus::of(&self.handle.pool)
+    }
+
+    /// Lets the program that `command` starts [`attach`](Self::attach) to this pool, as
+    /// [`SharedSession::pass_to`](crate::SharedSession::pass_to) does. Only a pool without a name needs it.
+    ///
+    /// # Errors
+    /// [`System`](ErrorKind::System) when the kernel gives no descriptor.
+    pub fn pass_to(&self, command: &mut Command) -> Result<(), Error> {
+        let pool = &self.handle.pool;
+        pool.pass_to(command).map_err(|fault| pool.error("pass_to", fault))
     }
 
     /// Removes the name of the pool, in the process that created it: see

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::Error,
-    session::{SharedPool, State, Status},
+    session::{LeaseHolder, SharedPool, State, Status},
     source::Fingerprint,
 };
 
@@ -15,7 +15,8 @@ pub struct RolesStatus {
     capacity: usize,
     calls_per_second: u32,
     budget_queue: Duration,
-    counters: [u64; 5],
+    counters: [u64; 6],
+    refresher: Option<LeaseHolder>,
 }
 
 /// How one entry of a pool was.
@@ -59,6 +60,7 @@ impl RolesStatus {
             calls_per_second: pool.calls_per_second(),
             budget_queue: pool.queue(),
             counters: pool.counters(),
+            refresher: pool.refresher(),
         })
     }
 
@@ -110,6 +112,16 @@ impl RolesStatus {
     /// How often a role was refused because all entries were in use.
     pub fn refusals(&self) -> u64 {
         self.counters[4]
+    }
+
+    /// How many messages to the refresher were not obeyed: of another user, damaged, or for a role that is not allowed.
+    pub fn refused_requests(&self) -> u64 {
+        self.counters[5]
+    }
+
+    /// The process that refreshes the pool; `None` when none does, or it has resigned.
+    pub fn refresher(&self) -> Option<&LeaseHolder> {
+        self.refresher.as_ref()
     }
 
     /// The time until the first set expires; `None` without a valid set.

@@ -215,10 +215,11 @@ impl EntryWriter {
         Ok(EntryWriter { place, file, secret: secret.map_err(mapping_secret)? })
     }
 
-    pub(super) fn again(&self) -> Result<Self, Fault> {
+    /// Maps the same memory again, for the entry at `place`.
+    pub(super) fn again(&self, place: Place) -> Result<Self, Fault> {
         let file = self.file.again().map_err(mapping)?;
         let secret = self.secret.as_ref().map(WriteMapping::again).transpose();
-        Ok(EntryWriter { place: self.place.clone(), file, secret: secret.map_err(mapping_secret)? })
+        Ok(EntryWriter { place, file, secret: secret.map_err(mapping_secret)? })
     }
 
     /// The pool of the entry; `None` for the entry of a session.

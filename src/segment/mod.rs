@@ -10,6 +10,7 @@ pub(crate) mod layout;
 mod locks;
 mod names;
 pub(crate) mod notes;
+mod of_pool;
 mod ownership;
 mod place;
 mod places;
@@ -37,7 +38,10 @@ pub(crate) use places::Places;
 pub(crate) use request_page::RequestPage;
 
 use entry::ReadMemory;
-use pool::{PoolFile, PoolReader};
+use pool::{
+    PoolFile,
+    layout::{HEAD_BYTES, PoolLayout},
+};
 
 /// The memory that a session takes in a directory.
 #[cfg(feature = "cli-core")]
@@ -78,8 +82,8 @@ pub(crate) struct Segment {
     payload: Option<Arc<Descriptor>>,
     /// The path of the shared memory object, if it has one.
     name: Option<String>,
-    /// The writable mapping made before the seal. Only the refresher's process of a sealed segment has it.
-    writer: Option<EntryWriter>,
+    /// The writable mapping made before the seal. Only the refresher's process of a sealed segment has it, for all entries.
+    writer: Option<Arc<EntryWriter>>,
     /// Whether it belongs to another user, and this process may only read it.
     foreign: bool,
 }
@@ -122,11 +126,12 @@ impl Segment {
         name: &SessionName,
         header: Header,
     ) -> Result<(Self, EntryWriter), Fault> {
-        let object = object::create_anonymous(&name.segment(), layout::TOTAL_BYTES)?;
+        let object = object::create_anonymous(&name.segment(), reserved_bytes(&header))?;
         let payload =
             header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
-        let (fd, bytes) = (object.fd.get()?, layout::TOTAL_BYTES);
+        let (fd, bytes) = (object.fd.get()?, header.total_bytes());
+        size(&object, &header)?;
         let writer = EntryWriter::map(Place::Alone, fd, bytes, secret)?;
         writer.own(TaskMark::default(), header.instance);
         header.write(&writer.file);
@@ -136,7 +141,7 @@ impl Segment {
 
     /// Adds the writable mapping of a sealed segment.
     pub(crate) fn with_writer(self, writer: Option<EntryWriter>) -> Self {
-        Segment { writer, ..self }
+        Segment { writer: writer.map(Arc::new), ..self }
     }
 
     /// Adds the path of its file.
@@ -245,13 +250,13 @@ impl Segment {
         Ok(Segment { name: self.name.clone(), ..again })
     }
 
-    /// The segment of inherited descriptors.
-    pub(crate) fn inherited(fd: OwnedFd, payload: Option<OwnedFd>) -> Result<Self, Fault> {
-        let payload = payload.map(|fd| Descriptor::keep(fd, "the secret memory")).transpose()?;
-        Segment::checked(Object::inherited("the segment", fd)?, payload)
+    /// The segment of inherited descriptors. `more` is the secret memory, or the socket of a pool.
+    pub(crate) fn inherited(fd: OwnedFd, more: Option<OwnedFd>) -> Result<Self, Fault> {
+        let more = more.map(|fd| Descriptor::keep(fd, "the secret memory")).transpose()?;
+        Segment::checked(Object::inherited("the segment", fd)?, more)
     }
 
-    fn checked(object: Object, payload: Option<Descriptor>) -> Result<Self, Fault> {
+    fn checked(object: Object, more: Option<Descriptor>) -> Result<Self, Fault> {
         if object.bytes == 0 {
             let text = "the segment is empty; its creator still works, or was killed; try again";
             return Err(Fault::new(ErrorKind::Uninitialized, text));
@@ -263,7 +268,12 @@ impl Segment {
             .map_err(|e| Fault::system("mapping the segment's header page", e))?;
         let header = Header::read(&page, object.bytes)?;
         header.check_clock()?;
-        Segment::mapped(object.fd, payload, header)
+        if header.pool.is_none() {
+            return Segment::mapped(object.fd, more, header);
+        }
+        let pool = Segment::mapped(object.fd, None, header)?;
+        more.into_iter().for_each(|socket| pool.set_asks(socket));
+        Ok(pool)
     }
 
     fn mapped(fd: Descriptor, payload: Option<Descriptor>, header: Header) -> Result<Self, Fault> {
@@ -278,10 +288,9 @@ impl Segment {
         }
         let memory = Arc::new(ReadMemory::map(fd.get()?, header.total_bytes(), secret)?);
         let fd = Arc::new(fd);
-        // A pool has no entry of its own: its first one stands in, until `entry` chooses one.
         let pool_file = header.pool.map(|layout| PoolFile::new(layout, Arc::clone(&fd)));
         let place = pool_file.as_ref().map_or(Place::Alone, |file| Place::InPool {
-            index: 0,
+            index: file.layout.own(),
             key: Key::default(),
             file: Arc::clone(file),
         });
@@ -308,30 +317,6 @@ impl Segment {
         self.memory.entry(&self.place)
     }
 
-    /// The entry at `index` of a pool, for the role with `key`.
-    pub(crate) fn entry(&self, index: usize, key: Key) -> Option<Self> {
-        let place = Place::InPool { index, key, file: Arc::clone(self.pool_file.as_ref()?) };
-        Some(Segment {
-            header: Arc::clone(&self.header),
-            locked_in_ram: false,
-            process: self.process,
-            published: self.memory.published(&place),
-            place,
-            foreign: self.foreign,
-            pool_file: self.pool_file.clone(),
-            memory: Arc::clone(&self.memory),
-            fd: Arc::clone(&self.fd),
-            payload: None,
-            name: self.name.clone(),
-            writer: None,
-        })
-    }
-
-    /// The pool of this segment; `None` for that of a session.
-    pub(crate) fn pool(&self) -> Option<PoolReader<'_>> {
-        Some(PoolReader::new(self.pool_file.as_ref()?, &self.memory.file))
-    }
-
     /// The place of the entry.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -346,7 +331,7 @@ impl Segment {
     /// Makes a new writable mapping, for the elected process while it works.
     pub(crate) fn writable(&self) -> Result<EntryWriter, Fault> {
         match &self.writer {
-            Some(writer) => writer.again(),
+            Some(writer) => writer.again(self.place.clone()),
             None => self.map_writable(),
         }
     }
@@ -395,10 +380,16 @@ impl Segment {
     }
 }
 
-/// The memory that a new file needs at once. That of a pool's entries is reserved in steps. The first one stands in for the
-/// pool: to end the pool, its event is counted there.
+/// The memory at the beginning of a new file. That of a pool's entries is reserved in steps.
 fn reserved_bytes(header: &Header) -> usize {
-    header.pool.map_or(layout::TOTAL_BYTES, |pool| pool.head(1))
+    header.pool.map_or(layout::TOTAL_BYTES, PoolLayout::heads)
+}
+
+/// Gives the file of a pool its size, and the pool's own entry its memory.
+fn size(object: &Object, header: &Header) -> Result<(), Fault> {
+    let (Some(pool), fd) = (header.pool, object.fd.get()?) else { return Ok(()) };
+    object::resize(fd, header.total_bytes())?;
+    object::reserve_range("the pool", fd, pool.head(pool.own()), HEAD_BYTES)
 }
 
 /// Gives a new file its size and its header. `share` lets others open it before it is finished.
@@ -408,9 +399,7 @@ fn fill(
     share: impl FnOnce() -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let (fd, bytes) = (object.fd.get()?, header.total_bytes());
-    if header.pool.is_some() {
-        object::resize(fd, bytes)?;
-    }
+    size(object, header)?;
     let writable = EntryWriter::map(Place::Alone, fd, bytes, None)?;
     writable.own(TaskMark::default(), header.instance);
     share()?;

@@ -114,11 +114,12 @@ pub(crate) fn anonymous_locks(name: &SessionName, header: &Header) -> Result<Loc
     Ok(locks)
 }
 
-/// Removes both names, if they still belong to the session with that lock file.
+/// Removes the names, if they still belong to the session with that lock file.
 pub(crate) fn remove(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
         // What cannot be removed stays, as after a kill.
         let _ = object::remove(&name.segment());
+        let _ = object::remove(&name.asks());
         let _ = object::remove(&name.lock());
     }
 }

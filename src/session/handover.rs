@@ -190,6 +190,7 @@ impl Handover {
             clock: Clock::default(),
             first_call: self.first_call,
             not_before: 0,
+            service: None,
         };
         dedicated::run_program(&name, &segment, &locks, job, report)
     }

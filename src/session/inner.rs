@@ -48,12 +48,14 @@ impl Inner {
         let (session, clock) = (self.shared.name.as_str().to_owned(), self.shared.clock.clone());
         let (eager, mut recipe) = (self.segment.header.eager, recipe.clone());
         recipe.windows.keep = self.segment.header.kept();
-        Job { session, eager, recipe, clock, first_call: 0, not_before: 0 }
+        Job { session, eager, recipe, clock, first_call: 0, not_before: 0, service: None }
     }
 
-    /// How this process refreshes by itself; `None` where it may not.
+    /// How this process refreshes by itself; `None` where it may not. While a process refreshes the pool, no other one makes
+    /// the calls of its roles.
     pub(super) fn recipe(&self) -> Option<&Recipe> {
-        self.term_recipe().filter(|recipe| !recipe.source.is_manual())
+        let recipe = self.term_recipe().filter(|recipe| !recipe.source.is_manual());
+        recipe.filter(|_| !self.is_served())
     }
 
     /// The recipe of a call that the program makes: also that of a source which only the program can ask.

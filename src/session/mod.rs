@@ -1,5 +1,6 @@
 //! The session: what programs hold.
 
+mod asking;
 mod asynchronous;
 mod builder;
 mod consumers;
@@ -13,6 +14,7 @@ mod lasting;
 mod look;
 mod passed;
 mod pool;
+mod pool_refresher;
 mod process_session;
 mod provider;
 mod read;
@@ -21,7 +23,9 @@ mod refresher_start;
 mod refreshing;
 mod registry;
 mod report_rejection;
+mod request;
 mod role;
+mod service;
 mod shared_pool;
 mod snapshot;
 mod status;
@@ -46,6 +50,7 @@ pub use handover::run_refresher_program;
 pub(crate) use inner::Inner;
 pub use look::SetSnapshot;
 pub use reader::Reader;
+pub(crate) use service::Rules;
 pub(crate) use shared_pool::{MOST_ROLES, PoolTerms, SharedPool};
 pub use status::{LastFailure, LeaseHolder, State, Status};
 pub use term::Term;

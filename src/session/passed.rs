@@ -1,6 +1,7 @@
 //! Sealed sessions across `exec`: an environment variable names their descriptors.
 //!
-//! The variable holds `name=instance:segment:locks[:secret]` for each session, separated by `;`. The instance
+//! The variable holds `name=instance:segment:locks[:more]` for each session, separated by `;`. More is the secret memory of a
+//! session, or the socket at which the refresher of a pool is asked. The instance
 //! is that of the header, in hexadecimal. Each descriptor is `number@device.inode`, in decimal. A program that
 //! does not know the variable passes it on. Device and inode show whether the descriptors still belong to the same
 //! files.
@@ -17,7 +18,7 @@ use crate::{
     refresh::election_lock::ElectionLock,
     segment::Segment,
     sys::{
-        descriptor::Inode,
+        descriptor::{Descriptor, Inode},
         lock::LockFile,
         object::{self, Object},
         process,
@@ -38,8 +39,9 @@ pub(super) fn pass(
     command: &mut Command,
 ) -> Result<(), Fault> {
     let (own, payload) = segment.descriptors()?;
-    let locks = election_lock.locks().duplicate()?;
-    let fds: Vec<OwnedFd> = [own, locks].into_iter().chain(payload).collect();
+    let (locks, asks) = (election_lock.locks().duplicate()?, segment.asks());
+    let asks = asks.map(Descriptor::duplicate).transpose()?;
+    let fds: Vec<OwnedFd> = [own, locks].into_iter().chain(payload).chain(asks).collect();
     let mut entry = format!("{}={:016x}", name.as_str(), segment.header.instance);
     for fd in &fds {
         let (device, inode) = Inode::of_descriptor(fd.as_fd())?.parts();
@@ -73,9 +75,9 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
     let entry = list.split(';').find(|entry| name_of(entry) == name.as_str());
     let Some((instance, fds)) = entry.and_then(parse) else { return Ok(None) };
     let copy = |(number, inode)| object::copy_of(number, inode);
-    let [segment, locks, payload] = fds.map(|fd| fd.and_then(copy));
+    let [segment, locks, more] = fds.map(|fd| fd.and_then(copy));
     let (Some(segment), Some(locks)) = (segment, locks) else { return Ok(None) };
-    let segment = match Segment::inherited(segment, payload) {
+    let segment = match Segment::inherited(segment, more) {
         Ok(segment) if segment.header.instance == instance => segment,
         Err(fault) if fault.kind == ErrorKind::System => return Err(fault),
         // The program has closed what it was passed, and opened other files.

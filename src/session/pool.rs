@@ -10,12 +10,13 @@ use std::{
 
 use super::creator::Creator;
 use crate::{
-    clock::Clock,
+    clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{
-        election::{self, Outcome},
+        election::{self, Elected, Outcome},
         election_lock::ElectionLock,
+        fetch::Job,
         policy::Windows,
         publish,
     },
@@ -59,48 +60,18 @@ pub(super) struct Pool {
     pub(super) creator: Option<Creator>,
 }
 
-/// The pool and the key of a role.
-#[derive(Clone, Debug)]
-pub(super) struct RoleOf {
-    pub(super) pool: Arc<Pool>,
-    pub(super) key: Key,
-}
-
-impl RoleOf {
-    /// Whether the entry of `segment` is still that of the role.
-    pub(super) fn has(&self, segment: &Segment) -> bool {
-        let pool = self.pool.segment.pool();
-        pool.is_some_and(|pool| pool.key_of(segment.place().index()) == self.key)
-    }
-}
-
 impl Pool {
-    /// The entry of the role with `key`. If it has none, it gets one; when all are used, that which was used least recently.
-    ///
-    /// # Errors
-    /// `Full` when all entries are being refreshed; `NoSpace` when the kernel has no memory for another entry; `NoSource`
-    /// when the role has no entry, and this process cannot ask STS (`may_insert` is false).
-    pub(super) fn entry_of(&self, key: &Key, may_insert: bool) -> Result<Arc<Segment>, Fault> {
-        let index = match self.segment.pool().and_then(|pool| pool.find(key)) {
-            Some(index) => index,
-            None if may_insert => self.insert(key)?,
-            None => {
-                let text = "no process has asked for this role yet, and this one has no base source; attach with a \
-                            base source";
-                return Err(Fault::new(ErrorKind::NoSource, text));
-            }
-        };
-        self.note_use(index, self.clock.boot());
-        self.segment_of(index, key)
-    }
-
     /// The segment, as that of one entry.
-    fn segment_of(&self, index: usize, key: &Key) -> Result<Arc<Segment>, Fault> {
+    pub(super) fn segment_of(&self, index: usize, key: &Key) -> Result<Arc<Segment>, Fault> {
         let entry = self.segment.entry(index, *key);
         entry.map(Arc::new).ok_or_else(|| Fault::new(ErrorKind::WrongMagic, "it is not a pool"))
     }
 
-    fn insert(&self, key: &Key) -> Result<usize, Fault> {
+    /// Gives the role with `key` an entry; when all are used, that which was used least recently.
+    ///
+    /// # Errors
+    /// `Full` when all entries are being refreshed; `NoSpace` when the kernel has no memory for another entry.
+    pub(super) fn insert(&self, key: &Key) -> Result<usize, Fault> {
         let writable = self.segment.writable()?;
         let Some(pool) = writable.pool() else { unreachable!("the segment is that of a pool") };
         let mut is_damaged = false;
@@ -127,16 +98,26 @@ impl Pool {
             }
         }
         pool.count(PoolCounter::Refusals);
+        Err(self.full())
+    }
+
+    pub(super) fn full(&self) -> Fault {
         let capacity = self.segment.pool().map_or(0, |pool| pool.capacity());
         let text = format!(
             "all {capacity} entries of the pool are in use; make it with a larger capacity, or try again"
         );
-        Err(Fault::new(ErrorKind::Full, text))
+        Fault::new(ErrorKind::Full, text)
     }
 
     /// Notes that a role is used, for the choice of the next entry that goes.
     pub(super) fn note_use(&self, index: usize, now: u64) {
         self.lock.requests().note_use(index, minute(now));
+    }
+
+    /// The minute of the last use of an entry.
+    pub(super) fn last_use(&self, index: usize) -> u64 {
+        let uses = self.lock.requests().last_uses();
+        uses.get(index).map_or(0, |minute| minute.load(Ordering::Relaxed))
     }
 
     /// The current minute of the boot clock, as [`note_use`](Self::note_use) writes it.
@@ -195,6 +176,32 @@ impl Pool {
         Ok(evicted)
     }
 
+    /// Reserves a call within `limit`, and extends the lease by the time until then. Without a call in time it resigns: that
+    /// is the inner error.
+    pub(super) fn reserve_call(
+        &self,
+        mut elected: Elected,
+        job: Job,
+        limit: Duration,
+    ) -> Result<Result<(Elected, Job), Fault>, Fault> {
+        let Some(memory) = elected.view().pool() else { return Ok(Ok((elected, job))) };
+        let now = self.clock.boot();
+        match self.reserve(memory.budget(), limit) {
+            Ok(Duration::ZERO) => Ok(Ok((elected, job))),
+            Ok(wait) => {
+                let lease = job.recipe.lease().saturating_add(wait);
+                // After a stop that was longer than the lease, `ask` finds that the election was lost.
+                elected.renew(now, lease)?;
+                let not_before = now.saturating_add(as_nanos(wait));
+                Ok(Ok((elected, Job { not_before, ..job })))
+            }
+            Err(fault) => {
+                elected.resign();
+                Ok(Err(fault))
+            }
+        }
+    }
+
     /// Whether only roles without a set may use the budget at the moment.
     pub(super) fn is_scarce(&self, now: u64) -> bool {
         self.segment.pool().is_some_and(|pool| self.budget.is_scarce(pool.budget(), now))
@@ -210,7 +217,7 @@ impl Pool {
     ///
     /// # Errors
     /// `SourceThrottled` when the budget does not allow it in time.
-    pub(super) fn reserve(&self, budget: &AtomicU64, limit: Duration) -> Result<Duration, Fault> {
+    fn reserve(&self, budget: &AtomicU64, limit: Duration) -> Result<Duration, Fault> {
         match self.budget.reserve(budget, self.clock.boot(), limit) {
             Reserved::After(wait) => Ok(wait),
             Reserved::Refused(after) => Err(self.throttled(after)),
@@ -229,6 +236,6 @@ impl Pool {
 }
 
 /// The minute of a time since boot. Never 0: that is a free entry.
-fn minute(now: u64) -> u64 {
+pub(super) fn minute(now: u64) -> u64 {
     now / MINUTE + 1
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
-use super::{creator::Creator, pool::RoleOf};
+use super::{asking::RoleOf, creator::Creator};
 use crate::{
     clock::Clock,
     name::SessionName,

@@ -42,9 +42,7 @@ impl Start {
             check(path)?;
             return Ok(Start::Program(path.to_owned()));
         }
-        let threads = process::threads().map_err(|e| {
-            Fault::system("counting the threads of this process (/proc/self/task)", e)
-        })?;
+        let threads = threads()?;
         if threads == 1 {
             return Ok(Start::Fork);
         }
@@ -63,6 +61,29 @@ impl Start {
         );
         Err(Fault::new(ErrorKind::Multithreaded, text))
     }
+}
+
+impl Start {
+    /// Checks that this process can fork the refresher of `what`.
+    ///
+    /// # Errors
+    /// `Multithreaded`.
+    pub(super) fn check_fork(what: &str) -> Result<(), Fault> {
+        let threads = threads()?;
+        if threads == 1 {
+            return Ok(());
+        }
+        let text = format!(
+            "{what} forks its refresher, which is not safe in a process with {threads} threads; create it before \
+             anything starts threads, or make a deferred one and call run_refresher in a separate process"
+        );
+        Err(Fault::new(ErrorKind::Multithreaded, text))
+    }
+}
+
+fn threads() -> Result<usize, Fault> {
+    process::threads()
+        .map_err(|e| Fault::system("counting the threads of this process (/proc/self/task)", e))
 }
 
 /// Why no other program can be the refresher.

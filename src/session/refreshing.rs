@@ -82,7 +82,10 @@ impl Inner {
     }
 
     pub(super) fn start_in_background(&self, now: u64) -> Result<bool, Fault> {
-        let Some(recipe) = self.recipe() else { return Ok(false) };
+        let Some(recipe) = self.recipe() else {
+            self.ask(Need::Valid, false);
+            return Ok(false);
+        };
         let view = self.segment.view();
         let generation = view.published().generation();
         let election_lock = &self.shared.election_lock;
@@ -131,7 +134,9 @@ impl Inner {
         recipe: &Recipe,
         job: Job,
     ) -> Result<Option<FetchHandle>, Fault> {
-        if !self.segment.header.eager || self.shared.is_creator() {
+        // The refresher of a pool refreshes all its roles. It comes back when it has died.
+        let is_role = self.shared.role.is_some();
+        if !self.segment.header.eager || self.shared.is_creator() || is_role {
             return fetch::start(elected, job).map(Some);
         }
         let stop = StopHandle::new();

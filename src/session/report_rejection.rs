@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inner::Inner;
+use super::{inner::Inner, request::Wish};
 use crate::{error::Fault, refresh::publish};
 
 impl Inner {
@@ -11,6 +11,11 @@ impl Inner {
         let Ok(requests) = self.requests() else { return Ok(false) };
         if snapshot.credentials.access_key_id() != access_key_id {
             return Ok(false);
+        }
+        if self.is_served() {
+            let is_first = !snapshot.life.version.is_rejected();
+            self.ask_for((Wish::Rejected, snapshot.life.version.generation()), true);
+            return Ok(is_first);
         }
         if !self.segment.is_writable() {
             return Ok(requests.report_rejection(snapshot.life.version.generation()));

@@ -5,28 +5,36 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 
 use super::{
+    asking::{Asker, QUEUE_LIMIT, RoleOf},
     inner::Inner,
-    pool::{Pool, RoleOf},
+    pool::Pool,
     process_session::ProcessSession,
+    request::Wish,
+    wait::Need,
 };
 use crate::{
-    clock::as_nanos,
     error::Fault,
     refresh::{
         election::Elected,
         fetch::{Job, Recipe},
     },
     segment::{Key, Segment},
+    source::AssumeRole,
 };
 
-/// The session of the role with `key`, and the entry that it has now.
+/// The session of the role with `key`, and the entry that it has now. The refresher of the pool, if there is one, is waited
+/// for at most `limit`.
 pub(super) fn joined(
     pool: &Arc<Pool>,
     key: Key,
+    role: Option<Arc<AssumeRole>>,
     recipe: Option<Recipe>,
+    limit: Duration,
 ) -> Result<(Arc<ProcessSession>, Arc<Segment>), Fault> {
-    let segment = pool.entry_of(&key, recipe.is_some())?;
-    Ok(with_entry(pool, key, segment, recipe))
+    // What the refresher cannot be asked for, this process does itself.
+    let asker = role.filter(|role| role.check_asking().is_ok()).map(Asker::new);
+    let segment = pool.entry_of(&key, asker.as_ref(), recipe.is_some(), limit)?;
+    Ok(with_entry(pool, key, segment, asker, recipe))
 }
 
 /// A session that can only look at the entry in `segment`.
@@ -35,13 +43,14 @@ pub(super) fn look(
     key: Key,
     segment: Arc<Segment>,
 ) -> (Arc<ProcessSession>, Arc<Segment>) {
-    with_entry(pool, key, segment, None)
+    with_entry(pool, key, segment, None, None)
 }
 
 fn with_entry(
     pool: &Arc<Pool>,
     key: Key,
     segment: Arc<Segment>,
+    asker: Option<Asker>,
     recipe: Option<Recipe>,
 ) -> (Arc<ProcessSession>, Arc<Segment>) {
     let shared = Arc::new(ProcessSession {
@@ -53,7 +62,7 @@ fn with_entry(
         segment: Arc::clone(&segment),
         creator: pool.creator,
         background_refresher: ArcSwapOption::empty(),
-        role: Some(RoleOf { pool: Arc::clone(pool), key }),
+        role: Some(RoleOf { pool: Arc::clone(pool), key, asker }),
     });
     (shared, segment)
 }
@@ -71,31 +80,45 @@ impl Inner {
         }
     }
 
-    /// Reserves the call of a role within `limit`, and extends the lease by the time until then. Without a call in time it
-    /// resigns: that is the inner error.
+    /// Whether the refresher of the pool makes the calls for this role.
+    pub(super) fn is_served(&self) -> bool {
+        let role = self.shared.role.as_ref();
+        role.is_some_and(|role| role.asker.is_some() && role.pool.refresher().is_some())
+    }
+
+    /// Asks the refresher of the pool for what is needed. A failure here is none of the caller, who waits and asks again.
+    pub(super) fn ask(&self, need: Need, may_wait: bool) {
+        let published = || self.segment.view().published().generation();
+        self.ask_for(
+            match need {
+                Need::Valid => (Wish::Set, published()),
+                Need::Better(generation) | Need::Own(generation) => (Wish::Set, generation),
+                Need::After(generation) => (Wish::Newer, generation),
+                Need::Longer(generation) => (Wish::Longer, generation),
+            },
+            may_wait,
+        );
+    }
+
+    pub(super) fn ask_for(&self, wish: (Wish, u64), may_wait: bool) {
+        let Some(role) = &self.shared.role else { return };
+        let Some(asker) = &role.asker else { return };
+        let limit = if may_wait { QUEUE_LIMIT } else { Duration::ZERO };
+        if let Err(fault) = asker.ask(&role.pool, &role.key, wish, limit) {
+            tracing::warn!(session = %self.shared.name, "cannot ask the refresher: {}", fault.message);
+        }
+    }
+
+    /// Reserves the call of a role, as [`Pool::reserve_call`] does.
     pub(super) fn reserve(
         &self,
-        mut elected: Elected,
+        elected: Elected,
         job: Job,
         limit: Duration,
     ) -> Result<Result<(Elected, Job), Fault>, Fault> {
-        let (Some(pool), Some(memory)) = (self.pool(), elected.view().pool()) else {
-            return Ok(Ok((elected, job)));
-        };
-        let now = self.shared.clock.boot();
-        match pool.reserve(memory.budget(), limit) {
-            Ok(Duration::ZERO) => Ok(Ok((elected, job))),
-            Ok(wait) => {
-                let lease = job.recipe.lease().saturating_add(wait);
-                // After a stop that was longer than the lease, `ask` finds that the election was lost.
-                elected.renew(now, lease)?;
-                let not_before = now.saturating_add(as_nanos(wait));
-                Ok(Ok((elected, Job { not_before, ..job })))
-            }
-            Err(fault) => {
-                elected.resign();
-                Ok(Err(fault))
-            }
+        match self.pool() {
+            Some(pool) => pool.reserve_call(elected, job, limit),
+            None => Ok(Ok((elected, job))),
         }
     }
 

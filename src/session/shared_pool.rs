@@ -1,26 +1,35 @@
 //! A pool as programs hold it: made, opened, and asked for the sessions of roles.
 
-use std::{process, sync::Arc, time::Duration};
+use std::{
+    process::{self, Command},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Inner, SharedSession, SharedSessionBuilder,
     builder::{self, ForPool},
+    passed,
     pool::Pool,
     process_session::{ProcessSession, Settings},
-    provider, registry, role,
+    provider,
+    refresher_start::Start,
+    registry, role,
+    service::Rules,
+    status::{LeaseHolder, Status},
 };
 use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
     refresh::{fetch::Recipe, policy::Windows},
     segment::{
-        self, Header, Key, Places, Segment,
+        self, EntryWriter, Header, Key, Places, Segment,
         pool::{
             Budget, POOL_COUNTERS,
             layout::{self, PoolLayout},
         },
     },
-    source::{Fingerprint, Source},
+    source::{AssumeRole, Fingerprint, Source},
     sys::random,
 };
 
@@ -30,13 +39,18 @@ pub(crate) struct PoolTerms {
     pub(crate) capacity: usize,
     /// For the header.
     pub(crate) text: String,
+    /// Whether a dedicated process refreshes the roles that are used.
+    pub(crate) eager: bool,
+    /// Whether only the dedicated process can write.
+    pub(crate) sealed: bool,
 }
 
 /// A pool. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedPool {
-    shared: Arc<ProcessSession>,
-    pool: Arc<Pool>,
+    pub(super) shared: Arc<ProcessSession>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) rules: Rules,
 }
 
 type Joined = (Arc<ProcessSession>, Arc<Segment>);
@@ -44,36 +58,51 @@ type Joined = (Arc<ProcessSession>, Arc<Segment>);
 /// The most roles of a pool.
 pub(crate) const MOST_ROLES: usize = layout::MOST_ENTRIES;
 
-/// The rate of calls in the text of the header.
-type Rate = fn(&str) -> Option<u32>;
-
 impl SharedPool {
     /// Makes a pool. The builder has its name, its base source and its places.
     pub(crate) fn create(
         builder: SharedSessionBuilder,
         terms: &PoolTerms,
-        rate: Rate,
+        rules: Rules,
     ) -> Result<Self, Fault> {
-        make(builder, terms, segment::CREATION_LIMIT, true)
-            .and_then(|joined| SharedPool::new(joined, rate))
+        SharedPool::made(builder, terms, rules, segment::CREATION_LIMIT, true)
     }
 
-    pub(crate) fn attach(builder: SharedSessionBuilder, rate: Rate) -> Result<Self, Fault> {
-        open(builder, registry::attach).and_then(|joined| SharedPool::new(joined, rate))
+    pub(crate) fn attach(builder: SharedSessionBuilder, rules: Rules) -> Result<Self, Fault> {
+        open(builder, registry::attach).and_then(|joined| SharedPool::new(joined, rules))
     }
 
     pub(crate) fn attach_or_create(
         builder: SharedSessionBuilder,
         terms: &PoolTerms,
-        rate: Rate,
+        rules: Rules,
     ) -> Result<Self, Fault> {
-        let make = || make(builder.clone(), terms, Duration::ZERO, false);
-        let open = || open(builder.clone(), registry::attach_now);
-        builder::made_or_opened(make, open).and_then(|joined| SharedPool::new(joined, rate))
+        let make = || SharedPool::made(builder.clone(), terms, rules, Duration::ZERO, false);
+        let open = || SharedPool::new(open(builder.clone(), registry::attach_now)?, rules);
+        builder::made_or_opened(make, open)
     }
 
-    fn new((shared, segment): Joined, rate: Rate) -> Result<Self, Fault> {
-        let Some(calls_per_second) = rate(&segment.header.description) else {
+    fn made(
+        builder: SharedSessionBuilder,
+        terms: &PoolTerms,
+        rules: Rules,
+        patience: Duration,
+        may_be_nameless: bool,
+    ) -> Result<Self, Fault> {
+        let is_dedicated = terms.eager || terms.sealed;
+        if is_dedicated {
+            Start::check_fork("a pool that is eager or sealed")?;
+        }
+        let (joined, writer) = make(builder, terms, patience, may_be_nameless)?;
+        let pool = SharedPool::new(joined, rules)?;
+        if is_dedicated {
+            pool.start_dedicated(writer)?;
+        }
+        Ok(pool)
+    }
+
+    fn new((shared, segment): Joined, rules: Rules) -> Result<Self, Fault> {
+        let Some(calls_per_second) = (rules.rate)(&segment.header.description) else {
             let text =
                 "the header of the pool has no rate of calls; another program has written it";
             return Err(Fault::new(ErrorKind::BadChecksum, text));
@@ -89,7 +118,7 @@ impl SharedPool {
             creator: shared.creator,
             segment,
         };
-        Ok(SharedPool { pool: Arc::new(pool), shared })
+        Ok(SharedPool { pool: Arc::new(pool), shared, rules })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -111,21 +140,35 @@ impl SharedPool {
         self.shared.recipe.as_ref().map(|recipe| &recipe.source)
     }
 
-    /// The session of the role with `key`. `source` is the role, with the base source of the pool.
+    /// The session of `role`, which has that key, and the base source of the pool if this process has that.
     pub(crate) fn session(
         &self,
         key: &Fingerprint,
-        source: Option<Arc<dyn Source>>,
+        role: AssumeRole,
     ) -> Result<SharedSession, Fault> {
-        let windows = self.pool.windows;
-        let recipe = source.map(|source| Recipe { source, windows, gate: None });
-        let (shared, segment) = role::joined(&self.pool, words(key), recipe)?;
+        let (role, windows) = (Arc::new(role), self.pool.windows);
+        let recipe = self.base().map(|_| {
+            let source = Arc::clone(&role) as Arc<dyn Source>;
+            Recipe { source, windows, gate: None }
+        });
+        let limit = self.pool.wait_timeout;
+        let (shared, segment) = role::joined(&self.pool, words(key), Some(role), recipe, limit)?;
         Ok(SharedSession::new(shared, segment))
     }
 
+    /// Whether the roles of the pool must be such that its refresher can be asked for them.
+    pub(crate) fn is_asked(&self) -> bool {
+        let header = &self.pool.segment.header;
+        header.eager || header.sealed
+    }
+
     /// Takes its entry from the role with `key`.
-    pub(crate) fn evict(&self, key: &Fingerprint) -> Result<bool, Fault> {
-        self.pool.evict_role(&words(key))
+    pub(crate) fn evict(&self, key: &Fingerprint, role: &AssumeRole) -> Result<bool, Fault> {
+        let key = words(key);
+        match self.pool.refresher().is_some() || !self.pool.segment.is_writable() {
+            true => self.pool.asked_eviction(&key, role.clone()),
+            false => self.pool.evict_role(&key),
+        }
     }
 
     /// Keys of the entries that are in use, with their segments.
@@ -143,9 +186,7 @@ impl SharedPool {
 
     /// The minute of the last use of each entry, since boot.
     pub(crate) fn last_use(&self, session: &SharedSession) -> u64 {
-        let index = session.inner.segment.place().index();
-        let uses = self.pool.lock.requests().last_uses();
-        uses.get(index).map_or(0, |minute| minute.load(std::sync::atomic::Ordering::Relaxed))
+        self.pool.last_use(session.inner.segment.place().index())
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -160,6 +201,13 @@ impl SharedPool {
         self.pool.segment.pool().map_or([0; POOL_COUNTERS], |pool| pool.counters())
     }
 
+    /// The process that refreshes the pool, dead or alive.
+    pub(crate) fn refresher(&self) -> Option<LeaseHolder> {
+        let (pool, key) = (&self.pool, Key::default());
+        let (shared, segment) = role::look(pool, key, Arc::clone(&pool.segment));
+        Status::of(&Inner::new(shared, segment)).ok()?.lease_holder().copied()
+    }
+
     /// How long a call that is reserved now would wait for the budget.
     pub(crate) fn queue(&self) -> Duration {
         self.pool.queue(self.pool.clock.boot())
@@ -168,6 +216,15 @@ impl SharedPool {
     /// The current minute of the clock of [`last_use`](Self::last_use).
     pub(crate) fn minute(&self) -> u64 {
         self.pool.minute()
+    }
+
+    /// Lets the program that `command` starts attach to the pool, if that has no name.
+    pub(crate) fn pass_to(&self, command: &mut Command) -> Result<(), Fault> {
+        let (shared, segment) = (&self.shared, &self.pool.segment);
+        if segment.path().is_some() {
+            return Ok(());
+        }
+        passed::pass(&shared.name, segment, &shared.election_lock, command)
     }
 
     /// Removes the name of the pool, in the process that made it.
@@ -206,8 +263,12 @@ fn make(
     terms: &PoolTerms,
     patience: Duration,
     may_be_nameless: bool,
-) -> Result<Joined, Fault> {
+) -> Result<(Joined, Option<EntryWriter>), Fault> {
     let ForPool { name, places, settings, last_user_removes, optional } = builder.for_pool()?;
+    if terms.sealed && last_user_removes {
+        let text = "removed_by_last_user: a sealed pool has no names; leave it out";
+        return Err(Fault::new(ErrorKind::InvalidInput, text));
+    }
     let Some(recipe) = &settings.recipe else {
         let text = "base_source: none is given; a pool needs one that assumes the roles";
         return Err(Fault::new(ErrorKind::InvalidInput, text));
@@ -224,8 +285,8 @@ fn make(
             time_namespace: segment::time_namespace(),
             fingerprint,
             description: terms.text.clone(),
-            eager: false,
-            sealed: false,
+            eager: terms.eager,
+            sealed: terms.sealed,
             secret: false,
             last_user_removes,
             readers: None,
@@ -233,15 +294,19 @@ fn make(
             pool: Some(PoolLayout::new(terms.capacity)),
         })
     };
+    if terms.sealed {
+        let (shared, segment, writer) = registry::create_sealed(name, header, settings)?;
+        return Ok(((shared, segment), Some(writer)));
+    }
     match registry::create(&name, &places, header, settings, patience) {
         Ok(joined) => {
             if last_user_removes {
                 registry::remove_leftovers(&joined.0.name);
             }
-            Ok(joined)
+            Ok((joined, None))
         }
         Err(unplaced) if may_be_nameless => {
-            builder::in_memory_files(name, header, *unplaced, optional)
+            Ok((builder::in_memory_files(name, header, *unplaced, optional)?, None))
         }
         Err(unplaced) => Err(unplaced.fault()),
     }

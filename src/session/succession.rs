@@ -12,6 +12,7 @@ use super::{
     process_session::ProcessSession,
     registry, role,
     snapshot::{Phase, Snapshot},
+    timing::ANSWER_LIMIT,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -99,9 +100,16 @@ impl Inner {
         }
         if let Some(role) = &self.shared.role {
             let recipe = self.shared.recipe.clone();
-            let (shared, segment) = role::joined(&role.pool, role.key, recipe)?;
-            self.succeed(shared, segment);
-            return Ok(true);
+            let asked = role.asker.as_ref().map(|asker| Arc::clone(asker.role()));
+            return match role::joined(&role.pool, role.key, asked, recipe, ANSWER_LIMIT) {
+                Ok((shared, segment)) => {
+                    self.succeed(shared, segment);
+                    Ok(true)
+                }
+                // The caller looks again, as long as it has time.
+                Err(fault) if fault.kind == ErrorKind::Timeout && role.asker.is_some() => Ok(false),
+                Err(fault) => Err(fault),
+            };
         }
         if self.shared.is_creator() {
             return Ok(false);

@@ -11,6 +11,9 @@ pub(super) const PROBE_INTERVAL: u64 = 50_000_000;
 /// How often a process without a source looks. It has no election lock and watches no process, so a refresher that
 /// dies between publishing and waking does not wake it.
 pub(super) const READER_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a process that has lost the entry of a role waits for the answer of the pool's refresher, before it looks whether
+/// its caller still waits.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_millis(250);
 /// How often `create()` looks for the first set between two attempts of its refresher.
 pub(super) const FIRST_SET_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest wait of an eager session before its first call. A longer one is probably in the wrong unit.

@@ -140,7 +140,10 @@ impl Wait<'_> {
                 }
                 None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
                 None if self.started => view.sleep_last(event, left),
-                None if self.recipe().is_none() => view.sleep(event, left.min(READER_INTERVAL)),
+                None if self.recipe().is_none() => {
+                    self.inner.ask(self.need, true);
+                    view.sleep(event, left.min(READER_INTERVAL));
+                }
                 None => view.sleep(event, left),
             }
         }
@@ -264,6 +267,8 @@ impl Wait<'_> {
         };
         let (kind, why) = if self.recipe().is_some() {
             (ErrorKind::Timeout, "")
+        } else if self.inner.is_served() {
+            (ErrorKind::Timeout, ", by the refresher of the pool")
         } else if self.inner.may_write() {
             let why = ", and the program asks this session's source itself: call elect()";
             (ErrorKind::NoSource, why)

@@ -3,6 +3,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod copies;
+pub(crate) mod datagram;
 pub(crate) mod death_watch;
 pub(crate) mod descriptor;
 pub(crate) mod directory;

@@ -1,11 +1,13 @@
 //! Pools of roles. Tests fork, so they run on the only thread of their process.
 #![allow(unsafe_code)]
 
+mod asked;
 mod budget;
 mod deaths;
 mod entries;
 mod hostile;
 mod identity;
+mod refresher;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -51,6 +53,9 @@ fn assert_of(set: &Credentials, number: usize) {
 }
 
 fn main() {
+    if let Ok(pool) = std::env::var(asked::STARTED) {
+        return asked::started(&pool);
+    }
     support::run_forking(&[
         ("each_tenant_gets_its_own_set", entries::each_tenant_gets_its_own_set),
         ("one_call_for_all_processes", entries::one_call_for_all_processes),
@@ -74,6 +79,22 @@ fn main() {
         ("kills_at_random_instructions", deaths::kills_at_random_instructions),
         ("the_elected_process_dies", deaths::the_elected_process_dies),
         ("a_stopped_process_does_not_overwrite", deaths::a_stopped_process_does_not_overwrite),
+        ("workers_ask_the_refresher", asked::workers_ask_the_refresher),
+        ("the_verbs_of_a_worker_that_cannot_write", asked::the_verbs_of_a_worker_that_cannot_write),
+        ("a_failure_reaches_all_who_wait", asked::a_failure_reaches_all_who_wait),
+        ("hanging_calls", asked::hanging_calls),
+        ("a_worker_that_dropped_its_user_asks", asked::a_worker_that_dropped_its_user_asks),
+        ("a_process_without_a_source_asks", asked::a_process_without_a_source_asks),
+        ("a_started_program_asks", asked::a_started_program_asks),
+        ("workers_go_on_without_a_refresher", asked::workers_go_on_without_a_refresher),
+        ("hostile_requests_do_no_harm", refresher::hostile_requests_do_no_harm),
+        ("a_flood_keeps_to_the_budget", refresher::a_flood_keeps_to_the_budget),
+        ("it_dies_in_the_middle_of_many_fetches", refresher::it_dies_in_the_middle_of_many_fetches),
+        ("it_is_stopped", refresher::it_is_stopped),
+        ("what_is_used_is_refreshed_ahead", refresher::what_is_used_is_refreshed_ahead),
+        ("refreshes_are_spread", refresher::refreshes_are_spread),
+        ("in_a_deferred_pool_readers_refresh", refresher::in_a_deferred_pool_readers_refresh),
+        ("a_program_runs_the_refresher", refresher::a_program_runs_the_refresher),
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
     ]);

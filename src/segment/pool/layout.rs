@@ -1,7 +1,7 @@
 //! The layout of a pool: many entries in one file. `docs/ROLES.md` describes it.
 //!
 //! ```text
-//! header page │ pool page │ index │ free entries, free cells │ entries │ small cells │ large cells
+//! header page │ pool page │ index │ free entries, free cells │ entries, the pool's own │ small cells │ large cells
 //! ```
 //!
 //! The file has its whole size from the beginning. The memory of entries and cells is reserved in steps.
@@ -9,18 +9,21 @@
 use crate::segment::layout::{self, FAILURE_SLOTS, HEADER_BYTES, SET_SLOT_WORDS};
 
 /// The version of this layout. A library that knows sessions only refuses it.
-pub(crate) const VERSION: u64 = 1 << 32 | 1;
+pub(crate) const VERSION: u64 = 1 << 32 | 2;
 
 /// The most entries: the lock bytes of the entries have space for so many.
 pub(crate) const MOST_ENTRIES: usize = 16_000;
 
-/// Words of the pool page, each on a line of its own. All but the budget change under the pool's lock only.
+/// Words of the pool page, each on a line of its own. All but budget, counters and refusals change under the pool's lock only.
 pub(crate) const KEEPER: usize = HEADER_BYTES;
 pub(crate) const BUDGET: usize = HEADER_BYTES + 128;
 pub(crate) const ENTRIES_SHELF: usize = HEADER_BYTES + 256;
 pub(crate) const SMALL_SHELF: usize = HEADER_BYTES + 384;
 pub(crate) const LARGE_SHELF: usize = HEADER_BYTES + 512;
 pub(crate) const COUNTERS: usize = HEADER_BYTES + 640;
+/// Why roles got no entry: see `refusals`.
+pub(crate) const REFUSALS: usize = HEADER_BYTES + 768;
+pub(crate) const REFUSAL_WORDS: usize = 64;
 const INDEX: usize = 2 * HEADER_BYTES;
 
 /// Offsets in an entry. The fields are those of a session's entry, in the same order, without most of the padding: few
@@ -101,8 +104,14 @@ impl PoolLayout {
         self.heads() + index * HEAD_BYTES
     }
 
+    /// The number of the pool's own entry, after those of the roles. Its election is that of the pool's refresher, and its
+    /// event counts what happens to the pool. It has no sets.
+    pub(crate) fn own(self) -> usize {
+        self.capacity
+    }
+
     pub(crate) fn small(self) -> usize {
-        self.head(self.capacity).next_multiple_of(PAGE)
+        self.head(self.capacity + 1).next_multiple_of(PAGE)
     }
 
     pub(crate) fn large(self) -> usize {

@@ -8,15 +8,17 @@ mod budget;
 mod index;
 pub(crate) mod layout;
 mod lock;
+mod refusals;
 mod shelf;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
 pub(crate) use budget::{Budget, Reserved};
 use layout::PoolLayout;
+pub(crate) use refusals::Refusal;
 
 use super::{key::Key, layout::SET_SLOTS};
 use crate::{
@@ -36,6 +38,8 @@ pub(crate) struct PoolFile {
     /// The process in which a thread holds the pool's lock; 0 when none does. See `lock`.
     holder: AtomicU64,
     fd: Arc<Descriptor>,
+    /// Where the refresher of a pool without a name is asked: inherited by fork, or across `exec`.
+    asks: OnceLock<Descriptor>,
 }
 
 /// The counters of a pool.
@@ -47,13 +51,25 @@ pub(crate) enum PoolCounter {
     Rebuilds,
     Throttles,
     Refusals,
+    /// Messages to the refresher that were not obeyed.
+    RefusedRequests,
 }
 
-pub(crate) const POOL_COUNTERS: usize = 5;
+pub(crate) const POOL_COUNTERS: usize = 6;
 
 impl PoolFile {
     pub(super) fn new(layout: PoolLayout, fd: Arc<Descriptor>) -> Arc<Self> {
-        Arc::new(PoolFile { layout, holder: AtomicU64::new(0), fd })
+        Arc::new(PoolFile { layout, holder: AtomicU64::new(0), fd, asks: OnceLock::new() })
+    }
+
+    /// Keeps the socket through which the refresher is asked.
+    pub(super) fn set_asks(&self, socket: Descriptor) {
+        // A pool gets one, when it is made or opened.
+        let _ = self.asks.set(socket);
+    }
+
+    pub(super) fn asks(&self) -> Option<&Descriptor> {
+        self.asks.get()
     }
 
     /// Reserves the memory from `offset` to `end` of the file.
@@ -146,6 +162,13 @@ impl<'a> PoolWriter<'a> {
         let words = self.memory.words(layout::COUNTERS, POOL_COUNTERS);
         // Relaxed: the counters order no other memory.
         words[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event in each entry that is in use: who waits there looks at the state again.
+    pub(crate) fn announce_all(self, entries: usize) {
+        for entry in (0..entries).filter(|entry| self.key_of(*entry) != Key::default()) {
+            self.memory.futex(self.file.layout.head(entry) + layout::EVENT).notify();
+        }
     }
 
     fn head(self, entry: usize, offset: usize, count: usize) -> &'a [AtomicU64] {

@@ -179,6 +179,11 @@ impl SharedSessionBuilder {
 
     /// The parts that a pool has, too.
     pub(in crate::session) fn for_pool(self) -> Result<ForPool, Fault> {
+        if self.sealed && self.directory.is_some() {
+            return Err(invalid(
+                "directory: a sealed pool has no files in a directory; leave out one of the two",
+            ));
+        }
         let places = self.places()?;
         let (last_user_removes, optional) = (self.last_user_removes, self.name_is_optional);
         let (name, settings) = self.check()?;

@@ -1,9 +1,14 @@
 //! A role of a pool: its key, and its base credentials, which are those of the pool.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{AssumeRole, Base, fingerprint};
-use crate::source::{Fingerprint, Source};
+use zeroize::Zeroizing;
+
+use super::{AssumeRole, Base, Inputs, fingerprint};
+use crate::source::{Fingerprint, Source, to_json};
+
+/// The longest call that a process may ask of the refresher of a pool.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
 /// The part of the environment that counts for the key of a role without a Region or an endpoint.
 pub(crate) fn environment() -> Fingerprint {
@@ -37,6 +42,44 @@ impl AssumeRole {
             return Err(text.into());
         }
         Ok(fingerprint::of_inputs(&self.inputs, base, environment))
+    }
+
+    /// Checks that the refresher of a pool can be asked for the role. A process that asks chooses whose credentials it gets,
+    /// and not by which way: another process gets the same set.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn check_asking(&self) -> Result<(), String> {
+        let inputs = &self.inputs;
+        let (field, variable) = match (&inputs.ca_bundle, &inputs.proxy) {
+            (Some(_), _) => ("ca_bundle", "AWS_CA_BUNDLE"),
+            (None, Some(_)) => ("proxy", "HTTPS_PROXY"),
+            (None, None) if inputs.operation_timeout > LONGEST_ASKED => {
+                let (timeout, limit) = (inputs.operation_timeout, LONGEST_ASKED);
+                return Err(format!(
+                    "operation_timeout is {timeout:?}, must be at most {limit:?} in a pool with a refresher"
+                ));
+            }
+            (None, None) => return Ok(()),
+        };
+        Err(format!(
+            "{field}: the refresher of the pool makes the calls, for all processes; leave it out, and set {variable} \
+             where the pool is created"
+        ))
+    }
+
+    /// The inputs, for the refresher of the pool.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn asked(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        self.check_asking().and_then(|()| to_json(&self.inputs))
+    }
+
+    /// The role of [`asked`](Self::asked). `None` for anything else.
+    pub(crate) fn of_asked(text: &[u8]) -> Option<Self> {
+        let inputs: Inputs = serde_json::from_slice(text).ok()?;
+        Some(AssumeRole { inputs, ..AssumeRole::new("") })
     }
 
     /// The same role with the base source of its pool.

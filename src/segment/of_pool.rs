@@ -1,0 +1,44 @@
+//! The segment of a pool: its entries, and where its refresher is asked.
+
+use std::sync::Arc;
+
+use super::{Segment, key::Key, place::Place, pool::PoolReader};
+use crate::sys::descriptor::Descriptor;
+
+impl Segment {
+    /// The entry at `index` of a pool, for the role with `key`.
+    pub(crate) fn entry(&self, index: usize, key: Key) -> Option<Self> {
+        let place = Place::InPool { index, key, file: Arc::clone(self.pool_file.as_ref()?) };
+        Some(Segment {
+            header: Arc::clone(&self.header),
+            locked_in_ram: false,
+            process: self.process,
+            published: self.memory.published(&place),
+            place,
+            foreign: self.foreign,
+            pool_file: self.pool_file.clone(),
+            memory: Arc::clone(&self.memory),
+            fd: Arc::clone(&self.fd),
+            payload: None,
+            name: self.name.clone(),
+            writer: self.writer.clone(),
+        })
+    }
+
+    /// Keeps the socket through which the refresher of a pool is asked.
+    pub(crate) fn set_asks(&self, socket: Descriptor) {
+        if let Some(file) = &self.pool_file {
+            file.set_asks(socket);
+        }
+    }
+
+    /// The socket through which the refresher of a pool without a name is asked.
+    pub(crate) fn asks(&self) -> Option<&Descriptor> {
+        self.pool_file.as_ref()?.asks()
+    }
+
+    /// The pool of this segment; `None` for that of a session.
+    pub(crate) fn pool(&self) -> Option<PoolReader<'_>> {
+        Some(PoolReader::new(self.pool_file.as_ref()?, &self.memory.file))
+    }
+}

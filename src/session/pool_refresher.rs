@@ -1,0 +1,96 @@
+//! How a pool gets its refresher: a process that `create` forks, or one that calls `run_refresher`.
+
+use std::{panic::resume_unwind, sync::Arc, thread};
+
+use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
+
+use super::{
+    registry,
+    service::{PoolService, Terms},
+    shared_pool::SharedPool,
+};
+use crate::{
+    error::{ErrorKind, Fault},
+    refresh::{
+        dedicated, fetch::Job, refresh_loop::RefreshLoop, service::Service, stop_handle::StopHandle,
+    },
+    segment::EntryWriter,
+    source::role_environment,
+    sys::{datagram, descriptor::Descriptor},
+};
+
+impl SharedPool {
+    /// Starts the dedicated refresher. `writer` is what alone can write a sealed pool: this process has it no longer
+    /// afterwards. It makes no call until a process asks for a role.
+    pub(super) fn start_dedicated(&self, writer: Option<EntryWriter>) -> Result<(), Fault> {
+        let (shared, segment) = (&self.shared, &self.pool.segment);
+        let receiver = match segment.path() {
+            Some(_) => None,
+            None => {
+                let (sender, receiver) = datagram::pair()?;
+                segment.set_asks(sender);
+                Some(receiver)
+            }
+        };
+        let job = self.job(receiver, segment.header.eager)?;
+        let (locks, limit) = (shared.election_lock.locks(), shared.wait_timeout);
+        shared.election_lock.requests().without(|| {
+            dedicated::spawn(&shared.name, segment, locks, writer, job, registry::forget, limit)
+        })
+    }
+
+    /// Refreshes the pool in this thread, until `stop` is stopped.
+    pub(crate) fn run_refresher(&self, stop: &StopHandle) -> Result<(), Fault> {
+        let segment = &self.pool.segment;
+        if !segment.is_writable() || segment.path().is_none() {
+            let text = "this process cannot be asked: the pool is sealed, or in memory files; its own process refreshes it";
+            return Err(Fault::new(ErrorKind::Unsupported, text));
+        }
+        let (segment, lock) = (segment.here()?, Arc::clone(&self.shared.election_lock));
+        let refresh_loop = RefreshLoop::new(segment, lock, self.job(None, true)?, stop.clone());
+        // Inside an async runtime, a thread must not block or start another runtime.
+        if Handle::try_current().is_err() {
+            return refresh_loop.run();
+        }
+        let events = tracing::dispatcher::get_default(Clone::clone);
+        let work = || tracing::dispatcher::with_default(&events, || refresh_loop.run());
+        thread::scope(|scope| {
+            let thread =
+                thread::Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    fn job(&self, receiver: Option<Descriptor>, ahead: bool) -> Result<Job, Fault> {
+        let Some(base) = &self.shared.recipe else {
+            let text = "this process has no base source; attach with `base_source`";
+            return Err(Fault::new(ErrorKind::NoSource, text));
+        };
+        let terms = Terms {
+            name: self.shared.name.clone(),
+            base: base.clone(),
+            rules: self.rules,
+            environment: role_environment(),
+            clock: self.shared.clock.clone(),
+            ahead,
+        };
+        let service = PoolService {
+            terms,
+            budget: self.pool.budget,
+            wait_timeout: self.shared.wait_timeout,
+            receiver,
+            inbox: ArcSwapOption::empty(),
+        };
+        Ok(Job {
+            session: self.shared.name.as_str().to_owned(),
+            eager: true,
+            recipe: base.clone(),
+            clock: self.shared.clock.clone(),
+            first_call: 0,
+            not_before: 0,
+            service: Some(Arc::new(service) as Arc<dyn Service>),
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! The service of a pool's refresher: where it is asked, and its start.
+
+use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+
+use super::{state::Serving, terms::Terms};
+use crate::{
+    error::{ErrorKind, Fault},
+    refresh::{election::Elected, election_lock::ElectionLock, service::Service},
+    segment::{Segment, pool::Budget},
+    session::pool::Pool,
+    sys::{datagram::Inbox, descriptor::Descriptor},
+};
+
+/// What the refresher needs. It is plain data, so it stays valid after `fork`.
+#[derive(Debug)]
+pub(in crate::session) struct PoolService {
+    pub(in crate::session) terms: Terms,
+    pub(in crate::session) budget: Budget,
+    pub(in crate::session) wait_timeout: Duration,
+    /// Where requests arrive in a pool without a name. With a name, they arrive at a socket beside the segment.
+    pub(in crate::session) receiver: Option<Descriptor>,
+    /// Where requests arrive while this process serves. Not behind a lock: a thread may fork while another one sets it.
+    pub(in crate::session) inbox: ArcSwapOption<Inbox>,
+}
+
+impl PoolService {
+    fn pool(&self, segment: &Arc<Segment>, lock: &Arc<ElectionLock>) -> Pool {
+        Pool {
+            name: self.terms.name.clone(),
+            segment: Arc::clone(segment),
+            lock: Arc::clone(lock),
+            budget: self.budget,
+            windows: self.terms.base.windows,
+            clock: self.terms.clock.clone(),
+            wait_timeout: self.wait_timeout,
+            creator: None,
+        }
+    }
+}
+
+impl Service for PoolService {
+    fn descriptors(&self) -> Result<Vec<BorrowedFd<'_>>, Fault> {
+        self.receiver.iter().map(Descriptor::get).collect()
+    }
+
+    fn open(&self) -> Result<(), Fault> {
+        let inbox = match &self.receiver {
+            Some(receiver) => Inbox::of_pair(receiver)?,
+            None => Inbox::bound(&self.terms.name.asks())?,
+        };
+        self.inbox.store(Some(Arc::new(inbox)));
+        Ok(())
+    }
+
+    fn serve(
+        &self,
+        segment: &Arc<Segment>,
+        lock: &Arc<ElectionLock>,
+        is_stopped: &dyn Fn() -> bool,
+        elected: Elected,
+    ) -> Result<(), Fault> {
+        let inbox = match self.inbox.load_full() {
+            Some(inbox) => inbox,
+            None => {
+                self.open()?;
+                self.inbox.load_full().ok_or_else(|| Fault::new(ErrorKind::System, "no socket"))?
+            }
+        };
+        let pool = self.pool(segment, lock);
+        let served = Serving::new(&self.terms, &pool, &inbox, self.receiver.is_some(), elected)
+            .run(is_stopped);
+        self.inbox.store(None);
+        served
+    }
+
+    fn wake(&self) {
+        if let Some(inbox) = self.inbox.load_full() {
+            inbox.wake();
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The refresher of a pool: hostile requests, its death in the middle of its work, and what it refreshes ahead of time.
+
+use std::{
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Gid, Uid, geteuid, setgid, setuid},
+};
+use shmcreds::{
+    AssumeRole, ErrorKind, Refresh, SharedRoles, State, StopHandle,
+    testing::{LocalSts, ManualClock, Settings},
+};
+
+use crate::{
+    arn_of,
+    asked::{KINDS, has_files, refresher},
+    assert_of, pool,
+    support::{assumed, child, lives, name, parent_of, segment, stop, until},
+    tenant,
+};
+
+/// A request of the format that `src/session/request.rs` describes.
+fn request(wish: u64, generation: u64, key: [u64; 4], inputs: &str) -> Vec<u8> {
+    let words: Vec<u64> = [wish, generation].into_iter().chain(key).collect();
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+    b"shmask\0\x01".iter().copied().chain(bytes).chain(inputs.bytes()).collect()
+}
+
+fn inputs(arn: &str, url: &str, more: &str) -> String {
+    format!(
+        r#"{{"role_arn":"{arn}","session_name":"test","policy_arns":[],"tags":[],"transitive_tag_keys":[],
+        "provided_contexts":[],"regions":[],"region":"us-east-1","endpoint_url":"{url}",
+        "operation_timeout":{{"secs":15,"nanos":0}}{more}}}"#
+    )
+}
+
+pub fn hostile_requests_do_no_harm() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("hostile")).refresh(Refresh::Eager).create().unwrap();
+    let (pid, path) = (refresher(&roles), segment(roles.name()) + "@ask");
+    let socket = UnixDatagram::unbound().unwrap();
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    let (before, key) = (open(), [1, 2, 3, 4]);
+    let allowed = inputs(&arn_of(7), &sts.url(), "");
+    let other = inputs("arn:aws:iam::123456789012:role/admin", &sts.url(), "");
+    let proxied = inputs(&arn_of(7), &sts.url(), r#","proxy":"http://127.0.0.1:1""#);
+    let patient = allowed.replace("\"secs\":15", "\"secs\":18446744073709551615");
+    let messages = [
+        vec![],
+        b"x".to_vec(),
+        vec![0xff; 200],
+        vec![0; 100_000],
+        request(1, 0, key, ""),
+        request(1, 0, key, "{}"),
+        request(1, 0, key, &"[".repeat(100_000)),
+        request(0, 0, key, &allowed),
+        request(6, 0, key, &allowed),
+        request(1, 0, [0; 4], &allowed),
+        // The key of another recipe, that of no role, and one that the refresher does not compute.
+        request(1, u64::MAX, key, &allowed),
+        request(2, u64::MAX, key, &other),
+        request(1, 0, key, &proxied),
+        request(1, 0, key, &patient),
+        // Longer than any request.
+        request(1, 0, key, &" ".repeat(150_000)),
+    ];
+    let refused = || roles.status().unwrap().refused_requests();
+    for (sent, message) in messages.iter().enumerate() {
+        socket.send_to(message, &path).unwrap();
+        until("it is refused", || refused() == sent as u64 + 1);
+    }
+    // Other users cannot even send, unless somebody lets them.
+    let foreign = || {
+        child(|_| {
+            setgid(Gid::from_raw(65_534)).unwrap();
+            setuid(Uid::from_raw(65_534)).unwrap();
+            let socket = UnixDatagram::unbound().unwrap();
+            let sent = socket.send_to(&request(1, 0, key, &allowed), &path);
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(sent.is_ok(), mode & 0o077 != 0, "{sent:?}");
+        })
+        .finish()
+    };
+    if geteuid().is_root() {
+        foreign();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+        foreign();
+        until("it is refused", || refused() == messages.len() as u64 + 1);
+    }
+    assert_eq!((refresher(&roles), open()), (pid, before), "it lives, and keeps nothing");
+    assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
+    let status = roles.status().unwrap();
+    assert_eq!((assumed(&sts), status.entries().len(), status.takeovers_of_all()), (2, 2, 0));
+}
+
+trait Takeovers {
+    fn takeovers_of_all(&self) -> u64;
+}
+
+impl Takeovers for shmcreds::RolesStatus {
+    fn takeovers_of_all(&self) -> u64 {
+        self.entries().iter().map(|entry| entry.status().takeovers()).sum()
+    }
+}
+
+/// A process that asks for ever more roles uses up the budget, and no more. The queue of the refresher stays short.
+pub fn a_flood_keeps_to_the_budget() {
+    let sts = LocalSts::fork().unwrap();
+    let roles =
+        pool(&name("flood")).capacity(50).calls_per_second(20).refresh(Refresh::Eager).create();
+    let roles = roles.unwrap();
+    let began = Instant::now();
+    let path = segment(roles.name()) + "@ask";
+    let floods: Vec<_> = (0..3u64)
+        .map(|flood| {
+            let (path, sts, roles) = (&path, &sts, &roles);
+            child(move |_| {
+                let socket = UnixDatagram::unbound().unwrap();
+                socket.connect(path).unwrap();
+                let roles = SharedRoles::attach(roles.name()).unwrap();
+                for number in 0..2000u64 {
+                    socket.send(&request(1, 0, [number, flood, 1, 1], "{}")).unwrap();
+                    if number % 20 == 0 {
+                        let number = 100 + (flood * 100 + number / 20) as usize;
+                        // It waits for the entry, not for the call.
+                        assert!(roles.role(tenant(sts, number)).is_ok());
+                    }
+                }
+            })
+        })
+        .collect();
+    floods.into_iter().for_each(|flood| drop(flood.finish()));
+    let allowed = 21.0 + 20.0 * began.elapsed().as_secs_f64();
+    assert!(assumed(&sts) as f64 <= allowed, "{} {allowed}", assumed(&sts));
+    let status = roles.status().unwrap();
+    assert!(status.refused_requests() >= 6000, "{}", status.refused_requests());
+    assert!(status.evictions() > 100, "{}", status.evictions());
+    // Now a tenant gets its set as always, after at most the calls that are planned.
+    assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+}
+
+/// The refresher is killed in the middle of many first fetches. The next one takes over: each who waits gets its set, and an
+/// interrupted call is made once more.
+pub fn it_dies_in_the_middle_of_many_fetches() {
+    const WORKERS: usize = 4;
+    const EACH: usize = 30;
+    for (kind, with) in KINDS {
+        let sts = LocalSts::fork().unwrap();
+        sts.configure(Settings::new().latency(Duration::from_millis(100))).unwrap();
+        let roles = with(pool(&name(kind)).capacity(500)).create().unwrap();
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                let (roles, sts) = (&roles, &sts);
+                child(move |_| {
+                    let roles = SharedRoles::attach(roles.name()).unwrap();
+                    thread::scope(|scope| {
+                        for number in worker * EACH..worker * EACH + EACH {
+                            let roles = &roles;
+                            scope.spawn(move || {
+                                let role = roles.role(tenant(sts, number)).unwrap();
+                                assert_of(&role.credentials().unwrap(), number);
+                            });
+                        }
+                    });
+                })
+            })
+            .collect();
+        until("many calls are on their way", || assumed(&sts) > WORKERS * EACH / 4);
+        let pid = refresher(&roles);
+        kill(pid, Signal::SIGKILL).unwrap();
+        workers.into_iter().for_each(|worker| drop(worker.finish()));
+        let (all, status) = (WORKERS * EACH, roles.status().unwrap());
+        assert_eq!(status.count(State::Fresh), all, "{kind}");
+        assert_ne!(refresher(&roles), pid);
+        let again = status.takeovers_of_all() as usize;
+        assert!(again > 0, "{kind}: no call was interrupted");
+        assert!(assumed(&sts) <= all + again, "{kind}: {} {again}", assumed(&sts));
+        let most = status.entries().iter().map(|entry| entry.status().source_calls()).max();
+        assert!(most.unwrap() <= 2, "{kind}: one extra call at most");
+        let (keeper, pool_name) = (parent_of(refresher(&roles)), roles.name().to_owned());
+        drop(roles);
+        until("the keeper ends", || !lives(keeper));
+        until("no file is left", || !has_files(&pool_name));
+    }
+}
+
+/// A refresher that is stopped beyond its lease is replaced by its keeper.
+pub fn it_is_stopped() {
+    for (kind, with) in KINDS {
+        let sts = LocalSts::fork().unwrap();
+        let clock = ManualClock::new().unwrap();
+        let roles = with(pool(&name(kind))).clock(&clock).create().unwrap();
+        assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+        let pid = refresher(&roles);
+        stop(pid);
+        let worker = child(|_| {
+            let roles = SharedRoles::attach(roles.name()).unwrap();
+            assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+            assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
+        });
+        worker.asleep();
+        clock.advance(Duration::from_secs(13));
+        worker.finish();
+        until("it is replaced", || !lives(pid));
+        assert_eq!(assumed(&sts), 2, "{kind}");
+    }
+}
+
+/// Runs the refresher of a pool in a process of its own.
+fn running(roles: &SharedRoles) -> crate::support::Child {
+    let running = child(|_| {
+        let roles = SharedRoles::attach(roles.name()).unwrap();
+        roles.run_refresher(&StopHandle::new()).unwrap();
+    });
+    let pid = u32::try_from(running.pid.as_raw()).unwrap();
+    let serves = |roles: &SharedRoles| {
+        let status = roles.status().unwrap();
+        status.refresher().is_some_and(|one| one.pid() == pid && one.is_alive())
+    };
+    until("it is elected", || serves(roles));
+    running
+}
+
+/// What was used since its last refresh is refreshed before it expires. The rest expires.
+pub fn what_is_used_is_refreshed_ahead() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let roles = pool(&name("ahead")).refresh_spread(0.0).clock(&clock).create().unwrap();
+    let _refresher = running(&roles);
+    let minutes = |minutes| clock.advance(Duration::from_secs(60 * minutes));
+    let read = |number| {
+        let role = roles.role(tenant(&sts, number)).unwrap();
+        assert_of(&role.credentials().unwrap(), number);
+        role.status().unwrap()
+    };
+    (1..4).for_each(|number| drop(read(number)));
+    assert_eq!(assumed(&sts), 3);
+    minutes(10);
+    assert_eq!(read(1).source_calls(), 1);
+    // The advisory point is 15 minutes before the expiry. Nobody reads meanwhile.
+    minutes(36);
+    until("the role that was used is refreshed", || assumed(&sts) == 4);
+    minutes(10);
+    assert_eq!(read(1).generation(), 2, "no reader waits");
+    // A reader past the refresh point asks for its role.
+    assert_eq!(read(2).generation(), 1);
+    until("the role is refreshed for its reader", || assumed(&sts) == 5);
+    minutes(20);
+    let states = |state| roles.status().unwrap().count(state);
+    assert_eq!((states(State::Fresh), states(State::Expired)), (2, 1));
+    assert_eq!(read(3).generation(), 2);
+    assert_eq!(assumed(&sts), 6);
+}
+
+/// Roles that came together are not refreshed together.
+pub fn refreshes_are_spread() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("spread")).refresh(Refresh::Eager).create().unwrap();
+    for number in 0..30 {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number);
+    }
+    let status = roles.status().unwrap();
+    let points: Vec<_> =
+        status.entries().iter().map(|entry| entry.status().refresh_in().as_secs() / 60).collect();
+    // They are anywhere between 30 and 45 minutes from now.
+    assert!(points.iter().all(|point| (29..=45).contains(point)), "{points:?}");
+    let (soonest, latest) = (points.iter().min().unwrap(), points.iter().max().unwrap());
+    assert!(latest - soonest > 5, "{points:?}");
+}
+
+/// A deferred pool: what nobody reads is not refreshed, and costs no call.
+pub fn in_a_deferred_pool_readers_refresh() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let roles = pool(&name("deferred")).refresh_spread(0.0).clock(&clock).create().unwrap();
+    let role = |number| roles.role(tenant(&sts, number)).unwrap();
+    (1..3).for_each(|number| assert_of(&role(number).credentials().unwrap(), number));
+    clock.advance(Duration::from_secs(46 * 60));
+    assert_of(&role(1).credentials().unwrap(), 1);
+    until("its reader refreshes it", || role(1).status().unwrap().generation() == 2);
+    clock.advance(Duration::from_secs(20 * 60));
+    assert_eq!(role(1).status().unwrap().state(), State::Fresh);
+    assert_eq!(role(2).status().unwrap().state(), State::Expired);
+    assert_eq!(assumed(&sts), 3);
+}
+
+/// A process that refreshes the pool itself: others ask it; another one stands by; it ends when it is told to.
+pub fn a_program_runs_the_refresher() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("program")).create().unwrap();
+    let first = running(&roles);
+    let second = child(|_| {
+        let roles = SharedRoles::attach(roles.name()).unwrap();
+        roles.run_refresher(&StopHandle::new()).unwrap();
+    });
+    second.asleep();
+    let read = |number| {
+        let role = roles.role(tenant(&sts, number)).unwrap();
+        assert_of(&role.credentials().unwrap(), number);
+        role.status().unwrap().lease_holder().copied()
+    };
+    read(1);
+    first.signal(Signal::SIGKILL);
+    until("the other one takes over", || {
+        let status = roles.status().unwrap();
+        let pid = u32::try_from(second.pid.as_raw()).unwrap();
+        status.refresher().is_some_and(|one| one.pid() == pid && one.is_alive())
+    });
+    read(2);
+    drop(second);
+    // Without one, this process makes its calls itself again.
+    read(3);
+    assert_eq!(assumed(&sts), 3);
+    // On a thread of this process, which then has only one again.
+    let stop_it = StopHandle::new();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| roles.run_refresher(&stop_it));
+        until("it is elected", || {
+            let status = roles.status().unwrap();
+            let us = std::process::id();
+            status.refresher().is_some_and(|one| one.pid() == us && one.is_alive())
+        });
+        read(4);
+        stop_it.stop();
+        running.join().unwrap().unwrap();
+    });
+    assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 1);
+    assert!(!std::path::Path::new(&(segment(roles.name()) + "@ask")).exists());
+    read(5);
+    assert_eq!(assumed(&sts), 5);
+    // Those that cannot be asked.
+    let sealed = pool(&name("program-sealed")).sealed().create().unwrap();
+    let error = sealed.run_refresher(&StopHandle::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let other = roles.role(AssumeRole::new("arn:aws:iam::123456789012:role/admin"));
+    assert_eq!(other.unwrap_err().kind(), ErrorKind::NotAllowed);
+}
