@@ -25,8 +25,11 @@ use crate::{
     tenant,
 };
 
+/// Adds how a pool is refreshed.
+type With = fn(SharedRolesBuilder) -> SharedRolesBuilder;
+
 /// The ways in which a pool has a refresher, by a name for each.
-pub const KINDS: [(&str, fn(SharedRolesBuilder) -> SharedRolesBuilder); 3] = [
+pub const KINDS: [(&str, With); 3] = [
     ("eager", |pool| pool.refresh(Refresh::Eager)),
     ("sealed", |pool| pool.sealed()),
     ("both", |pool| pool.refresh(Refresh::Eager).sealed()),
@@ -90,17 +93,23 @@ pub fn the_verbs_of_a_worker_that_cannot_write() {
             let second = role.refresh().unwrap();
             assert_of(&second, 1);
             assert_ne!(first.access_key_id(), second.access_key_id());
-            assert!(role.invalidate(second.access_key_id()).unwrap());
-            assert!(!role.invalidate(first.access_key_id()).unwrap());
-            // A set of less than 5 s stays.
-            until("it is replaced", || {
-                role.credentials().unwrap().access_key_id() != second.access_key_id()
-            });
-            assert_eq!(assumed(&sts), 3);
-            assert!(roles.evict(&tenant(&sts, 1)).unwrap());
+            // A rejected set of less than 5 s stays, so one kind of pool is enough.
+            let calls = if kind == "both" {
+                assert!(role.invalidate(second.access_key_id()).unwrap());
+                assert!(!role.invalidate(first.access_key_id()).unwrap());
+                until("it is replaced", || {
+                    role.credentials().unwrap().access_key_id() != second.access_key_id()
+                });
+                3
+            } else {
+                2
+            };
+            assert_eq!(assumed(&sts), calls);
+            // The process that published may be elected for a moment longer.
+            until("it is evicted", || roles.evict(&tenant(&sts, 1)).unwrap());
             assert!(!roles.evict(&tenant(&sts, 1)).unwrap(), "it is gone");
             assert_of(&role.credentials().unwrap(), 1);
-            assert_eq!(assumed(&sts), 4);
+            assert_eq!(assumed(&sts), calls + 1);
         })
         .finish();
         let status = roles.status().unwrap();

@@ -92,7 +92,8 @@ pub fn hostile_requests_do_no_harm() {
         foreign();
         until("it is refused", || refused() == messages.len() as u64 + 1);
     }
-    assert_eq!((refresher(&roles), open()), (pid, before), "it lives, and keeps nothing");
+    assert_eq!(refresher(&roles), pid, "it lives");
+    assert!(open() <= before, "it keeps nothing: {before} {}", open());
     assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
     let status = roles.status().unwrap();
     assert_eq!((assumed(&sts), status.entries().len(), status.takeovers_of_all()), (2, 2, 0));
@@ -232,7 +233,7 @@ pub fn what_is_used_is_refreshed_ahead() {
     let clock = ManualClock::new().unwrap();
     let roles = pool(&name("ahead")).refresh_spread(0.0).clock(&clock).create().unwrap();
     let _refresher = running(&roles);
-    let minutes = |minutes| clock.advance(Duration::from_secs(60 * minutes));
+    let minutes = |minutes: u64| clock.advance(Duration::from_secs(60 * minutes));
     let read = |number| {
         let role = roles.role(tenant(&sts, number)).unwrap();
         assert_of(&role.credentials().unwrap(), number);
@@ -244,12 +245,16 @@ pub fn what_is_used_is_refreshed_ahead() {
     assert_eq!(read(1).source_calls(), 1);
     // The advisory point is 15 minutes before the expiry. Nobody reads meanwhile.
     minutes(36);
-    until("the role that was used is refreshed", || assumed(&sts) == 4);
+    let generation =
+        |number| roles.role(tenant(&sts, number)).unwrap().status().unwrap().generation();
+    until("the role that was used is refreshed", || generation(1) == 2);
+    assert_eq!(assumed(&sts), 4);
     minutes(10);
     assert_eq!(read(1).generation(), 2, "no reader waits");
     // A reader past the refresh point asks for its role.
     assert_eq!(read(2).generation(), 1);
-    until("the role is refreshed for its reader", || assumed(&sts) == 5);
+    until("the role is refreshed for its reader", || generation(2) == 2);
+    assert_eq!(assumed(&sts), 5);
     minutes(20);
     let states = |state| roles.status().unwrap().count(state);
     assert_eq!((states(State::Fresh), states(State::Expired)), (2, 1));
