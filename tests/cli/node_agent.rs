@@ -146,9 +146,9 @@ fn a_unix_socket_answers_who_is_allowed() {
 #[test]
 fn a_unix_socket_that_is_left_is_replaced_and_nothing_else() {
     let folder = open_folder();
-    let socket = folder.path().join("agent.sock");
+    let (socket, name) = (folder.path().join("agent.sock"), name("left"));
     let with_socket = || {
-        let mut command = agent(&name("left"));
+        let mut command = agent(&name);
         command.args(["--unix", socket.to_str().unwrap()]);
         command
     };
@@ -164,6 +164,7 @@ fn a_unix_socket_that_is_left_is_replaced_and_nothing_else() {
     fs::write(&socket, "a file").unwrap();
     next.signal(Signal::SIGTERM);
     assert_eq!(next.wait(), 0);
+    assert_gone(&name);
     assert_eq!(fs::read_to_string(&socket).unwrap(), "a file");
     let refused = |expected: i32, says: &str| {
         let output = with_socket().output().unwrap();
@@ -184,10 +185,11 @@ fn a_unix_socket_that_is_left_is_replaced_and_nothing_else() {
         (["--unix", "/no/such/folder/socket"], 77, "cannot be used"),
         (["--allow-uid", "1"], 64, "--unix <PATH>"),
     ] {
-        let output = agent(&name("wrong")).args(arguments).output().unwrap();
+        let output = agent(&name).args(arguments).output().unwrap();
         let said = text(&output.stderr);
         assert!(code(&output) == expected && said.contains(says), "{says}: {said}");
     }
+    assert_gone(&name);
 }
 
 #[test]

@@ -10,16 +10,16 @@ use shmcreds::{
 
 use crate::{
     server::Server,
-    shared_set::{KEY, SET, a_set, host, open, sharing, status},
-    support::{Child, assumed, child, role, stop, until},
+    shared_set::{KEY, SET, a_set, host, named, open, sharing, status},
+    support::{Child, assumed, child, name, role, stop, until},
 };
 
-/// A host that leads, and whose call of STS does not end before `latency`.
-fn leader(server: &Server, sts: &LocalSts, latency: Duration) -> Child {
+/// A host with the session `session` that leads, and whose call of STS does not end before `latency`.
+fn leader(session: &str, server: &Server, sts: &LocalSts, latency: Duration) -> Child {
     sts.inject(Fault::Under(Settings::new().latency(latency)), Times::Next(1)).unwrap();
     let calls = assumed(sts);
     let leader = child(|report| {
-        let session = open(role(sts), sharing(server, KEY));
+        let session = named(session, role(sts), sharing(server, KEY));
         report.say(format!("{} {}", a_set(&session).access_key_id(), status(&session).given));
     });
     until("the leader calls", || assumed(sts) > calls);
@@ -33,9 +33,11 @@ fn end_lease(server: &Server) {
 
 pub fn a_killed_leader() {
     let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
-    let mut first = leader(&server, &sts, Duration::from_secs(600));
+    let killed = name("killed");
+    let mut first = leader(&killed, &server, &sts, Duration::from_secs(600));
     first.signal(Signal::SIGKILL);
     first.reap();
+    SharedSession::remove(&killed).unwrap();
     // Hosts that wait: nobody calls while the lease lasts.
     let waiting: Vec<Child> = (0..4)
         .map(|_| {
@@ -62,7 +64,7 @@ pub fn a_killed_leader() {
 
 pub fn a_stopped_leader() {
     let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
-    let stopped = leader(&server, &sts, Duration::from_secs(1));
+    let stopped = leader(&name("stopped"), &server, &sts, Duration::from_secs(1));
     stop(stopped.pid);
     end_lease(&server);
     let second = host(

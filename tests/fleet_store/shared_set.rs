@@ -36,7 +36,11 @@ pub fn sharing(server: &Server, keys: &str) -> Fleet {
 }
 
 pub fn open(source: impl Source, fleet: Fleet) -> SharedSession {
-    SharedSession::builder(name("host")).source(source).fleet(fleet).create().unwrap()
+    named(&name("host"), source, fleet)
+}
+
+pub fn named(name: &str, source: impl Source, fleet: Fleet) -> SharedSession {
+    SharedSession::builder(name).source(source).fleet(fleet).create().unwrap()
 }
 
 pub fn status(session: &SharedSession) -> FleetStatus {

@@ -1,6 +1,8 @@
 //! What the tests share: names, sources, forked children.
 #![allow(dead_code, unsafe_code)]
 
+mod leftovers;
+
 use std::{
     fs::{DirEntry, File},
     io::{Read, Write},
@@ -35,6 +37,8 @@ pub fn run_forking(tests: &[(&'static str, fn())]) {
 
 /// The same; `soaks` take long and run only when asked for: `cargo test --test NAME -- --ignored`.
 pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'static str, fn())]) {
+    // Before the first fork: the children are those of this binary.
+    leftovers::binary();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let trial = |&(name, test): &(&'static str, fn())| {
@@ -47,10 +51,15 @@ pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'stati
     libtest_mimic::run(&arguments, tests.iter().map(trial).chain(soaks).collect()).exit();
 }
 
-/// A session name that no other test has.
+/// A session name that no other test has. A session of that name that is left is a failure of the test binary.
 pub fn name(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("t-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let (binary, next) = (leftovers::binary(), NEXT.fetch_add(1, Ordering::Relaxed));
+    match std::process::id() {
+        pid if pid == binary => format!("t-{what}-{binary}-{next}"),
+        // Children that were forked at the same time count alike.
+        child => format!("t-{what}-{binary}-{next}.{child}"),
+    }
 }
 
 /// The file of the session's segment.
