@@ -299,13 +299,13 @@ pub fn unique(what: &str) -> String {
     format!("hostile-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn paths(name: &str) -> [String; 2] {
+pub fn paths(name: &str) -> [String; 2] {
     let segment = format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid());
     let locks = format!("{segment}@lock");
     [segment, locks]
 }
 
-fn write(path: &str, bytes: &[u8]) {
+pub fn write(path: &str, bytes: &[u8]) {
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(bytes)).unwrap();

@@ -12,6 +12,8 @@ mod failure;
 pub mod files;
 #[path = "../../../examples/stand_in/iot.rs"]
 mod iot;
+#[path = "../../../tests/hostile/pools.rs"]
+pub mod pools;
 #[path = "../../../tests/hostile/sessions.rs"]
 pub mod sessions;
 
