@@ -1,6 +1,9 @@
 //! What a set looks like in memory.
 
+#[path = "../../../src/segment/key.rs"]
+pub(crate) mod key;
 #[path = "../../../src/segment/layout.rs"]
 pub(crate) mod layout;
+pub(crate) mod pool;
 #[path = "../../../src/segment/record.rs"]
 pub(crate) mod record;

@@ -1,10 +1,11 @@
-//! The library's own source of the latch, its records, the byte locks and the refresh policy, with their tests.
+//! The library's own source of the latch, its records, the byte locks and the arithmetic, with their tests.
 #![cfg(test)]
 #![allow(dead_code)]
 
 #[path = "../../../src/atomic.rs"]
 mod atomic;
 mod clock;
+mod fleet;
 mod refresh;
 mod segment;
 #[path = "../../../src/seqlock/mod.rs"]
