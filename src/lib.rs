@@ -51,6 +51,9 @@ mod atomic;
 mod clock;
 #[cfg(feature = "cli-core")]
 mod diagnosis;
+#[cfg(feature = "endpoint")]
+#[doc(hidden)]
+pub mod endpoint;
 mod errno;
 mod error;
 mod fault_point;
@@ -98,6 +101,9 @@ pub use fleet::{
 };
 // A refresher of the program's own.
 pub use refresh::stop_handle::StopHandle;
+// The set over HTTP, for libraries with a chain of their own.
+#[cfg(feature = "endpoint")]
+pub use endpoint::Endpoint;
 // Whether it will work here.
 #[cfg(feature = "cli-core")]
 pub use diagnosis::{Finding, Inquiry, Level, diagnose};

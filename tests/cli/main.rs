@@ -4,11 +4,19 @@ mod agents;
 #[allow(dead_code)]
 #[path = "../hostile/choices.rs"]
 mod choices;
+// Modules of the library, with their unit tests.
+#[allow(dead_code)]
+#[path = "../../src/endpoint/connection_slots.rs"]
+mod connection_slots;
 mod doctor;
 mod endings;
 mod endpoint;
 mod endpoint_bytes;
+#[allow(dead_code)]
+#[path = "../../src/endpoint/environment.rs"]
+mod environment;
 mod exec;
+mod export;
 mod files;
 mod harness;
 mod metrics;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
+use shmcreds::endpoint::service::duration;
 
 use crate::{
     command_error::{CommandError, USAGE},
@@ -83,6 +84,12 @@ pub(crate) enum Command {
     /// Refreshes a session for the library, which hands over what to do.
     #[command(hide = true)]
     Refresher,
+    /// Joins or starts the endpoint of a session for the Python package, whose socket is the standard input.
+    #[command(hide = true)]
+    Export {
+        /// The session's name.
+        name: String,
+    },
     /// Lists the names of this user's sessions.
     List,
     /// Removes a session that killed processes have left. A session in use is not removed.
@@ -349,13 +356,6 @@ pub(crate) struct Source {
     /// The number of requests to STS within one fetch.
     #[arg(long, value_name = "NUMBER", requires = "role_arn")]
     pub(crate) max_attempts: Option<u32>,
-}
-
-/// A time such as `90m`, or a number of seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map(Duration::from_secs);
-    let given = seconds.or_else(|_| humantime::parse_duration(text));
-    given.map_err(|_| "must be a time such as 90m or 2h, or a number of seconds".into())
 }
 
 /// `KEY=VALUE`. An error does not show the text: it may be secret.

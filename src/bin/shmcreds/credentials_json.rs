@@ -1,45 +1,22 @@
-//! The JSON that SDKs read: the answers of `credential_process` and of the container endpoint.
+//! The JSON of `shmcreds credentials`, and the expiry of a set as text.
 
 use aws_credential_types::Credentials;
-use aws_smithy_types::{DateTime, date_time::Format};
-use serde_json::{Value, json};
+use shmcreds::endpoint::answers;
 
 use crate::command_error::{CommandError, UNAVAILABLE};
 
-/// In whole seconds: some SDKs cannot read fractions.
-pub(crate) fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
-    let unusable = |_| CommandError::new(UNAVAILABLE, "the expiry of the set is not a valid time");
-    let expiry = credentials.expiry().ok_or(()).map_err(unusable)?;
-    let seconds = DateTime::from(expiry).secs();
-    DateTime::from_secs(seconds).fmt(Format::DateTime).map_err(|_| unusable(()))
+fn unusable() -> CommandError {
+    CommandError::new(UNAVAILABLE, "the expiry of the set is not a valid time")
 }
 
-fn answer(credentials: &Credentials, token: &str) -> Result<Value, CommandError> {
-    let mut answer = json!({
-        "AccessKeyId": credentials.access_key_id(),
-        "SecretAccessKey": credentials.secret_access_key(),
-        token: credentials.session_token().unwrap_or_default(),
-        "Expiration": expiration(credentials)?,
-    });
-    if let Some(account) = credentials.account_id() {
-        answer["AccountId"] = account.as_str().into();
-    }
-    Ok(answer)
+/// In whole seconds: some SDKs cannot read fractions.
+pub(crate) fn expiration(credentials: &Credentials) -> Result<String, CommandError> {
+    answers::expiration(credentials).ok_or_else(unusable)
 }
 
 /// The answer of a `credential_process`.
 pub(crate) fn process_answer(credentials: &Credentials) -> Result<String, CommandError> {
-    let mut answer = answer(credentials, "SessionToken")?;
+    let mut answer = answers::set(credentials, "SessionToken").ok_or_else(unusable)?;
     answer["Version"] = 1.into();
     Ok(answer.to_string())
-}
-
-/// The answer of the container endpoint.
-pub(crate) fn endpoint_answer(credentials: &Credentials) -> Result<String, CommandError> {
-    answer(credentials, "Token").map(|answer| answer.to_string())
-}
-
-/// A refusal of the endpoint. Some SDKs read the names in lower case, others the capitalised names.
-pub(crate) fn refusal(code: &str, message: &str) -> String {
-    json!({"code": code, "message": message, "Code": code, "Message": message}).to_string()
 }

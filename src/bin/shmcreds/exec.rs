@@ -23,7 +23,10 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 use rustix::process::{self, PidfdFlags, pidfd_open, pidfd_send_signal};
-use shmcreds::SharedSession;
+use shmcreds::{
+    SharedSession,
+    endpoint::{environment, memory_files::MemoryFiles, random::random_name},
+};
 use signal_hook::{
     consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
@@ -33,7 +36,6 @@ use crate::{
     arguments::Exec,
     children::{self, GRACE},
     cmd_environment,
-    cmd_files::CmdFiles,
     command_error::{CommandError, Doing, SYSTEM},
     endpoint::Endpoint,
     errno::told,
@@ -93,7 +95,7 @@ pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
     outcome
 }
 
-fn split(options: &Exec, files: Option<&CmdFiles>) -> Result<ExitCode, CommandError> {
+fn split(options: &Exec, files: Option<&MemoryFiles>) -> Result<ExitCode, CommandError> {
     let name = options
         .name
         .clone()
@@ -109,7 +111,7 @@ fn split(options: &Exec, files: Option<&CmdFiles>) -> Result<ExitCode, CommandEr
 fn supervise(
     options: &Exec,
     name: &str,
-    files: Option<&CmdFiles>,
+    files: Option<&MemoryFiles>,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
     // A sealed session has no name that must be removed, and fetches its first set while it is created. So signals
@@ -126,7 +128,7 @@ fn supervise(
 fn serve(
     options: &Exec,
     session: &SharedSession,
-    files: Option<&CmdFiles>,
+    files: Option<&MemoryFiles>,
     signals: Signals,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
@@ -165,12 +167,12 @@ fn random_session_name() -> io::Result<String> {
         // It fails for a session in use.
         let _ = SharedSession::remove(name);
     }
-    cmd_environment::random_name(PREFIX)
+    random_name(PREFIX)
 }
 
 /// The directory for files that CMD reads. CMD can run without it.
-fn files() -> Option<CmdFiles> {
-    let files = CmdFiles::create();
+fn files() -> Option<MemoryFiles> {
+    let files = MemoryFiles::create();
     files
         .inspect_err(|error| {
             tracing::warn!("CMD gets neither a token file nor an AWS config file: {error}");
@@ -189,7 +191,8 @@ fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, C
             }
             Ok(Event::Signal(signal)) => return Ok(Some(signal)),
             Ok(Event::Endpoint(error)) => return Err(error).doing("serving the endpoint"),
-            Err(_) => return Ok(None),
+            // Only `export` has users that leave.
+            Ok(Event::Unused) | Err(_) => return Ok(None),
         }
     }
 }
@@ -202,7 +205,7 @@ fn killed_by(signal: i32) -> ExitCode {
 fn command(
     options: &Exec,
     session: &SharedSession,
-    files: Option<&CmdFiles>,
+    files: Option<&MemoryFiles>,
     endpoint: &Endpoint,
 ) -> Result<Command, CommandError> {
     let mut command = Command::new(&options.command[0]);
@@ -244,13 +247,15 @@ fn command(
         command.env("AWS_SHARED_CREDENTIALS_FILE", keys.unwrap_or_else(null));
     }
     if let Some(token) = write("token-", &endpoint.token) {
-        command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
+        command.env(environment::TOKEN_FILE, token);
     }
     command
-        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url())
-        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", &endpoint.token)
+        .env(environment::URI, endpoint.url())
+        .env(environment::TOKEN, &endpoint.token)
         .env("SHMCREDS_SESSION", session.name())
-        .env_remove("SHMCREDS_ASKED_BY");
+        .env_remove("SHMCREDS_ASKED_BY")
+        // What the Python package has set aside for itself.
+        .env_remove("SHMCREDS_EXPORTED");
     session.pass_to(&mut command)?;
     Ok(command)
 }

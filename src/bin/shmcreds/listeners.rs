@@ -1,16 +1,12 @@
-//! The addresses of the endpoint: which it may have, and how clients connect.
+//! Which addresses the endpoint may have.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 
-use nix::sys::socket::{setsockopt, sockopt::Ipv6Ttl};
-use tokio::net::{TcpListener, TcpStream};
+use shmcreds::endpoint::http;
 
 use crate::{
-    command_error::{CommandError, USAGE},
-    http::Listener,
+    command_error::{CommandError, SYSTEM, USAGE},
+    errno::told,
 };
 
 /// What SDKs accept over plain HTTP, besides the loopback: the addresses of EKS Pod Identity.
@@ -19,6 +15,14 @@ const POD_IDENTITY: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// Listens on `address`.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, CommandError> {
+    http::bind(address).map_err(|error| {
+        let text = format!("listening: --listen {address}: {}", told(&error));
+        CommandError::new(SYSTEM, text)
+    })
+}
 
 /// Checks an address for plain HTTP.
 pub(crate) fn check_plain(address: SocketAddr) -> Result<(), CommandError> {
@@ -53,38 +57,6 @@ fn is_private(ip: IpAddr) -> bool {
             ip.is_private() || (first == 100 && second & 0xc0 == 64)
         }
         IpAddr::V6(ip) => ip.is_unique_local(),
-    }
-}
-
-/// Clients over plain HTTP.
-pub(crate) struct Plain {
-    listener: TcpListener,
-    /// Whether answers must stay on this host, even if something forwards packets.
-    host_only: bool,
-}
-
-impl Plain {
-    /// Needs an async runtime.
-    pub(crate) fn new(listener: std::net::TcpListener, host_only: bool) -> io::Result<Self> {
-        Ok(Plain { listener: TcpListener::from_std(listener)?, host_only })
-    }
-}
-
-impl Listener for Plain {
-    type Raw = TcpStream;
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        self.listener.accept().await.map(|(stream, _)| stream)
-    }
-
-    async fn open(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        if self.host_only {
-            let _ = stream.set_ttl(1);
-            let _ = setsockopt(&stream, Ipv6Ttl, &1);
-        }
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
     }
 }
 

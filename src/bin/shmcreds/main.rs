@@ -4,18 +4,17 @@
 mod arguments;
 mod children;
 mod cmd_environment;
-mod cmd_files;
 mod command_error;
 mod config;
-mod connection_slots;
 mod credentials_json;
 mod doctor;
 mod endpoint;
 mod exec;
+mod export;
+mod export_directory;
 #[cfg(feature = "fleet")]
 mod fleet;
 mod fleet_metrics;
-mod http;
 mod listeners;
 mod log;
 mod metrics;
@@ -79,6 +78,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let Err(text) = shmcreds::run_refresher_program();
             Err(CommandError::new(command_error::USAGE, text))
         }
+        Command::Export { name } => export::run(&name),
         Command::List => {
             let names = SharedSession::list()
                 .doing("listing the sessions")?

@@ -13,14 +13,15 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use shmcreds::{SharedSession, State, Status};
+use shmcreds::{
+    SharedSession, State, Status,
+    endpoint::http::{self, Answer, Plain, TEXT},
+};
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
 use crate::{
     command_error::{CommandError, Doing, SYSTEM},
-    fleet_metrics,
-    http::{self, Answer, TEXT},
-    listeners::Plain,
+    fleet_metrics, listeners,
 };
 
 /// The content type of [`text`].
@@ -97,7 +98,7 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
 /// Serves the metrics at `/metrics` until a signal. The session may end and begin meanwhile.
 pub(crate) fn serve(name: String, address: SocketAddr) -> Result<ExitCode, CommandError> {
     let mut signals = Signals::new(TERM_SIGNALS).doing("handling signals (sigaction)")?;
-    let listener = http::bind(address).doing("listening")?;
+    let listener = listeners::bind(address)?;
     let runtime = http::runtime().doing("starting an async runtime")?;
     crate::print(&format!("http://{}/metrics", listener.local_addr().doing("listening")?))?;
     let serve = async move {

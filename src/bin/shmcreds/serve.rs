@@ -78,7 +78,7 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
                 continue;
             }
             Event::Endpoint(error) => outcome = Err(error).doing("serving the endpoint"),
-            Event::Signal(_) => {}
+            Event::Signal(_) | Event::Unused => {}
         }
         break;
     }

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     Signal(i32),
     First(Result<(), NoSet>),
     Endpoint(std::io::Error),
+    /// No process uses the endpoint any more.
+    Unused,
 }
 
 /// Why there is no first set yet.

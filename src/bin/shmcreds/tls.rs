@@ -12,13 +12,11 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use shmcreds::endpoint::http::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{
-    command_error::{CONFIGURATION, CommandError},
-    http::Listener,
-};
+use crate::command_error::{CONFIGURATION, CommandError};
 
 /// Which version of the two files was read.
 type Stamp = [(i64, i64, u64, u64); 2];

@@ -20,13 +20,12 @@ use nix::{
     sys::stat::{Mode, umask},
     unistd::geteuid,
 };
+use shmcreds::endpoint::{answers, http::Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     command_error::{CANNOT_CREATE, CommandError, NO_PERMISSION, USAGE},
-    credentials_json,
     errno::told,
-    http::Listener,
 };
 
 /// What the kernel shows for users and groups that have no number in this user namespace.
@@ -207,7 +206,7 @@ impl Listener for Peers {
 
 /// Answers with status 403. It reads what the client has sent, which would get an error for its write otherwise.
 async fn refuse(mut stream: tokio::net::UnixStream, uid: u32) -> io::Result<()> {
-    let body = credentials_json::refusal("AccessDenied", &format!("uid {uid} is not allowed here"));
+    let body = answers::refusal("AccessDenied", &format!("uid {uid} is not allowed here"));
     let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n";
     let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(answer.as_bytes()).await?;

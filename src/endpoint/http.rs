@@ -1,4 +1,4 @@
-//! The HTTP server of the endpoint and the metrics. Answers are small and come from memory. A client can
+//! The HTTP server of the endpoint, and of the program's metrics. Answers are small and come from memory. A client can
 //! neither keep an idle connection nor delay other clients.
 
 use std::{
@@ -16,19 +16,17 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
-    socket::{Backlog, listen},
+    socket::{Backlog, listen, setsockopt, sockopt::Ipv6Ttl},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     runtime::Runtime,
     sync::{Semaphore, oneshot},
     time::timeout,
 };
 
-use crate::{
-    connection_slots::{ConnectionSlot, ConnectionSlots},
-    errno::told,
-};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 
 /// The most connections at a time. Each needs a descriptor.
 const MOST_CONNECTIONS: usize = 16 * 1024;
@@ -45,23 +43,23 @@ const LARGEST_REQUEST: usize = 16 * 1024;
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-pub(crate) const JSON: &str = "application/json";
-pub(crate) const TEXT: &str = "text/plain";
+pub const JSON: &str = "application/json";
+pub const TEXT: &str = "text/plain";
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) kind: &'static str,
-    pub(crate) body: String,
+pub struct Answer {
+    pub status: u16,
+    pub kind: &'static str,
+    pub body: String,
 }
 
 impl Answer {
-    pub(crate) fn new(status: u16, kind: &'static str, body: impl Into<String>) -> Self {
+    pub fn new(status: u16, kind: &'static str, body: impl Into<String>) -> Self {
         Answer { status, kind, body: body.into() }
     }
 }
 
 /// A service that answers requests.
-pub(crate) trait Service: Send + Sync + 'static {
+pub trait Service: Send + Sync + 'static {
     /// Whether the request proves that its client may ask. Other clients get one answer per connection.
     fn is_authenticated(&self, request: &Request<Incoming>) -> bool;
 
@@ -69,7 +67,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 }
 
 /// Where clients come from.
-pub(crate) trait Listener: Send + Sync + 'static {
+pub trait Listener: Send + Sync + 'static {
     type Raw: Send;
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -80,11 +78,41 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn open(&self, raw: Self::Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
+/// Clients over plain HTTP.
+pub struct Plain {
+    listener: TcpListener,
+    /// Whether answers must stay on this host, even if something forwards packets.
+    host_only: bool,
+}
+
+impl Plain {
+    /// Needs an async runtime.
+    pub fn new(listener: std::net::TcpListener, host_only: bool) -> io::Result<Self> {
+        Ok(Plain { listener: TcpListener::from_std(listener)?, host_only })
+    }
+}
+
+impl Listener for Plain {
+    type Raw = TcpStream;
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    async fn open(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        if self.host_only {
+            let _ = stream.set_ttl(1);
+            let _ = setsockopt(&stream, Ipv6Ttl, &1);
+        }
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
 /// Listens on `address`.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("--listen {address}: {}", told(&error)))
-    })?;
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
     // The standard library lets 128 connections wait for `accept`. Others would retry after a second. Here as many may
     // wait as the kernel allows.
     listen(&listener, Backlog::MAXALLOWABLE)?;
@@ -93,7 +121,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// The async runtime of the thread that serves.
-pub(crate) fn runtime() -> io::Result<Runtime> {
+pub fn runtime() -> io::Result<Runtime> {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     // tokio panics if there is no free descriptor.
     catch_unwind(build).unwrap_or_else(|_| {
@@ -102,15 +130,21 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Raises the limit of descriptors to its maximum. Gives the number of connections that it allows.
-pub(crate) fn allow_connections() -> usize {
+pub fn allow_connections() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     usize::try_from(raised.saturating_sub(RESERVE))
         .map_or(MOST_CONNECTIONS, |n| n.clamp(1, MOST_CONNECTIONS))
 }
 
+/// The number of connections for a library: a quarter of the descriptors that this process may have.
+pub fn connections_of_a_library() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft);
+    usize::try_from(soft / 4).unwrap_or(MOST_CONNECTIONS).clamp(1, MOST_CONNECTIONS)
+}
+
 /// Serves up to this many connections at a time, without end.
-pub(crate) async fn serve<L: Listener, S: Service>(
+pub async fn serve<L: Listener, S: Service>(
     listener: L,
     connections: usize,
     service: Arc<S>,

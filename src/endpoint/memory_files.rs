@@ -1,7 +1,8 @@
-//! Files for CMD, in memory, while it runs.
+//! Files in memory for the clients of an endpoint: its token, and a config file.
 //!
-//! They are in a directory in `/dev/shm`, or in another directory for sessions. Guard and supervisor lock it. A
-//! directory without a lock was left by killed processes, of any pid namespace. The next `exec` removes it.
+//! They are in a directory in `/dev/shm`, or in another directory for sessions. The processes that need it lock it. A
+//! directory without a lock was left by killed processes, of any pid namespace. The next one to make such a directory
+//! removes it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -12,34 +13,34 @@ use std::{
 };
 
 use nix::{libc, unistd::geteuid};
-use shmcreds::SharedSession;
 
-use crate::{cmd_environment::random_name, errno::told};
+use super::random::random_name;
+use crate::{errno::told, session::SharedSession};
 
 /// Locking a new directory takes less time.
 const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
-pub(crate) struct CmdFiles {
+pub struct MemoryFiles {
     path: PathBuf,
     /// Holds the lock.
     _directory: File,
 }
 
-impl CmdFiles {
+impl MemoryFiles {
     /// Makes an empty directory in memory, and removes directories that killed processes have left.
-    pub(crate) fn create() -> io::Result<Self> {
+    pub fn create() -> io::Result<Self> {
         let mut outcome = Err(io::Error::other("no directory in memory was found"));
         for memory in SharedSession::memory_directories() {
             remove_abandoned(&memory);
             if outcome.is_err() {
                 let failed = |e| io::Error::other(format!("{}: {}", memory.display(), told(&e)));
-                outcome = CmdFiles::create_in(&memory).map_err(failed);
+                outcome = MemoryFiles::create_in(&memory).map_err(failed);
             }
         }
         outcome
     }
 
-    /// The directory gets its name after it is locked. Otherwise another `exec` would remove it.
+    /// The directory gets its name after it is locked. Otherwise another process would remove it.
     fn create_in(memory: &Path) -> io::Result<Self> {
         let name = random_name(&prefix())?;
         let (draft, path) = (memory.join(format!(".{name}")), memory.join(&name));
@@ -50,13 +51,13 @@ impl CmdFiles {
             Ok(directory)
         });
         let directory = named.inspect_err(|_| drop(fs::remove_dir(&draft)))?;
-        Ok(CmdFiles { path, _directory: directory })
+        Ok(MemoryFiles { path, _directory: directory })
     }
 
-    /// Writes a file with a name that begins with `name`. If this process is root, CMD may become another user,
+    /// Writes a file with a name that begins with `name`. If this process is root, a client may become another user,
     /// and must still read the file. Then its random name protects the file: nobody else can list the
     /// directory.
-    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    pub fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.path.join(random_name(name)?);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;
@@ -67,8 +68,8 @@ impl CmdFiles {
         Ok(path)
     }
 
-    /// Removes all files. Guard and supervisor both do it.
-    pub(crate) fn remove(&self) {
+    /// Removes all files. It can be called more than once.
+    pub fn remove(&self) {
         let _ = fs::remove_dir_all(&self.path);
     }
 }

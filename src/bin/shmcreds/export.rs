@@ -1,0 +1,209 @@
+//! `export`: joins the endpoint that the processes of a session share, or starts it.
+//!
+//! The Python package runs this, and gives a Unix socket as the standard input. It gets the variables to set, the
+//! descriptor whose lock says that it uses the endpoint, and a pidfd of the process that serves. That process belongs to
+//! no user of it, and ends with the last one.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, IoSlice, stdin},
+    net::{Ipv4Addr, TcpListener},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc::channel,
+    thread,
+};
+
+use nix::{
+    sys::{
+        prctl,
+        signal::SigSet,
+        socket::{ControlMessage, MsgFlags, sendmsg},
+    },
+    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::json;
+use shmcreds::{
+    Profile, SharedSession,
+    endpoint::{
+        environment::{CLEARED, Files, variables},
+        http, random,
+        service::PATH,
+    },
+};
+
+use crate::{
+    command_error::{CommandError, Doing, USAGE},
+    endpoint::Endpoint,
+    export_directory::{ExportDirectory, Server, name_by_content, note, remove_when_unused},
+    session::Event,
+};
+
+const BY_HAND: &str = "only the Python package starts this command: its standard input is a socket";
+
+/// Which process this is after the start of a server.
+enum Started {
+    /// The one that was asked to join.
+    Beside(Server),
+    /// The server.
+    Here(Serving),
+}
+
+/// What the server needs.
+struct Serving {
+    listener: TcpListener,
+    token: String,
+    /// Locked: this process is the server.
+    lock: File,
+}
+
+pub(crate) fn run(name: &str) -> Result<ExitCode, CommandError> {
+    let caller = caller()?;
+    let session = SharedSession::attach(name)?;
+    let directory = ExportDirectory::of(name).doing("making the directory of the endpoint")?;
+    let users = directory.join().doing("joining the endpoint (flock)")?;
+    let (lock, known) = directory.server().doing("reading the state of the endpoint")?;
+    let server = match (lock.try_lock(), known) {
+        (Err(_), Some(alive)) => alive,
+        (Err(_), None) => {
+            let damaged = io::Error::other("it is damaged");
+            return Err(damaged).doing("reading the state of the endpoint");
+        }
+        (Ok(()), before) => match start(&directory, lock, before.as_ref())? {
+            Started::Beside(server) => server,
+            Started::Here(serving) => {
+                let path = directory.path().to_owned();
+                // Otherwise the server would be a user of itself, and the caller would wait for its end.
+                drop((directory, users, caller));
+                return serving.run(session, &path);
+            }
+        },
+    };
+    let settings = Profile::selected().without_credentials();
+    let config = directory.write(&name_by_content("config-", &settings), &settings);
+    let message = message(&server, &config.doing("writing a config file")?);
+    let pidfd = Pid::from_raw(server.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    send(&caller, &message, &users, pidfd.as_ref()).doing("answering (sendmsg)")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn caller() -> Result<UnixStream, CommandError> {
+    let input: OwnedFd = stdin().as_fd().try_clone_to_owned().doing("duplicating a descriptor")?;
+    let socket = UnixStream::from(input);
+    match socket.peer_addr() {
+        Ok(_) => Ok(socket),
+        Err(_) => Err(CommandError::new(USAGE, BY_HAND)),
+    }
+}
+
+/// Starts a server, with the address and the token of the one before, so that its clients find the new one.
+#[allow(unsafe_code)]
+fn start(
+    directory: &ExportDirectory,
+    lock: File,
+    before: Option<&Server>,
+) -> Result<Started, CommandError> {
+    let listener = listen(before).doing("listening on 127.0.0.1")?;
+    let port = listener.local_addr().doing("reading an address")?.port();
+    let token = before.map_or_else(random::token, |before| Ok(before.token.clone()));
+    let token = token.doing("drawing a token (getrandom)")?;
+    let token_file = token_file(directory, &token, before).doing("writing the token file")?;
+    // SAFETY: this process has one thread, so no other thread can hold a lock.
+    match unsafe { fork() }.doing("starting the endpoint (fork)")? {
+        ForkResult::Parent { child } => {
+            let server = Server { pid: child.as_raw(), port, token, token_file };
+            note(&lock, &server).doing("writing the state of the endpoint")?;
+            Ok(Started::Beside(server))
+        }
+        ForkResult::Child => Ok(Started::Here(Serving { listener, token, lock })),
+    }
+}
+
+/// A socket with the address of the server before. If another program has taken that port: with another address.
+fn listen(before: Option<&Server>) -> io::Result<TcpListener> {
+    let bind = |port| http::bind((Ipv4Addr::LOCALHOST, port).into());
+    before.and_then(|before| bind(before.port).ok()).map_or_else(|| bind(0), Ok)
+}
+
+/// The file with the token. It has a random name, which stays.
+fn token_file(
+    directory: &ExportDirectory,
+    token: &str,
+    before: Option<&Server>,
+) -> io::Result<PathBuf> {
+    let known = before.and_then(|before| before.token_file.file_name()?.to_str());
+    let name = known.map_or_else(|| random::random_name("token-"), |name| Ok(name.to_owned()));
+    directory.write(&name?, token)
+}
+
+impl Serving {
+    /// Serves until no process uses the endpoint any more.
+    fn run(self, session: SharedSession, directory: &Path) -> Result<ExitCode, CommandError> {
+        detach().doing("leaving the caller (setsid, dup2)")?;
+        let endpoint = Endpoint::of(self.listener, self.token).doing("reading an address")?;
+        let (sender, events) = channel();
+        endpoint.serve(session.clone(), sender.clone()).doing("starting the endpoint")?;
+        let path = directory.to_owned();
+        thread::spawn(move || {
+            if let Err(error) = remove_when_unused(&path) {
+                let _ = sender.send(Event::Endpoint(error));
+            }
+            let _ = sender.send(Event::Unused);
+        });
+        let is_end = |event: &Event| matches!(event, Event::Unused | Event::Endpoint(_));
+        let end = events.iter().find(is_end);
+        session.leave();
+        // Until now it says that this process serves.
+        drop(self.lock);
+        match end {
+            Some(Event::Endpoint(error)) => Err(error).doing("serving the endpoint"),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// Makes this process independent of the program that started it: of its terminal, its directory and its signals. It must
+/// serve until the last user has ended, and these may still work after a SIGTERM for all of them.
+fn detach() -> io::Result<()> {
+    setsid()?;
+    chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    SigSet::all().thread_block()?;
+    // At most 15 bytes.
+    let _ = prctl::set_name(c"shmcreds-export");
+    Ok(())
+}
+
+/// What the caller needs: what to set, what to remove, and who serves.
+fn message(server: &Server, config: &Path) -> String {
+    let url = format!("http://127.0.0.1:{}{PATH}", server.port);
+    let files = Files { token: Some(&server.token_file), config: Some(config) };
+    let set = variables(&url, &server.token, files);
+    let set: BTreeMap<&str, String> =
+        set.into_iter().map(|(name, value)| (name, value.to_string_lossy().into_owned())).collect();
+    json!({"pid": server.pid, "set": set, "remove": CLEARED}).to_string()
+}
+
+/// Sends the message with the descriptors.
+fn send(
+    caller: &UnixStream,
+    message: &str,
+    users: &File,
+    pidfd: Option<&OwnedFd>,
+) -> io::Result<()> {
+    let fds: Vec<RawFd> =
+        [Some(users.as_raw_fd()), pidfd.map(AsRawFd::as_raw_fd)].into_iter().flatten().collect();
+    let parts = [IoSlice::new(message.as_bytes())];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(caller.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None)?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! What the processes that export a session share: a directory in memory, and who uses it.
+//!
+//! | locked | by whom | meaning |
+//! | --- | --- | --- |
+//! | the directory | who joins, or ends the endpoint | one at a time |
+//! | `users`, shared | each process that uses the endpoint; forked children inherit it | it is in use |
+//! | `server` | the process that serves | it is alive |
+//!
+//! The kernel frees a lock when the last process that has it ends, however it ends.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{libc, unistd::geteuid};
+use serde::{Deserialize, Serialize};
+use shmcreds::{SharedSession, endpoint::random::random_name};
+
+use crate::errno::told;
+
+/// What is known of the server, in the file that it locks. A new server has the same address and the same token.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Server {
+    pub(crate) pid: i32,
+    pub(crate) port: u16,
+    pub(crate) token: String,
+    pub(crate) token_file: PathBuf,
+}
+
+/// The directory, locked as long as this lives.
+pub(crate) struct ExportDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl ExportDirectory {
+    /// Locks the directory of a session, and makes it if there is none. Removes those that killed processes have left.
+    pub(crate) fn of(session: &str) -> io::Result<Self> {
+        let mut outcome = Err(io::Error::other(
+            "no directory in memory was found; mount a tmpfs at /dev/shm, or name one by SHMCREDS_DIR",
+        ));
+        for memory in SharedSession::memory_directories() {
+            remove_abandoned(&memory);
+            if outcome.is_err() {
+                let path = memory.join(format!("{}{session}", prefix()));
+                let failed = |e| io::Error::other(format!("{}: {}", path.display(), told(&e)));
+                outcome = make_and_lock(&path).map_err(failed);
+            }
+        }
+        outcome
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes that this process uses the endpoint, as long as the file is open.
+    pub(crate) fn join(&self) -> io::Result<File> {
+        let users = open(&self.path, "users")?;
+        users.lock_shared()?;
+        Ok(users)
+    }
+
+    /// The file of the server, and what it says. It is locked if the server is alive.
+    pub(crate) fn server(&self) -> io::Result<(File, Option<Server>)> {
+        let mut file = open(&self.path, "server")?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // A server that was killed may have written a part of it.
+        Ok((file, serde_json::from_str(&text).ok()))
+    }
+
+    /// Writes a file that clients read, and gives its path. A client of root may be another user, and must still read it:
+    /// then its random name protects it.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        if fs::read_to_string(&path).is_ok_and(|written| written == text) {
+            return Ok(path);
+        }
+        let draft = self.path.join(random_name(".draft-")?);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        if geteuid().is_root() {
+            file.set_permissions(Permissions::from_mode(0o444))?;
+            fs::set_permissions(&self.path, Permissions::from_mode(0o711))?;
+        }
+        fs::rename(&draft, &path)?;
+        Ok(path)
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        fs::remove_dir_all(&self.path)
+    }
+}
+
+/// Writes what is known of the server. The file is its lock.
+pub(crate) fn note(mut file: &File, server: &Server) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&serde_json::to_vec(server)?)
+}
+
+/// Waits until no process uses the endpoint, and removes the directory.
+pub(crate) fn remove_when_unused(path: &Path) -> io::Result<()> {
+    loop {
+        let users = open(path, "users")?;
+        users.lock()?;
+        users.unlock()?;
+        // A process that joins has the lock of the directory, and may wait for that of the users.
+        let directory = make_and_lock(path)?;
+        match users.try_lock() {
+            Ok(()) => return directory.remove(),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+/// The name of a file with this text, the same for each process that writes it.
+pub(crate) fn name_by_content(prefix: &str, text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{prefix}{:016x}", hasher.finish())
+}
+
+fn prefix() -> String {
+    format!("shmcreds-export-{}-", geteuid())
+}
+
+fn open(directory: &Path, name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW).open(directory.join(name))
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let directory = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let found = directory.metadata()?;
+    if found.uid() != geteuid().as_raw() || found.mode() & 0o066 != 0 {
+        let text = "it belongs to another user, or others can read it; remove it";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(directory)
+}
+
+fn make_and_lock(path: &Path) -> io::Result<ExportDirectory> {
+    loop {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let lock = match open_directory(path) {
+            // Another process has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        lock.lock()?;
+        let named = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+        let locked = lock.metadata()?;
+        if named.is_ok_and(|named| named == (locked.dev(), locked.ino())) {
+            return Ok(ExportDirectory { path: path.to_owned(), _lock: lock });
+        }
+    }
+}
+
+/// Removes the directories that killed processes have left: nobody has a lock.
+fn remove_abandoned(memory: &Path) {
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix()) {
+            continue;
+        }
+        let Ok(directory) = open_directory(&entry.path()) else { continue };
+        let is_free = |name| open(&entry.path(), name).is_ok_and(|file| file.try_lock().is_ok());
+        if directory.try_lock().is_ok() && is_free("users") && is_free("server") {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
