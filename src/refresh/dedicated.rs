@@ -286,15 +286,18 @@ impl Keeper {
         }
     }
 
-    /// The rest of the refresher's lease. A refresher that is not elected yet has the time of one lease for that.
+    /// The rest of the refresher's lease. A refresher that is not elected yet has the time of one lease for that, and waits
+    /// as long as another process is elected.
     fn lease_left(&self, pid: Pid, began: Instant) -> Duration {
         let RefreshLoop { segment, election_lock, job, .. } = &self.refresh_loop;
         let now = job.clock.boot();
+        let lease = job.recipe.lease();
         match election::last(segment.view(), Some(election_lock.locks()), now) {
             Ok(Some(last)) if last.pid == pid.as_raw().unsigned_abs() => {
                 Duration::from_nanos(last.lease_end.saturating_sub(now))
             }
-            _ => job.recipe.lease().saturating_sub(began.elapsed()),
+            Ok(Some(last)) if last.alive && now < last.lease_end => lease,
+            _ => lease.saturating_sub(began.elapsed()),
         }
     }
 

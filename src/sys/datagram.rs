@@ -187,10 +187,11 @@ impl Inbox {
         // The kernel takes the mode of the path from that of the socket.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
         setsockopt(&socket, sockopt::PassCred, &true).map_err(failed)?;
-        // What belongs to another user cannot be removed, and is an error of `bind` or of the look.
+        // What cannot be removed is an error of `bind`.
         let _ = object::remove(path);
         let (address, _directory) = address(path)?;
-        bind(socket.as_raw_fd(), &address).map_err(failed)?;
+        bind(socket.as_raw_fd(), &address)
+            .map_err(|errno| socket_at(path).err().unwrap_or_else(|| failed(errno)))?;
         let inode = socket_at(path)?.ok_or_else(|| failed(Errno::ENOENT))?;
         let socket = Descriptor::keep(socket, "the socket")?;
         Inbox::new(socket, Some((path.to_owned(), inode)))

@@ -8,6 +8,7 @@ mod entries;
 mod hostile;
 mod identity;
 mod refresher;
+mod refresher_deaths;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -89,8 +90,14 @@ fn main() {
         ("workers_go_on_without_a_refresher", asked::workers_go_on_without_a_refresher),
         ("hostile_requests_do_no_harm", refresher::hostile_requests_do_no_harm),
         ("a_flood_keeps_to_the_budget", refresher::a_flood_keeps_to_the_budget),
-        ("it_dies_in_the_middle_of_many_fetches", refresher::it_dies_in_the_middle_of_many_fetches),
-        ("it_is_stopped", refresher::it_is_stopped),
+        (
+            "it_dies_in_the_middle_of_many_fetches",
+            refresher_deaths::it_dies_in_the_middle_of_many_fetches,
+        ),
+        ("it_is_killed_at_random", refresher_deaths::it_is_killed_at_random),
+        ("a_sealed_pool_without_a_refresher", refresher_deaths::a_sealed_pool_without_a_refresher),
+        ("a_squatted_socket_is_an_error", refresher::a_squatted_socket_is_an_error),
+        ("it_is_stopped", refresher_deaths::it_is_stopped),
         ("what_is_used_is_refreshed_ahead", refresher::what_is_used_is_refreshed_ahead),
         ("refreshes_are_spread", refresher::refreshes_are_spread),
         ("in_a_deferred_pool_readers_refresh", refresher::in_a_deferred_pool_readers_refresh),

@@ -1,4 +1,4 @@
-//! The refresher of a pool: hostile requests, its death in the middle of its work, and what it refreshes ahead of time.
+//! The refresher of a pool: hostile requests, what it refreshes ahead of time, and one that a program runs.
 
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
@@ -7,19 +7,20 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::Signal,
     unistd::{Gid, Uid, geteuid, setgid, setuid},
 };
 use shmcreds::{
     AssumeRole, ErrorKind, Refresh, SharedRoles, State, StopHandle,
-    testing::{LocalSts, ManualClock, Settings},
+    testing::{LocalSts, ManualClock},
 };
 
 use crate::{
     arn_of,
-    asked::{KINDS, has_files, refresher},
+    asked::refresher,
     assert_of, pool,
-    support::{assumed, child, lives, name, parent_of, segment, stop, until},
+    refresher_deaths::Takeovers,
+    support::{assumed, child, name, segment, until},
     tenant,
 };
 
@@ -99,32 +100,44 @@ pub fn hostile_requests_do_no_harm() {
     assert_eq!((assumed(&sts), status.entries().len(), status.takeovers_of_all()), (2, 2, 0));
 }
 
-trait Takeovers {
-    fn takeovers_of_all(&self) -> u64;
-}
-
-impl Takeovers for shmcreds::RolesStatus {
-    fn takeovers_of_all(&self) -> u64 {
-        self.entries().iter().map(|entry| entry.status().takeovers()).sum()
+/// The place of the socket is taken by another user: `create` says so, and leaves nothing.
+pub fn a_squatted_socket_is_an_error() {
+    if !geteuid().is_root() {
+        return;
     }
+    let pool_name = name("squatted");
+    let files =
+        ["", "@lock", "@ask"].map(|end| format!("/dev/shm/shmcreds-65534-{pool_name}{end}"));
+    std::fs::write(&files[2], "").unwrap();
+    let answer = child(|report| {
+        setgid(Gid::from_raw(65_534)).unwrap();
+        setuid(Uid::from_raw(65_534)).unwrap();
+        let error = pool(&pool_name).refresh(Refresh::Eager).create().unwrap_err();
+        report.say(error.to_string());
+    })
+    .finish();
+    let left = files.each_ref().map(|file| std::path::Path::new(file).exists());
+    std::fs::remove_file(&files[2]).unwrap();
+    assert!(answer.contains("@ask is not a socket"), "{answer}");
+    assert_eq!(left, [false, false, true]);
 }
 
 /// A process that asks for ever more roles uses up the budget, and no more. The queue of the refresher stays short.
 pub fn a_flood_keeps_to_the_budget() {
     let sts = LocalSts::fork().unwrap();
     let roles =
-        pool(&name("flood")).capacity(50).calls_per_second(20).refresh(Refresh::Eager).create();
+        pool(&name("flood")).capacity(20).calls_per_second(50).refresh(Refresh::Eager).create();
     let roles = roles.unwrap();
     let began = Instant::now();
     let path = segment(roles.name()) + "@ask";
-    let floods: Vec<_> = (0..3u64)
+    let floods: Vec<_> = (0..2u64)
         .map(|flood| {
             let (path, sts, roles) = (&path, &sts, &roles);
             child(move |_| {
                 let socket = UnixDatagram::unbound().unwrap();
                 socket.connect(path).unwrap();
                 let roles = SharedRoles::attach(roles.name()).unwrap();
-                for number in 0..2000u64 {
+                for number in 0..1000u64 {
                     socket.send(&request(1, 0, [number, flood, 1, 1], "{}")).unwrap();
                     if number % 20 == 0 {
                         let number = 100 + (flood * 100 + number / 20) as usize;
@@ -136,80 +149,13 @@ pub fn a_flood_keeps_to_the_budget() {
         })
         .collect();
     floods.into_iter().for_each(|flood| drop(flood.finish()));
-    let allowed = 21.0 + 20.0 * began.elapsed().as_secs_f64();
+    let allowed = 51.0 + 50.0 * began.elapsed().as_secs_f64();
     assert!(assumed(&sts) as f64 <= allowed, "{} {allowed}", assumed(&sts));
     let status = roles.status().unwrap();
-    assert!(status.refused_requests() >= 6000, "{}", status.refused_requests());
-    assert!(status.evictions() > 100, "{}", status.evictions());
+    assert!(status.refused_requests() >= 2000, "{}", status.refused_requests());
+    assert!(status.evictions() > 60, "{}", status.evictions());
     // Now a tenant gets its set as always, after at most the calls that are planned.
     assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
-}
-
-/// The refresher is killed in the middle of many first fetches. The next one takes over: each who waits gets its set, and an
-/// interrupted call is made once more.
-pub fn it_dies_in_the_middle_of_many_fetches() {
-    const WORKERS: usize = 4;
-    const EACH: usize = 30;
-    for (kind, with) in KINDS {
-        let sts = LocalSts::fork().unwrap();
-        sts.configure(Settings::new().latency(Duration::from_millis(100))).unwrap();
-        let roles = with(pool(&name(kind)).capacity(500)).create().unwrap();
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let (roles, sts) = (&roles, &sts);
-                child(move |_| {
-                    let roles = SharedRoles::attach(roles.name()).unwrap();
-                    thread::scope(|scope| {
-                        for number in worker * EACH..worker * EACH + EACH {
-                            let roles = &roles;
-                            scope.spawn(move || {
-                                let role = roles.role(tenant(sts, number)).unwrap();
-                                assert_of(&role.credentials().unwrap(), number);
-                            });
-                        }
-                    });
-                })
-            })
-            .collect();
-        until("many calls are on their way", || assumed(&sts) > WORKERS * EACH / 4);
-        let pid = refresher(&roles);
-        kill(pid, Signal::SIGKILL).unwrap();
-        workers.into_iter().for_each(|worker| drop(worker.finish()));
-        let (all, status) = (WORKERS * EACH, roles.status().unwrap());
-        assert_eq!(status.count(State::Fresh), all, "{kind}");
-        assert_ne!(refresher(&roles), pid);
-        let again = status.takeovers_of_all() as usize;
-        assert!(again > 0, "{kind}: no call was interrupted");
-        assert!(assumed(&sts) <= all + again, "{kind}: {} {again}", assumed(&sts));
-        let most = status.entries().iter().map(|entry| entry.status().source_calls()).max();
-        assert!(most.unwrap() <= 2, "{kind}: one extra call at most");
-        let (keeper, pool_name) = (parent_of(refresher(&roles)), roles.name().to_owned());
-        drop(roles);
-        until("the keeper ends", || !lives(keeper));
-        until("no file is left", || !has_files(&pool_name));
-    }
-}
-
-/// A refresher that is stopped beyond its lease is replaced by its keeper.
-pub fn it_is_stopped() {
-    for (kind, with) in KINDS {
-        let sts = LocalSts::fork().unwrap();
-        let clock = ManualClock::new().unwrap();
-        let roles = with(pool(&name(kind))).clock(&clock).create().unwrap();
-        assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
-        let pid = refresher(&roles);
-        stop(pid);
-        let worker = child(|_| {
-            let roles = SharedRoles::attach(roles.name()).unwrap();
-            assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
-            assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
-        });
-        worker.asleep();
-        clock.advance(Duration::from_secs(13));
-        worker.finish();
-        until("it is replaced", || !lives(pid));
-        assert_eq!(assumed(&sts), 2, "{kind}");
-    }
 }
 
 /// Runs the refresher of a pool in a process of its own.
