@@ -1,9 +1,22 @@
 //! The default name of a role session.
 
-/// It is read once, so that the whole process tree has one name. It makes no call into libc.
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+/// Not a `OnceLock`: a child that is forked during the first use would wait for a thread that it does not have.
+static NAME: ArcSwapOption<String> = ArcSwapOption::const_empty();
+
+/// The host name is read once, so that the whole process tree has one name, and recipes that are made for each request cost
+/// no system call. It makes no call into libc.
 pub(in crate::source) fn default_session_name() -> String {
+    if let Some(name) = &*NAME.load() {
+        return name.as_str().to_owned();
+    }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    session_name_for(host.trim())
+    let name = session_name_for(host.trim());
+    NAME.store(Some(Arc::new(name.clone())));
+    name
 }
 
 fn session_name_for(host: &str) -> String {
