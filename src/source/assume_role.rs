@@ -3,6 +3,8 @@
 mod arn;
 mod call;
 mod description;
+#[cfg(test)]
+mod every_input;
 mod fingerprint;
 mod inputs;
 pub(crate) mod pooled;
