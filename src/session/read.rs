@@ -183,6 +183,8 @@ impl Inner {
             return Ok(Some(snapshot));
         }
         let read = match Snapshot::read(self.segment.view()) {
+            // The set of the role that has the entry now.
+            Err(fault) if fault.kind == ErrorKind::BadChecksum && self.was_taken() => None,
             Err(fault) if fault.kind == ErrorKind::BadChecksum && self.may_write() => {
                 self.shared.election_lock.requests().notify();
                 None

@@ -158,7 +158,12 @@ impl Status {
         // The keys stay in the copy, which is wiped: a status is not asked for them.
         let set = snapshot::newest(view, |life, record| {
             (life, record.expires_unix, tail(record.access_key_id))
-        })?;
+        });
+        let set = match set {
+            // The set of the role that has the entry now.
+            Err(_) if inner.was_taken() => None,
+            set => set?,
+        };
         let life = set.as_ref().map(|(life, ..)| *life);
         let wall = inner.shared.clock.wall();
         let skew = |(life, expires_unix, _): &(Life, u64, String)| {

@@ -9,7 +9,7 @@ use shmcreds::{
 
 use crate::{
     assert_of, pool,
-    support::{self, assumed, child, name, until},
+    support::{self, StopFile, assumed, child, name, until},
     tenant,
 };
 
@@ -223,6 +223,39 @@ pub fn a_process_without_a_source_reads() {
     let roles = pool(&name).create().unwrap();
     reader.hear();
     assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    reader.finish();
+}
+
+/// The entry of a role that such a process holds goes to another role. Later it gets the role's set again.
+pub fn a_process_without_a_source_loses_an_entry() {
+    let sts = LocalSts::fork().unwrap();
+    let name = name("loses");
+    let (sts_ref, pool_name) = (&sts, name.clone());
+    let lost = StopFile::new(&name);
+    let mut reader = child(|report| {
+        until("there is a pool", || SharedRoles::attach(&pool_name).is_ok());
+        let roles = SharedRoles::attach(&pool_name).unwrap();
+        until("the set is there", || roles.role(tenant(sts_ref, 1)).is_ok());
+        let role = roles.role(tenant(sts_ref, 1)).unwrap();
+        until("the set is there", || role.credentials().is_ok());
+        report.say(".");
+        until("another role has the entry, and its set", || lost.is_there());
+        let error = role.credentials().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSource, "{error}");
+        report.say(".");
+        until("it has an entry again", || role.credentials().is_ok());
+        assert_of(&role.credentials().unwrap(), 1);
+    });
+    let roles = pool(&name).capacity(1).create().unwrap();
+    let fetch = |number| {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number);
+    };
+    fetch(1);
+    reader.hear();
+    fetch(2);
+    lost.write();
+    reader.hear();
+    fetch(1);
     reader.finish();
 }
 
