@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use nix::sys::{signal::Signal, wait::WaitStatus};
 use shmcreds::{
-    SharedRoles,
+    RoleStatus, SharedRoles,
     testing::{Fault, FaultPoint, LocalSts, ManualClock, Times, signal_at},
 };
 
 use crate::{
-    assert_of, pool,
+    assert_of,
+    hostile::soak,
+    pool,
     support::{StopFile, assumed, child, name, until},
     tenant,
 };
@@ -54,7 +56,15 @@ pub fn deaths_at_each_point() {
 
 /// Readers beside writers that are killed at random instructions of insertions, evictions and publications.
 pub fn kills_at_random_instructions() {
-    const ROUNDS: u64 = 100;
+    kills(100);
+}
+
+/// The same for many writers: 10,000, or as `SHMCREDS_KILLS` says.
+pub fn many_kills_at_random_instructions() {
+    kills(soak("SHMCREDS_KILLS", 10_000));
+}
+
+fn kills(rounds: u64) {
     let sts = LocalSts::fork().unwrap();
     let roles = pool(&name("kills")).capacity(6).create().unwrap();
     let stop = StopFile::new(roles.name());
@@ -77,13 +87,19 @@ pub fn kills_at_random_instructions() {
             })
         })
         .collect();
-    for round in 0..ROUNDS {
+    let (mut locked, mut elected) = (0, 0);
+    for round in 0..rounds {
         let mut writer = child(|report| {
             let roles = SharedRoles::attach(roles.name()).unwrap();
             report.say(".");
             for number in (4..40).cycle() {
-                if let Ok(role) = roles.role(tenant(&sts, number + round as usize % 7)) {
-                    let _ = role.credentials();
+                let number = number + round as usize % 7;
+                let role = roles.role(tenant(&sts, number));
+                // A call takes most of the time. So half of the writers make none.
+                if let Ok(role) = role
+                    && round % 2 == 0
+                {
+                    let _ = role.refresh();
                 }
                 let _ = roles.evict(&tenant(&sts, number));
             }
@@ -91,8 +107,23 @@ pub fn kills_at_random_instructions() {
         writer.hear();
         // Spread over the milliseconds of some calls; no two runs are alike anyway.
         std::thread::sleep(Duration::from_micros(round * 7919 % 4000));
+        let before = roles.status().unwrap().rebuilds();
         writer.signal(Signal::SIGKILL);
         assert!(matches!(writer.reap(), WaitStatus::Signaled(..)));
+        let status = roles.status().unwrap();
+        let dead = |entry: &RoleStatus| {
+            entry.status().lease_holder().is_some_and(|holder| !holder.is_alive())
+        };
+        elected += u64::from(status.entries().iter().any(dead));
+        // Whoever takes the lock next makes the index again, if the dead process had it.
+        let number = 100 + round as usize;
+        assert!(
+            roles.role(tenant(&sts, number)).is_ok() && roles.evict(&tenant(&sts, number)).is_ok()
+        );
+        locked += roles.status().unwrap().rebuilds() - before;
+        if round % 1000 == 999 {
+            sts.clear_calls().unwrap();
+        }
     }
     let reads: u64 = stop.end(readers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
     assert!(reads > 0);
@@ -101,7 +132,13 @@ pub fn kills_at_random_instructions() {
     }
     let status = roles.status().unwrap();
     assert_eq!(status.entries().len(), 6);
-    assert!(status.evictions() > ROUNDS / 8, "{}", status.evictions());
+    assert!(status.evictions() > rounds / 8, "{}", status.evictions());
+    println!(
+        "{rounds} kills: {locked} under the pool's lock, {elected} while elected; {} insertions, {} evictions, {reads} \
+         reads of others",
+        status.insertions(),
+        status.evictions()
+    );
 }
 
 /// The call of a tenant is on its way when the process dies: another one makes it, and other tenants do not notice.

@@ -1,8 +1,13 @@
 //! A hostile process of the same user overwrites the pool at random: never a foreign set, never a torn one.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::FileExt,
+    time::{Duration, Instant},
+};
 
-use shmcreds::{SharedRoles, testing::LocalSts};
+use aws_credential_types::Credentials;
+use shmcreds::{Error, SharedRoles, testing::LocalSts};
 
 use crate::{
     assert_of, pool,
@@ -29,53 +34,141 @@ impl Random {
 /// Readers, refreshes, evictions and insertions of 14 tenants in 12 entries, beside a writer that copies words of the pool
 /// to other places of it, and random ones. Reads may fail; what they give is always the tenant's own set.
 pub fn never_a_foreign_set() {
+    let told = attack(u64::MAX, Duration::from_secs(2));
+    assert!(told.reads > 100, "{}", told.reads);
+}
+
+/// The same for many reads: 10^8, or as `SHMCREDS_READS` says.
+pub fn never_a_foreign_set_in_many_reads() {
+    let told = attack(soak("SHMCREDS_READS", 100_000_000), Duration::MAX);
+    let Told { reads, sets, errors, refreshes, evictions, opened, overwritten } = told;
+    println!(
+        "{reads} reads of {sets} sets by {USERS} processes: 0 foreign sets, 0 torn sets, {errors} errors; {refreshes} \
+         refreshes, {evictions} evictions, {opened} times opened again, {overwritten} words overwritten"
+    );
+}
+
+/// The number in a variable, for a long check.
+pub fn soak(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+const USERS: u64 = 4;
+const TENANTS: u64 = 14;
+
+/// What the processes have done. Each read was of the own tenant's whole set.
+#[derive(Default)]
+struct Told {
+    reads: u64,
+    /// Sets that differ from the last one of the tenant, and were checked from the first to the last letter.
+    sets: u64,
+    /// Reads that gave an error.
+    errors: u64,
+    refreshes: u64,
+    evictions: u64,
+    /// How often a process opened the pool again, and so decoded all sets again.
+    opened: u64,
+    /// Words that the hostile process has overwritten.
+    overwritten: u64,
+}
+
+fn attack(reads: u64, time: Duration) -> Told {
     let sts = LocalSts::fork().unwrap();
     let pool_name = name("hostile");
-    let roles = pool(&pool_name)
-        .capacity(12)
-        .wait_timeout(std::time::Duration::from_secs(2))
-        .create()
-        .unwrap();
+    let roles =
+        pool(&pool_name).capacity(12).wait_timeout(Duration::from_secs(2)).create().unwrap();
     for number in 0..12 {
         assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number);
     }
     let stop = StopFile::new(roles.name());
-    let users: Vec<_> = (0..4u64)
+    let users: Vec<_> = (0..USERS)
         .map(|user| {
             let (pool_name, sts, stop) = (&pool_name, &sts, &stop);
             child(move |report| {
-                let roles = SharedRoles::attach(pool_name).unwrap();
-                let (mut random, mut reads) = (Random(user + 1), 0u64);
-                while !stop.is_there() {
-                    let number = random.below(14) as usize;
-                    let Ok(role) = roles.role(tenant(sts, number)) else { continue };
-                    let outcome = match random.below(100) {
-                        0 => role.refresh(),
-                        1 => {
-                            let _ = roles.evict(&tenant(sts, number));
-                            continue;
-                        }
-                        _ => role.credentials(),
-                    };
-                    match outcome {
-                        Ok(set) => {
-                            assert_of(&set, number);
-                            reads += 1;
-                        }
-                        // Another program has damaged the pool: a read may fail.
-                        Err(error) => drop(error),
-                    }
-                }
-                report.say(reads.to_string());
+                let told =
+                    use_pool(pool_name, sts, user, || stop.is_there(), reads.div_ceil(USERS));
+                let Told { reads, sets, errors, refreshes, evictions, opened, .. } = told;
+                report.say(format!("{reads} {sets} {errors} {refreshes} {evictions} {opened}"));
             })
         })
         .collect();
-    let file =
-        OpenOptions::new().read(true).write(true).open(support::segment(&pool_name)).unwrap();
+    let work = || users.iter().any(|user| support::lives(user.pid));
+    let overwritten = overwrite(&pool_name, &sts, time, work);
+    let mut all = Told { overwritten, ..Told::default() };
+    for said in stop.end(users) {
+        let mut numbers = said.split(' ').map(|word| word.parse::<u64>().unwrap());
+        let sums = [
+            &mut all.reads,
+            &mut all.sets,
+            &mut all.errors,
+            &mut all.refreshes,
+            &mut all.evictions,
+            &mut all.opened,
+        ];
+        sums.into_iter().for_each(|sum| *sum += numbers.next().unwrap());
+    }
+    all
+}
+
+/// Reads so many times, or until it is told to stop. Panics when a set is not the tenant's own.
+fn use_pool(name: &str, sts: &LocalSts, user: u64, stop: impl Fn() -> bool, reads: u64) -> Told {
+    let (mut random, mut told) = (Random(user + 1), Told::default());
+    let mut roles = SharedRoles::attach(name).unwrap();
+    // The last set of each tenant, which was checked.
+    let mut last: Vec<Option<Credentials>> = vec![None; TENANTS as usize];
+    while told.reads < reads && !stop() {
+        if random.below(16) == 0 {
+            roles = SharedRoles::attach(name).unwrap();
+            told.opened += 1;
+        }
+        let number = random.below(TENANTS) as usize;
+        let Ok(role) = roles.role(tenant(sts, number)) else { continue };
+        let mut check = |outcome: Result<Credentials, Error>| match outcome {
+            Ok(set) => {
+                let known = last[number].as_ref();
+                if !known.is_some_and(|known| is_same(known, &set)) {
+                    assert_of(&set, number);
+                    last[number] = Some(set);
+                    told.sets += 1;
+                }
+                told.reads += 1;
+                true
+            }
+            // Another program has damaged the pool: a read may fail.
+            Err(_) => {
+                told.errors += 1;
+                false
+            }
+        };
+        match random.below(32) {
+            0 => {
+                check(role.refresh());
+                told.refreshes += 1;
+            }
+            1 => told.evictions += u64::from(roles.evict(&tenant(sts, number)).unwrap_or(false)),
+            _ => {
+                let many = random.below(4000);
+                let _ = (0..many).all(|_| check(role.credentials()));
+            }
+        }
+    }
+    told
+}
+
+/// Whether all fields are equal: a set that is equal to a checked one is checked.
+fn is_same(one: &Credentials, other: &Credentials) -> bool {
+    one.access_key_id() == other.access_key_id()
+        && one.secret_access_key() == other.secret_access_key()
+        && one.session_token() == other.session_token()
+}
+
+/// Overwrites random words of the pool, for some time or until there is no more `work`. Tells how many.
+fn overwrite(name: &str, sts: &LocalSts, time: Duration, work: impl Fn() -> bool) -> u64 {
+    let file = OpenOptions::new().read(true).write(true).open(support::segment(name)).unwrap();
     let words = file.metadata().unwrap().len() / 8;
-    let mut random = Random(0x1234_5678_9abc_def1);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-    while std::time::Instant::now() < end {
+    let (mut random, began) = (Random(0x1234_5678_9abc_def1), Instant::now());
+    let (mut overwritten, mut round) = (0, 0u64);
+    while began.elapsed() < time && work() {
         // Not the header page: a process that attaches later would refuse it.
         let (from, to) = (random.below(words), 512 + random.below(words - 512 - 64));
         let mut bytes = vec![0; 8 * (1 + random.below(64) as usize)];
@@ -85,10 +178,15 @@ pub fn never_a_foreign_set() {
             continue;
         }
         file.write_all_at(&bytes, to * 8).unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(500));
+        overwritten += bytes.len() as u64 / 8;
+        round += 1;
+        // The log of a long check would take all memory.
+        if round.is_multiple_of(1000) {
+            sts.clear_calls().unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(500));
     }
-    let reads: u64 = stop.end(users).iter().map(|said| said.parse::<u64>().unwrap()).sum();
-    assert!(reads > 100, "{reads}");
+    overwritten
 }
 
 /// The record, the cell and the version of one tenant in the place of another's.

@@ -9,6 +9,7 @@ mod hostile;
 mod identity;
 mod refresher;
 mod refresher_deaths;
+mod shortage;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -57,7 +58,15 @@ fn main() {
     if let Ok(pool) = std::env::var(asked::STARTED) {
         return asked::started(&pool);
     }
-    support::run_forking(&[
+    let soaks: [(&str, fn()); 3] = [
+        (
+            "a_death_among_a_thousand_first_fetches",
+            shortage::a_death_among_a_thousand_first_fetches,
+        ),
+        ("never_a_foreign_set_in_many_reads", hostile::never_a_foreign_set_in_many_reads),
+        ("many_kills_at_random_instructions", deaths::many_kills_at_random_instructions),
+    ];
+    let tests: &[(&str, fn())] = &[
         ("each_tenant_gets_its_own_set", entries::each_tenant_gets_its_own_set),
         ("one_call_for_all_processes", entries::one_call_for_all_processes),
         ("what_is_not_allowed", entries::what_is_not_allowed),
@@ -68,9 +77,13 @@ fn main() {
         ("a_pool_and_a_session", entries::a_pool_and_a_session),
         ("memory_is_taken_in_steps", entries::memory_is_taken_in_steps),
         ("a_process_without_a_source_reads", entries::a_process_without_a_source_reads),
+        (
+            "a_process_without_a_source_loses_an_entry",
+            entries::a_process_without_a_source_loses_an_entry,
+        ),
         ("a_child_inherits_its_roles", entries::a_child_inherits_its_roles),
         ("rotation_and_rejection", entries::rotation_and_rejection),
-        ("each_input_alone_is_another_role", identity::each_input_alone_is_another_role),
+        ("another_role_is_another_entry", identity::another_role_is_another_entry),
         ("equal_recipes_are_one_role", identity::equal_recipes_are_one_role),
         ("what_no_pool_can_share", identity::what_no_pool_can_share),
         ("a_failing_tenant_is_alone", budget::a_failing_tenant_is_alone),
@@ -104,5 +117,8 @@ fn main() {
         ("a_program_runs_the_refresher", refresher::a_program_runs_the_refresher),
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
-    ]);
+        ("a_small_dev_shm", shortage::a_small_dev_shm),
+        ("a_death_among_many_first_fetches", shortage::a_death_among_many_first_fetches),
+    ];
+    support::run_forking_and_soaking(tests, &soaks);
 }
