@@ -111,10 +111,13 @@ fn kills(rounds: u64) {
         writer.signal(Signal::SIGKILL);
         assert!(matches!(writer.reap(), WaitStatus::Signaled(..)));
         let status = roles.status().unwrap();
-        let dead = |entry: &RoleStatus| {
-            entry.status().lease_holder().is_some_and(|holder| !holder.is_alive())
+        let was_elected = |entry: &RoleStatus| {
+            entry
+                .status()
+                .lease_holder()
+                .is_some_and(|holder| holder.pid() == writer.pid.as_raw() as u32)
         };
-        elected += u64::from(status.entries().iter().any(dead));
+        elected += u64::from(status.entries().iter().any(was_elected));
         // Whoever takes the lock next makes the index again, if the dead process had it.
         let number = 100 + round as usize;
         assert!(
