@@ -1,4 +1,5 @@
-//! Kills, or stops, a process at every instruction of a refresh, and looks at what the others find.
+//! Kills, or stops, a process at every instruction of a refresh, or of a change in a pool of roles, and looks at what the
+//! others find.
 //!
 //! A refresh is recorded first: one process does it from the request to the resignation, step by step. Then,
 //! for each instruction of the library between the first and the last store to shared memory, a fresh process
@@ -8,6 +9,7 @@
 compile_error!("every_instruction knows the breakpoints of x86_64 only");
 
 mod code;
+mod pool;
 mod processes;
 mod run;
 mod scene;
@@ -25,6 +27,7 @@ use clap::Parser;
 
 use crate::{
     code::{Code, Whose},
+    pool::Act,
     run::Run,
     scene::{Answer, Plot, Predecessor},
     trials::{Outcome, Trial},
@@ -36,6 +39,9 @@ struct Arguments {
     /// What happens at each instruction.
     #[arg(long, value_enum, default_values_t = [Trial::Kill, Trial::KillWaited, Trial::Stop])]
     trial: Vec<Trial>,
+    /// Kills at each instruction of this change in a pool, instead of a refresh.
+    #[arg(long, value_enum, conflicts_with_all = ["trial", "answer", "predecessor"])]
+    pool: Option<Act>,
     /// What the source answers.
     #[arg(long, value_enum, default_value_t = Answer::Set)]
     answer: Answer,
@@ -67,11 +73,14 @@ struct Tally {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments
-        .trial
-        .iter()
-        .try_fold(true, |well, trial| Ok(try_all(&arguments, *trial)? && well))
-    {
+    let outcome = match arguments.pool {
+        Some(act) => try_pool(&arguments, act),
+        None => arguments
+            .trial
+            .iter()
+            .try_fold(true, |well, trial| Ok(try_all(&arguments, *trial)? && well)),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -86,28 +95,55 @@ fn try_all(arguments: &Arguments, trial: Trial) -> Result<bool, String> {
     let code = Code::of_this_program(arguments.code)?;
     let Arguments { answer, predecessor, .. } = *arguments;
     let plot = Plot { clock: trial.needs_clock(), answer, predecessor };
-    let record = || Run::record(&code, plot);
+    let run = recorded(&format!("{trial:?}: a refresh"), &code, || Run::record(&code, plot))?;
+    let at = |index| trial.at(plot, &run, index);
+    try_points(arguments, &code, &format!("{trial:?}"), &run, at)
+}
+
+fn try_pool(arguments: &Arguments, act: Act) -> Result<bool, String> {
+    let code = Code::of_this_program(arguments.code)?;
+    let pools = pool::Pools::new()?;
+    let run = recorded(&format!("{act:?} in a pool: it"), &code, || pools.record(&code, act))?;
+    let at = |index| pools.kill(act, &run, index);
+    try_points(arguments, &code, &format!("{act:?} in a pool"), &run, at)
+}
+
+fn recorded(
+    what: &str,
+    code: &Code,
+    record: impl Fn() -> Result<Run, String>,
+) -> Result<Run, String> {
     // The first run of all has more to do: it finds nothing prepared.
     record()?;
     let (run, again) = (record()?, record()?);
-    let points = run.between_stores();
     println!(
-        "{trial:?}: a refresh takes {} instructions, {} of them {}; of these {} are between the first and the \
-         last store; another run is {}",
+        "{what} takes {} instructions, {} of them {}; of these {} are between the first and the last store; another run \
+         is {}",
         run.steps,
         run.all(),
         code,
-        points.clone().count(),
+        run.between_stores().count(),
         if run.same_as(&again) { "the same" } else { "different" },
     );
+    Ok(run)
+}
+
+fn try_points(
+    arguments: &Arguments,
+    code: &Code,
+    what: &str,
+    run: &Run,
+    at: impl Fn(usize) -> Result<(Outcome, Duration), String>,
+) -> Result<bool, String> {
     if arguments.functions {
-        show_functions(&code, &run);
+        show_functions(code, run);
     }
     let began = Instant::now();
     let mut tally = Tally::default();
+    let points = run.between_stores();
     for index in points.skip(arguments.seed % arguments.every).step_by(arguments.every) {
         tally.tried += 1;
-        match trial.at(plot, &run, index) {
+        match at(index) {
             Ok((outcome, slowest)) => {
                 *tally.outcomes.entry(name(outcome)).or_default() += 1;
                 tally.slowest = tally.slowest.max(slowest);
@@ -116,13 +152,13 @@ fn try_all(arguments: &Arguments, trial: Trial) -> Result<bool, String> {
                 let place = code.place(run.point(index).address);
                 let occurrence = run.point(index).occurrence;
                 let text = format!("point {index} ({place}, time {occurrence}): {problem}");
-                eprintln!("{trial:?}: {text}");
+                eprintln!("{what}: {text}");
                 tally.failures.push(text);
             }
         }
     }
     println!(
-        "{trial:?}: {} points tried in {:.0?}: {:?}; slowest refresh of another process {:.1?}; {} failures",
+        "{what}: {} points tried in {:.0?}: {:?}; slowest work of another process {:.1?}; {} failures",
         tally.tried,
         began.elapsed(),
         tally.outcomes,

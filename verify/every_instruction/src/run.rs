@@ -5,17 +5,24 @@ use std::collections::HashMap;
 use crate::{
     code::Code,
     scene::{Plot, Scene},
-    tracee::Point,
+    tracee::{Point, Tracee},
 };
+
+/// What a run is recorded of: a process that is about to work on shared memory.
+pub trait Stage {
+    fn victim(&self) -> Result<Tracee, String>;
+    /// The bytes of the lock file and of the segment.
+    fn shared_bytes(&self) -> [Vec<u8>; 2];
+}
 
 /// The instructions of a refresh.
 pub struct Run {
     points: Vec<Point>,
     /// From the first store to shared memory to the instruction after the last.
     stores: std::ops::RangeInclusive<usize>,
-    /// The first instruction after which the election is held.
+    /// The first instruction after which the election is held, in a session.
     elected: usize,
-    /// The first instruction after which a slot is being written.
+    /// The first instruction after which a slot is being written, in a session.
     writing: usize,
     /// All instructions, those of other code included.
     pub steps: usize,
@@ -30,8 +37,19 @@ const ELECTION: std::ops::Range<usize> = ENTRY + 256..ENTRY + 264;
 const SLOTS: usize = ENTRY + 768;
 
 impl Run {
+    /// A refresh of a session.
     pub fn record(code: &Code, plot: Plot) -> Result<Self, String> {
         let scene = Scene::new(plot)?;
+        let run = Run::of(code, &scene)?;
+        scene.end()?;
+        match run.elected > 0 && run.writing > 0 {
+            true => Ok(run),
+            false => Err("the refresh has written no set".into()),
+        }
+    }
+
+    /// Whatever the process of `scene` does.
+    pub fn of(code: &Code, scene: &impl Stage) -> Result<Self, String> {
         let mut seen: HashMap<u64, usize> = HashMap::new();
         let mut points: Vec<Point> = Vec::new();
         let mut bytes = scene.shared_bytes();
@@ -54,12 +72,12 @@ impl Run {
             }
             points.push(Point { address, occurrence: *occurrence });
         })?;
-        scene.end()?;
-        match (first, last, elected, writing) {
-            (Some(first), Some(last), Some(elected), Some(writing)) => {
+        let (elected, writing) = (elected.unwrap_or(0), writing.unwrap_or(0));
+        match (first, last) {
+            (Some(first), Some(last)) => {
                 Ok(Run { points, stores: first..=last, elected, writing, steps })
             }
-            _ => Err("the refresh stored nothing in shared memory".into()),
+            _ => Err("the process stored nothing in shared memory".into()),
         }
     }
 

@@ -15,6 +15,7 @@ use shmcreds::{
 
 use crate::{
     processes::{self, Reporter},
+    run::Stage,
     sets,
     tracee::Tracee,
 };
@@ -93,28 +94,6 @@ impl Scene {
             be_killed(&session)?;
         }
         Ok(Scene { answer: plot.answer, session, clock, first })
-    }
-
-    /// A traced process that is about to refresh.
-    pub fn victim(&self) -> Result<Tracee, String> {
-        let (name, fails) = (self.session.name(), self.answer == Answer::Failure);
-        Tracee::start(
-            || {
-                if fails {
-                    sets::fail();
-                }
-                SharedSession::attach(name).map_err(|error| error.to_string())
-            },
-            |session| match session.refresh() {
-                Err(error) if !fails => Err(error.to_string()),
-                _ => Ok(()),
-            },
-        )
-    }
-
-    /// The bytes of the lock file and of the segment.
-    pub fn shared_bytes(&self) -> [Vec<u8>; 2] {
-        [self.path() + "@lock", self.path()].map(|path| fs::read(path).unwrap_or_default())
     }
 
     /// Another process, which reads and then refreshes so many times.
@@ -198,6 +177,29 @@ impl Scene {
 
     fn path(&self) -> String {
         format!("/dev/shm/shmcreds-{}-{}", nix::unistd::geteuid(), self.session.name())
+    }
+}
+
+impl Stage for Scene {
+    /// A traced process that is about to refresh.
+    fn victim(&self) -> Result<Tracee, String> {
+        let (name, fails) = (self.session.name(), self.answer == Answer::Failure);
+        Tracee::start(
+            || {
+                if fails {
+                    sets::fail();
+                }
+                SharedSession::attach(name).map_err(|error| error.to_string())
+            },
+            |session| match session.refresh() {
+                Err(error) if !fails => Err(error.to_string()),
+                _ => Ok(()),
+            },
+        )
+    }
+
+    fn shared_bytes(&self) -> [Vec<u8>; 2] {
+        [self.path() + "@lock", self.path()].map(|path| fs::read(path).unwrap_or_default())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::{
-    run::Run,
+    run::{Run, Stage},
     scene::{Plot, Scene},
     sets,
 };
