@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.credentials import ReadOnlyCredentials
 
+from . import lasting
 from .engine import Engine
 from .exceptions import BRSConfigurationError
 from .rejection import RejectionHook, rejected_key
@@ -90,4 +92,18 @@ def session(shared: RefreshableSession | SharedSession) -> AioSession:
         made.set_config_variable("region", shared.region_name)
     made._credentials = AioCredentials(shared._engine, shared._credentials.method)
     _AioRejectionHook(shared._engine).register(made)
+    lasting.register(made, signing=_lasting)
     return made
+
+
+def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Callable[..., Any]:
+    @functools.wraps(sign)
+    async def signed(client: Any, *args: Any, **kwargs: Any) -> Any:
+        credentials = client._request_signer._credentials
+        if isinstance(credentials, AioCredentials):
+            seconds = lasting.seconds_of(args, kwargs, place, default)
+            if not lasting.is_settled(credentials._engine, seconds):
+                await asyncio.to_thread(lasting.see_to, credentials._engine, seconds)
+        return await sign(client, *args, **kwargs)
+
+    return signed

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .engine import Engine
 
-__all__ = ["icechunk", "obstore", "polars", "requests_auth", "s3fs"]
+if TYPE_CHECKING:
+    import boto3
+
+__all__ = ["boto3_session", "icechunk", "kombu_transport", "obstore", "polars", "requests_auth", "s3fs", "sqlalchemy_rds"]
 
 
 def obstore(session: Any) -> Callable[[], dict[str, Any]]:
@@ -79,6 +82,64 @@ def s3fs(session: Any, **kwargs: Any) -> Any:
     from . import aio
 
     return S3FileSystem(session=aio.session(session), **kwargs)
+
+
+def boto3_session(session: Any, **kwargs: Any) -> boto3.Session:
+    """A plain ``boto3.Session`` with the credentials, and the Region, of ``session``. It keeps no clients: for libraries
+    that make a client or resource for each thread."""
+    from .shared import boto3_session_of
+
+    kwargs.setdefault("region_name", _region_of(session))
+    return boto3_session_of(session._engine, session._credentials, **kwargs)
+
+
+def sqlalchemy_rds(session: Any, engine: Any, *, region: str | None = None) -> Any:
+    """Lets an engine of SQLAlchemy, or an ``AsyncEngine``, log in at RDS and Aurora with a token of the session instead of
+    a password. Each new connection gets a token of its own. The database must be asked over TLS. Gives the engine back."""
+    from sqlalchemy import event
+
+    sync_engine = getattr(engine, "sync_engine", engine)
+
+    def add_token(_dialect: Any, _record: Any, _args: Any, arguments: dict[str, Any]) -> None:
+        url = sync_engine.url
+        # Made here: a client of the parent process shares its sockets.
+        client = boto3_session(session).client("rds", region_name=region)
+        arguments["password"] = client.generate_db_auth_token(
+            DBHostname=url.host, Port=url.port or _PORTS.get(url.get_backend_name(), 5432), DBUsername=url.username
+        )
+
+    event.listen(sync_engine, "do_connect", add_token)
+    return engine
+
+
+_PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432}
+
+
+def kombu_transport(session: Any) -> Any:
+    """A transport of kombu for SQS: ``kombu.Connection("sqs://", transport=…)``. For Celery, assign it to a name of a
+    module, and give that name: ``broker_transport = "project.aws:Transport"``. Needs ``kombu[sqs]``."""
+    from botocore.config import Config
+    from kombu.transport import SQS
+
+    class Channel(SQS.Channel):
+        def new_sqs_client(self, region: str | None = None, *_: Any, **__: Any) -> Any:
+            arguments = {"endpoint_url": self.endpoint_url} if self.endpoint_url is not None else {}
+            client_config = self.transport_options.get("client-config") or {}
+            config = Config(**client_config) if client_config else None
+            made = boto3_session(session, region_name=region or _region_of(session))
+            return made.client("sqs", use_ssl=self.is_secure, config=config, **arguments)
+
+    class Transport(SQS.Transport):
+        pass
+
+    Transport.Channel = Channel
+    return Transport
+
+
+def _region_of(session: Any) -> str | None:
+    """The Region of the session."""
+    region: str | None = getattr(session, "region_name", None)
+    return region
 
 
 def _credentials_of(session: Any) -> Any:

@@ -26,17 +26,28 @@ _METHODS = {
 }
 
 
-def register(session: Any) -> None:
-    """Makes the clients of a botocore session see to it."""
+Sign = Callable[..., Any]
+
+
+def register(session: Any, signing: Callable[[Sign, int | None, int], Sign] | None = None) -> None:
+    """Makes the clients of a botocore session see to it. ``signing`` makes a method of a client such a one."""
+    wrap = functools.partial(_wrap_methods, _lasting if signing is None else signing)
     emitter = session.get_component("event_emitter")
     # Last: the handlers before it add the methods.
-    emitter.register_last("creating-client-class", _wrap_methods, unique_id="shmcreds-lasting")
+    emitter.register_last("creating-client-class", wrap, unique_id="shmcreds-lasting")
 
 
-def _wrap_methods(class_attributes: dict[str, Any], **_: Any) -> None:
+def _wrap_methods(signing: Callable[..., Sign], class_attributes: dict[str, Any], **_: Any) -> None:
     for name, (place, default) in _METHODS.items():
         if name in class_attributes:
-            class_attributes[name] = _lasting(class_attributes[name], place, default)
+            class_attributes[name] = signing(class_attributes[name], place, default)
+
+
+def seconds_of(args: tuple[Any, ...], kwargs: dict[str, Any], place: int | None, default: int) -> Any:
+    """For how many seconds a call of such a method signs."""
+    positional = args[place] if place is not None and len(args) > place else None
+    seconds = kwargs.get("ExpiresIn", positional)
+    return default if seconds is None else seconds
 
 
 def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Callable[..., Any]:
@@ -45,24 +56,26 @@ def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Calla
         credentials = client._request_signer._credentials
         # A client can have other credentials than its session.
         if isinstance(credentials, SharedCredentials):
-            positional = args[place] if place is not None and len(args) > place else None
-            seconds = kwargs.get("ExpiresIn", positional)
-            see_to(credentials._engine, default if seconds is None else seconds)
+            see_to(credentials._engine, seconds_of(args, kwargs, place, default))
         return sign(client, *args, **kwargs)
 
     return signed
 
 
+def is_settled(engine: Engine, seconds: Any) -> bool:
+    """Whether the current set is valid for so long, or no better one can be had yet."""
+    look = engine.store.look()
+    if look is None or look.state != FRESH:
+        return False
+    now = time.time()
+    generation, until = engine.best
+    return bool(look.expires - now >= seconds or generation == look.generation and now < until)
+
+
 def see_to(engine: Engine, seconds: Any) -> None:
     """Gets a set that is valid for so long, where that is possible, and warns once where it is not."""
-    look = engine.store.look()
-    if look is not None and look.state == FRESH:
-        now = time.time()
-        if look.expires - now >= seconds:
-            return
-        generation, until = engine.best
-        if generation == look.generation and now < until:
-            return
+    if is_settled(engine, seconds):
+        return
     try:
         look = engine.lasting(seconds)
         if look.expires - time.time() < seconds:

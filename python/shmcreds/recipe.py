@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from botocore.config import Config
 
+from . import before
+
 #: The canonical form of this version. A change of it changes all names.
 PREFIX = "py1-"
 
@@ -131,8 +133,9 @@ def base_identity(session: Any) -> dict[str, Any]:
     if explicit is not None:
         frozen = explicit.get_frozen_credentials()
         return {"key": frozen.access_key, "secret": digest_of(f"{frozen.secret_key}\n{frozen.token}")}
-    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    for name, value in os.environ.items():
+    variables = before.environ()
+    environment = {name: variables[name] for name in _VARIABLES if name in variables}
+    for name, value in variables.items():
         if name.startswith(_VARIABLE_PREFIXES):
             environment[name] = value
     files = {

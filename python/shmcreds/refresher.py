@@ -58,12 +58,13 @@ def _run(engine_of: weakref.ref[Engine], stop: threading.Event) -> None:
         if engine is None:
             return
         store: Store = engine.store
-        _refresh_if_due(engine)
+        refresh_if_due(engine)
         del engine
-        stop.wait(_sleep(store))
+        stop.wait(time_to_sleep(store))
 
 
-def _refresh_if_due(engine: Engine) -> None:
+def refresh_if_due(engine: Engine) -> None:
+    """Fetches a set where it is time for one. Tells of a failure in the log."""
     look = engine.store.look()
     if look is not None and look.state == FRESH:
         return
@@ -75,7 +76,8 @@ def _refresh_if_due(engine: Engine) -> None:
         logger.warning("session %s: the refresh failed: %s", engine.store.name, type(error).__name__)
 
 
-def _sleep(store: Store) -> float:
+def time_to_sleep(store: Store) -> float:
+    """Seconds until the set is due, or may be asked for again."""
     look, back_off = store.look(), store.back_off()
     due = 0.0 if look is None else look.refresh_in
     if back_off is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.session import Session as BotocoreSession
 
-from . import fork, lasting, policy, sharing
+from . import before, fork, lasting, policy, sharing
 from .clients import CachingSession
 from .credentials import SharedCredentials, isoformat
 from .dispatch import Dispatch, Registry
@@ -23,6 +23,7 @@ from .rejection import RejectionHook
 from .status import identity_by, status_of
 
 if TYPE_CHECKING:
+    from .export import Export
     from .native_source import NativeSource
     from .refresher import RefreshThread
     from .store import Fetched, Look
@@ -88,13 +89,18 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         self.mandatory_timeout = mandatory_timeout
         #: Signs as who assumes the role.
         self._base: BotocoreSession = copy.copy(self._session)
+        self._has_keys = self._base._credentials is not None
         self._has_own_botocore_session = session.get("botocore_session") is not None
         self._sts: tuple[int, Any] | None = None
+        if before.note() is not None:
+            self._session._config = self._base._config = None
+            self._pin()
         eager = not self.defer_refresh and not _resolved.get()
         # A sealed set has no name by which others could find it.
         recipe = self._recipe(name, False if sealed else shared)
         native = self._native_source(engine, sealed, eager)
         self._sealed = sealed
+        self._recipe_used = recipe
         store = sharing.open_store(recipe, windows, self._operation, native)
         self._engine = Engine(store, self._fetch, windows, self._operation)
         self._credentials = SharedCredentials(self._engine, self.refresh_method)
@@ -176,6 +182,8 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
     def _native_source(self, engine: str, sealed: bool, eager: bool) -> NativeSource | None:
         """How the Rust library fetches the sets; None where botocore does."""
         if engine == "python" or engine == "auto" and self.defer_refresh:
+            return None
+        if before.note() is not None and not sealed and not self._names_its_caller():
             return None
         from . import native_source
 
@@ -292,6 +300,43 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         """
         return self._as_dict(self._engine.lasting(seconds))
 
+    def export(self) -> Export:
+        """Lets every library of this process and of its children use the session, by the variables that their own
+        credentials chains read: ``with session.export(): …``, or without ``with`` for the life of the process.
+
+        All processes of the host that export the session have one endpoint, a process of the program ``shmcreds``. It
+        ends with the last of them. When it is killed, another one starts with the same address. Variables that take
+        precedence (keys, profiles, roles, files) are set aside, and put back at the end. Who fetches stays the same.
+
+        Raises:
+            BRSConfigurationError: there is no shared memory, no program ``shmcreds``, the session is sealed, or
+                another session is exported.
+            Exception: what the source raised, where there is no set yet.
+        """
+        from .export import export
+
+        if self._sealed:
+            raise BRSConfigurationError(
+                "A sealed session cannot be exported: the endpoint finds a session by its name. Make one without "
+                "sealed=True.",
+                param="sealed",
+            )
+        return export(self._engine)
+
+    def _pin(self) -> None:
+        """Who fetches is told by the variables as they were before an export."""
+        # The copy that signs as who assumes the role has the same parts.
+        before.pin(self._session)
+        store = self._engine.store if hasattr(self, "_engine") else None
+        if store is None or store.engine != "native" or self._sealed or self._names_its_caller():
+            return
+        # The library would read the variables of the export. The program that refreshes has those from before.
+        self._engine.store = sharing.open_store(self._recipe_used, self._engine.windows, self._operation)
+
+    def _names_its_caller(self) -> bool:
+        """Whether no variable and no file decides who fetches."""
+        return False
+
     def unlink(self) -> None:
         """Removes the name, so that later processes start with a set of their own. Those that have the set keep it."""
         self._engine.store.unlink()
@@ -335,6 +380,13 @@ def _unpickle(
 ) -> Any:
     token = _resolved.set(name)
     try:
-        return cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
+        made = cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
     finally:
         _resolved.reset(token)
+    found = before.note()
+    if found is not None and found.session == name:
+        # A spawned process inherited the variables. The endpoint must not end before it.
+        from .export import keep
+
+        keep(made._engine)
+    return made

@@ -20,6 +20,7 @@ from .status import status_of
 from .store import Fetched, Store
 
 if TYPE_CHECKING:
+    from .export import Export
     from .types import SessionStatus, TemporaryCredentials
 
 __all__ = ["SharedSession", "boto3_session"]
@@ -36,6 +37,7 @@ class SharedSession:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._credentials = SharedCredentials(engine, "shmcreds")
+        self._has_source = True
 
     @classmethod
     def create(
@@ -87,7 +89,9 @@ class SharedSession:
         from .native_store import attach_native
 
         store = attach_native(sharing.require_native("SharedSession.attach"), name)
-        return cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
+        made = cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
+        made._has_source = False
+        return made
 
     @property
     def name(self) -> str:
@@ -114,17 +118,20 @@ class SharedSession:
         """The state of the session. Fetches nothing."""
         return status_of(self._engine)
 
+    def export(self) -> Export:
+        """Lets every library of this process and of its children use the session; see
+        :meth:`RefreshableSession.export`. A source that reads the variables reads those of the export."""
+        from .export import export
+
+        return export(self._engine, refreshes=self._has_source)
+
     def unlink(self) -> None:
         """Removes the name. Processes that have the session keep it."""
         self._engine.store.unlink()
 
     def boto3_session(self, **kwargs: Any) -> boto3.Session:
         """A plain ``boto3.Session`` with these credentials. ``kwargs`` are arguments of ``boto3.Session``."""
-        session = boto3.Session(**kwargs)
-        session._session._credentials = self._credentials
-        RejectionHook(self._engine).register(session._session)
-        lasting.register(session._session)
-        return session
+        return boto3_session_of(self._engine, self._credentials, **kwargs)
 
     def __repr__(self) -> str:
         return f"SharedSession(name={self.name!r})"
@@ -134,6 +141,15 @@ def boto3_session(name: str, **kwargs: Any) -> boto3.Session:
     """A plain ``boto3.Session`` with the credentials of the session ``name``, which ``shmcreds serve`` or another
     process has made."""
     return SharedSession.attach(name).boto3_session(**kwargs)
+
+
+def boto3_session_of(engine: Engine, credentials: SharedCredentials, **kwargs: Any) -> boto3.Session:
+    """A plain ``boto3.Session`` with the sets of an engine."""
+    session = boto3.Session(**kwargs)
+    session._session._credentials = credentials
+    RejectionHook(engine).register(session._session)
+    lasting.register(session._session)
+    return session
 
 
 def _recipe(name: str) -> Recipe:

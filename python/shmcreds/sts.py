@@ -105,6 +105,9 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
         self._check_fetches_itself(STSRefreshableSession)
         return "role", native_source.role_of(self)
 
+    def _names_its_caller(self) -> bool:
+        return bool(self.sts_client_kwargs.get("aws_access_key_id")) or self._has_keys
+
     def _region(self) -> str | None:
         region: str | None = self._base.get_config_variable("region")
         return region

@@ -37,6 +37,8 @@ class LocalSts:
         self.calls: list[dict[str, str]] = []
         #: The access key that signed each of them.
         self.callers: list[str] = []
+        #: When the set of each key expires.
+        self.expires: dict[str, float] = {}
         self.entered = threading.Event()
         self._lock = threading.Lock()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -75,6 +77,7 @@ class LocalSts:
 
     def _role(self, inputs: dict[str, str], number: int) -> str:
         expires = time.time() + self.skew + float(inputs.get("DurationSeconds", self.lifetime))
+        self.expires[self.key(number)] = expires
         moment = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
         name = inputs["RoleArn"].rsplit("/", 1)[-1]
         account = inputs["RoleArn"].split(":")[4]

@@ -10,7 +10,7 @@ import pytest
 from local_sts import ACCOUNT
 from waiting import until
 
-from shmcreds import BRSConfigurationError, aio
+from shmcreds import BRSConfigurationError, BRSWarning, aio
 
 
 def test_a_rotation_is_seen_at_the_next_request(make, sts):
@@ -27,6 +27,37 @@ def test_a_rotation_is_seen_at_the_next_request(make, sts):
 
     urls = asyncio.run(run())
     assert sts.key(1) in urls[0] and sts.key(2) in urls[1]
+
+
+def test_a_presigned_url_is_signed_with_a_set_that_lasts(make, sts):
+    sts.lifetime = 8.0
+    session = make(advisory_timeout=1, mandatory_timeout=1)
+    parameters = {"Bucket": "b", "Key": "k"}
+
+    async def run():
+        async with aio.session(session).create_client("s3") as client:
+            urls = [await client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=1)]
+            look = session._engine.store.look()
+            while look.expires - time.time() > 5:
+                await asyncio.sleep(0.01)
+            calls = [client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=5) for _ in range(8)]
+            urls += await asyncio.gather(*calls)
+            urls.append(str(await client.generate_presigned_post("b", "k", ExpiresIn=5)))
+            return urls
+
+    urls = asyncio.run(run())
+    assert sts.key(1) in urls[0] and all(sts.key(2) in url for url in urls[1:])
+    assert len(sts.calls) == 2
+
+
+def test_a_presigned_url_that_cannot_last_warns(make, sts):
+    async def run():
+        async with aio.session(make()).create_client("s3") as client:
+            with pytest.warns(BRSWarning, match="valid for 43200 s"):
+                await client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=43200)
+
+    asyncio.run(run())
+    assert len(sts.calls) == 1
 
 
 def test_a_request_with_the_next_set_after_a_rejection(make, sts):

@@ -61,6 +61,7 @@ def test_the_example_of_a_sealed_session(sts):
         pytest.param("by_name.py", "ASIAEXAMPLE fresh\nhttps://", marks=pytest.mark.host),
         ("gunicorn_app.py", ""),
         ("celery_tasks.py", ""),
+        pytest.param("other_libraries.py", "True", marks=pytest.mark.program),
         ("data_loader.py", ""),
     ],
 )

@@ -13,6 +13,8 @@ import time
 import types
 
 import pytest
+from support import finished, start
+from waiting import until
 
 from shmcreds import RefreshableSession, SharedSession, integrations
 
@@ -21,7 +23,7 @@ class Objects:
     """An S3 of one object. It remembers the key that signed each request."""
 
     def __init__(self):
-        self.keys, self.moments = [], []
+        self.keys, self.moments, self.dates = [], [], []
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,6 +32,7 @@ class Objects:
             def do_GET(self):
                 signed = re.search("Credential=([^/]+)/", self.headers.get("Authorization", ""))
                 server.moments.append(time.time())
+                server.dates.append(self.headers.get("X-Amz-Date", ""))
                 server.keys.append(signed.group(1) if signed else "")
                 self.send_response(200)
                 for name, value in {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Content-Length": "4"}.items():
@@ -156,3 +159,23 @@ def test_an_error_of_the_source_is_that_of_the_session():
     session = RefreshableSession(method="custom", custom_credentials_method=source)
     with pytest.raises(ValueError, match="boom"):
         integrations.polars(session)()
+
+
+@pytest.mark.program
+def test_eight_workers_over_three_rotations(objects, sts, tmp_path):
+    sts.lifetime = 5.0
+    end = tmp_path / "end"
+    process = start("rotations.py", 8, objects.url, end, sts_url=sts.url)
+    try:
+        until(lambda: len(set(objects.keys)) >= 4 or process.poll() is not None, 60)
+    finally:
+        end.touch()
+    assert finished(process) == [[0] * 8]
+    # One call for each set: none in the first half of the life of the one before.
+    assert set(sts.callers) == {"AKIABASE"}
+    ends = list(sts.expires.values())
+    assert min(later - earlier for earlier, later in zip(ends, ends[1:], strict=False)) > 0.45 * sts.lifetime
+    # None signed late. The date of a signature has whole seconds.
+    for key, date in zip(objects.keys, objects.dates, strict=True):
+        signed = datetime.datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
+        assert signed.timestamp() < sts.expires[key]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+import tempfile
 
 import botocore.session
 import pytest
@@ -9,6 +13,16 @@ from botocore.config import Config
 from local_sts import ROLE
 
 from shmcreds import CustomRefreshableSession, RefreshableSession, STSRefreshableSession
+
+
+UNPICKLES = "import pickle, sys; print(pickle.load(sys.stdin.buffer).credentials['access_key'])"
+
+
+def key_in_a_worker(session, **environment):
+    """As a worker of dask or ray: a process that gets the pickle."""
+    given, told = pickle.dumps(session), {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", UNPICKLES], input=given, env=told, capture_output=True, check=True)
+    return done.stdout.decode().strip()
 
 
 class Mine(RefreshableSession):
@@ -30,6 +44,16 @@ def test_it_is_the_same_session_again(make, sts, again):
     assert other.status()["name"] == session.status()["name"]
     assert session.credentials == other.credentials
     assert len(sts.calls) == 1
+
+
+@pytest.mark.host
+def test_a_worker_of_this_host_has_the_set_and_one_of_another_host_its_own(make, sts):
+    session = make()
+    assert session.credentials["access_key"] == key_in_a_worker(session) == sts.key(1)
+    # Another host has another shared memory.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other_host:
+        assert key_in_a_worker(session, SHMCREDS_DIR=other_host) == sts.key(2)
+    assert len(sts.calls) == 2
 
 
 def test_a_private_one_keeps_its_name(make, sts):

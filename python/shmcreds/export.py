@@ -1,0 +1,311 @@
+"""A session for every library of a program: see :meth:`RefreshableSession.export`.
+
+A process of the program ``shmcreds`` serves the session on 127.0.0.1, for all processes of the host that export it. It
+ends with the last of them. Variables lead the libraries to it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import threading
+from typing import Any, NamedTuple
+
+from . import before, fork, sharing
+from .engine import Engine
+from .exceptions import BRSConfigurationError
+from .program import find_bin
+from .refresher import refresh_if_due, time_to_sleep
+
+logger = logging.getLogger("shmcreds")
+
+URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+_LARGEST_MESSAGE = 1 << 20
+#: How long a fork waits for a call of the source in flight.
+_FORK_WAIT = 1.0
+#: The time between two attempts to start the endpoint again.
+_PAUSE = 1.0
+
+
+class Joined(NamedTuple):
+    """What the program tells of the endpoint."""
+
+    pid: int
+    #: The variables to set, and those to remove.
+    set: dict[str, str]
+    remove: list[str]
+    #: As long as it is open, here or in a forked child, the endpoint serves.
+    users: int
+    #: A pidfd of the process that serves; None where the kernel has none.
+    server: int | None
+
+    def close(self) -> None:
+        for descriptor in filter(None, (self.users, self.server)):
+            os.close(descriptor)
+
+
+def join(name: str) -> Joined:
+    """Joins the endpoint of the session, or starts it.
+
+    Raises:
+        BRSConfigurationError: there is no program ``shmcreds``, or it cannot serve the session.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [find_bin(), "export", name],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(before.environ()),
+        )
+        if done.returncode != 0:
+            raise BRSConfigurationError(f"The session {name} cannot be exported: {done.stderr.strip()}")
+        text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 2)
+    told = json.loads(text)
+    users, server = [*descriptors, None][:2]
+    assert users is not None
+    # A program that takes the place of this one by exec() keeps the endpoint.
+    os.set_inheritable(users, True)
+    return Joined(told["pid"], told["set"], told["remove"], users, server)
+
+
+class Export:
+    """An exported session, until :meth:`close`, the end of the ``with`` block, or the end of the process."""
+
+    def __init__(self, engine: Engine, *, refreshes: bool) -> None:
+        self._engine = engine
+        self._uses = 0
+        self._joined = join(engine.store.name)
+        try:
+            self._changed = self._change()
+        except BaseException:
+            self._joined.close()
+            raise
+        self._keeper = Keeper(self, refreshes=refreshes)
+        self._keeper.start()
+
+    @property
+    def name(self) -> str:
+        """The name of the session."""
+        return self._engine.store.name
+
+    @property
+    def url(self) -> str:
+        """The address of the endpoint."""
+        return self._joined.set[URI]
+
+    def _change(self) -> dict[str, str | None]:
+        """Changes the variables. Gives the values that they had in this process."""
+        inherited = before.note()
+        new = {**dict.fromkeys(self._joined.remove), **self._joined.set}
+        changed = {name: os.environ.get(name) for name, value in new.items() if os.environ.get(name) != value}
+        aside = changed if inherited is None else {**changed, **inherited.variables}
+        changed[before.VARIABLE] = os.environ.get(before.VARIABLE)
+        os.environ[before.VARIABLE] = before.Note(self.name, aside).text()
+        removed = sorted(name for name in self._joined.remove if changed.get(name) is not None)
+        if removed:
+            logger.info("session %s is exported; set aside: %s", self.name, ", ".join(removed))
+        _put({name: new[name] for name in changed if name != before.VARIABLE})
+        return changed
+
+    def _serve_again(self) -> None:
+        """Starts the endpoint again, or finds the one that a sibling has started."""
+        joined = join(self.name)
+        if joined.set[URI] != self.url:
+            logger.warning(
+                "session %s: the endpoint has another address, since a program has taken its port. Clients that have "
+                "read the variables already must be made again.",
+                self.name,
+            )
+        self._joined, old = joined, self._joined
+        _put(dict(joined.set))
+        old.close()
+
+    def close(self) -> None:
+        """Puts the variables back. The last process that does so ends the endpoint."""
+        global _active
+        with _lock:
+            self._uses -= 1
+            if self._uses > 0 or _active is not self:
+                return
+            _active = None
+        self._keeper.close()
+        new = {**dict.fromkeys(self._joined.remove), **self._joined.set}
+        # What the program has changed meanwhile stays.
+        _put(
+            {
+                name: value
+                for name, value in self._changed.items()
+                if name == before.VARIABLE or os.environ.get(name) == new.get(name)
+            }
+        )
+        self._joined.close()
+
+    def __enter__(self) -> Export:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Export of the session {self.name}>"
+
+
+class Keeper:
+    """A thread that refreshes in time, and starts the endpoint again when the process that serves was killed. It stops
+    before each fork, and goes on after it in both processes."""
+
+    def __init__(self, export: Export, *, refreshes: bool) -> None:
+        self._export = export
+        self._refreshes = refreshes
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._wake: tuple[int, int] | None = None
+        fork.watch(self)
+
+    def start(self) -> None:
+        self._wake = os.pipe()
+        self._thread = threading.Thread(target=self._run, args=(self._wake[0],), name="shmcreds-export", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        thread, wake = self._thread, self._wake
+        if thread is None or wake is None or thread is threading.current_thread():
+            return
+        self._thread = self._wake = None
+        os.close(wake[1])
+        thread.join(_FORK_WAIT)
+
+    def close(self) -> None:
+        self._closed = True
+        self.stop()
+
+    def before_fork(self) -> None:
+        self.stop()
+
+    def after_fork_in_parent(self) -> None:
+        if not self._closed and self._thread is None:
+            self.start()
+
+    def after_fork_in_child(self) -> None:
+        self.after_fork_in_parent()
+
+    def _run(self, woken: int) -> None:
+        try:
+            pause = 0.0
+            while not _is_readable(woken, None, pause)[0]:
+                pause = self._work()
+                if not pause:
+                    stopped, ended = _is_readable(woken, self._export._joined.server, self._sleep())
+                    if stopped:
+                        return
+        finally:
+            os.close(woken)
+
+    def _work(self) -> float:
+        """Does what is due. Gives the time until another attempt, after a failure."""
+        try:
+            if self._refreshes:
+                refresh_if_due(self._export._engine)
+            if not _is_alive(self._export._joined):
+                self._export._serve_again()
+        except Exception as error:
+            logger.warning("session %s: the endpoint could not be started again: %s", self._export.name, error)
+            return _PAUSE
+        return 0.0
+
+    def _sleep(self) -> float:
+        return time_to_sleep(self._export._engine.store) if self._refreshes else 1.0
+
+
+def _is_readable(first: int, second: int | None, seconds: float) -> tuple[bool, bool]:
+    poll = select.poll()
+    poll.register(first, select.POLLIN)
+    if second is not None:
+        poll.register(second, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+    return first in ready, second in ready
+
+
+def _is_alive(joined: Joined) -> bool:
+    if joined.server is not None:
+        return not _is_readable(joined.server, None, 0)[0]
+    try:
+        os.kill(joined.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _put(variables: dict[str, str | None] | dict[str, str]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+_active: Export | None = None
+_lock = threading.RLock()
+
+
+class _Lock:
+    def before_fork(self) -> None: ...
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        # Another thread of the parent may have had it.
+        global _lock
+        _lock = threading.RLock()
+
+
+_lock_watch = _Lock()
+fork.watch(_lock_watch)
+
+
+def export(engine: Engine, *, refreshes: bool = True) -> Export:
+    """Exports the session of that engine, for this process and its children.
+
+    Raises:
+        BRSConfigurationError: the session has no name, another one is exported, or it cannot be served.
+        Exception: what the source raised, where there is no set yet.
+    """
+    global _active
+    sharing.require_native("export()")
+    name = engine.store.name
+    with _lock:
+        inherited = before.note()
+        if inherited is not None and inherited.session != name:
+            raise BRSConfigurationError(
+                f"The session {inherited.session} is exported already, and the variables can lead to one session. End "
+                f"that export first, or give {name} to each library by shmcreds.integrations."
+            )
+        if _active is None:
+            if refreshes:
+                engine.obtain()
+            _pin_all()
+            _active = Export(engine, refreshes=refreshes)
+        _active._uses += 1
+        return _active
+
+
+def keep(engine: Engine) -> None:
+    """Exports the session for the life of the process, unless this process has done so."""
+    if _active is None:
+        export(engine)
+
+
+def _pin_all() -> None:
+    """Who fetches the sets of the sessions of this process stays the same."""
+    from .session import RefreshableSession
+
+    for known in list(fork._known):
+        if isinstance(known, RefreshableSession):
+            known._pin()
