@@ -26,7 +26,7 @@ use crate::{
     errno,
     error::Fault,
     fault_point::{FaultPoint, hit},
-    segment::{Counter, EntryWriter},
+    segment::{Counter, EntryWriter, pool::PoolCounter},
     source::{self, Exchange, Fetched, Source, SourceError, SourceErrorClass},
     sys::{descriptor::ReservedStreams, runtime},
 };
@@ -299,6 +299,9 @@ async fn ask_in_time(job: &Job, view: &EntryWriter) -> Result<Fetched, SourceErr
     let limit = source.timeout();
     view.count(Counter::SourceCalls);
     let asked = Moment::now(clock);
+    if let Some(pool) = view.pool() {
+        pool.count(PoolCounter::Calls);
+    }
     let answer = tokio::time::timeout(limit, source.fetch()).await;
     let answered = Moment::now(clock);
     let answer = answer.unwrap_or_else(|_| Err(silent(limit)));

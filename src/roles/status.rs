@@ -15,7 +15,8 @@ pub struct RolesStatus {
     capacity: usize,
     calls_per_second: u32,
     budget_queue: Duration,
-    counters: [u64; 6],
+    budget_used: f64,
+    counters: [u64; 7],
     refresher: Option<LeaseHolder>,
 }
 
@@ -72,6 +73,7 @@ impl RolesStatus {
     /// How many entries are in that state.
     pub fn count(&self, state: State) -> usize {
         self.entries.iter().filter(|entry| entry.status.state() == state).count()
+            budget_used: pool.budget_used(),
     }
 
     /// How many roles the pool holds at most.
@@ -101,6 +103,11 @@ impl RolesStatus {
 
     /// How often the index was made again, because a process died while it changed it.
     pub fn rebuilds(&self) -> u64 {
+    /// The part of the budget that is used: 0 if the calls of a second can be made at once, 1 if the next call has to wait.
+    pub fn budget_used(&self) -> f64 {
+        self.budget_used
+    }
+
         self.counters[2]
     }
 
@@ -130,3 +137,8 @@ impl RolesStatus {
         valid.filter(|left| !left.is_zero()).min()
     }
 }
+    /// How often STS was called, by all processes together, for all roles that the pool has had.
+    pub fn source_calls(&self) -> u64 {
+        self.counters[6]
+    }
+

@@ -213,6 +213,12 @@ impl Pool {
         self.budget.queue(budget, now)
     }
 
+    /// The part of the budget that is used.
+    pub(super) fn budget_used(&self, now: u64) -> f64 {
+        let budget = self.segment.pool().map_or(0, |pool| pool.budget());
+        self.budget.used(budget, now)
+    }
+
     /// Reserves a call of STS within `limit`.
     ///
     /// # Errors

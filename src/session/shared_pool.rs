@@ -213,6 +213,11 @@ impl SharedPool {
         self.pool.queue(self.pool.clock.boot())
     }
 
+    /// The part of the budget that is used.
+    pub(crate) fn budget_used(&self) -> f64 {
+        self.pool.budget_used(self.pool.clock.boot())
+    }
+
     /// The current minute of the clock of [`last_use`](Self::last_use).
     pub(crate) fn minute(&self) -> u64 {
         self.pool.minute()

@@ -90,6 +90,14 @@ impl Budget {
         Duration::from_micros((self.due(due, slow, now) + self.interval(slow)).saturating_sub(now))
     }
 
+    /// The part of the calls of one second that was made: 0 to 1.
+    pub(crate) fn used(self, budget: u64, now: u64) -> f64 {
+        let (due, slow) = parts(budget);
+        let (now, burst) = (now / 1000, SECOND.max(self.interval(slow)));
+        let used = (self.due(due, slow, now) + burst).saturating_sub(now);
+        (used as f64 / burst as f64).min(1.0)
+    }
+
     /// STS throttles: the pool calls half as often.
     pub(crate) fn slow_down(budget: &AtomicU64) {
         let slower = |seen| {
@@ -127,6 +135,20 @@ mod tests {
         assert!(after <= Duration::from_millis(20), "{after:?}");
         let later = NOW + 3_000_000_000;
         assert_eq!(calls_within(budget, &word, later, Duration::ZERO), 50, "it fills again");
+    }
+
+    #[test]
+    fn the_used_part_is_told() {
+        let (budget, word) = (Budget { calls_per_second: 50 }, AtomicU64::new(0));
+        let used = || budget.used(word.load(Ordering::Relaxed), NOW);
+        assert_eq!(used(), 0.0);
+        assert_eq!(calls_within(budget, &word, NOW, Duration::ZERO), 50);
+        assert_eq!(used(), 1.0);
+        let half = NOW + 500_000_000;
+        let used = || budget.used(word.load(Ordering::Relaxed), half);
+        assert!((used() - 0.5).abs() < 1e-6, "{}", used());
+        calls_within(budget, &word, half, Duration::from_secs(9));
+        assert_eq!(used(), 1.0);
     }
 
     #[test]

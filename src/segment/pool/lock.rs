@@ -174,6 +174,7 @@ impl<'a> PoolGuard<'a> {
     pub(crate) fn insert(&self, key: &Key) -> Result<Option<usize>, Fault> {
         let Some(entry) = self.entries().take()? else { return Ok(None) };
         hit(FaultPoint::PoolEntryTaken);
+        self.pool.reset_counters(entry);
         self.pool.set_key(entry, key);
         hit(FaultPoint::PoolKeyWritten);
         index::add(self.pool.file.layout, self.index(), key, entry);

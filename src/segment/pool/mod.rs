@@ -20,7 +20,10 @@ pub(crate) use budget::{Budget, Reserved};
 use layout::PoolLayout;
 pub(crate) use refusals::Refusal;
 
-use super::{key::Key, layout::SET_SLOTS};
+use super::{
+    key::Key,
+    layout::{COUNTERS as ENTRY_COUNTERS, SET_SLOTS},
+};
 use crate::{
     error::Fault,
     seqlock::Cells,
@@ -53,9 +56,11 @@ pub(crate) enum PoolCounter {
     Refusals,
     /// Messages to the refresher that were not obeyed.
     RefusedRequests,
+    /// Calls of STS.
+    Calls,
 }
 
-pub(crate) const POOL_COUNTERS: usize = 6;
+pub(crate) const POOL_COUNTERS: usize = 7;
 
 impl PoolFile {
     pub(super) fn new(layout: PoolLayout, fd: Arc<Descriptor>) -> Arc<Self> {
@@ -185,6 +190,13 @@ impl<'a> PoolWriter<'a> {
         for (word, value) in self.head(entry, layout::KEY, 4).iter().zip(key) {
             word.store(*value, Ordering::Relaxed);
         }
+    }
+
+    /// The counters of an entry begin anew with each role.
+    fn reset_counters(self, entry: usize) {
+        let counters = self.head(entry, layout::ENTRY_COUNTERS, ENTRY_COUNTERS);
+        // Relaxed: the counters order no other memory.
+        counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
     fn owned(self, entry: usize) -> &'a [AtomicU64] {
