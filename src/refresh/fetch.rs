@@ -177,7 +177,8 @@ pub(super) fn conclude(
 ) -> Result<Option<u64>, SourceError> {
     let session = job.session.as_str();
     let outcome = answer.and_then(|fetched| {
-        publish::set(elected, basis, &fetched, &job.recipe.windows, &job.clock)
+        let Recipe { source, windows, .. } = &job.recipe;
+        publish::set(elected, basis, &fetched, (windows, source.role_arn()), &job.clock)
     });
     match &outcome {
         Ok(Some(generation)) => info!(session, generation, "published a new set"),
@@ -298,10 +299,10 @@ async fn ask_in_time(job: &Job, view: &EntryWriter) -> Result<Fetched, SourceErr
     let (source, clock) = (&job.recipe.source, &job.clock);
     let limit = source.timeout();
     view.count(Counter::SourceCalls);
-    let asked = Moment::now(clock);
     if let Some(pool) = view.pool() {
         pool.count(PoolCounter::Calls);
     }
+    let asked = Moment::now(clock);
     let answer = tokio::time::timeout(limit, source.fetch()).await;
     let answered = Moment::now(clock);
     let answer = answer.unwrap_or_else(|_| Err(silent(limit)));

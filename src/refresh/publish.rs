@@ -45,7 +45,8 @@ impl Basis {
     }
 }
 
-/// Publishes a new set and returns its generation. `None` when another process published first.
+/// Publishes a new set and returns its generation. `None` when another process published first. The ARN of the role is for
+/// the status of a pool.
 ///
 /// # Errors
 /// When the set is incomplete or expired, or cannot be written. The class says whether another attempt may help.
@@ -53,7 +54,7 @@ pub(crate) fn set(
     elected: &Elected,
     basis: Basis,
     fetched: &Fetched,
-    windows: &Windows,
+    (windows, role_arn): (&Windows, Option<&str>),
     clock: &Clock,
 ) -> Result<Option<u64>, SourceError> {
     let credentials = &fetched.credentials;
@@ -75,6 +76,7 @@ pub(crate) fn set(
         secret_access_key: present("SecretAccessKey", credentials.secret_access_key())?,
         session_token: credentials.session_token().unwrap_or_default(),
         account_id: account,
+        role_arn: role_arn.unwrap_or_default(),
     };
     let mut words = Words::default();
     record

@@ -197,7 +197,7 @@ impl SharedRoles {
     /// # Errors
     /// [`System`](ErrorKind::System) when the kernel refuses a look at a lock.
     pub fn status(&self) -> Result<RolesStatus, Error> {
-        RolesStatus::of(&self.handle.pool)
+        RolesStatus::of(&self.handle.pool, &self.handle.table)
     }
 
     /// Lets the program that `command` starts [`attach`](Self::attach) to this pool, as

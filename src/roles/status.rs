@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::table::Table;
 use crate::{
     error::Error,
     session::{LeaseHolder, SharedPool, State, Status},
@@ -24,6 +25,7 @@ pub struct RolesStatus {
 #[derive(Clone, Debug)]
 pub struct RoleStatus {
     key: Fingerprint,
+    arn: Option<String>,
     used_before: Duration,
     status: Status,
 }
@@ -32,6 +34,13 @@ impl RoleStatus {
     /// The [key](crate::RoleSession::key) of the role.
     pub fn key(&self) -> &Fingerprint {
         &self.key
+    }
+
+    /// The ARN of the role: of one that has a set, or that this process has asked for. It may be cut after 512 bytes.
+    ///
+    /// Two roles with one ARN differ in other inputs, such as the external id. The [key](Self::key) tells them apart.
+    pub fn arn(&self) -> Option<&str> {
+        self.arn.as_deref()
     }
 
     /// About how long ago the role was used, in whole minutes.
@@ -46,12 +55,15 @@ impl RoleStatus {
 }
 
 impl RolesStatus {
-    pub(super) fn of(pool: &SharedPool) -> Result<Self, Error> {
+    pub(super) fn of(pool: &SharedPool, table: &Table) -> Result<Self, Error> {
         let now = pool.minute();
         let entry = |(key, session)| {
             let minutes = now.saturating_sub(pool.last_use(&session));
             let used_before = Duration::from_secs(minutes.saturating_mul(60));
-            session.status().map(|status| RoleStatus { key, used_before, status })
+            session.status().map(|status| {
+                let arn = status.role_arn().map(str::to_owned).or_else(|| table.arn_of(&key));
+                RoleStatus { key, arn, used_before, status }
+            })
         };
         // A damaged entry is replaced when it is used; here it is left out.
         let entries = pool.entries().map(entry).filter_map(Result::ok).collect();
@@ -60,6 +72,7 @@ impl RolesStatus {
             capacity: pool.capacity(),
             calls_per_second: pool.calls_per_second(),
             budget_queue: pool.queue(),
+            budget_used: pool.budget_used(),
             counters: pool.counters(),
             refresher: pool.refresher(),
         })
@@ -73,7 +86,6 @@ impl RolesStatus {
     /// How many entries are in that state.
     pub fn count(&self, state: State) -> usize {
         self.entries.iter().filter(|entry| entry.status.state() == state).count()
-            budget_used: pool.budget_used(),
     }
 
     /// How many roles the pool holds at most.
@@ -91,6 +103,11 @@ impl RolesStatus {
         self.budget_queue
     }
 
+    /// The part of the budget that is used: 0 if the calls of a second can be made at once, 1 if the next call has to wait.
+    pub fn budget_used(&self) -> f64 {
+        self.budget_used
+    }
+
     /// How often a role got an entry.
     pub fn insertions(&self) -> u64 {
         self.counters[0]
@@ -103,11 +120,6 @@ impl RolesStatus {
 
     /// How often the index was made again, because a process died while it changed it.
     pub fn rebuilds(&self) -> u64 {
-    /// The part of the budget that is used: 0 if the calls of a second can be made at once, 1 if the next call has to wait.
-    pub fn budget_used(&self) -> f64 {
-        self.budget_used
-    }
-
         self.counters[2]
     }
 
@@ -131,14 +143,14 @@ impl RolesStatus {
         self.refresher.as_ref()
     }
 
+    /// How often STS was called, by all processes together, for all roles that the pool has had.
+    pub fn source_calls(&self) -> u64 {
+        self.counters[6]
+    }
+
     /// The time until the first set expires; `None` without a valid set.
     pub fn soonest_expiry(&self) -> Option<Duration> {
         let valid = self.entries.iter().map(|entry| entry.status.expires_in());
         valid.filter(|left| !left.is_zero()).min()
     }
 }
-    /// How often STS was called, by all processes together, for all roles that the pool has had.
-    pub fn source_calls(&self) -> u64 {
-        self.counters[6]
-    }
-

@@ -57,6 +57,12 @@ impl Table {
         }
     }
 
+    /// The ARN of the role with `key`, if this process has its session.
+    pub(super) fn arn_of(&self, key: &Fingerprint) -> Option<String> {
+        let arn = |sessions: &mut Sessions| Some(sessions.get(key)?.role_arn()?.to_owned());
+        self.with(arn).flatten()
+    }
+
     /// Keeps a session. If another thread was faster, returns the session of that.
     pub(super) fn insert(&self, key: Fingerprint, session: SharedSession) -> SharedSession {
         let keep = |sessions: &mut Sessions| {

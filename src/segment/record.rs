@@ -9,14 +9,15 @@ use std::{iter, ops::Deref};
 use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
-use super::{key::Key, layout::SET_SLOT_WORDS};
-use crate::seqlock::Room;
+use super::{key::Key, layout::SET_SLOT_WORDS, pool::layout::SMALL_WORDS};
+use crate::seqlock::{HEAD as SLOT_HEAD, Room};
 
 /// The longest field, in bytes. The 16-bit lengths and the slots have space for it.
 pub(crate) const MAX_TOKEN: usize = 16_384;
 const MAX_KEY_ID: usize = 128;
 const MAX_SECRET: usize = 256;
 const MAX_ACCOUNT: usize = 64;
+const MAX_ARN: usize = 512;
 const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
@@ -67,6 +68,8 @@ pub(crate) struct SetRecord<'a> {
     pub(crate) session_token: &'a str,
     /// Empty when it is not known.
     pub(crate) account_id: &'a str,
+    /// The ARN of the role, for people. Only in a pool. It may be cut, or empty.
+    pub(crate) role_arn: &'a str,
 }
 
 impl<'a> SetRecord<'a> {
@@ -75,10 +78,17 @@ impl<'a> SetRecord<'a> {
     /// # Errors
     /// When a field is too long. The sentence names the field, never its value.
     pub(crate) fn encode(&self, key: Option<&Key>, words: &mut Words) -> Result<(), String> {
-        fits("AccessKeyId", self.access_key_id, MAX_KEY_ID)?;
-        fits("SecretAccessKey", self.secret_access_key, MAX_SECRET)?;
-        fits("SessionToken", self.session_token, MAX_TOKEN)?;
-        fits("AccountId", self.account_id, MAX_ACCOUNT)?;
+        let place = if key.is_some() { "the largest cell of a pool" } else { "a slot" };
+        for (field, value, room) in [
+            ("AccessKeyId", self.access_key_id, MAX_KEY_ID),
+            ("SecretAccessKey", self.secret_access_key, MAX_SECRET),
+            ("SessionToken", self.session_token, MAX_TOKEN),
+            ("AccountId", self.account_id, MAX_ACCOUNT),
+        ] {
+            if value.len() > room {
+                return Err(format!("{field} has {} bytes; {place} holds {room}", value.len()));
+            }
+        }
         let fixed = [
             self.fetched_boot,
             self.advisory_boot,
@@ -86,17 +96,36 @@ impl<'a> SetRecord<'a> {
             self.expires_boot,
             self.expires_unix,
         ];
-        let fields =
-            [self.access_key_id, self.secret_access_key, self.session_token, self.account_id];
-        encode(words, key, &fixed, fields);
+        let keys = [self.access_key_id, self.secret_access_key, self.session_token];
+        let owner = match key {
+            Some(_) => self.owner(key, fixed.len(), &keys),
+            None => self.account_id.to_owned(),
+        };
+        let [id, secret, token] = keys;
+        encode(words, key, &fixed, [id, secret, token, &owner]);
         Ok(())
+    }
+
+    /// The fourth text in a pool: the account, a space, and the ARN of the role. The ARN is cut where the record would
+    /// need a larger cell because of it.
+    fn owner(&self, key: Option<&Key>, fixed: usize, keys: &[&str; 3]) -> String {
+        let bytes: usize =
+            keys.iter().map(|text| text.len()).sum::<usize>() + self.account_id.len() + 1;
+        let head = SLOT_HEAD + 2 + key.map_or(0, |key| key.len()) + fixed;
+        let left = |cell: usize| (cell.saturating_sub(head) * 8).checked_sub(bytes);
+        let left = left(SMALL_WORDS).or_else(|| left(SET_SLOT_WORDS)).unwrap_or(0);
+        format!("{} {}", self.account_id, cut(self.role_arn, left.min(MAX_ARN)))
     }
 
     /// Decodes the record in `words`. `None` also when it is the record of another key than `key`.
     pub(crate) fn decode(words: &'a [u64], key: Option<&Key>) -> Option<Self> {
         let ([fetched_boot, advisory_boot, mandatory_boot, expires_boot, expires_unix], fields) =
             decode::<5>(words, key)?;
-        let [access_key_id, secret_access_key, session_token, account_id] = fields;
+        let [access_key_id, secret_access_key, session_token, owner] = fields;
+        let (account_id, role_arn) = match key {
+            Some(_) => owner.split_once(' ').unwrap_or((owner, "")),
+            None => (owner, ""),
+        };
         Some(SetRecord {
             fetched_boot,
             advisory_boot,
@@ -107,6 +136,7 @@ impl<'a> SetRecord<'a> {
             secret_access_key,
             session_token,
             account_id,
+            role_arn,
         })
     }
 }
@@ -178,13 +208,6 @@ impl<'a> FailureRecord<'a> {
     }
 }
 
-fn fits(field: &str, value: &str, room: usize) -> Result<(), String> {
-    if value.len() <= room {
-        return Ok(());
-    }
-    Err(format!("{field} has {} bytes; a slot holds {room}", value.len()))
-}
-
 fn cut(text: &str, room: usize) -> &str {
     &text[..text.floor_char_boundary(room)]
 }
@@ -254,6 +277,7 @@ mod tests {
             secret_access_key: secret,
             session_token: token,
             account_id: account,
+            role_arn: "",
         }
     }
 
@@ -314,6 +338,28 @@ mod tests {
             prop_assert!(FailureRecord::decode(&words, Some(&other)).is_none());
             let back = FailureRecord::decode(&words, Some(&key)).unwrap();
             prop_assert!(back.code == "AccessDenied" && message.starts_with(back.message));
+        }
+
+        /// The ARN comes back as far as it fits, and never moves a record into a larger cell.
+        #[test]
+        fn an_arn_takes_only_what_is_left(
+            key in any::<Key>(), arn in "[a-z:/é]{0,600}", length in 0usize..=MAX_TOKEN, account in "[0-9]{0,12}",
+        ) {
+            let token = "t".repeat(length);
+            let mut words = Words::default();
+            set("ASIA", "s", &token, &account).encode(Some(&key), &mut words).unwrap();
+            let plain = words.len() + SLOT_HEAD;
+            let record = SetRecord { role_arn: &arn, ..set("ASIA", "s", &token, &account) };
+            record.encode(Some(&key), &mut words).unwrap();
+            let whole = words.len() + SLOT_HEAD;
+            let cell = if plain <= SMALL_WORDS { SMALL_WORDS } else { SET_SLOT_WORDS };
+            prop_assert!(whole <= cell, "{} of {}", whole, cell);
+            let back = SetRecord::decode(&words, Some(&key)).unwrap();
+            prop_assert!(back.account_id == account && back.session_token == token);
+            prop_assert!(arn.starts_with(back.role_arn));
+            prop_assert!(length > 1_200 || back.role_arn.len() + 2 > arn.len().min(MAX_ARN));
+            record.encode(None, &mut words).unwrap();
+            prop_assert!(SetRecord::decode(&words, None).unwrap().role_arn.is_empty());
         }
 
         #[test]

@@ -254,6 +254,11 @@ impl SharedSession {
         if !self.inner.has_successor() {
             return None;
         }
+    /// The ARN of the role that this session asks for.
+    pub(crate) fn role_arn(&self) -> Option<&str> {
+        self.inner.shared.recipe.as_ref()?.source.role_arn()
+    }
+
         let inner: Arc<Inner> = self.inner.latest();
         Some(SharedSession { provider: provider::of(Arc::clone(&inner)), inner })
     }

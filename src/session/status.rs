@@ -135,6 +135,7 @@ pub struct Status {
     generation: u64,
     clock_skew: Option<f64>,
     access_key_tail: Option<String>,
+    role_arn: Option<String>,
     expires_in: Duration,
     refresh_in: Duration,
     age: Option<Duration>,
@@ -157,7 +158,8 @@ impl Status {
         let now = inner.shared.clock.boot();
         // The keys stay in the copy, which is wiped: a status is not asked for them.
         let set = snapshot::newest(view, |life, record| {
-            (life, record.expires_unix, tail(record.access_key_id))
+            let tail = tail(record.access_key_id);
+            (life, record.expires_unix, tail, record.role_arn.to_owned())
         });
         let set = match set {
             // The set of the role that has the entry now.
@@ -166,7 +168,7 @@ impl Status {
         };
         let life = set.as_ref().map(|(life, ..)| *life);
         let wall = inner.shared.clock.wall();
-        let skew = |(life, expires_unix, _): &(Life, u64, String)| {
+        let skew = |(life, expires_unix, ..): &(Life, u64, String, String)| {
             skew_seconds(*expires_unix, life.points.expires, wall, now)
         };
         let left = |point: u64| Duration::from_nanos(point.saturating_sub(now));
@@ -177,7 +179,8 @@ impl Status {
             state: life.map_or(State::Empty, |life| life.phase(now).into()),
             generation: life.map_or(0, |life| life.version.generation()),
             clock_skew: set.as_ref().and_then(skew),
-            access_key_tail: set.map(|(.., tail)| tail),
+            role_arn: set.as_ref().map(|(.., arn)| arn.clone()).filter(|arn| !arn.is_empty()),
+            access_key_tail: set.map(|(_, _, tail, _)| tail),
             expires_in: life.map_or(Duration::ZERO, |life| left(life.points.expires)),
             refresh_in: life.map_or(Duration::ZERO, |life| left(life.points.advisory)),
             age: life.map(|life| Duration::from_nanos(now.saturating_sub(life.fetched))),
@@ -208,6 +211,11 @@ impl Status {
     /// The last four characters of the access key id.
     pub fn access_key_tail(&self) -> Option<&str> {
         self.access_key_tail.as_deref()
+    }
+
+    /// The ARN of the role, in a pool whose role has had a set.
+    pub(crate) fn role_arn(&self) -> Option<&str> {
+        self.role_arn.as_deref()
     }
 
     /// What the sets come from, in one line: what the source says of itself, without a secret.

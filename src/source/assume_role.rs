@@ -380,6 +380,10 @@ impl Source for AssumeRole {
         true
     }
 
+    fn role_arn(&self) -> Option<&str> {
+        Some(&self.inputs.role_arn)
+    }
+
     /// The set of a role is the same whatever assumes it, except where a person confirms it.
     fn host_bound(&self) -> Option<String> {
         let asks = self.mfa.is_some();

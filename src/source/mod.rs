@@ -135,6 +135,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// The ARN of the role that it assumes, for people.
+    #[doc(hidden)]
+    fn role_arn(&self) -> Option<&str> {
+        None
+    }
+
     /// Why its sets identify this host, so that no other host may use them; `None` if any host may. It matters only to
     /// sessions that share their set with a fleet (feature `fleet`). `None` unless the source says otherwise.
     fn host_bound(&self) -> Option<String> {
@@ -191,6 +197,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn is_role(&self) -> bool {
         (**self).is_role()
+    }
+
+    fn role_arn(&self) -> Option<&str> {
+        (**self).role_arn()
     }
 
     fn host_bound(&self) -> Option<String> {
