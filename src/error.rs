@@ -63,6 +63,8 @@ pub enum ErrorKind {
     NoSource,
     /// The source's sets do not live as long as the caller needs. Another call of the source cannot help.
     TooShort,
+    /// The source's set is too large for shared memory; the message names both sizes. Another call cannot help.
+    TooLarge,
     /// A [`Term`](crate::Term) is over: its lease ended, or it belongs to the process that this one was forked from.
     TermOver,
     /// Other code of this process has closed a file descriptor of the session.
@@ -124,6 +126,7 @@ impl ErrorKind {
             | ErrorKind::SourceTerminal
             | ErrorKind::SourceMisconfigured
             | ErrorKind::TooShort
+            | ErrorKind::TooLarge
             | ErrorKind::DescriptorClosed => false,
         }
     }

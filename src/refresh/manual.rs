@@ -65,7 +65,7 @@ impl ManualCall {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(over("another process published a set first")),
             Err(failure) => {
-                let fault = Fault::new(failure.class().into(), failure.to_string());
+                let fault = Fault::new(failure.kind(), failure.to_string());
                 Err(fault.caused_by(failure))
             }
         }

@@ -81,7 +81,7 @@ pub(crate) fn set(
     let mut words = Words::default();
     record
         .encode(elected.view().reader().key(), &mut words)
-        .map_err(|problem| SourceError::new(SourceErrorClass::Terminal, unusable(&problem)))?;
+        .map_err(|problem| SourceError::too_large(unusable(&problem)))?;
     let was_short = elected.is_longer_requested(basis.generation());
     let version =
         store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;

@@ -298,7 +298,7 @@ fn not_now() -> Fault {
 }
 
 fn refused(failure: SourceError, next: Duration) -> Fault {
-    let kind = failure.class().into();
+    let kind = failure.kind();
     let next = Duration::from_millis(u64::try_from(next.as_millis()).unwrap_or(u64::MAX));
     let text = format!("the source failed: {failure}; next attempt in {next:?} at the earliest");
     Fault::new(kind, text).retry_after(next).caused_by(failure)

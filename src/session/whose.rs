@@ -26,7 +26,7 @@ impl Inner {
             }
         };
         answer.map_err(|failure| {
-            let fault = Fault::new(failure.class().into(), failure.to_string());
+            let fault = Fault::new(failure.kind(), failure.to_string());
             self.fault(operation, fault.caused_by(failure))
         })
     }

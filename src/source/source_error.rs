@@ -19,6 +19,10 @@ use super::{
     redact::{hide, redact},
     retry_after,
 };
+use crate::error::ErrorKind;
+
+/// The code of a set that is too large to be shared.
+const TOO_LARGE: &str = "SetTooLarge";
 
 /// A message quotes at most this many characters of an unknown answer.
 const LONGEST_QUOTE: usize = 160;
@@ -90,6 +94,19 @@ impl SourceError {
     fn asked_to_wait(mut self, time: Option<Duration>) -> Self {
         self.retry_after = time.or(self.retry_after);
         self
+    }
+
+    /// The failure of a set that is too large to be shared. `problem` names the sizes.
+    pub(crate) fn too_large(problem: impl AsRef<str>) -> Self {
+        SourceError::of_known_text(SourceErrorClass::Terminal, problem).with_code(TOO_LARGE)
+    }
+
+    /// The kind of the error that callers get.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self.code() {
+            Some(TOO_LARGE) => ErrorKind::TooLarge,
+            _ => self.class().into(),
+        }
     }
 
     /// The class: whether a retry can help.

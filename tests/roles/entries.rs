@@ -169,7 +169,12 @@ pub fn large_tokens() {
     }
     sts.configure(Settings::new().token_bytes(20_000)).unwrap();
     let error = roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap_err();
-    assert!(error.to_string().contains("SessionToken has 20000 bytes"), "{error}");
+    let says = "SessionToken has 20000 bytes; the largest cell of a pool holds 16384";
+    assert!(error.to_string().contains(says), "{error}");
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TooLarge, false));
+    // Each process is told so.
+    let other = SharedRoles::attach(roles.name()).unwrap().role(tenant(&sts, 2)).unwrap();
+    assert_eq!(other.credentials().unwrap_err().kind(), ErrorKind::TooLarge);
     // Cells are given back: 40 refreshes with a large set each do not use them up.
     sts.configure(Settings::new().token_bytes(9000)).unwrap();
     for _ in 0..40 {
