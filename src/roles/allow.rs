@@ -1,12 +1,10 @@
 //! Which roles a pool allows: patterns of ARNs. They are in the header of the pool, under its checksum, as text.
 
+use super::pattern;
 use crate::error::{ErrorKind, Fault};
 
 const RATE: &str = "calls-per-second ";
 const ALLOW: &str = "allow ";
-/// The parts of an ARN, divided by colons. The last one may contain colons.
-const PARTS: usize = 6;
-
 /// The patterns of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Allowed(Vec<String>);
@@ -22,16 +20,7 @@ impl Allowed {
                 "allow: no pattern is given; a pool needs one for the ARNs of its roles".into()
             );
         }
-        for pattern in &patterns {
-            let good = pattern.starts_with("arn:")
-                && pattern.split(':').count() >= PARTS
-                && pattern.chars().all(|c| c.is_ascii_graphic());
-            if !good {
-                return Err(format!(
-                    "allow: {pattern:?} is no pattern of an ARN; it must be of the form arn:aws:iam::*:role/name-*"
-                ));
-            }
-        }
+        patterns.iter().try_for_each(|one| pattern::check(one))?;
         Ok(Allowed(patterns))
     }
 
@@ -59,7 +48,7 @@ impl Allowed {
     /// # Errors
     /// `NotAllowed`.
     pub(super) fn check(&self, arn: &str) -> Result<(), Fault> {
-        if self.0.iter().any(|pattern| fits(pattern, arn)) {
+        if self.0.iter().any(|one| pattern::fits(one, arn)) {
             return Ok(());
         }
         let text = format!(
@@ -71,65 +60,9 @@ impl Allowed {
     }
 }
 
-/// Whether the pattern fits: `*` stands for any characters, `?` for one. Neither crosses a colon between the parts of the
-/// ARN, as in policies of IAM.
-fn fits(pattern: &str, arn: &str) -> bool {
-    let (patterns, parts) = (pattern.splitn(PARTS, ':'), arn.splitn(PARTS, ':'));
-    patterns.clone().count() == parts.clone().count()
-        && patterns.zip(parts).all(|(pattern, part)| fits_part(pattern.as_bytes(), part.as_bytes()))
-}
-
-/// Matches from the left. After a mismatch the last `*` takes one character more.
-fn fits_part(pattern: &[u8], part: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < part.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == b'?' || *c == part[t] => (p, t) = (p + 1, t + 1),
-            _ => {
-                let Some((at, taken)) = star else { return false };
-                star = Some((at, taken + 1));
-                (p, t) = (at + 1, taken + 1);
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_fit_as_in_policies() {
-        let arn = "arn:aws:iam::123456789012:role/tenant-7";
-        for pattern in [
-            arn,
-            "arn:aws:iam::*:role/tenant-*",
-            "arn:*:iam::123456789012:role/*",
-            "arn:aws:iam::????????????:role/tenant-?",
-            "arn:aws:iam::*:*",
-            "arn:aws:iam::*:role/*-7",
-            "arn:aws:iam::*:r*e/t*t-*",
-        ] {
-            assert!(fits(pattern, arn), "{pattern}");
-        }
-        for pattern in [
-            "arn:aws:iam::*:role/tenant",
-            "arn:aws:iam::*:role/tenant-",
-            "arn:aws:iam::*:role/tenant-??",
-            "arn:aws:iam:*:role/tenant-7",
-            "arn:aws:*:role/tenant-7",
-            "arn:aws:iam::1*3:role/tenant-7",
-            "arn:aws:iam::*:role/TENANT-7",
-            "arn:aws:iam::*:role",
-        ] {
-            assert!(!fits(pattern, arn), "{pattern}");
-        }
-    }
 
     #[test]
     fn the_text_of_the_header_has_all() {

@@ -2,6 +2,7 @@
 
 mod allow;
 mod builder;
+mod pattern;
 mod role_session;
 mod status;
 mod table;
@@ -148,6 +149,14 @@ impl SharedRoles {
         Ok(RoleSession::new(table.insert(key, session), key))
     }
 
+    /// The [key](RoleSession::key) of a role in this pool. The role needs no entry, and gets none.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a recipe that no pool can have.
+    pub fn key_of(&self, recipe: &AssumeRole) -> Result<Fingerprint, Error> {
+        self.key(recipe).map_err(|fault| self.handle.pool.error("key_of", fault))
+    }
+
     fn key(&self, recipe: &AssumeRole) -> Result<Fingerprint, Fault> {
         let Handle { pool, environment, .. } = &*self.handle;
         recipe
@@ -214,6 +223,12 @@ impl SharedRoles {
     /// [`SharedSession::unlink`](crate::SharedSession::unlink).
     pub fn unlink(&self) {
         self.handle.pool.unlink();
+    }
+
+    /// Says that this process does not use the pool any more, although it still has handles: see
+    /// [`SharedSession::leave`](crate::SharedSession::leave).
+    pub fn leave(&self) {
+        self.handle.pool.leave();
     }
 }
 

@@ -48,6 +48,25 @@ impl RoleSession {
         self.session.credentials_within(limit)
     }
 
+    /// A set that is valid for at least `duration`, as [`SharedSession::credentials_valid_for`] gives it.
+    ///
+    /// # Errors
+    /// Those of [`credentials`](Self::credentials), and [`TooShort`](crate::ErrorKind::TooShort).
+    pub fn credentials_valid_for(&self, duration: Duration) -> Result<SetSnapshot, Error> {
+        self.session.credentials_valid_for(duration)
+    }
+
+    /// [`credentials_valid_for`](Self::credentials_valid_for) for async callers. A thread waits in their place.
+    ///
+    /// # Errors
+    /// Those of [`credentials_valid_for`](Self::credentials_valid_for).
+    pub async fn credentials_valid_for_async(
+        &self,
+        duration: Duration,
+    ) -> Result<SetSnapshot, Error> {
+        self.session.credentials_valid_for_async(duration).await
+    }
+
     /// As [`SharedSession::snapshot`].
     ///
     /// # Errors

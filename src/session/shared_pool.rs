@@ -237,6 +237,11 @@ impl SharedPool {
         self.shared.unlink();
     }
 
+    /// This process uses the pool no longer.
+    pub(crate) fn leave(&self) {
+        self.shared.leave();
+    }
+
     pub(crate) fn error(&self, operation: &'static str, fault: Fault) -> Error {
         fault.during(operation, self.name())
     }
@@ -249,16 +254,16 @@ impl SharedSession {
         Arc::strong_count(&self.inner) > 2
     }
 
-    /// The same role on the entry that it has now, if it has another one than before.
-    pub(crate) fn moved(&self) -> Option<SharedSession> {
-        if !self.inner.has_successor() {
-            return None;
-        }
     /// The ARN of the role that this session asks for.
     pub(crate) fn role_arn(&self) -> Option<&str> {
         self.inner.shared.recipe.as_ref()?.source.role_arn()
     }
 
+    /// The same role on the entry that it has now, if it has another one than before.
+    pub(crate) fn moved(&self) -> Option<SharedSession> {
+        if !self.inner.has_successor() {
+            return None;
+        }
         let inner: Arc<Inner> = self.inner.latest();
         Some(SharedSession { provider: provider::of(Arc::clone(&inner)), inner })
     }

@@ -7,6 +7,7 @@ mod deaths;
 mod entries;
 mod hostile;
 mod identity;
+mod looks;
 mod refresher;
 mod refresher_deaths;
 mod shortage;
@@ -84,6 +85,11 @@ fn main() {
         ("a_child_inherits_its_roles", entries::a_child_inherits_its_roles),
         ("rotation_and_rejection", entries::rotation_and_rejection),
         ("another_role_is_another_entry", identity::another_role_is_another_entry),
+        ("the_status_tells_whose_entries", looks::the_status_tells_whose_entries),
+        ("counters_belong_to_a_role", looks::counters_belong_to_a_role),
+        ("a_set_that_lasts", looks::a_set_that_lasts),
+        ("who_has_left_is_no_user", looks::who_has_left_is_no_user),
+        ("each_input_alone_is_another_role", identity::each_input_alone_is_another_role),
         ("equal_recipes_are_one_role", identity::equal_recipes_are_one_role),
         ("what_no_pool_can_share", identity::what_no_pool_can_share),
         ("a_failing_tenant_is_alone", budget::a_failing_tenant_is_alone),
