@@ -19,16 +19,20 @@ use super::{
     answers,
     http::{self, Answer, JSON, TEXT},
 };
-use crate::{error::ErrorKind, session::SharedSession};
+use crate::{
+    error::{Error, ErrorKind},
+    roles::RoleSession,
+    session::{SetSnapshot, SharedSession},
+};
 
 /// The path of the credentials.
 pub const PATH: &str = "/credentials";
 /// The parameter of a client that needs a set for some time.
 const VALID_FOR: &str = "valid_for=";
 /// How many such clients wait for a set at a time. The others wait for them.
-const LONG_WAITS: usize = 16;
+pub const LONG_WAITS: usize = 16;
 /// SDKs give up after a second.
-const LONGEST_ANSWER: Duration = Duration::from_millis(800);
+pub const LONGEST_ANSWER: Duration = Duration::from_millis(800);
 
 /// What all addresses of an endpoint have.
 pub struct Shared {
@@ -59,6 +63,34 @@ pub enum Clients {
     Users,
 }
 
+impl Clients {
+    /// Refuses requests that come from another host, through a proxy, or from a web page.
+    pub fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
+        if request.headers().keys().any(|name| is_proxy_header(name.as_str())) {
+            return Some(refusal(400, "Forwarded", "forwarded requests are refused"));
+        }
+        if !self.is_addressed(request) {
+            return Some(refusal(400, "WrongHost", "the request names another host"));
+        }
+        if request.method() != Method::GET {
+            return Some(refusal(405, "MethodNotAllowed", "must be GET"));
+        }
+        None
+    }
+
+    /// Whether each host name in the request is the endpoint's. HTTP/1.0 needs no host name.
+    fn is_addressed(&self, request: &Request<Incoming>) -> bool {
+        let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let hosts: Vec<&[u8]> =
+            request.headers().get_all(HOST).iter().map(|host| host.as_bytes()).collect();
+        let Clients::Local(own) = self else { return true };
+        let enough =
+            hosts.len() == 1 || (hosts.is_empty() && request.version() == Version::HTTP_10);
+        let is_own = |host| own.iter().any(|address| is_own(host, *address));
+        enough && hosts.into_iter().chain(target).all(is_own)
+    }
+}
+
 /// The service on one address.
 pub struct Service {
     shared: Arc<Shared>,
@@ -72,7 +104,8 @@ fn of_set(set: &Credentials) -> Answer {
     }
 }
 
-fn refusal(status: u16, code: &str, message: &str) -> Answer {
+/// A refusal.
+pub fn refusal(status: u16, code: &str, message: &str) -> Answer {
     Answer::new(status, JSON, answers::refusal(code, message))
 }
 
@@ -108,12 +141,12 @@ impl http::Service for Service {
     fn is_authenticated(&self, request: &Request<Incoming>) -> bool {
         // A connection of a user gets one answer: the next one may come from another user.
         !matches!(self.clients, Clients::Users)
-            && self.refuse(request).is_none()
+            && self.clients.refuse(request).is_none()
             && self.has_token(request.headers())
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        match self.refuse(request) {
+        match self.clients.refuse(request) {
             Some(refusal) => refusal,
             None => match request.uri().path() {
                 "/live" => Answer::new(200, TEXT, "live\n"),
@@ -131,34 +164,13 @@ impl Service {
         Service { shared, clients }
     }
 
-    /// Refuses requests that come from another host, through a proxy, or from a web page.
+    /// As [`Clients::refuse`].
     pub fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
-        if request.headers().keys().any(|name| is_proxy_header(name.as_str())) {
-            return Some(refusal(400, "Forwarded", "forwarded requests are refused"));
-        }
-        if !self.is_addressed(request) {
-            return Some(refusal(400, "WrongHost", "the request names another host"));
-        }
-        if request.method() != Method::GET {
-            return Some(refusal(405, "MethodNotAllowed", "must be GET"));
-        }
-        None
-    }
-
-    /// Whether each host name in the request is the endpoint's. HTTP/1.0 needs no host name.
-    fn is_addressed(&self, request: &Request<Incoming>) -> bool {
-        let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-        let hosts: Vec<&[u8]> =
-            request.headers().get_all(HOST).iter().map(|host| host.as_bytes()).collect();
-        let Clients::Local(own) = &self.clients else { return true };
-        let enough =
-            hosts.len() == 1 || (hosts.is_empty() && request.version() == Version::HTTP_10);
-        let is_own = |host| own.iter().any(|address| is_own(host, *address));
-        enough && hosts.into_iter().chain(target).all(is_own)
+        self.clients.refuse(request)
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+        let given = token(headers);
         // The time of the comparison shows only whether the length is right. The length is no secret.
         given.ct_eq(self.shared.token.as_bytes()).into()
     }
@@ -167,37 +179,8 @@ impl Service {
         if !matches!(self.clients, Clients::Users) && !self.has_token(request.headers()) {
             return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
         }
-        let query = request.uri().query().unwrap_or_default();
-        if let Some(time) = query.split('&').find_map(|part| part.strip_prefix(VALID_FOR)) {
-            return self.credentials_valid_for(time).await;
-        }
-        let asked =
-            tokio::time::timeout(LONGEST_ANSWER, self.shared.session.provide_credentials()).await;
-        match asked {
-            Ok(Ok(set)) => of_set(&set),
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
-            }
-            Err(_) => refusal(503, "NotReady", "there is no set yet; ask again"),
-        }
-    }
-
-    /// A set that is valid for `time`. Its client has asked for that and waits for it.
-    async fn credentials_valid_for(&self, time: &str) -> Answer {
-        let duration = match duration(time) {
-            Ok(duration) => duration,
-            Err(rule) => return refusal(400, "InvalidParameter", &format!("valid_for {rule}")),
-        };
-        // Each wait needs a thread. Those who come later find the set that the first ones waited for.
-        let _slot = self.shared.long_waits.acquire().await;
-        match self.shared.session.credentials_valid_for_async(duration).await {
-            Ok(set) => of_set(set.credentials()),
-            Err(error) if error.kind() == ErrorKind::TooShort => {
-                refusal(400, "TooShort", &error.to_string())
-            }
-            Err(error) => refusal(503, "Unavailable", &error.to_string()),
-        }
+        let Shared { session, long_waits, .. } = &*self.shared;
+        of(session, request, long_waits, LONGEST_ANSWER).await
     }
 
     fn ready(&self) -> Answer {
@@ -205,6 +188,76 @@ impl Service {
             Ok(status) if !status.expires_in().is_zero() => Answer::new(200, TEXT, "ready\n"),
             _ => Answer::new(503, TEXT, "not ready: there is no valid set\n"),
         }
+    }
+}
+
+/// What the client has given as its token.
+pub fn token(headers: &HeaderMap) -> &[u8] {
+    headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes())
+}
+
+/// What gives sets: a session, or a role of a pool.
+pub trait Sets: ProvideCredentials {
+    /// A set that is valid for so long.
+    fn valid_for(
+        &self,
+        duration: Duration,
+    ) -> impl Future<Output = Result<SetSnapshot, Error>> + Send;
+}
+
+impl Sets for SharedSession {
+    fn valid_for(
+        &self,
+        duration: Duration,
+    ) -> impl Future<Output = Result<SetSnapshot, Error>> + Send {
+        self.credentials_valid_for_async(duration)
+    }
+}
+
+impl Sets for RoleSession {
+    fn valid_for(
+        &self,
+        duration: Duration,
+    ) -> impl Future<Output = Result<SetSnapshot, Error>> + Send {
+        self.credentials_valid_for_async(duration)
+    }
+}
+
+/// The newest set within `limit`; or one that is valid for as long as the request says.
+pub async fn of(
+    sets: &impl Sets,
+    request: &Request<Incoming>,
+    long_waits: &Semaphore,
+    limit: Duration,
+) -> Answer {
+    let query = request.uri().query().unwrap_or_default();
+    if let Some(time) = query.split('&').find_map(|part| part.strip_prefix(VALID_FOR)) {
+        return valid_for(sets, time, long_waits).await;
+    }
+    match tokio::time::timeout(limit, sets.provide_credentials()).await {
+        Ok(Ok(set)) => of_set(&set),
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
+        }
+        Err(_) => refusal(503, "NotReady", "there is no set yet; ask again"),
+    }
+}
+
+/// A set that is valid for `time`. Its client has asked for that and waits for it.
+async fn valid_for(sets: &impl Sets, time: &str, long_waits: &Semaphore) -> Answer {
+    let duration = match duration(time) {
+        Ok(duration) => duration,
+        Err(rule) => return refusal(400, "InvalidParameter", &format!("valid_for {rule}")),
+    };
+    // Each wait needs a thread. Those who come later find the set that the first ones waited for.
+    let _slot = long_waits.acquire().await;
+    match sets.valid_for(duration).await {
+        Ok(set) => of_set(set.credentials()),
+        Err(error) if error.kind() == ErrorKind::TooShort => {
+            refusal(400, "TooShort", &error.to_string())
+        }
+        Err(error) => refusal(503, "Unavailable", &error.to_string()),
     }
 }
 

@@ -15,6 +15,7 @@ use shmcreds::endpoint::service::duration;
 use crate::{
     command_error::{CommandError, USAGE},
     config,
+    roles_status::Sort,
 };
 
 /// One set of temporary AWS credentials for all processes of a server, in shared memory.
@@ -61,8 +62,11 @@ pub(crate) enum Command {
         /// processes get a new one.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         valid_for: Option<Duration>,
+        /// A role of the pool NAME, which a `serve --roles` or an `exec --roles` of this user keeps.
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
     },
-    /// Shows the state of a session, or of all sessions of this user.
+    /// Shows the state of a session or a pool of roles, or of all of this user.
     Status {
         /// The session's name. Without it, all sessions.
         name: Option<String>,
@@ -73,6 +77,12 @@ pub(crate) enum Command {
         #[cfg(feature = "watch")]
         #[arg(long, conflicts_with = "json")]
         watch: bool,
+        /// The order of the roles of a pool.
+        #[arg(long, value_enum, default_value_t, value_name = "COLUMN")]
+        sort: Sort,
+        /// Shows only those roles of a pool that contain this text in any column.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        filter: String,
     },
     /// Requests a new set, and waits for it.
     Refresh {
@@ -139,6 +149,13 @@ pub(crate) struct Exec {
     /// keeps its first keys, or presigns URLs.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) valid_for: Option<Duration>,
+    /// A TOML file with the roles of a pool. CMD gets the role of --role, and finds the others through the file that the
+    /// variable SHMCREDS_ROLES names. The source gives the base credentials.
+    #[arg(long, value_name = "FILE", requires = "role", conflicts_with_all = ["sealed", "eager", "consumers_keep"])]
+    pub(crate) roles: Option<PathBuf>,
+    /// The role of the roles file whose credentials CMD gets.
+    #[arg(long, value_name = "NAME", requires = "roles")]
+    pub(crate) role: Option<String>,
     /// For a CMD that puts itself in the background. When CMD exits with 0, shmcreds does not end the processes that
     /// CMD has left, but waits for them. They get the signals from then on.
     #[arg(long)]
@@ -198,6 +215,10 @@ pub(crate) struct Serve {
     /// A group whose members may read the session and the token file.
     #[arg(long, value_name = "GID")]
     pub(crate) group: Option<u32>,
+    /// A TOML file with the roles of a pool, each with a token of its own: see docs/ROLES.md. The source gives the base
+    /// credentials. SIGHUP reads the file again.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "token_file", "eager", "consumers_keep"])]
+    pub(crate) roles: Option<PathBuf>,
     /// The file to write the endpoint's token to, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,

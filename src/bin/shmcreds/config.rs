@@ -36,19 +36,19 @@ pub(crate) fn arguments(
     path: &Path,
     given: &BTreeSet<String>,
 ) -> Result<Vec<OsString>, CommandError> {
-    let text = text(path).map_err(|error| {
+    let text = text(path, LONGEST).map_err(|error| {
         CommandError::new(NO_INPUT, format!("--config {}: {}", path.display(), told(&error)))
     })?;
     options(&text, given)
         .map_err(|problem| CommandError::new(DATA, format!("{}: {problem}", path.display())))
 }
 
-/// The file may be a pipe: it is read once.
-fn text(path: &Path) -> io::Result<String> {
+/// The text of a file of `longest` bytes at most. It may be a pipe: it is read once.
+pub(crate) fn text(path: &Path, longest: u64) -> io::Result<String> {
     let mut text = String::new();
-    match File::open(path)?.take(LONGEST + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 > LONGEST => {
-            Err(io::Error::other(format!("it has more than {LONGEST} bytes")))
+    match File::open(path)?.take(longest + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 > longest => {
+            Err(io::Error::other(format!("it has more than {longest} bytes")))
         }
         read => read.map(|_| text),
     }

@@ -17,13 +17,17 @@ use shmcreds::{
     endpoint::{
         http::{self, Answer, Plain, TEXT},
         random,
-        service::{Clients, PATH, Service, Shared},
+        service::{Clients, Service, Shared},
     },
 };
 
 use crate::{
     command_error::{CommandError, Doing},
+    kept::Sets,
     listeners, metrics,
+    role_book::RoleBook,
+    role_service::{RoleService, RoleShared},
+    same_user::SameUser,
     session::{self, Event},
     tls::{Certificate, Tls},
     unix_socket::{Rules, SocketFile, UnixSocket},
@@ -83,39 +87,63 @@ impl Endpoint {
         })
     }
 
-    /// The URL of the credentials on the first address.
-    pub(crate) fn url(&self) -> String {
-        self.urls().next().unwrap_or_default()
+    /// The URL of `path` on the first address.
+    pub(crate) fn url(&self, path: &str) -> String {
+        self.urls(path).next().unwrap_or_default()
     }
 
-    /// The URLs of the credentials on all addresses, and the path of the Unix socket.
-    pub(crate) fn urls(&self) -> impl Iterator<Item = String> {
-        let plain = self.plain.iter().map(|(_, address)| format!("http://{address}{PATH}"));
-        let tls = self.tls.iter().map(|(_, address)| format!("https://{address}{PATH}"));
+    /// The URLs of `path` on all addresses, and the path of the Unix socket.
+    pub(crate) fn urls(&self, path: &str) -> impl Iterator<Item = String> {
+        let plain = self.plain.iter().map(move |(_, address)| format!("http://{address}{path}"));
+        let tls = self.tls.iter().map(move |(_, address)| format!("https://{address}{path}"));
         let unix = self.unix.iter().map(|socket| format!("unix:{}", socket.path().display()));
         plain.chain(tls).chain(unix)
     }
 
-    /// Serves in a new thread until the process ends. The thread also fetches the first set. Dropping what this gives
-    /// removes the Unix socket.
+    /// Serves a session in a new thread until the process ends. The thread also fetches the first set. Dropping what this
+    /// gives removes the Unix socket.
     pub(crate) fn serve(
         self,
         session: SharedSession,
         events: Sender<Event>,
     ) -> io::Result<Option<SocketFile>> {
+        let shared = Shared::new(session.clone(), self.token.clone());
+        let latency = latency();
+        let service = move |clients| Measured {
+            service: Service::new(Arc::clone(&shared), clients),
+            shared: Arc::clone(&shared),
+            latency: latency.clone(),
+        };
+        self.serve_by(service, None, Some(Sets::Session(session)), events)
+    }
+
+    /// Serves the roles of a pool in the same way. `same_user` is another way to ask, for programs of this user.
+    pub(crate) fn serve_roles(
+        self,
+        book: Arc<RoleBook>,
+        same_user: Option<SameUser>,
+        first: Option<Sets>,
+        events: Sender<Event>,
+    ) -> io::Result<Option<SocketFile>> {
+        let roles = RoleShared::new(book, latency());
+        let for_user = same_user.map(|socket| (socket, RoleService::for_user(&roles)));
+        let service = move |clients| RoleService::new(&roles, clients);
+        self.serve_by(service, for_user, first, events)
+    }
+
+    fn serve_by<S: http::Service>(
+        self,
+        service: impl Fn(Clients) -> S,
+        for_user: Option<(SameUser, S)>,
+        first: Option<Sets>,
+        events: Sender<Event>,
+    ) -> io::Result<Option<SocketFile>> {
         let parts = self.plain.len() + self.tls.len() + self.unix.iter().len();
+        let parts = parts + for_user.iter().len();
         let connections = (http::allow_connections() / parts.max(1)).max(1);
         let runtime = http::runtime()?;
-        let shared = Shared::new(session, self.token);
-        let latency = Histogram::new(exponential_buckets(0.000_01, 4.0, 8));
         let hosts: Vec<SocketAddr> = self.plain.iter().map(|(_, address)| *address).collect();
-        let service = |clients| {
-            Arc::new(Measured {
-                service: Service::new(Arc::clone(&shared), clients),
-                shared: Arc::clone(&shared),
-                latency: latency.clone(),
-            })
-        };
+        let service = |clients| Arc::new(service(clients));
         let mut servers: Vec<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>> = Vec::new();
         let entered = runtime.enter();
         for (listener, _) in self.plain {
@@ -134,6 +162,10 @@ impl Endpoint {
             servers.push(Box::pin(http::serve(peers, connections, service(Clients::Users))));
             file
         });
+        if let Some((socket, service)) = for_user {
+            let peers = socket.listen()?;
+            servers.push(Box::pin(http::serve(peers, connections, Arc::new(service))));
+        }
         drop(entered);
         let serve = async move {
             for server in servers {
@@ -144,13 +176,17 @@ impl Endpoint {
                     }
                 });
             }
-            session::fetch_first(shared.session(), &events).await;
+            session::fetch_first(first.as_ref(), &events).await;
             std::future::pending::<()>().await
         };
         let thread = thread::Builder::new().name("endpoint".into());
         thread.spawn(move || runtime.block_on(serve)).map(drop)?;
         Ok(file)
     }
+}
+
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 4.0, 8))
 }
 
 /// The service on one address, with metrics.

@@ -25,7 +25,7 @@ use nix::{
 use rustix::process::{self, PidfdFlags, pidfd_open, pidfd_send_signal};
 use shmcreds::{
     SharedSession,
-    endpoint::{environment, memory_files::MemoryFiles, random::random_name},
+    endpoint::{memory_files::MemoryFiles, random::random_name},
 };
 use signal_hook::{
     consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
@@ -35,14 +35,16 @@ use signal_hook::{
 use crate::{
     arguments::Exec,
     children::{self, GRACE},
-    cmd_environment,
-    command_error::{CommandError, Doing, SYSTEM},
+    cmd,
+    command_error::{CommandError, Doing},
     endpoint::Endpoint,
     errno::told,
+    kept::{Kept, Sets},
     log, old_clients,
     process_pair::{self, Guarded, KillSwitch, Role},
+    role_pool,
+    same_user::SameUser,
     session::{self, Event},
-    sources,
 };
 
 /// The signals that end this process before CMD runs.
@@ -79,9 +81,6 @@ enum CmdEnd {
     NotStarted(ExitCode),
 }
 
-const NO_PLACE_FOR_HELPER: &str = "--credential-process needs a file in /dev/shm, and shmcreds cannot write there: mount \
-     a tmpfs there, or use --static-keys";
-
 type SharedTarget = Arc<Mutex<Target>>;
 
 pub(crate) fn run(options: Exec) -> Result<ExitCode, CommandError> {
@@ -117,37 +116,59 @@ fn supervise(
     // A sealed session has no name that must be removed, and fetches its first set while it is created. So signals
     // may end this process until then, and the guard does the rest.
     let early = if options.sealed { None } else { Some(signals().doing(SIGNALS)?) };
-    let session = session::create(name, &options.session, options.sealed)?;
+    let same_user = options.roles.as_ref().map(|_| SameUser::bind(name)).transpose()?.flatten();
+    let kept = keep(options, name)?;
     let signals = early.map_or_else(signals, Ok).doing(SIGNALS)?;
-    let outcome = serve(options, &session, files, signals, guarded);
+    let outcome = serve(options, &kept, same_user, files, signals, guarded);
     // The threads end with the process, even during a fetch.
-    session.unlink();
+    kept.unlink();
     outcome
+}
+
+fn keep(options: &Exec, name: &str) -> Result<Kept, CommandError> {
+    Ok(match &options.roles {
+        Some(path) => Kept::Roles(Arc::new(role_pool::create(name, &options.session, path)?)),
+        None => Kept::Session(session::create(name, &options.session, options.sealed)?),
+    })
 }
 
 fn serve(
     options: &Exec,
-    session: &SharedSession,
+    kept: &Kept,
+    same_user: Option<SameUser>,
     files: Option<&MemoryFiles>,
     signals: Signals,
     guarded: Guarded,
 ) -> Result<ExitCode, CommandError> {
     let endpoint = Endpoint::on_loopback()?;
-    let mut command = command(options, session, files, &endpoint)?;
+    let offer = kept.offer(options.role.as_deref(), &endpoint.token)?;
+    let mut command = cmd::command(options, kept, &offer, files, &endpoint)?;
     let (sender, events) = channel();
     let target = SharedTarget::default();
     let guard = guarded.guard;
     forward(signals, guard, Arc::clone(&target), sender.clone());
     prepare(&mut command, guarded.kill_switch);
-    endpoint.serve(session.clone(), sender).doing("starting the endpoint")?;
-    if options.session.is_eager() && !options.sealed {
+    let sets = offer.sets;
+    let served = match kept {
+        Kept::Session(session) => endpoint.serve(session.clone(), sender),
+        Kept::Roles(book) => {
+            endpoint.serve_roles(Arc::clone(book), same_user, Some(sets.clone()), sender)
+        }
+    };
+    served.doing("starting the endpoint")?;
+    if let Sets::Session(session) = &sets
+        && options.session.is_eager()
+        && !options.sealed
+    {
         session::keep_fresh(session);
     }
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
         None => {
-            session::warn_of_consumers(session);
-            let set = session::credentials(session, options.valid_for)?;
+            if let Sets::Session(session) = &sets {
+                session::warn_of_consumers(session);
+            }
+            let set = sets.credentials(options.valid_for)?;
             if options.static_keys {
                 old_clients::set_keys(&mut command, &set)?;
             }
@@ -199,65 +220,6 @@ fn first_set(events: &Receiver<Event>, limit: Duration) -> Result<Option<i32>, C
 
 fn killed_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
-}
-
-/// CMD, with an environment in which every SDK finds only the endpoint.
-fn command(
-    options: &Exec,
-    session: &SharedSession,
-    files: Option<&MemoryFiles>,
-    endpoint: &Endpoint,
-) -> Result<Command, CommandError> {
-    let mut command = Command::new(&options.command[0]);
-    command.args(&options.command[1..]);
-    cmd_environment::clear(&mut command);
-    #[cfg(feature = "fleet")]
-    if let Some(variable) = options.session.fleet.key_variable() {
-        command.env_remove(variable);
-    }
-    cmd_environment::bypass_proxies(&mut command);
-    let profile = sources::chosen_profile(&options.session.source);
-    let region = profile.region().unwrap_or_else(|failure| {
-        // CMD may need no Region.
-        tracing::warn!("CMD gets no Region: {failure}");
-        None
-    });
-    cmd_environment::keep_region(&mut command, region.as_deref());
-    // CMD may need neither. The directory may be full.
-    let write = |name, text: &str| {
-        let written = files?.write(name, text);
-        let warn = |e: &io::Error| tracing::warn!("CMD gets no {name}file: {}", told(e));
-        written.inspect_err(warn).ok()
-    };
-    if !options.keep_aws_files {
-        let mut settings = profile.without_credentials();
-        let mut keys = None;
-        if options.credential_process {
-            let helper =
-                old_clients::helper(session.name()).doing("finding the shmcreds program")?;
-            settings = old_clients::with_helper(&settings, &helper);
-            keys = write("credentials-", &format!("[default]\n{helper}"));
-            if keys.is_none() {
-                return Err(CommandError::new(SYSTEM, NO_PLACE_FOR_HELPER));
-            }
-        }
-        let settings = write("config-", &settings);
-        let null = || "/dev/null".into();
-        command.env("AWS_CONFIG_FILE", settings.unwrap_or_else(null));
-        command.env("AWS_SHARED_CREDENTIALS_FILE", keys.unwrap_or_else(null));
-    }
-    if let Some(token) = write("token-", &endpoint.token) {
-        command.env(environment::TOKEN_FILE, token);
-    }
-    command
-        .env(environment::URI, endpoint.url())
-        .env(environment::TOKEN, &endpoint.token)
-        .env("SHMCREDS_SESSION", session.name())
-        .env_remove("SHMCREDS_ASKED_BY")
-        // What the Python package has set aside for itself.
-        .env_remove("SHMCREDS_EXPORTED");
-    session.pass_to(&mut command)?;
-    Ok(command)
 }
 
 fn signals() -> io::Result<Signals> {

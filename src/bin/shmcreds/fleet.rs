@@ -52,6 +52,10 @@ impl std::fmt::Debug for Options {
 }
 
 impl Options {
+    pub(crate) fn is_given(&self) -> bool {
+        self.fleet.is_some()
+    }
+
     /// The variable with the keys, which no other program needs.
     pub(crate) fn key_variable(&self) -> Option<&str> {
         self.fleet_key_env.as_deref()

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    sync::{PoisonError, RwLock},
 };
 
 use tracing::level_filters::LevelFilter;
@@ -36,7 +36,7 @@ const VARIABLES: [&str; 13] = [
 ];
 
 /// The secrets that this process knows, the longest first.
-static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
+static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
 /// Starts the log. By default it shows the warnings of this program; with `-v` also messages of its libraries.
 pub(crate) fn start(verbose: u8, json: bool) {
@@ -68,14 +68,19 @@ pub(crate) fn learn_secrets(options: &arguments::Session) {
     let texts = [&options.external_id, &options.policy];
     secrets.extend(texts.into_iter().flatten().cloned());
     secrets.extend(options.provided_context.iter().map(|(_, assertion)| assertion.clone()));
+    learn(secrets);
+}
+
+/// Notes secrets, so that no output shows them from now on.
+pub(crate) fn learn(mut secrets: Vec<String>) {
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
     // The escaped form, as in `Debug` texts and JSON.
     let escaped = secrets.iter().map(|secret| format!("{secret:?}").trim_matches('"').to_owned());
     secrets.extend(escaped.collect::<Vec<_>>());
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    // This function is called once.
-    let _ = SECRETS.set(secrets);
+    let mut known = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
+    known.append(&mut secrets);
+    known.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    known.dedup();
 }
 
 /// The secret in a variable. In the address of a proxy, it is the password.
@@ -89,7 +94,7 @@ fn secret_of(variable: &str, value: String) -> Option<String> {
 
 /// Removes all known secrets, and everything that looks like a secret.
 pub(crate) fn clean(text: &str) -> String {
-    let known = SECRETS.get().map(Vec::as_slice).unwrap_or_default();
+    let known = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
     redact(&known.iter().fold(text.to_owned(), |text, secret| hide(&text, secret)))
 }
 

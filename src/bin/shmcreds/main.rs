@@ -3,6 +3,7 @@
 
 mod arguments;
 mod children;
+mod cmd;
 mod cmd_environment;
 mod command_error;
 mod config;
@@ -15,6 +16,7 @@ mod export_directory;
 #[cfg(feature = "fleet")]
 mod fleet;
 mod fleet_metrics;
+mod kept;
 mod listeners;
 mod log;
 mod metrics;
@@ -24,13 +26,29 @@ mod recursion;
 // Private modules of the library.
 #[path = "../../errno.rs"]
 mod errno;
+#[path = "../../roles/pattern.rs"]
+mod pattern;
 #[path = "../../source/redact.rs"]
 mod redact;
+mod role_book;
+mod role_credentials;
+mod role_grant;
+mod role_inputs;
+mod role_pool;
+mod role_service;
+mod roles_file;
+mod roles_metrics;
+mod roles_status;
+#[cfg(feature = "watch")]
+mod roles_watch;
+mod same_user;
 mod serve;
 mod session;
 mod sources;
 mod status;
 mod tls;
+mod token;
+mod toml_table;
 mod unix_socket;
 #[cfg(feature = "watch")]
 mod watch;
@@ -45,6 +63,8 @@ use shmcreds::SharedSession;
 
 use arguments::{Cli, Command};
 use command_error::{CommandError, Doing};
+use kept::Sets;
+use status::Entries;
 
 fn main() -> ExitCode {
     cmd_environment::unset_empty();
@@ -60,14 +80,22 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Exec(options) => exec::run(options),
         Command::Serve(options) => serve::run(options),
-        Command::Credentials { name, valid_for } => {
+        Command::Credentials { name, valid_for, role: Some(role) } => {
+            print(&role_credentials::get(&name, &role, valid_for)?)
+        }
+        Command::Credentials { name, valid_for, role: None } => {
             let session = SharedSession::attach(&name)?;
             recursion::check(&session)?;
-            print(&credentials_json::process_answer(&session::credentials(&session, valid_for)?)?)
+            let set = Sets::Session(session).credentials(valid_for)?;
+            print(&credentials_json::process_answer(&set)?)
         }
         #[cfg(feature = "watch")]
-        Command::Status { name, watch: true, .. } => watch::run(name.as_deref()),
-        Command::Status { name, json, .. } => status::run(name.as_deref(), json),
+        Command::Status { name, watch: true, sort, filter, .. } => {
+            watch::run(name.as_deref(), Entries { sort, filter })
+        }
+        Command::Status { name, json, sort, filter, .. } => {
+            status::run(name.as_deref(), json, &Entries { sort, filter })
+        }
         Command::Refresh { name } => {
             let session = SharedSession::attach(&name)?;
             session.refresh()?;
@@ -91,9 +119,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Metrics { name, listen: Some(address) } => metrics::serve(name, address),
-        Command::Metrics { name, listen: None } => {
-            write(&metrics::text(&SharedSession::attach(&name)?.status()?, None)?)
-        }
+        Command::Metrics { name, listen: None } => write(&metrics::of(&name)?),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "shmcreds", &mut text);

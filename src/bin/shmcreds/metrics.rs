@@ -14,14 +14,14 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use shmcreds::{
-    SharedSession, State, Status,
+    SharedRoles, SharedSession, State, Status,
     endpoint::http::{self, Answer, Plain, TEXT},
 };
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
 use crate::{
     command_error::{CommandError, Doing, SYSTEM},
-    fleet_metrics, listeners,
+    fleet_metrics, listeners, roles_metrics,
 };
 
 /// The content type of [`text`].
@@ -85,6 +85,22 @@ pub(crate) fn text(status: &Status, latency: Option<&Histogram>) -> Result<Strin
     if let Some(fleet) = status.fleet() {
         fleet_metrics::register(&mut registry, fleet);
     }
+    encoded(registry, latency)
+}
+
+/// The metrics of the session, or the pool, `name`. Attaches only for a moment.
+pub(crate) fn of(name: &str) -> Result<String, CommandError> {
+    match SharedRoles::attach(name) {
+        Ok(pool) => roles_metrics::text(&pool.status()?, None),
+        Err(_) => text(&SharedSession::attach(name)?.status()?, None),
+    }
+}
+
+/// The text of the metrics, with those of the endpoint.
+pub(crate) fn encoded(
+    mut registry: Registry,
+    latency: Option<&Histogram>,
+) -> Result<String, CommandError> {
     if let Some(latency) = latency {
         let help = "How long the endpoint takes for an answer";
         registry.register("endpoint_latency_seconds", help, latency.clone());
@@ -135,8 +151,7 @@ impl http::Service for MetricsService {
 impl MetricsService {
     /// Attaches only for a moment: an attached process keeps a session alive.
     fn metrics(&self) -> Answer {
-        let status = SharedSession::attach(&self.name).and_then(|session| session.status());
-        match status.map_err(CommandError::from).and_then(|status| text(&status, None)) {
+        match of(&self.name) {
             Ok(text) => Answer::new(200, CONTENT_TYPE, text),
             Err(failure) => Answer::new(503, TEXT, failure.to_string() + "\n"),
         }

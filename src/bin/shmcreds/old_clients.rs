@@ -6,12 +6,13 @@ use aws_credential_types::Credentials;
 
 use crate::{command_error::CommandError, credentials_json::expiration};
 
-/// The line of an AWS config file that asks this program for the set of the session.
-pub(crate) fn helper(session: &str) -> io::Result<String> {
+/// The line of an AWS config file that asks this program for the set of the session, or of a role of the pool.
+pub(crate) fn helper(session: &str, role: Option<&str>) -> io::Result<String> {
     let program = env::current_exe()?.display().to_string();
     // Quoted only if necessary: old SDKs for Go end the value at the second quote.
     let quote = if program.contains(char::is_whitespace) { "\"" } else { "" };
-    Ok(format!("credential_process = {quote}{program}{quote} credentials {session}\n"))
+    let role = role.map_or_else(String::new, |role| format!(" --role {role}"));
+    Ok(format!("credential_process = {quote}{program}{quote} credentials {session}{role}\n"))
 }
 
 /// The config file with that line in each profile, because CMD may choose any of them.

@@ -1,22 +1,17 @@
-//! `serve`: a session and its endpoint, for processes that others start.
+//! `serve`: a session or a pool of roles, and its endpoint, for processes that others start.
 
 use std::{
-    ffi::OsString,
-    fs::{self, Permissions},
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
     process::ExitCode,
-    sync::mpsc::channel,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
-use nix::{
-    sys::signal::Signal,
-    unistd::{Gid, fchown},
-};
+use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
-use shmcreds::SharedSession;
+use shmcreds::{SharedSession, endpoint::service::PATH};
 use signal_hook::{
     consts::{SIGHUP, TERM_SIGNALS},
     iterator::Signals,
@@ -24,12 +19,16 @@ use signal_hook::{
 
 use crate::{
     arguments::Serve,
-    command_error::{CANNOT_CREATE, CommandError, Doing},
+    command_error::{CommandError, Doing},
     endpoint::{Addresses, Endpoint},
-    errno::told,
     log, process_pair,
+    role_book::RoleBook,
+    role_grant::BY_NAME,
+    role_pool,
+    same_user::SameUser,
     session::{self, Event},
     tls::Certificate,
+    token::{Token, TokenFile, TokenPlace},
     unix_socket::Rules,
 };
 
@@ -38,16 +37,32 @@ const SIGNALS: &str = "handling signals (sigaction)";
 
 pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     log::learn_secrets(&options.session);
+    match &options.roles {
+        Some(path) => {
+            let path = path.clone();
+            roles(options, &path)
+        }
+        None => one_session(options),
+    }
+}
+
+fn one_session(options: Serve) -> Result<ExitCode, CommandError> {
     let session = session::create_or_take_over(&options.name, &options.session, options.group)?;
-    let mut signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
+    let signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
     if process_pair::forwarded().contains(&Signal::SIGHUP) {
         signals.add_signal(SIGHUP).doing(SIGNALS)?;
     }
     let endpoint = Endpoint::bind(options.addresses()?)?;
-    let write = |path: &Path| TokenFile::write(path, &endpoint.token, options.group);
-    let token_file = options.token_file.as_deref().map(write).transpose()?;
+    let token = Token::of(&endpoint.token);
+    let place = options.token_file.clone().map(|path| TokenPlace {
+        path,
+        group: options.group,
+        owner: None,
+    });
+    let write = |place| TokenFile::write("--token-file", place, &token);
+    let token_file = place.as_ref().map(write).transpose()?;
     let (sender, events) = channel();
-    for url in endpoint.urls() {
+    for url in endpoint.urls(PATH) {
         crate::print(&url)?;
     }
     let served = endpoint.serve(session.clone(), sender.clone());
@@ -55,33 +70,8 @@ pub(crate) fn run(options: Serve) -> Result<ExitCode, CommandError> {
     if options.session.is_eager() {
         session::keep_fresh(&session);
     }
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            let _ = sender.send(Event::Signal(signal));
-        }
-    });
-    let mut outcome = Ok(ExitCode::SUCCESS);
-    let mut reported = false;
-    for event in events {
-        match event {
-            Event::First(Ok(())) => {
-                ready(&session);
-                session::warn_of_consumers(&session);
-                continue;
-            }
-            // A sidecar survives an outage: it asks again. The log shows each failure.
-            Event::First(Err(no_set)) => {
-                if !reported {
-                    no_set.failure.report();
-                }
-                reported = true;
-                continue;
-            }
-            Event::Endpoint(error) => outcome = Err(error).doing("serving the endpoint"),
-            Event::Signal(_) | Event::Unused => {}
-        }
-        break;
-    }
+    listen(signals, sender);
+    let outcome = wait(&events, || ready(&session), |_| false);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     session.unlink();
     drop((token_file, socket_file));
@@ -92,6 +82,78 @@ fn ready(session: &SharedSession) {
     tracing::info!(session = session.name(), "ready");
     // Without systemd this does nothing.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
+    session::warn_of_consumers(session);
+}
+
+fn roles(options: Serve, path: &std::path::Path) -> Result<ExitCode, CommandError> {
+    // First, because it keeps another process from serving these roles.
+    let same_user = SameUser::bind(&options.name)?;
+    let signals = Signals::new(TERM_SIGNALS).doing(SIGNALS)?;
+    signals.add_signal(SIGHUP).doing(SIGNALS)?;
+    let endpoint = Endpoint::bind(options.addresses()?)?;
+    let book = role_pool::create_or_continue(&options.name, &options.session, path)?;
+    let pool = book.roles.clone();
+    let (sender, events) = channel();
+    for url in endpoint.urls(BY_NAME) {
+        crate::print(&url)?;
+    }
+    let book = Arc::new(book);
+    let served = endpoint.serve_roles(Arc::clone(&book), same_user, None, sender.clone());
+    let socket_file = served.doing("starting the endpoint")?;
+    listen(signals, sender);
+    let ready = || {
+        tracing::info!(pool = pool.name(), "ready");
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    };
+    let outcome = wait(&events, ready, |signal| signal == SIGHUP && reload(&book));
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    book.close();
+    pool.leave();
+    drop(socket_file);
+    outcome
+}
+
+/// Reads the roles file again.
+fn reload(book: &RoleBook) -> bool {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now().ok());
+    let _ = sd_notify::notify(&states);
+    book.reload();
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    true
+}
+
+fn listen(mut signals: Signals, sender: Sender<Event>) {
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            let _ = sender.send(Event::Signal(signal));
+        }
+    });
+}
+
+/// Waits until a signal ends the process that `handle` does not handle.
+fn wait(
+    events: &Receiver<Event>,
+    ready: impl Fn(),
+    handle: impl Fn(i32) -> bool,
+) -> Result<ExitCode, CommandError> {
+    let mut reported = false;
+    for event in events {
+        match event {
+            Event::First(Ok(())) => ready(),
+            // A sidecar survives an outage: it asks again. The log shows each failure.
+            Event::First(Err(no_set)) => {
+                if !reported {
+                    no_set.failure.report();
+                }
+                reported = true;
+            }
+            Event::Endpoint(error) => return Err(error).doing("serving the endpoint"),
+            Event::Signal(signal) if handle(signal) => {}
+            Event::Signal(_) | Event::Unused => break,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
@@ -108,45 +170,5 @@ impl Serve {
             certificate,
             unix: self.unix.clone().map(|path| (path, rules)),
         })
-    }
-}
-
-/// The file with the token. Dropping this removes the file.
-struct TokenFile {
-    path: PathBuf,
-    token: String,
-}
-
-impl TokenFile {
-    /// Writes the token without a newline, readable for this user and the members of `group` only. It is written in one
-    /// step, so that no reader sees a part of it.
-    fn write(path: &Path, token: &str, group: Option<u32>) -> Result<Self, CommandError> {
-        let draft = [path.as_os_str(), ".new".as_ref()].into_iter().collect::<OsString>();
-        let write = || {
-            let _ = fs::remove_file(&draft);
-            let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
-            if let Some(gid) = group {
-                fchown(&file, None, Some(Gid::from_raw(gid)))?;
-                file.set_permissions(Permissions::from_mode(0o640))?;
-            }
-            file.write_all(token.as_bytes())?;
-            fs::rename(&draft, path)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&draft);
-            let text = format!("--token-file {}: {}", path.display(), told(&error));
-            CommandError::new(CANNOT_CREATE, text)
-        })?;
-        Ok(TokenFile { path: path.to_owned(), token: token.to_owned() })
-    }
-}
-
-impl Drop for TokenFile {
-    fn drop(&mut self) {
-        // Another `serve` may have written its own token meanwhile.
-        if fs::read_to_string(&self.path).is_ok_and(|written| written == self.token) {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }

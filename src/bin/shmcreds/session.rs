@@ -6,22 +6,20 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials, error::CredentialsError},
-};
+use aws_credential_types::provider::error::CredentialsError;
 use shmcreds::{Error, Refresh, SharedSession, SharedSessionBuilder, SourceErrorClass};
 
 use crate::{
     arguments,
     command_error::{CommandError, UNAVAILABLE},
+    kept::Sets,
     sources,
 };
 
 /// botocore refreshes on every read if the set is valid for less than 15 minutes. This leaves 5 minutes for new
 /// attempts after a failed refresh.
-const ADVISORY: Duration = Duration::from_secs(20 * 60);
-const MANDATORY: Duration = Duration::from_secs(60);
+pub(crate) const ADVISORY: Duration = Duration::from_secs(20 * 60);
+pub(crate) const MANDATORY: Duration = Duration::from_secs(60);
 
 /// The time between two attempts for the first set.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -89,31 +87,22 @@ fn make(
     Ok(make(builder)?)
 }
 
-/// The credentials: those of a set that is valid for so long, if that was asked for.
-pub(crate) fn credentials(
-    session: &SharedSession,
-    valid_for: Option<Duration>,
-) -> Result<Credentials, Error> {
-    match valid_for {
-        Some(duration) => Ok(session.credentials_valid_for(duration)?.credentials().clone()),
-        None => session.credentials(),
-    }
-}
-
-/// Waits for the first set. Sends an event for it, and for each failure before it.
-pub(crate) async fn fetch_first(session: &SharedSession, events: &Sender<Event>) {
-    while let Err(error) = session.provide_credentials().await {
-        // After a signal the main thread does not receive events any more.
-        let _ = events.send(Event::First(Err(no_set(session, &error))));
-        // The session's back-off decides when the source is asked again.
-        tokio::time::sleep(PAUSE).await;
+/// Waits for the first set, if there is to be one. Sends an event for it, and for each failure before it.
+pub(crate) async fn fetch_first(sets: Option<&Sets>, events: &Sender<Event>) {
+    if let Some(sets) = sets {
+        while let Err(error) = sets.provide().await {
+            // After a signal the main thread does not receive events any more.
+            let _ = events.send(Event::First(Err(no_set(sets, &error))));
+            // The session's back-off decides when the source is asked again.
+            tokio::time::sleep(PAUSE).await;
+        }
     }
     let _ = events.send(Event::First(Ok(())));
 }
 
 /// Why there is no set, and what to do.
-fn no_set(session: &SharedSession, error: &CredentialsError) -> NoSet {
-    let status = session.status();
+fn no_set(sets: &Sets, error: &CredentialsError) -> NoSet {
+    let status = sets.status();
     let last = status.as_ref().ok().and_then(|status| status.last_failure());
     let Some(failure) = last.map(|last| last.failure()) else {
         let cause = std::error::Error::source(error).map(ToString::to_string);

@@ -108,7 +108,7 @@ fn iot(endpoint: &str, options: &Source) -> IotCore {
 }
 
 /// Passes an option to the builder if it is given.
-fn with<T>(
+pub(crate) fn with<T>(
     role: AssumeRole,
     value: Option<T>,
     set: impl FnOnce(AssumeRole, T) -> AssumeRole,

@@ -5,19 +5,51 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 use shmcreds::{ErrorKind, LeaseHolder, SharedSession, State, Status};
 
-use crate::command_error::{CommandError, Doing};
+use crate::{
+    command_error::{CommandError, Doing},
+    roles_status::{self, Sort},
+};
 
 const ABSENT: u8 = 3;
 /// A damaged session has the exit code of an empty one.
 const UNREADABLE: u8 = 2;
 
-pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandError> {
+/// How the entries of a pool are shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) sort: Sort,
+    /// A text that they contain.
+    pub(crate) filter: String,
+}
+
+pub(crate) fn run(
+    name: Option<&str>,
+    json: bool,
+    entries: &Entries,
+) -> Result<ExitCode, CommandError> {
+    if let Some(name) = name
+        && let Ok(Some(pool)) = roles_status::find(name)
+    {
+        let text = match json {
+            true => format!("{}\n", pool.json(name, entries.sort, &entries.filter)),
+            false => pool.table(name, entries.sort, &entries.filter),
+        };
+        crate::write(&text)?;
+        return Ok(ExitCode::from(pool.severity()));
+    }
     let names = name.map_or_else(SharedSession::list, |name| Ok(vec![name.to_owned()]));
     let names = names.doing("listing the sessions")?;
     let mut code = 0;
     let mut all = Vec::new();
+    let mut pools = String::new();
     let mut objects = Vec::new();
     for name in names {
+        if let Ok(Some(pool)) = roles_status::find(&name) {
+            code = code.max(pool.severity());
+            pools += &format!("{}\n", pool.summary(&name));
+            objects.push(pool.json(&name, entries.sort, &entries.filter));
+            continue;
+        }
         match SharedSession::attach(&name).and_then(|session| session.status()) {
             Ok(status) => {
                 code = code.max(severity(&status));
@@ -37,8 +69,8 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<ExitCode, CommandErr
     let text = match (json, name) {
         (true, Some(_)) => objects.iter().map(|one| format!("{one}\n")).collect(),
         (true, None) => format!("{}\n", Value::from(objects)),
-        (false, _) if all.is_empty() => String::new(),
-        (false, _) => table(&all),
+        (false, _) if all.is_empty() => pools,
+        (false, _) => table(&all) + &pools,
     };
     if text.is_empty() && code == 0 {
         eprintln!("shmcreds: this user has no session");

@@ -126,7 +126,7 @@ impl UnixSocket {
     /// The part that removes the name, and the part that listens. Needs an async runtime.
     pub(crate) fn listen(self) -> io::Result<(SocketFile, Peers)> {
         let listener = tokio::net::UnixListener::from_std(self.listener)?;
-        Ok((self.file, Peers { listener, rules: Arc::new(self.rules) }))
+        Ok((self.file, Peers::new(listener, self.rules)))
     }
 }
 
@@ -175,6 +175,12 @@ fn remove_left(path: &Path) -> Result<(), String> {
 pub(crate) struct Peers {
     listener: tokio::net::UnixListener,
     rules: Arc<Rules>,
+}
+
+impl Peers {
+    pub(crate) fn new(listener: tokio::net::UnixListener, rules: Rules) -> Self {
+        Peers { listener, rules: Arc::new(rules) }
+    }
 }
 
 impl Listener for Peers {

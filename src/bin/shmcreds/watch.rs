@@ -18,7 +18,8 @@ use shmcreds::{SharedSession, Status};
 
 use crate::{
     command_error::{CommandError, Doing, USAGE},
-    status::{colour_is_wanted, refresher, severity, short},
+    roles_status, roles_watch,
+    status::{Entries, colour_is_wanted, refresher, severity, short},
 };
 
 /// The time between two looks at the sessions.
@@ -28,9 +29,14 @@ const MOST_EVENTS: usize = 100;
 /// What `--watch` does when it fails to.
 const TERMINAL: &str = "using the terminal";
 
-pub(crate) fn run(name: Option<&str>) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(name: Option<&str>, entries: Entries) -> Result<ExitCode, CommandError> {
     if !std::io::stdout().is_terminal() {
         return Err(CommandError::new(USAGE, "--watch needs a terminal; use --json for a program"));
+    }
+    if let Some(name) = name
+        && let Ok(Some(_)) = roles_status::find(name)
+    {
+        return roles_watch::run(name, entries, colour_is_wanted());
     }
     let mut terminal = ratatui::try_init().doing(TERMINAL)?;
     let mut view = View::new(colour_is_wanted(), name.is_none());

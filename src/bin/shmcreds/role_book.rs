@@ -1,0 +1,283 @@
+//! The roles that the endpoint hands out, each with its token. The roles file can be read again while clients ask.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use shmcreds::{AssumeRole, Fingerprint, RoleSession, SharedRoles, Source};
+
+use crate::{
+    command_error::{CommandError, DATA},
+    log,
+    role_inputs::RoleInputs,
+    role_pool,
+    roles_file::{NamedRole, RolesFile},
+    token::{Token, TokenFile, TokenPlace},
+};
+
+/// Stands for a role that is asked for by its ARN, when the inputs of such roles are checked.
+const ANY_ROLE: &str = "arn:aws:iam::123456789012:role/any";
+
+/// The roles of a pool, for clients.
+pub(crate) struct RoleBook {
+    pub(crate) roles: SharedRoles,
+    base: Arc<dyn Source>,
+    path: PathBuf,
+    tokens: Tokens,
+    page: RwLock<Arc<Page>>,
+}
+
+/// Where tokens are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    /// In the files that the roles file names. Each role needs one.
+    InFiles,
+    /// In this process, which gives them to its CMD.
+    Here,
+}
+
+/// What the roles file said when it was read.
+#[derive(Default)]
+pub(crate) struct Page {
+    pub(crate) named: BTreeMap<String, Arc<Role>>,
+    pub(crate) by_arn: Option<Arc<ByArn>>,
+}
+
+/// A role with a name.
+pub(crate) struct Role {
+    pub(crate) name: String,
+    settings: NamedRole,
+    pub(crate) access: Access,
+    pub(crate) session: OnceLock<RoleSession>,
+}
+
+/// The roles that are asked for by their ARN.
+pub(crate) struct ByArn {
+    inputs: RoleInputs,
+    allow: Vec<String>,
+    pub(crate) access: Access,
+}
+
+/// A token, and the file with it.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) token: Token,
+    place: Option<TokenPlace>,
+    file: Option<Arc<TokenFile>>,
+}
+
+/// An access whose file has not its name yet.
+struct Draft {
+    option: String,
+    token: Token,
+    place: Option<TokenPlace>,
+    file: File,
+}
+
+enum File {
+    None,
+    Kept(Arc<TokenFile>),
+    New(TokenFile),
+}
+
+impl Role {
+    /// Whether nothing about the role has changed since it was read before.
+    pub(crate) fn is_same(&self, other: &Role) -> bool {
+        self.name == other.name && self.settings == other.settings
+    }
+
+    pub(crate) fn recipe(&self) -> AssumeRole {
+        self.settings.inputs.recipe(&self.settings.arn)
+    }
+}
+
+impl ByArn {
+    /// Whether the same roles have the same inputs as before.
+    pub(crate) fn is_same(&self, other: &ByArn) -> bool {
+        self.inputs == other.inputs && self.allow == other.allow
+    }
+
+    pub(crate) fn recipe(&self, arn: &str) -> AssumeRole {
+        self.inputs.recipe(arn)
+    }
+
+    pub(crate) fn allows(&self, arn: &str) -> bool {
+        crate::roles_file::allows(&self.allow, arn)
+    }
+}
+
+impl RoleBook {
+    /// `file` is what the file at `path` says.
+    pub(crate) fn new(
+        roles: SharedRoles,
+        base: Arc<dyn Source>,
+        path: PathBuf,
+        file: RolesFile,
+        tokens: Tokens,
+    ) -> Result<Self, CommandError> {
+        let page = RwLock::default();
+        let book = RoleBook { roles, base, path, tokens, page };
+        book.turn(file)?;
+        Ok(book)
+    }
+
+    pub(crate) fn page(&self) -> Arc<Page> {
+        Arc::clone(&self.page.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the file again. If it cannot be used, everything stays as it is.
+    pub(crate) fn reload(&self) {
+        let read = RolesFile::read(&self.path).and_then(|file| {
+            let settings = role_pool::Settings::of(&file);
+            self.turn(file).map(|()| settings)
+        });
+        match read {
+            Ok(settings) => {
+                settings.warn(&self.roles);
+                tracing::info!(roles = self.page().named.len(), "the roles file was read again");
+            }
+            Err(failure) => {
+                tracing::error!(
+                    "the roles stay as they are, because the roles file cannot be used: {failure}"
+                );
+            }
+        }
+    }
+
+    /// Gives out no role any more, and removes the token files.
+    pub(crate) fn close(&self) {
+        let page = self.page();
+        *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        // Requests that are being answered still have their roles.
+        let named = page.named.values().map(|role| &role.access);
+        let all = named.chain(page.by_arn.iter().map(|by_arn| &by_arn.access));
+        all.filter_map(|access| access.file.as_ref()).for_each(|file| file.remove());
+    }
+
+    /// The keys of the roles in the pool, by name.
+    pub(crate) fn keys(&self) -> String {
+        let page = self.page();
+        let key =
+            |role: &Role| Some((role.name.clone(), hex(&self.roles.key_of(&role.recipe()).ok()?)));
+        let keys: BTreeMap<String, String> =
+            page.named.values().filter_map(|role| key(role)).collect();
+        serde_json::json!(keys).to_string()
+    }
+
+    /// Goes over to what `file` says: as a whole, or not at all.
+    fn turn(&self, file: RolesFile) -> Result<(), CommandError> {
+        log::learn(file.secrets());
+        let before = self.page();
+        let next = self.next(file, &before)?;
+        // From here on a role that was removed is refused. The lock is free when its token file is removed.
+        *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.forget(&before);
+        Ok(())
+    }
+
+    fn next(&self, file: RolesFile, before: &Page) -> Result<Page, CommandError> {
+        let mut drafts = Vec::new();
+        for (name, settings) in file.roles {
+            let option = format!("role.{name}");
+            self.check(&option, settings.inputs.recipe(&settings.arn))?;
+            let known = before.named.get(&name);
+            let place = settings.token.clone();
+            let draft = self.draft(option, place, known.map(|role| &role.access))?;
+            drafts.push((name, settings, draft));
+        }
+        let by_arn = match file.allow.is_empty() {
+            true => None,
+            false => {
+                self.check("role-arn", file.by_arn.recipe(ANY_ROLE))?;
+                let known = before.by_arn.as_ref().map(|by_arn| &by_arn.access);
+                Some(self.draft("role-arn".to_owned(), file.by_arn_token.clone(), known)?)
+            }
+        };
+        // All files are written. What can fail from here on is a rename in the same directory.
+        let mut page = Page::default();
+        for (name, settings, draft) in drafts {
+            let access = draft.finish()?;
+            let known = before.named.get(&name);
+            let known = known.filter(|role| role.settings == settings);
+            let session = known.map_or_else(OnceLock::new, |role| role.session.clone());
+            let role = Role { name: name.clone(), settings, access, session };
+            page.named.insert(name, Arc::new(role));
+        }
+        if let Some(draft) = by_arn {
+            let (inputs, allow) = (file.by_arn, file.allow);
+            page.by_arn = Some(Arc::new(ByArn { inputs, allow, access: draft.finish()? }));
+        }
+        Ok(page)
+    }
+
+    fn check(&self, option: &str, recipe: AssumeRole) -> Result<(), CommandError> {
+        let whole = recipe.base_source(Arc::clone(&self.base));
+        let file = self.path.display();
+        whole
+            .validate()
+            .map_err(|problem| CommandError::new(DATA, format!("{file}: {option}: {problem}")))
+    }
+
+    /// The token of a role that is known stays. Its file stays if its place is the same.
+    fn draft(
+        &self,
+        option: String,
+        place: Option<TokenPlace>,
+        known: Option<&Access>,
+    ) -> Result<Draft, CommandError> {
+        let place = place.filter(|_| self.tokens == Tokens::InFiles);
+        if place.is_none() && self.tokens == Tokens::InFiles {
+            let text = format!(
+                "{}: {option}: it has no token-file; add one, or a token-directory at the top of the file",
+                self.path.display()
+            );
+            return Err(CommandError::new(DATA, text));
+        }
+        let token = known.map_or_else(Token::random, |known| Ok(known.token.clone()))?;
+        let kept = known.filter(|known| known.place == place).and_then(|known| known.file.clone());
+        let option = format!("{}: {option}: token-file", self.path.display());
+        let file = match (&place, kept) {
+            (None, _) => File::None,
+            (Some(_), Some(kept)) => File::Kept(kept),
+            (Some(place), None) => File::New(TokenFile::draft(&option, place, &token)?),
+        };
+        Ok(Draft { option, token, place, file })
+    }
+
+    /// Removes from the pool what no role of the file has any more.
+    fn forget(&self, before: &Page) {
+        let page = self.page();
+        let is_left = |role: &&Arc<Role>| {
+            let is_same = |other: &Arc<Role>| {
+                other.settings.arn == role.settings.arn
+                    && other.settings.inputs == role.settings.inputs
+            };
+            page.named.values().any(is_same)
+        };
+        for role in before.named.values().filter(|role| !is_left(role)) {
+            // One that is being refreshed stays until its entry is needed. No client gets it.
+            if let Err(error) = self.roles.evict(&role.recipe()) {
+                tracing::warn!("role.{} stays in the pool: {error}", role.name);
+            }
+        }
+    }
+}
+
+/// The key of a role, as text.
+pub(crate) fn hex(key: &Fingerprint) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Draft {
+    fn finish(self) -> Result<Access, CommandError> {
+        let Draft { option, token, place, file } = self;
+        let file = match (file, &place) {
+            (File::New(file), Some(place)) => Some(Arc::new(file.named(&option, place)?)),
+            (File::Kept(file), _) => Some(file),
+            _ => None,
+        };
+        Ok(Access { token, place, file })
+    }
+}

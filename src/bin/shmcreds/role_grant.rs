@@ -1,0 +1,180 @@
+//! Which role a client may have: its path names the role, and its token must be that of this role.
+
+use std::{borrow::Cow, sync::Arc};
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+use shmcreds::{Error, ErrorKind, RoleSession};
+
+use crate::{
+    command_error::{CommandError, USAGE},
+    kept::{Offer, Sets},
+    role_book::{ByArn, Role, RoleBook},
+    token::Token,
+};
+
+pub(crate) const BY_NAME: &str = "/v1/roles/";
+pub(crate) const BY_ARN: &str = "/v1/role-arn/";
+
+/// Why a client may have a role.
+#[derive(Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// It is a process of the user, who can read the whole pool.
+    User,
+    /// It has given this token.
+    Token(&'a [u8]),
+}
+
+/// A role that a client may have.
+pub(crate) enum Grant {
+    Named(Arc<Role>),
+    Arn(Arc<ByArn>, String),
+}
+
+/// Why a client may not have something.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(crate) const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        Refusal { status, code, message: Cow::Borrowed(message) }
+    }
+
+    pub(crate) const fn no_path() -> Self {
+        Refusal::new(404, "NotFound", "no such path")
+    }
+
+    /// The same for a role that does not exist: a client learns nothing about the roles of others.
+    pub(crate) const fn no_token() -> Self {
+        Refusal::new(403, "AccessDenied", "the authorization token is wrong or missing")
+    }
+}
+
+impl Grant {
+    /// Whether this is the same role, with the same settings.
+    pub(crate) fn is_same(&self, other: &Grant) -> bool {
+        match (self, other) {
+            (Grant::Named(one), Grant::Named(other)) => one.is_same(other),
+            (Grant::Arn(one, arn), Grant::Arn(other, other_arn)) => {
+                arn == other_arn && one.is_same(other)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl RoleBook {
+    /// What a client may have at `path`.
+    pub(crate) fn permit(&self, path: &str, proof: Proof<'_>) -> Result<Grant, Refusal> {
+        let page = self.page();
+        if let Some(name) = path.strip_prefix(BY_NAME) {
+            let name = decoded(name)?;
+            return match (page.named.get(&*name), proof) {
+                (Some(role), Proof::User) => Ok(Grant::Named(Arc::clone(role))),
+                (None, Proof::User) => {
+                    let names: Vec<&str> = page.named.keys().map(String::as_str).collect();
+                    let names = names.join(", ");
+                    let message = format!("no role has this name; the roles are: {names}").into();
+                    Err(Refusal { status: 404, code: "NoSuchRole", message })
+                }
+                (Some(role), Proof::Token(given)) if role.access.token.is(given) => {
+                    Ok(Grant::Named(Arc::clone(role)))
+                }
+                _ => Err(Refusal::no_token()),
+            };
+        }
+        let Some(arn) = path.strip_prefix(BY_ARN) else { return Err(Refusal::no_path()) };
+        let by_arn = match (&page.by_arn, proof) {
+            (Some(by_arn), Proof::User) => by_arn,
+            (Some(by_arn), Proof::Token(given)) if by_arn.access.token.is(given) => by_arn,
+            (None, Proof::User) => return Err(NOT_ALLOWED),
+            _ => return Err(Refusal::no_token()),
+        };
+        let arn = decoded(arn)?;
+        if !by_arn.allows(&arn) {
+            tracing::warn!(%arn, "a client asked for a role that `allow` of the roles file does not permit");
+            return Err(NOT_ALLOWED);
+        }
+        Ok(Grant::Arn(Arc::clone(by_arn), arn.into_owned()))
+    }
+
+    /// The session of a permitted role.
+    pub(crate) async fn session(&self, grant: &Grant) -> Result<RoleSession, Refusal> {
+        let recipe = match grant {
+            Grant::Named(role) => match role.session.get() {
+                Some(session) => return Ok(session.clone()),
+                None => role.recipe(),
+            },
+            Grant::Arn(by_arn, arn) => by_arn.recipe(arn),
+        };
+        // A role that is new waits for the lock of the pool, which a stopped process may hold.
+        let roles = self.roles.clone();
+        let found = tokio::task::spawn_blocking(move || roles.role(recipe)).await;
+        let session = match found {
+            Ok(found) => found.map_err(|error| refused(&error))?,
+            Err(_) => {
+                return Err(Refusal::new(503, "Unavailable", "the role could not be looked up"));
+            }
+        };
+        match grant {
+            Grant::Named(role) => Ok(role.session.get_or_init(|| session).clone()),
+            Grant::Arn(..) => Ok(session),
+        }
+    }
+}
+
+/// What CMD of `exec` finds.
+impl RoleBook {
+    /// The role that CMD gets.
+    pub(crate) fn offer(&self, name: &str) -> Result<Offer, CommandError> {
+        let page = self.page();
+        let Some(role) = page.named.get(name) else {
+            let names: Vec<&str> = page.named.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            let text =
+                format!("--role {name}: the roles file has no such role; its roles are: {names}");
+            return Err(CommandError::new(USAGE, text));
+        };
+        let session = self.roles.role(role.recipe())?;
+        let _ = role.session.set(session.clone());
+        let (path, token) = (format!("{BY_NAME}{name}"), role.access.token.text().to_owned());
+        Ok(Offer { sets: Sets::Role(session), path, token })
+    }
+
+    /// Where all roles are at the endpoint with this URL, with their tokens, as JSON.
+    pub(crate) fn directory(&self, endpoint: &str) -> String {
+        let page = self.page();
+        let at = |path: &str, token: &Token| json!({"uri": format!("{endpoint}{path}"), "token": token.text()});
+        let role = |role: &Role| {
+            (role.name.clone(), at(&format!("{BY_NAME}{}", role.name), &role.access.token))
+        };
+        let roles: Map<String, Value> = page.named.values().map(|one| role(one)).collect();
+        let by_arn = page.by_arn.as_ref().map(|by_arn| at(BY_ARN, &by_arn.access.token));
+        json!({"roles": roles, "role_arn": by_arn}).to_string()
+    }
+}
+
+/// Without the patterns: they may name other tenants.
+const NOT_ALLOWED: Refusal =
+    Refusal::new(403, "NotAllowed", "no pattern in `allow` of the roles file fits this role");
+
+fn refused(error: &Error) -> Refusal {
+    let (status, code) = match error.kind() {
+        ErrorKind::InvalidInput => (400, "InvalidInput"),
+        ErrorKind::NotAllowed => return NOT_ALLOWED,
+        ErrorKind::Full => (503, "Full"),
+        _ => (503, "Unavailable"),
+    };
+    Refusal { status, code, message: error.to_string().into() }
+}
+
+/// A part of a path. Clients may encode the colons and slashes of an ARN.
+fn decoded(part: &str) -> Result<Cow<'_, str>, Refusal> {
+    percent_decode_str(part)
+        .decode_utf8()
+        .map_err(|_| Refusal::new(400, "InvalidInput", "the path is not UTF-8"))
+}

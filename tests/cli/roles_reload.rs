@@ -1,0 +1,151 @@
+//! SIGHUP: `serve --roles` reads its file again.
+
+use std::io::{BufRead, BufReader, Read};
+
+use nix::sys::signal::Signal;
+use shmcreds::{SharedRoles, testing::LocalSts};
+
+use crate::{harness::*, roles::*};
+
+const ALPHA: (&str, &str) = ("alpha", "id-of-alpha");
+const BETA: (&str, &str) = ("beta", "id-of-beta");
+const GAMMA: (&str, &str) = ("gamma", "id-of-gamma");
+
+#[test]
+fn a_role_is_added_and_another_is_removed() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("reload");
+    let folder = Folder::new("", &[ALPHA, BETA]);
+    let (running, url) = served_roles(&sts, &name, &folder);
+    let (alpha, beta) = (folder.token("alpha"), folder.token("beta"));
+    let first = set_of(&url, "/v1/roles/alpha", &alpha);
+    set_of(&url, "/v1/roles/beta", &beta);
+    folder.write("", &[ALPHA, GAMMA]);
+    running.signal(Signal::SIGHUP);
+    until("the new role is there", || folder.names() == ["alpha", "gamma"]);
+    assert!(is_of(&set_of(&url, "/v1/roles/gamma", &folder.token("gamma")), "id-of-gamma"));
+    assert_eq!(ask(&url, "/v1/roles/beta", &beta).0, 403, "the removed one is refused");
+    // What has not changed goes on, with its token and its set.
+    assert_eq!(folder.token("alpha"), alpha);
+    assert_eq!(set_of(&url, "/v1/roles/alpha", &alpha), first);
+    assert_eq!(assumed(&sts), 3);
+    let pool = SharedRoles::attach(&name).unwrap().status().unwrap();
+    assert_eq!(pool.entries().len(), 2, "the set of the removed role is wiped");
+    // A role with another external id is another role, with the same token.
+    folder.write("", &[("alpha", "another-id"), GAMMA]);
+    running.signal(Signal::SIGHUP);
+    until("it is the new one", || {
+        let (status, set) = ask(&url, "/v1/roles/alpha", &alpha);
+        status == 200 && is_of(&set, "another-id")
+    });
+    // A role that comes back has another token.
+    folder.write("", &[ALPHA, BETA]);
+    running.signal(Signal::SIGHUP);
+    until("it is back", || folder.names() == ["alpha", "beta"]);
+    assert_eq!(ask(&url, "/v1/roles/beta", &beta).0, 403);
+    assert!(is_of(&set_of(&url, "/v1/roles/beta", &folder.token("beta")), "id-of-beta"));
+    folder.write("", &[]);
+    running.signal(Signal::SIGHUP);
+    until("all are gone", || folder.names().is_empty());
+    assert_eq!(ask(&url, "/v1/roles/alpha", &alpha).0, 403);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 0);
+    assert_gone(&name);
+}
+
+/// Two roles exchange their files, and then one file gets another mode: no file is lost.
+#[test]
+fn token_files_move() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("moved");
+    let folder = Folder::new("", &[]);
+    let write = |alpha: &str, beta: &str, more: &str| {
+        let role = |name: &str, file: &str| {
+            let path = folder.tokens().join(file);
+            format!("[role.{name}]\nrole-arn = \"{TENANT}\"\ntoken-file = {path:?}\n")
+        };
+        let text = role("alpha", alpha) + more + &role("beta", beta);
+        std::fs::write(folder.file(), text).unwrap();
+    };
+    write("one", "two", "");
+    let (running, url) = served_roles(&sts, &name, &folder);
+    let (alpha, beta) = (folder.token("one"), folder.token("two"));
+    write("two", "one", "");
+    running.signal(Signal::SIGHUP);
+    until("they are exchanged", || folder.token("two") == alpha && folder.token("one") == beta);
+    let group = nix::unistd::getegid();
+    write("two", "one", &format!("token-group = {group}\n"));
+    running.signal(Signal::SIGHUP);
+    let mode = || {
+        use std::os::unix::fs::PermissionsExt;
+        folder.tokens().join("two").metadata().map(|found| found.permissions().mode() & 0o777)
+    };
+    until("the group may read it", || mode().is_ok_and(|mode| mode == 0o640));
+    assert_eq!(folder.token("two"), alpha);
+    assert_eq!(folder.names(), ["one", "two"]);
+    assert_eq!(ask(&url, "/v1/roles/alpha", &beta).0, 403);
+    assert_ne!(ask(&url, "/v1/roles/alpha", &alpha).0, 403);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 0);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_broken_file_changes_nothing() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("broken");
+    let folder = Folder::new("", &[ALPHA, BETA]);
+    let (mut running, url) = served_roles(&sts, &name, &folder);
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut said = String::new();
+    let mut next = || {
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        said += &line;
+        line
+    };
+    let (alpha, beta) = (folder.token("alpha"), folder.token("beta"));
+    let right = std::fs::read_to_string(folder.file()).unwrap();
+    let without_beta = right.split("[role.beta]").next().unwrap();
+    let nowhere = folder.0.path().join("nowhere/token");
+    for (text, says) in [
+        (
+            format!("{without_beta}externel-id = \"hush-hush\"\n"),
+            "line 7: role.alpha: \"externel-id\" is no setting",
+        ),
+        (format!("{without_beta}[role.new]\nrole-arn = \"hush-hush\"\n"), "role.new: role_arn"),
+        // The file of the first role could be written, that of the second one could not.
+        (
+            format!(
+                "{without_beta}token-group = {}\n[role.new]\nrole-arn = \"{TENANT}\"\ntoken-file = {nowhere:?}\n",
+                nix::unistd::getegid()
+            ),
+            "role.new: token-file",
+        ),
+        ("hush-hush".to_owned(), "line 1 is not TOML"),
+    ] {
+        std::fs::write(folder.file(), text).unwrap();
+        running.signal(Signal::SIGHUP);
+        let line = next();
+        assert!(line.contains("the roles stay as they are") && line.contains(says), "{line}");
+        assert_eq!(folder.names(), ["alpha", "beta"]);
+        assert_eq!((folder.token("alpha"), folder.token("beta")), (alpha.clone(), beta.clone()));
+        assert!(is_of(&set_of(&url, "/v1/roles/beta", &beta), "id-of-beta"));
+    }
+    std::fs::remove_file(folder.file()).unwrap();
+    running.signal(Signal::SIGHUP);
+    let line = next();
+    assert!(line.contains("the roles stay as they are") && line.contains("roles.toml"), "{line}");
+    // The settings of the pool stay what they were.
+    folder.write("capacity = 7", &[ALPHA]);
+    running.signal(Signal::SIGHUP);
+    let line = next();
+    assert!(line.contains("capacity stays 1000, although the roles file says 7"), "{line}");
+    until("the role is removed", || folder.names() == ["alpha"]);
+    running.signal(Signal::SIGTERM);
+    running.silence();
+    log.read_to_string(&mut said).unwrap();
+    for secret in [&alpha, &beta, "hush-hush", "id-of-alpha", BASE_SECRET] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
