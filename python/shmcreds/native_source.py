@@ -198,6 +198,9 @@ def thing_of(session: IOTX509RefreshableSession) -> dict[str, Any]:
     """
     if not session.verify_peer:
         raise Untranslatable("'verify_peer' is False")
+    for name, given in (("pkcs11", session._hardware_key), ("duration_seconds", session.duration_seconds)):
+        if given is not None:
+            raise Untranslatable(f"{name!r} is given")
     return {
         "endpoint": session.endpoint,
         "role_alias": session.role_alias,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from shmcreds.program import own_program
 
 NATIVE = not sharing.absence()
 PROGRAM = NATIVE and own_program() is not None
+HSM = shutil.which("softhsm2-util") is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host: needs a store that all processes of the host share")
+    config.addinivalue_line("markers", "hsm: needs SoftHSM, a PKCS#11 module in software")
     config.addinivalue_line("markers", "program: needs the program `shmcreds`, which published wheels contain")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of what this installation does not have are left out, and counted as left out."""
-    for marker, there in (("host", NATIVE), ("program", PROGRAM)):
+    for marker, there in (("host", NATIVE), ("program", PROGRAM), ("hsm", HSM)):
         left_out = [item for item in items if not there and item.get_closest_marker(marker)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import http.server
-import json
-import ssl
-import threading
-
 import pytest
 from certificates import Authority
+from local_iot import IotServer
 
 from shmcreds import (
     BRSConfigurationError,
@@ -17,53 +12,12 @@ from shmcreds import (
     BRSCredentialError,
     BRSRequestError,
     BRSValidationError,
+    BRSWarning,
     IOTX509RefreshableSession,
     RefreshableSession,
 )
 
 ENDPOINT = "x.credentials.iot.us-east-1.amazonaws.com"
-
-
-class IotServer:
-    def __init__(self, authority, tmp_path):
-        self.status, self.body, self.paths, self.things = 200, None, [], []
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.paths.append(self.path)
-                server.things.append(self.headers.get("x-amzn-iot-thingname"))
-                body = json.dumps(server.body or server.given()).encode()
-                self.send_response(server.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_): ...
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate, key = authority.issue("localhost")
-        (tmp_path / "server.pem").write_bytes(certificate + key)
-        context.load_cert_chain(tmp_path / "server.pem")
-        context.load_verify_locations(cadata=authority.pem.decode())
-        context.verify_mode = ssl.CERT_REQUIRED
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.endpoint = f"localhost:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def given(self):
-        expires = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
-        return {
-            "credentials": {
-                "accessKeyId": "ASIAIOT", "secretAccessKey": "s", "sessionToken": "t",
-                "expiration": expires.isoformat(),
-            }
-        }
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +106,6 @@ def test_endpoints(endpoint):
     [
         ({"certificate": "/nope.pem"}, "'certificate' is neither a PEM text nor a file"),
         ({"certificate": 5}, "'certificate' is of type int"),
-        ({"private_key": None}, "'private_key' is missing"),
         ({"role_alias": ""}, "'role_alias' must be"),
         ({"timeout": "x"}, "'timeout' must be"),
     ],
@@ -163,9 +116,28 @@ def test_arguments(given, problem):
         IOTX509RefreshableSession(ENDPOINT, **arguments)
 
 
-@pytest.mark.parametrize("name", ["pkcs11", "duration_seconds"])
-def test_what_this_version_does_not_do_is_named(name):
-    with pytest.raises(BRSConfigurationError, match=f"'{name}' is not supported by this version"):
-        IOTX509RefreshableSession(ENDPOINT, "a", b"c", private_key=b"k", **{name: {"a": 1}})
-    with pytest.raises(BRSConfigurationError, match="mqtt.. is not supported"):
-        IOTX509RefreshableSession(ENDPOINT, "a", b"c", private_key=b"k").mqtt(endpoint="x")
+def test_the_key_is_given_once():
+    for keys in ({}, {"private_key": b"k", "pkcs11": {"pkcs11_lib": __file__}}):
+        with pytest.raises(BRSConfigurationError, match="one of 'private_key' and 'pkcs11'") as raised:
+            IOTX509RefreshableSession(ENDPOINT, "a", b"c", **keys)
+        assert raised.value.param == "private_key/pkcs11"
+
+
+def test_a_data_endpoint_is_corrected():
+    with pytest.warns(BRSWarning, match=r"data endpoint.*\*\*\*\.credentials\.iot\.us-east-1") as told:
+        session = RefreshableSession("iot", endpoint="x-ats.iot.us-east-1.amazonaws.com", role_alias="a", certificate=b"c", private_key=b"k")
+    assert session.endpoint == ENDPOINT and told[0].filename == __file__
+
+
+def test_how_long_a_set_lives_is_asked_for(device, server):
+    session = device(duration_seconds=900)
+    assert session.get_credentials().access_key == "ASIAIOT"
+    assert server.durations == ["900"]
+    assert session.status()["name"] != device().status()["name"]
+    assert device(duration_seconds=900, defer_refresh=False).status()["engine"] == "python"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 900.0, "900"])
+def test_a_duration_that_is_none(device, wrong):
+    with pytest.raises(BRSValidationError, match="'duration_seconds' must be a whole number of seconds above 0"):
+        device(duration_seconds=wrong)

@@ -8,8 +8,8 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 from certificates import Authority
+from local_iot import IotServer
 from local_sts import ACCOUNT, ROLE, Failure
-from test_iot import IotServer
 from waiting import until
 
 from shmcreds import BRSConfigurationError, CustomRefreshableSession, STSRefreshableSession

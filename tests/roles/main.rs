@@ -89,7 +89,6 @@ fn main() {
         ("counters_belong_to_a_role", looks::counters_belong_to_a_role),
         ("a_set_that_lasts", looks::a_set_that_lasts),
         ("who_has_left_is_no_user", looks::who_has_left_is_no_user),
-        ("each_input_alone_is_another_role", identity::each_input_alone_is_another_role),
         ("equal_recipes_are_one_role", identity::equal_recipes_are_one_role),
         ("what_no_pool_can_share", identity::what_no_pool_can_share),
         ("a_failing_tenant_is_alone", budget::a_failing_tenant_is_alone),
