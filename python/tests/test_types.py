@@ -15,9 +15,15 @@ HERE = Path(__file__).parent
 PACKAGE = Path(shmcreds.__file__).resolve().parent
 
 
-def _mypy(tmp_path, *arguments):
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """What the type checker keeps of the libraries, which all checks read."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def _mypy(cache, *arguments):
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(HERE.parent / "pyproject.toml")]
-    command += ["--cache-dir", str(tmp_path / "cache"), *map(str, arguments)]
+    command += ["--cache-dir", str(cache), *map(str, arguments)]
     sources = PACKAGE.parent
     # mypy finds an installed package by itself, and refuses a path that leads to one.
     path = {} if sources.name == "site-packages" else {"MYPYPATH": str(sources)}
@@ -27,13 +33,13 @@ def _mypy(tmp_path, *arguments):
 
 
 @pytest.mark.parametrize("what", ["package", "use"])
-def test_strict(tmp_path, what):
-    checked = _mypy(tmp_path, *(["-p", "shmcreds"] if what == "package" else [HERE / "typed_use.py"]))
+def test_strict(cache, what):
+    checked = _mypy(cache, *(["-p", "shmcreds"] if what == "package" else [HERE / "typed_use.py"]))
     assert checked.returncode == 0, checked.stdout
 
 
-def test_a_wrong_use_is_found(tmp_path):
+def test_a_wrong_use_is_found(cache, tmp_path):
     wrong = tmp_path / "wrong.py"
     wrong.write_text("import shmcreds\nstate: int = shmcreds.SharedSession.attach('x').status()['state']\n")
-    checked = _mypy(tmp_path, wrong)
+    checked = _mypy(cache, wrong)
     assert checked.returncode == 1 and "Incompatible types in assignment" in checked.stdout
