@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
 
-from . import clock
+from . import clock, greenlets
 from .exceptions import BRSConfigurationError, BRSConnectionError, BRSWarning
 from .failure import BackOff, Failure, exception_of, failure_of
 from .policy import Windows
@@ -128,11 +127,11 @@ class Engine:
                 "The source uses the session that it is to give credentials to. Give it another session."
             )
         end = clock.now() + WAIT
-        greenlets = _has_greenlets()
+        others_wait = greenlets.are_there()
         while True:
             left = end - clock.now()
             try:
-                outcome = stand(0 if greenlets else max(0, min(left, SLICE)))
+                outcome = stand(0 if others_wait else max(0, min(left, SLICE)))
             except SourceFailed as failed:
                 raise self._error_of(failed.back_off) from None
             if outcome is not None:
@@ -142,7 +141,7 @@ class Engine:
                     f"No valid set of the session {self.store.name} came within {WAIT:g} s. Another thread or process "
                     f"is elected to fetch it, and has not finished."
                 )
-            if greenlets:
+            if others_wait:
                 time.sleep(GEVENT_SLICE)
 
     def _fetch(self, term: Term) -> None:
@@ -194,9 +193,3 @@ class Engine:
             f"'advisory_timeout' is {self._windows.advisory:g} s, and the set lives {lifetime:.0f} s: it is refreshed "
             f"in the second half of that, since a longer window would refresh it at each read."
         )
-
-
-def _has_greenlets() -> bool:
-    """Whether gevent runs other greenlets while this one sleeps."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("time"))

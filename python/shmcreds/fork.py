@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import weakref
 from typing import Protocol
+
+from .living import Living
 
 
 class Forkable(Protocol):
@@ -20,7 +21,7 @@ class Forkable(Protocol):
         """In the child process, where only the thread that forked lives on. Must not wait."""
 
 
-_known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_known: Living[Forkable] = Living()
 
 
 def watch(forkable: Forkable) -> None:
@@ -29,17 +30,17 @@ def watch(forkable: Forkable) -> None:
 
 
 def _before() -> None:
-    for forkable in list(_known):
+    for forkable in _known.all():
         forkable.before_fork()
 
 
 def _in_parent() -> None:
-    for forkable in list(_known):
+    for forkable in _known.all():
         forkable.after_fork_in_parent()
 
 
 def _in_child() -> None:
-    for forkable in list(_known):
+    for forkable in _known.all():
         forkable.after_fork_in_child()
 
 

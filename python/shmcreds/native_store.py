@@ -5,14 +5,14 @@ from __future__ import annotations
 import atexit
 import glob
 import time
-import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import fork
+from . import fork, greenlets
 from .compat import read_only
 from .exceptions import BRSConfigurationError, BRSConnectionError
 from .failure import BackOff, Failure, exception_of
+from .living import Living
 from .policy import Windows
 from .recipe import Recipe, random_name
 from .sharing import tell_collision
@@ -26,7 +26,7 @@ TIMEOUT = 60.0
 #: How long a fork waits for a call of the library in flight.
 FORK_WAIT = 1.0
 
-_open: weakref.WeakSet[NativeStore] = weakref.WeakSet()
+_open: Living[NativeStore] = Living()
 
 
 class NativeTerm:
@@ -94,13 +94,16 @@ class NativeStore:
         return self._outcome(self._store.stand_after, generation, seconds)
 
     def stand_valid_for(self, needed: float, seconds: float) -> Look | Term | None:
+        if self.engine == "native":
+            # It waits for the call of the library, whatever the limit.
+            return self._outcome(greenlets.beside, self._store.stand_valid_for, needed, seconds)
         return self._outcome(self._store.stand_valid_for, needed, seconds)
 
     def lifetime(self) -> float | None:
         life: float | None = self._store.lifetime()
         return life
 
-    def _outcome(self, stand: Any, *given: float) -> Look | Term | None:
+    def _outcome(self, stand: Any, *given: Any) -> Look | Term | None:
         try:
             outcome = stand(*given)
         except self._module.NativeError as error:
@@ -195,7 +198,7 @@ def _opened(
     if native is not None:
         wanted[native.kind] = native.inputs
         wanted.update(eager=native.eager, sealed=native.sealed, program=native.program)
-    return NativeStore(module, module.Store.open(wanted, read_only), native)
+    return NativeStore(module, greenlets.beside(module.Store.open, wanted, read_only), native)
 
 
 def attach_native(module: Any, name: str) -> NativeStore:
@@ -237,5 +240,5 @@ def _fetches() -> bool:
 @atexit.register
 def _leave_all() -> None:
     # The last user removes the name. An interpreter that ends does not free what is still referenced.
-    for store in list(_open):
+    for store in _open.all():
         store.leave()

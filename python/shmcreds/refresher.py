@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -45,7 +46,9 @@ class RefreshThread:
 
     def after_fork_in_parent(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():
-            self.start()
+            # An interpreter that ends starts no thread.
+            with contextlib.suppress(RuntimeError):
+                self.start()
 
     def after_fork_in_child(self) -> None:
         # The parent refreshes. Should it end, the readers do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -30,9 +31,12 @@ def absence() -> str:
     """Why the native module is not used; empty where it is."""
     if os.environ.get("SHMCREDS_NATIVE") == "0":
         return "SHMCREDS_NATIVE=0 turns the native module off"
-    if _import() is None:
-        return f"this installation has no native module for {sys.platform}"
-    return ""
+    if _import() is not None:
+        return ""
+    if sys.platform == "linux" and _is_installed():
+        # For example in a sub-interpreter that is not the first one to load it.
+        return "the native module cannot be loaded into this interpreter"
+    return f"this installation has no native module for {sys.platform}"
 
 
 def _import() -> ModuleType | None:
@@ -42,6 +46,10 @@ def _import() -> ModuleType | None:
         return None
     module: ModuleType = _native
     return module
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec(f"{__package__}._native") is not None
 
 
 def require_native(what: str) -> Any:

@@ -103,12 +103,14 @@ def test_ctrl_c_during_a_fetch(sts, kind, engine):
     assert taken < 0.3
 
 
-@engines
-@pytest.mark.parametrize("kind", ["fetches", "waits"])
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [(kind, engine) for kind in ("fetches", "waits", "lasts") for engine in ("python", "native")] + [("constructs", "native")],
+)
 def test_greenlets_run_during_a_fetch(sts, kind, engine):
-    sts.delay = 1.5
+    sts.delay, sts.lifetime = 1.5, 8.0
     ((key, gap, ticks),) = run("greenlets.py", kind, sts_url=sts.url, TEST_ENGINE=engine)
-    assert key == sts.key(1)
+    assert key == sts.key(2 if kind == "lasts" else 1)
     assert ticks > 20
     assert gap < 0.2
 
