@@ -22,6 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+import fleet  # noqa: E402
 from local_sts import ROLE, LocalSts  # noqa: E402
 
 WORKERS = 64
@@ -164,81 +165,6 @@ def memory(url: str) -> None:
         tell("memory of a worker, beyond static keys", who, (sizes[who] - sizes["static keys"]) / 1024, "MiB")
 
 
-def fleet(url: str, server: LocalSts, workers: int) -> None:
-    """Calls and the slowest read of so many processes, over the first set and three more."""
-    import shmcreds
-
-    server.lifetime = 6.0
-    server.calls.clear()
-    client = {"endpoint_url": url, "region_name": "us-east-1"}
-    session = shmcreds.RefreshableSession(
-        assume_role_kwargs={"RoleArn": ROLE, "RoleSessionName": f"fleet-{workers}"}, sts_client_kwargs=client, defer_refresh=False
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        children = [_worker(session, Path(folder)) for _ in range(workers)]
-        while session.status()["generation"] < 4:
-            time.sleep(0.05)
-        Path(folder, "stop").touch()
-        for child in children:
-            os.waitpid(child, 0)
-        told = [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
-    tell(f"STS calls, {workers} workers, first set and 3 refreshes", "shmcreds", len(server.calls), "calls")
-    # With more workers than cores, a read on the wall clock may contain the turns of other processes.
-    for clock, shown in (("wall", "wall clock"), ("own", "time of its thread")):
-        slowest = max(worker["slowest"][clock] for worker in told) * 1000
-        tell(f"slowest read of {workers} workers while refreshing, {shown}", "shmcreds", slowest, "ms")
-    tell("engine of the eager session", session.status()["engine"], 1, "session")
-    # Its refresher must not call the server of the next measurement.
-    session._engine.store.leave()
-    keys = {key for worker in told for key in worker["keys"]}
-    assert len(told) == workers and len(keys) == len(server.calls), (len(told), keys, len(server.calls))
-
-
-def fleet_of_botocore(url: str, server: LocalSts, workers: int) -> None:
-    """The same calls where each worker has botocore's own refreshable credentials."""
-    server.lifetime = 6.0
-    server.calls.clear()
-    children = [_botocore_worker(url) for _ in range(workers)]
-    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
-    what = f"STS calls, {workers} workers, first set and 3 refreshes"
-    tell(what, "RefreshableCredentials", len(server.calls), "calls")
-
-
-def _botocore_worker(url: str) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    import boto3
-    from botocore.credentials import DeferredRefreshableCredentials, create_assume_role_refresher
-
-    client = boto3.client("sts", endpoint_url=url, region_name="us-east-1")
-    refresh = create_assume_role_refresher(client, {"RoleArn": ROLE, "RoleSessionName": "alone"})
-    credentials = DeferredRefreshableCredentials(refresh, "alone")
-    # By default it would refresh a set of 6 s at each read.
-    credentials._advisory_refresh_timeout, credentials._mandatory_refresh_timeout = 2, 1
-    keys = set()
-    while len(keys) < 4:
-        keys.add(credentials.get_frozen_credentials().access_key)
-        time.sleep(0.02)
-    os._exit(0)
-
-
-def _worker(session, folder: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    slowest, keys, stop = {"wall": 0.0, "own": 0.0}, set(), folder / "stop"
-    credentials = session.get_credentials()
-    while not stop.exists():
-        wall, own = time.perf_counter(), time.thread_time()
-        keys.add(credentials.get_frozen_credentials().access_key)
-        slowest["own"] = max(slowest["own"], time.thread_time() - own)
-        slowest["wall"] = max(slowest["wall"], time.perf_counter() - wall)
-        time.sleep(0.005)
-    (folder / f"{os.getpid()}.json").write_text(json.dumps({"slowest": slowest, "keys": sorted(keys)}))
-    os._exit(0)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", help="an interpreter that has boto3-refresh-session")
@@ -260,8 +186,8 @@ def main() -> None:
             memory(server.url)
         if "fleet" in options.only:
             for workers in (1, 8, WORKERS):
-                fleet(server.url, server, workers)
-                fleet_of_botocore(server.url, server, workers)
+                for of in (fleet.shmcreds, fleet.botocore, fleet.static):
+                    of(tell, server, workers)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class LocalSts:
 
     def __init__(self) -> None:
         self.lifetime = 3600.0
+        #: So many sets live for `lifetime`, and those after them for an hour. None: all do.
+        self.short_sets: int | None = None
         self.delay = 0.0
         self.failure: Failure | None = None
         #: Moves the `Date` header and the expiry.
@@ -76,7 +78,9 @@ class LocalSts:
         return 200, self._role(inputs, number)
 
     def _role(self, inputs: dict[str, str], number: int) -> str:
-        expires = time.time() + self.skew + float(inputs.get("DurationSeconds", self.lifetime))
+        is_short = self.short_sets is None or number <= self.short_sets
+        lifetime = self.lifetime if is_short else 3600.0
+        expires = time.time() + self.skew + float(inputs.get("DurationSeconds", lifetime))
         self.expires[self.key(number)] = expires
         moment = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
         name = inputs["RoleArn"].rsplit("/", 1)[-1]

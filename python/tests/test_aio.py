@@ -13,8 +13,12 @@ from waiting import until
 from shmcreds import BRSConfigurationError, BRSWarning, aio
 
 
-def test_a_rotation_is_seen_at_the_next_request(make, sts):
-    session = make()
+@pytest.fixture(params=["python", pytest.param("native", marks=pytest.mark.host)])
+def session(make, request):
+    return make(engine=request.param)
+
+
+def test_a_rotation_is_seen_at_the_next_request(session, sts):
 
     async def run():
         async with aio.session(session).create_client("s3") as client:
@@ -60,8 +64,7 @@ def test_a_presigned_url_that_cannot_last_warns(make, sts):
     assert len(sts.calls) == 1
 
 
-def test_a_request_with_the_next_set_after_a_rejection(make, sts):
-    session = make()
+def test_a_request_with_the_next_set_after_a_rejection(session, sts):
     rejected = session.get_credentials().access_key
     fetched = time.monotonic()
     until(lambda: time.monotonic() > fetched + 5.1)
@@ -82,7 +85,7 @@ def test_a_request_with_the_next_set_after_a_rejection(make, sts):
     assert signed == [rejected, sts.key(2)]
 
 
-def test_the_loop_runs_during_a_fetch(make, sts):
+def test_the_loop_runs_during_a_fetch(session, sts):
     sts.delay = 0.5
     ticks = []
 
@@ -93,7 +96,7 @@ def test_the_loop_runs_during_a_fetch(make, sts):
 
     async def run():
         task = asyncio.create_task(tick())
-        credentials = aio.session(make())._credentials
+        credentials = aio.session(session)._credentials
         found = await credentials.get_access_key(), await credentials.get_account_id()
         task.cancel()
         return found

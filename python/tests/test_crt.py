@@ -9,6 +9,11 @@ import boto3.crt
 import pytest
 
 
+@pytest.fixture(params=["python", pytest.param("native", marks=pytest.mark.host)])
+def session(make, request):
+    return make(engine=request.param)
+
+
 @pytest.fixture
 def s3():
     """Keeps the Authorization of each request."""
@@ -35,27 +40,24 @@ def s3():
     server.server_close()
 
 
-def test_the_credentials_provider_of_s3transfer(make, sts):
+def test_the_credentials_provider_of_s3transfer(session, sts):
     from s3transfer.crt import BotocoreCRTCredentialsWrapper
 
-    session = make()
     provider = BotocoreCRTCredentialsWrapper(session.get_credentials()).to_crt_credentials_provider()
     assert provider.get_credentials().result(20).access_key_id == sts.key(1)
     session.refresh()
     assert provider.get_credentials().result(20).access_key_id == sts.key(2)
 
 
-def test_boto3_takes_the_credentials_for_its_crt(make, sts):
-    session = make()
+def test_boto3_takes_the_credentials_for_its_crt(session, sts):
     wrapper = boto3.crt.BotocoreCRTCredentialsWrapper(session.get_credentials())
     assert wrapper().access_key_id == sts.key(1)
 
 
-def test_an_upload_by_the_crt(make, sts, s3):
+def test_an_upload_by_the_crt(session, sts, s3):
     from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
     url, seen = s3
-    session = make()
     arguments = {"region_name": "us-east-1", "endpoint_url": url, "config": boto3.session.Config(s3={"addressing_style": "path"})}
     client = create_s3_crt_client(
         region="us-east-1",

@@ -21,11 +21,11 @@ def session(**given: Any) -> Any:
 
 
 def read_until(made: Any, generation: int, seconds: float = 60) -> dict[str, Any]:
-    """Reads until there is that generation; gives the keys that were seen."""
+    """Reads until a read gives that generation; gives the keys that were seen."""
     keys, end = set(), time.monotonic() + seconds
     while True:
-        keys.add(made.get_credentials().get_frozen_credentials().access_key)
         status = made.status()
+        keys.add(made.get_credentials().get_frozen_credentials().access_key)
         if status["generation"] >= generation:
             return {"pid": os.getpid(), "keys": sorted(keys), "name": status["name"]}
         if time.monotonic() > end:
