@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import sys
 import threading
 
 from shmcreds import fork
@@ -22,9 +24,13 @@ def test_the_living_are_known():
     assert living.all() == kept
 
 
-def test_others_may_be_added_meanwhile():
-    living, stop, kept = Living(), threading.Event(), [Thing()]
-    living.add(kept[0])
+def test_others_may_be_added_meanwhile(request):
+    # Threads take turns as often as they can.
+    request.addfinalizer(functools.partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
+    living, stop, kept = Living(), threading.Event(), [Thing() for _ in range(200)]
+    for thing in kept:
+        living.add(thing)
 
     def add():
         while not stop.is_set():
@@ -35,7 +41,7 @@ def test_others_may_be_added_meanwhile():
         thread.start()
     try:
         # A WeakSet raises RuntimeError: "Set changed size during iteration".
-        assert all(kept[0] in living.all() for _ in range(3000))
+        assert all(living.all()[:200] == kept for _ in range(3000))
     finally:
         stop.set()
         for thread in threads:
