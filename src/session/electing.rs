@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Fault},
-    refresh::{election::Elected, manual::ManualCall},
+    refresh::{election::Elected, term_call::TermCall},
 };
 
 /// What [`SharedSession::elect`] gives: a term, or a set that needs no call now.
@@ -119,6 +119,6 @@ impl Inner {
         let Some(recipe) = self.term_recipe() else {
             unreachable!("only a process with a source is elected")
         };
-        Term::new(Arc::clone(self), ManualCall::begin(elected, self.job(recipe)))
+        Term::new(Arc::clone(self), TermCall::begin(elected, self.job(recipe)))
     }
 }

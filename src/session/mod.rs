@@ -11,6 +11,7 @@ mod group;
 mod handover;
 mod inner;
 mod lasting;
+mod leave;
 mod look;
 mod passed;
 mod pool;

@@ -11,7 +11,7 @@ use crate::{
     refresh::{
         election_lock::ElectionLock, fetch::Recipe, policy::Windows, stop_handle::StopHandle,
     },
-    segment::{self, Segment},
+    segment::Segment,
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -35,16 +35,6 @@ pub(super) struct ProcessSession {
 }
 
 impl ProcessSession {
-    /// Removes the session's name, and marks the session as ended: processes that hold it look at the name again.
-    /// A forked child inherits the value and not the task.
-    pub(super) fn unlink(&self) {
-        if !self.is_creator() {
-            return;
-        }
-        segment::remove(&self.name, self.election_lock.locks().inode());
-        self.end();
-    }
-
     /// Whether this process made the session: it is the one that may want to fork.
     pub(super) fn is_creator(&self) -> bool {
         self.creator.is_some_and(Creator::is_this)
@@ -53,58 +43,6 @@ impl ProcessSession {
     /// Notes the refresher that lives in this process, for as long as the session does.
     pub(super) fn keep_refresher(&self, stop: StopHandle) {
         self.background_refresher.store(Some(Arc::new(stop)));
-    }
-}
-
-impl ProcessSession {
-    /// This process uses the session no longer. If it was the last one, and the session is of that kind, it removes the
-    /// names. A process that is killed meanwhile leaves them to the next one that creates the session.
-    pub(super) fn leave(&self) {
-        // A reader of the group is no user of the session.
-        if self.segment.is_foreign() {
-            return;
-        }
-        let locks = self.election_lock.locks();
-        let removes = self.segment.header.last_user_removes && self.name.directory().is_some();
-        match self.election_lock.leave() {
-            // Nobody can join while this process holds the presence lock alone.
-            Ok(true) => {
-                if removes {
-                    segment::remove(&self.name, locks.inode());
-                    self.end();
-                }
-                let _ = locks.unlock_presence();
-            }
-            Ok(false) => {}
-            Err(fault) => {
-                tracing::warn!(session = %self.name, "cannot leave the session: {}", fault.message);
-            }
-        }
-    }
-
-    /// Marks the session as ended: processes that hold it look at the name again.
-    fn end(&self) {
-        if let Some(Ok(writable)) = self.segment.is_writable().then(|| self.segment.writable()) {
-            writable.end();
-            writable.announce();
-        }
-    }
-}
-
-impl Drop for ProcessSession {
-    fn drop(&mut self) {
-        if let Some(background_refresher) = self.background_refresher.swap(None) {
-            background_refresher.stop();
-        }
-        if self.role.is_some() {
-            return;
-        }
-        let is_last = self.election_lock.exit();
-        match self.segment.header.last_user_removes {
-            true if is_last => self.leave(),
-            true => {}
-            false => self.unlink(),
-        }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! With this list, a process opens each lock file only once. If it opened a file twice and closed one descriptor, it
 //! would lose the locks of the other one.
+//!
+//! This file makes sessions, takes them over, and follows them to their successors. `attach.rs` finds the session that a
+//! name leads to; `removal.rs` removes those without users.
 
 mod attach;
 mod removal;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{inner::Inner, look::SetSnapshot};
 use crate::{
     error::{Error, ErrorKind, Fault},
-    refresh::manual::ManualCall,
+    refresh::term_call::TermCall,
     source::{Fetched, SourceError},
 };
 
@@ -26,11 +26,11 @@ use crate::{
 #[must_use = "a term that is dropped is a failure of the source for all processes"]
 pub struct Term {
     inner: Arc<Inner>,
-    call: ManualCall,
+    call: TermCall,
 }
 
 impl Term {
-    pub(super) fn new(inner: Arc<Inner>, call: ManualCall) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, call: TermCall) -> Self {
         Term { inner, call }
     }
 

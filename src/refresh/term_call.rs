@@ -1,4 +1,4 @@
-//! A call of the source that the program makes itself, in a process that was elected for it.
+//! The call of a term: the program asks the source itself, in a process that was elected for it.
 
 use tracing::{info, warn};
 
@@ -19,7 +19,7 @@ use crate::{
 ///
 /// A forked child inherits the value, but not the election: there it does nothing, also when it is dropped.
 #[derive(Debug)]
-pub(crate) struct ManualCall {
+pub(crate) struct TermCall {
     /// `None` when the outcome is published.
     elected: Option<Elected>,
     basis: Basis,
@@ -30,7 +30,7 @@ pub(crate) struct ManualCall {
     pid: u32,
 }
 
-impl ManualCall {
+impl TermCall {
     /// Notes in the segment that the source is being asked.
     pub(crate) fn begin(elected: Elected, job: Job) -> Self {
         // Any thread of this process may end the call. So the mark is that of the process.
@@ -40,7 +40,7 @@ impl ManualCall {
         elected.view().count(Counter::SourceCalls);
         let began = Moment::now(&job.clock);
         let (process, pid) = (ProcessToken::current(), std::process::id());
-        ManualCall { elected: Some(elected), basis, began, job: Box::new(job), process, pid }
+        TermCall { elected: Some(elected), basis, began, job: Box::new(job), process, pid }
     }
 
     /// The generation that the call is to replace.
@@ -115,7 +115,7 @@ impl ManualCall {
     }
 }
 
-impl Drop for ManualCall {
+impl Drop for TermCall {
     fn drop(&mut self) {
         if self.elected.is_none() {
             return;
