@@ -2,12 +2,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use shmcreds::{ErrorKind, Provider, SharedSession, SourceError, SourceErrorClass};
-use support::{assert_whole, instant, instant_set, name};
+use support::{assert_whole, instant, instant_set, name, segment};
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -24,6 +28,41 @@ async fn a_refresh_gives_the_next_set() {
     assert_whole(&second);
     assert_ne!(second.access_key_id(), first.access_key_id());
     assert_eq!(session.status().unwrap().generation(), 2);
+}
+
+/// Each answer may be the last use of the session, and the end of the program.
+#[test]
+fn no_thread_keeps_the_session_after_its_answer() {
+    // On one CPU, the thread that is woken often runs before the one that has woken it goes on.
+    let (this, mut one) = (Pid::from_raw(0), CpuSet::new());
+    let all = sched_getaffinity(this).unwrap();
+    let cpu = (0..CpuSet::count()).find(|cpu| all.is_set(*cpu).unwrap()).unwrap();
+    one.set(cpu).unwrap();
+    sched_setaffinity(this, &one).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for _ in 0..100 {
+        for wait in 0..4 {
+            let session = session("answered");
+            let path = segment(session.name());
+            runtime.block_on(async {
+                match wait {
+                    0 => drop(session.refresh_async().await.unwrap()),
+                    1 => drop(session.credentials_valid_for_async(LONG).await.unwrap()),
+                    2 => drop(session.provide_credentials().await.unwrap()),
+                    _ => {
+                        let (change, set) =
+                            tokio::join!(session.changed(), session.refresh_async());
+                        change.and(set).unwrap();
+                    }
+                }
+            });
+            drop(session);
+            assert!(
+                !Path::new(&path).exists(),
+                "a thread still has the session, after wait {wait}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -25,10 +25,7 @@ impl SharedSession {
     /// Those of [`refresh`](Self::refresh).
     pub async fn refresh_async(&self) -> Result<Credentials, Error> {
         let session = self.clone();
-        on_thread(self.inner(), "refresh", move |sender: oneshot::Sender<_>| {
-            let _ = sender.send(session.refresh());
-        })
-        .await?
+        on_thread(self.inner(), "refresh", move |_| Some(session.refresh())).await?
     }
 
     /// Waits until there is another set than the one that this handle and its clones gave last: for a program
@@ -51,31 +48,38 @@ impl SharedSession {
     pub async fn changed(&self) -> Result<(), Error> {
         let inner = Arc::clone(self.inner());
         let seen = inner.generation_given();
-        on_thread(self.inner(), "changed", move |sender: oneshot::Sender<()>| {
-            while !sender.is_closed() {
+        on_thread(self.inner(), "changed", move |is_awaited| {
+            while is_awaited() {
                 let event = inner.segment.view().latest_event();
                 if inner.segment.published().generation() != seen {
-                    let _ = sender.send(());
-                    return;
+                    return Some(());
                 }
                 inner.segment.view().sleep(event, CALLER_INTERVAL);
             }
+            None
         })
         .await
     }
 }
 
-/// What `work` sends from a thread of its own.
+/// What `work` gives on a thread of its own. It can ask whether the caller still waits.
+///
+/// The answer may be the last use of the session, and the end of the program. So the handle that `work` owns is dropped
+/// before the caller gets it: otherwise the names would stay.
 pub(super) async fn on_thread<T: Send + 'static>(
     inner: &Inner,
     operation: &'static str,
-    work: impl FnOnce(oneshot::Sender<T>) + Send + 'static,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Option<T> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, receiver) = oneshot::channel();
     let _reserved = ReservedStreams::new();
     thread::Builder::new()
         .name(format!("shmcreds-{operation}"))
-        .spawn(move || work(sender))
+        .spawn(move || {
+            if let Some(answer) = work(&|| !sender.is_closed()) {
+                let _ = sender.send(answer);
+            }
+        })
         .map_err(|error| inner.fault(operation, Fault::system("starting a thread", error)))?;
     receiver.await.map_err(|_| {
         let text = "the thread that waits for the set ended without an answer";

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     Election, SharedSession,
     asynchronous::on_thread,
@@ -101,10 +99,8 @@ impl SharedSession {
             return Ok(set);
         }
         let session = self.clone();
-        on_thread(self.inner(), "credentials_valid_for", move |sender: oneshot::Sender<_>| {
-            let _ = sender.send(session.credentials_valid_for(duration));
-        })
-        .await?
+        let work = move |_: &dyn Fn() -> bool| Some(session.credentials_valid_for(duration));
+        on_thread(self.inner(), "credentials_valid_for", work).await?
     }
 
     /// As [`credentials_valid_for`](Self::credentials_valid_for), but the program makes the call itself, as with
