@@ -79,6 +79,9 @@ fn one_refresh_gives_a_set_that_lasts() {
     let first = scene.ask(50).unwrap();
     assert!(first.expires_in() >= 50 * MINUTE && first.lifetime() > 59 * MINUTE, "{first:?}");
     assert_eq!((assumed(&scene.sts), scene.early()), (1, 0), "the set that is there lasts");
+    // A set of this source lives exactly so long: it is not too much to ask for.
+    let whole = scene.session.credentials_valid_for(first.lifetime()).unwrap();
+    assert_eq!((whole.generation(), scene.early()), (1, 0), "young enough");
     scene.clock.advance(20 * MINUTE);
     assert_eq!(scene.session.status().unwrap().state(), State::Fresh);
     let second = scene.ask(50).unwrap();

@@ -302,7 +302,36 @@ mod tests {
             assert_eq!(seconds(class, 9, 100), 50.0);
             assert_eq!(seconds(class, 9, 9000), 256.0);
             assert_eq!(seconds(class, 10, 9000), 300.0);
+            // A set that is about to expire: not at once.
+            let failed = FailedCall { class, in_a_row: 9, retry_after: None };
+            assert_eq!(delay(failed, SECOND / 10, 1.0), 0.5);
         }
+        // The random number chooses from what the limit leaves.
+        let failed = FailedCall { class: Throttled, in_a_row: 99, retry_after: None };
+        assert_eq!(delay(failed, 0, 0.5), 30.0);
+    }
+
+    #[test]
+    fn failures_of_a_role_have_these_delays() {
+        use SourceErrorClass::{Misconfigured, Terminal, Throttled, Transient};
+        let seconds = |class, in_a_row, left: u64| {
+            let failed = FailedCall { class, in_a_row, retry_after: None };
+            let next = next_attempt_of_role(failed, SECOND, SECOND + left * SECOND, 1.0);
+            (next - SECOND) as f64 / SECOND as f64
+        };
+        for class in [Terminal, Misconfigured] {
+            let delays = [1, 2, 7, 8, 99].map(|in_a_row| seconds(class, in_a_row, 0));
+            assert_eq!(delays, [5.0, 10.0, 320.0, 600.0, 600.0], "{class}");
+            // Beside a set, another attempt comes before it expires.
+            assert_eq!(seconds(class, 99, 100), 100.0, "{class}");
+            assert_eq!(seconds(class, 99, 3), 5.0, "{class}");
+        }
+        assert_eq!((seconds(Throttled, 99, 0), seconds(Transient, 99, 0)), (60.0, 5.0));
+    }
+
+    #[test]
+    fn a_rejection_causes_no_call_for_5_s() {
+        assert_eq!(REJECTION_FLOOR, 5_000_000_000);
     }
 
     #[test]

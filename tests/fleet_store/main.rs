@@ -3,6 +3,7 @@
 
 mod budget;
 mod command_line;
+mod failing_leaders;
 #[allow(dead_code, unused_imports)]
 #[path = "../cli/harness.rs"]
 mod harness;
@@ -35,6 +36,8 @@ fn main() {
         ("a_host_without_the_key_goes_on_alone", shared_set::a_wrong_key),
         ("keys_are_replaced_without_a_gap", shared_set::keys_are_replaced),
         ("an_older_or_a_foreign_set_counts_as_none", shared_set::an_older_or_a_foreign_set),
+        ("a_set_in_its_last_quarter_is_a_reserve", failing_leaders::a_set_in_its_last_quarter),
+        ("failures_of_leaders_have_these_pauses", failing_leaders::failures_have_these_pauses),
         ("a_set_of_any_store_is_checked_as_that_of_a_source", shared_set::a_lying_store),
         ("a_wrong_clock_makes_no_life_longer", shared_set::a_wrong_clock),
         ("sources_that_identify_the_host_are_refused", shared_set::host_bound_sources),

@@ -15,7 +15,7 @@ use shmcreds::{
 };
 
 use crate::{
-    budget::fleet,
+    budget::{RARE, fleet},
     server::Server,
     support::{
         BASE_SECRET, Child, StopFile, assert_whole, assumed, child, instant, instant_set, name,
@@ -25,7 +25,7 @@ use crate::{
 
 pub const KEY: &str = "0f0e0d0c0b0a09080706050403020100f0e0d0c0b0a090807060504030201000";
 pub const OTHER: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
-const VARIABLE: &str = "SHMCREDS_TEST_FLEET_KEY";
+pub const VARIABLE: &str = "SHMCREDS_TEST_FLEET_KEY";
 pub const SET: &str = "shmcreds:{web}:set";
 
 /// The fleet of this process, which encrypts with these keys.
@@ -425,7 +425,8 @@ pub fn nothing_is_secret() {
     let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
     let said = host(
         role(&sts).external_id("tenant-42-secret"),
-        || sharing(&server, KEY),
+        // The store forgets a budget soon after its calls are due again.
+        || sharing(&server, KEY).budget("default", RARE),
         |session| {
             let set = session.credentials().unwrap();
             format!(
