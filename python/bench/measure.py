@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import fleet  # noqa: E402
 from local_sts import ROLE, LocalSts  # noqa: E402
+from support import run  # noqa: E402
 
 WORKERS = 64
 PARTS = ("imports", "reads", "constructor", "memory", "fleet")
@@ -131,38 +132,14 @@ def _run(code: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-#: A parent that makes a session and forks a worker, which presigns. Tells the private memory of the worker in KiB.
-MEMORY = """
-import os, re, sys
-import boto3
-ours = sys.argv[1] == "shmcreds"
-if ours:
-    import shmcreds
-    client = {"endpoint_url": sys.argv[2], "region_name": "us-east-1"}
-    session = shmcreds.RefreshableSession(assume_role_kwargs={"RoleArn": sys.argv[3]}, sts_client_kwargs=client)
-    session.get_credentials().access_key  # One process makes the call. The others do not.
-else:
-    session = boto3.Session("AKIA", "secret", "token")
-if os.fork() == 0:
-    sts = session.client("sts") if sys.argv[1] == "an STS client each" else None
-    s3 = session.client("s3", region_name="us-east-1")
-    for _ in range(100):
-        s3.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=60)
-    rollup = open("/proc/self/smaps_rollup").read()
-    print(sum(int(size) for size in re.findall("Private_(?:Clean|Dirty): +([0-9]+) kB", rollup)), flush=True)
-    os._exit(0)
-os.wait()
-"""
-
-
 def memory(url: str) -> None:
     """A worker's private memory beyond that of one with static keys, which makes the same client."""
     sizes = {
-        who: min(int(_run(MEMORY, who, url, ROLE)) for _ in range(3))
+        who: min(run("memory.py", who, sts_url=url)[0] for _ in range(3))
         for who in ("static keys", "shmcreds", "an STS client each")
     }
     for who in ("shmcreds", "an STS client each"):
-        tell("memory of a worker, beyond static keys", who, (sizes[who] - sizes["static keys"]) / 1024, "MiB")
+        tell("memory of a worker, beyond static keys", who, (sizes[who] - sizes["static keys"]) / 1000, "MB")
 
 
 def main() -> None:

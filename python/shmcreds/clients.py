@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import boto3
+
+
+def load_cache() -> None:
+    """Loads the package of the caches."""
+    importlib.import_module("boto3_client_cache")
 
 
 class CachingSession(boto3.Session):  # type: ignore[misc]

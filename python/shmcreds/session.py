@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.session import Session as BotocoreSession
 
-from . import before, fork, lasting, policy, sharing
+from . import before, clients, fork, lasting, policy, sharing
 from .clients import CachingSession
 from .credentials import SharedCredentials, isoformat
 from .dispatch import Dispatch, Registry
@@ -343,7 +343,9 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
 
     # Other processes.
 
-    def before_fork(self) -> None: ...
+    def before_fork(self) -> None:
+        # Each child would load it for itself, into memory of its own.
+        clients.load_cache()
 
     def after_fork_in_parent(self) -> None: ...
 

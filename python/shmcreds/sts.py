@@ -114,10 +114,27 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
 
     @property
     def _sts_client(self) -> Any:
-        """The client that assumes the role: made when it is needed, and one for each process."""
-        if self._sts is None or self._sts[0] != os.getpid():
-            self._sts = (os.getpid(), self._base.create_client(**self._client_arguments()))
-        return self._sts[1]
+        """The client that assumes the role, for those who look at it. Then it is kept, one for each process."""
+        if not self._keeps_client():
+            self._sts = (os.getpid(), self._new_client())
+        return self._sts[1] if self._sts is not None else None
+
+    def _keeps_client(self) -> bool:
+        return self._sts is not None and self._sts[0] == os.getpid()
+
+    def _new_client(self) -> Any:
+        return self._base.create_client(**self._client_arguments())
+
+    def _ask_sts(self, ask: Callable[[Any], Any]) -> Any:
+        """The answer of STS to a call of the client."""
+        if self._keeps_client():
+            return ask(self._sts_client)
+        # Made for this call: its sockets and its memory would be in each worker that is forked later.
+        client = self._new_client()
+        try:
+            return ask(client)
+        finally:
+            client.close()
 
     def _client_arguments(self) -> dict[str, Any]:
         return {"region_name": self._region(), **self.sts_client_kwargs}
@@ -132,7 +149,7 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
                 "which is asked for a new code at each fetch.",
                 param="TokenCode",
             )
-        answer = self._sts_client.assume_role(**inputs)
+        answer = self._ask_sts(lambda client: client.assume_role(**inputs))
         given = answer["Credentials"]
         arn = answer.get("AssumedRoleUser", {}).get("Arn", "").split(":")
         return {
@@ -164,7 +181,8 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
 
     def source_identity(self) -> Identity:
         """Who assumes the role."""
-        return identity_by(self._sts_client)
+        identity: Identity = self._ask_sts(identity_by)
+        return identity
 
     def _identity_client(self) -> dict[str, Any]:
         own = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_account_id")

@@ -191,6 +191,17 @@ def test_the_rejection_of_another_key_changes_nothing(make, sts):
     assert session._engine.reject(sts.key(2)) is False
 
 
+def test_no_client_of_sts_stays_after_a_fetch_but_one_that_was_looked_at(make, sts):
+    session = make()
+    session.get_credentials().access_key
+    assert session.source_identity()["UserId"] == "AKIABASE"
+    assert session._sts is None
+    kept = session._sts_client
+    session.refresh()
+    assert session._sts_client is kept
+    assert len(sts.calls) == 2
+
+
 def test_the_default_credentials_of_boto3_stay(make, sts):
     make().get_credentials().access_key
     assert boto3.Session().get_credentials().access_key == "AKIABASE"

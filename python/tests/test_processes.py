@@ -115,6 +115,12 @@ def test_greenlets_run_during_a_fetch(sts, kind, engine):
     assert gap < 0.2
 
 
+def test_a_worker_has_little_memory_of_its_own(sts):
+    # The least of three: a page more or less is chance.
+    private = {who: min(run("memory.py", who, sts_url=sts.url)[0] for _ in range(3)) for who in ("static keys", "shmcreds")}
+    assert private["shmcreds"] - private["static keys"] <= 1000
+
+
 def test_clients_of_a_child_have_sockets_of_their_own(sts):
     assert run("fork_client.py", sts_url=sts.url) == [[True, True, True]]
 
