@@ -131,12 +131,13 @@ impl SharedRoles {
     }
 
     fn find(&self, recipe: AssumeRole) -> Result<RoleSession, Fault> {
-        let Handle { pool, table, .. } = &*self.handle;
         let key = self.key(&recipe)?;
-        if let Some(session) = table.get(&key) {
+        if let Some(session) = self.handle.table.get(&key) {
             return Ok(RoleSession::new(session, key));
         }
-        self.handle.allowed.check(recipe.arn())?;
+        // The pool that has the name now may allow other roles.
+        let pool = self.handle.pool.current()?;
+        check(pool.text(), recipe.arn())?;
         let role = match pool.base() {
             Some(base) => recipe.of_pool(Arc::clone(base)),
             None => recipe,
@@ -146,7 +147,7 @@ impl SharedRoles {
             role.check_asking().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
         }
         let session = pool.session(&key, role)?;
-        Ok(RoleSession::new(table.insert(key, session), key))
+        Ok(RoleSession::new(self.handle.table.insert(key, session), key))
     }
 
     /// The [key](RoleSession::key) of a role in this pool. The role needs no entry, and gets none.
@@ -171,7 +172,7 @@ impl SharedRoles {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a recipe that no pool can have; [`System`](ErrorKind::System) and
     /// [`Timeout`](ErrorKind::Timeout) when the pool cannot be changed.
     pub fn evict(&self, recipe: &AssumeRole) -> Result<bool, Error> {
-        let evict = || self.handle.pool.evict(&self.key(recipe)?, recipe);
+        let evict = || self.handle.pool.current()?.evict(&self.key(recipe)?, recipe);
         evict().map_err(|fault| self.handle.pool.error("evict", fault))
     }
 
@@ -206,7 +207,7 @@ impl SharedRoles {
     /// # Errors
     /// [`System`](ErrorKind::System) when the kernel refuses a look at a lock.
     pub fn status(&self) -> Result<RolesStatus, Error> {
-        RolesStatus::of(&self.handle.pool, &self.handle.table)
+        RolesStatus::of(&self.handle.pool.latest(), &self.handle.table)
     }
 
     /// Lets the program that `command` starts [`attach`](Self::attach) to this pool, as

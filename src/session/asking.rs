@@ -32,7 +32,9 @@ pub(super) const QUEUE_LIMIT: Duration = Duration::from_millis(100);
 pub(super) struct RoleOf {
     pub(super) pool: Arc<Pool>,
     pub(super) key: Key,
-    /// How to ask the refresher for the role; `None` in a session that can only look.
+    /// `None` in a session that can only look.
+    pub(super) role: Option<Arc<AssumeRole>>,
+    /// How to ask the refresher for the role; `None` where it cannot be asked.
     pub(super) asker: Option<Asker>,
 }
 
@@ -56,10 +58,6 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new(role: Arc<AssumeRole>) -> Self {
         Asker { role, asked: AtomicU64::new(0), again_at: AtomicU64::new(0) }
-    }
-
-    pub(super) fn role(&self) -> &Arc<AssumeRole> {
-        &self.role
     }
 
     /// Asks the refresher, if there is one and it was not asked the same a moment ago.

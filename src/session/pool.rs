@@ -1,6 +1,7 @@
 //! A pool in this process: which entry a role has, and when STS may be called.
 
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::creator::Creator;
+use arc_swap::ArcSwapOption;
+
+use super::{creator::Creator, pool_rules::Rules};
 use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
@@ -16,7 +19,7 @@ use crate::{
     refresh::{
         election::{self, Elected, Outcome},
         election_lock::ElectionLock,
-        fetch::Job,
+        fetch::{Job, Recipe},
         policy::Windows,
         publish,
     },
@@ -58,6 +61,19 @@ pub(super) struct Pool {
     pub(super) clock: Clock,
     pub(super) wait_timeout: Duration,
     pub(super) creator: Option<Creator>,
+    pub(super) rules: Rules,
+    /// The base source; `None` in a process that can only read.
+    pub(super) recipe: Option<Recipe>,
+    /// The pool that took this one's place when this one had been ended.
+    pub(super) successor: ArcSwapOption<Successor>,
+}
+
+/// A pool that took the place of another one.
+#[derive(Debug)]
+pub(super) struct Successor {
+    pub(super) pool: Arc<Pool>,
+    /// This process counts as a user of the pool as long as it has this.
+    pub(super) _share: Arc<dyn Any + Send + Sync>,
 }
 
 impl Pool {

@@ -57,6 +57,16 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Those of a session, for the one that takes its place.
+    pub(super) fn of(shared: &ProcessSession) -> Self {
+        Settings {
+            recipe: shared.recipe.clone(),
+            windows: Windows::default(),
+            clock: Some(shared.clock.clone()),
+            wait_timeout: Some(shared.wait_timeout),
+        }
+    }
+
     pub(super) fn is_default(&self) -> bool {
         self.recipe.is_none()
             && self.windows == Windows::default()

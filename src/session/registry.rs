@@ -28,11 +28,11 @@ use super::{
 use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
-    refresh::{election, election_lock::ElectionLock, policy::Windows},
+    refresh::{election, election_lock::ElectionLock},
     segment::{self, EntryWriter, Header, Places, Segment},
     source::Fingerprint,
     sys::{
-        descriptor::ReservedStreams,
+        descriptor::{Inode, ReservedStreams},
         fork::{ForkLock, LockOrder},
         task::Presence,
     },
@@ -207,26 +207,28 @@ pub(super) fn take_over(
     Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, Creator::this())))
 }
 
-/// The session that has the name of an ended one now, with the settings of that; `None` when there is none.
+/// The session that has the `name` of an ended one now, with the settings of that; `None` when there is none. `lock` is the
+/// lock file of the ended one.
 ///
 /// # Errors
 /// `WrongSource` when it has another one.
-pub(super) fn follow(shared: &ProcessSession, ended: &Segment) -> Result<Option<Joined>, Fault> {
-    let places = Places::of_successor(&shared.name)?;
-    let inode = places.lock_inode(&shared.name);
-    let is_another = inode.is_some_and(|inode| inode != shared.election_lock.locks().inode());
+pub(super) fn follow(
+    name: &SessionName,
+    lock: Inode,
+    settings: Settings,
+    ended: &Segment,
+) -> Result<Option<Joined>, Fault> {
+    let places = Places::of_successor(name)?;
+    let is_another = places.lock_inode(name).is_some_and(|inode| inode != lock);
     // A process that has changed its user does not continue with a session of another user.
-    if !is_another || !shared.name.same_user(&SessionName::new(shared.name.as_str())?) {
+    if !is_another || !name.same_user(&SessionName::new(name.as_str())?) {
         return Ok(None);
     }
-    let settings = Settings {
-        recipe: shared.recipe.clone(),
-        windows: Windows::default(),
-        clock: Some(shared.clock.clone()),
-        wait_timeout: Some(shared.wait_timeout),
-    };
-    let joined = attach::try_attach(&shared.name, &places, settings)?;
-    let Some((next, segment)) = joined.filter(|(_, segment)| !segment.header.sealed) else {
+    let joined = attach::try_attach(name, &places, settings)?;
+    // A pool does not take the place of a session, nor a session that of a pool.
+    let fits =
+        |header: &Header| !header.sealed && header.pool.is_some() == ended.header.pool.is_some();
+    let Some((next, segment)) = joined.filter(|(_, segment)| fits(&segment.header)) else {
         return Ok(None);
     };
     if segment.header.fingerprint != ended.header.fingerprint {

@@ -32,9 +32,9 @@ pub(super) fn joined(
     limit: Duration,
 ) -> Result<(Arc<ProcessSession>, Arc<Segment>), Fault> {
     // What the refresher cannot be asked for, this process does itself.
-    let asker = role.filter(|role| role.check_asking().is_ok()).map(Asker::new);
+    let asker = role.clone().filter(|role| role.check_asking().is_ok()).map(Asker::new);
     let segment = pool.entry_of(&key, asker.as_ref(), recipe.is_some(), limit)?;
-    Ok(with_entry(pool, key, segment, asker, recipe))
+    Ok(with_entry(pool, (key, role), segment, asker, recipe))
 }
 
 /// A session that can only look at the entry in `segment`.
@@ -43,12 +43,12 @@ pub(super) fn look(
     key: Key,
     segment: Arc<Segment>,
 ) -> (Arc<ProcessSession>, Arc<Segment>) {
-    with_entry(pool, key, segment, None, None)
+    with_entry(pool, (key, None), segment, None, None)
 }
 
 fn with_entry(
     pool: &Arc<Pool>,
-    key: Key,
+    (key, role): (Key, Option<Arc<AssumeRole>>),
     segment: Arc<Segment>,
     asker: Option<Asker>,
     recipe: Option<Recipe>,
@@ -62,7 +62,7 @@ fn with_entry(
         segment: Arc::clone(&segment),
         creator: pool.creator,
         background_refresher: ArcSwapOption::empty(),
-        role: Some(RoleOf { pool: Arc::clone(pool), key, asker }),
+        role: Some(RoleOf { pool: Arc::clone(pool), key, role, asker }),
     });
     (shared, segment)
 }

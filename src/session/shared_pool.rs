@@ -11,21 +11,21 @@ use super::{
     builder::{self, ForPool},
     passed,
     pool::Pool,
+    pool_rules::Rules,
     process_session::{ProcessSession, Settings},
     provider,
     refresher_start::Start,
     registry, role,
-    service::Rules,
     status::{LeaseHolder, Status},
 };
 use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
-    refresh::{fetch::Recipe, policy::Windows},
+    refresh::fetch::Recipe,
     segment::{
         self, EntryWriter, Header, Key, Places, Segment,
         pool::{
-            Budget, POOL_COUNTERS,
+            POOL_COUNTERS,
             layout::{self, PoolLayout},
         },
     },
@@ -102,23 +102,20 @@ impl SharedPool {
     }
 
     fn new((shared, segment): Joined, rules: Rules) -> Result<Self, Fault> {
-        let Some(calls_per_second) = (rules.rate)(&segment.header.description) else {
-            let text =
-                "the header of the pool has no rate of calls; another program has written it";
-            return Err(Fault::new(ErrorKind::BadChecksum, text));
-        };
-        let windows = shared.recipe.as_ref().map_or(Windows::default(), |recipe| recipe.windows);
-        let pool = Pool {
-            name: shared.name.clone(),
-            lock: Arc::clone(&shared.election_lock),
-            budget: Budget { calls_per_second },
-            windows,
-            clock: shared.clock.clone(),
-            wait_timeout: shared.wait_timeout,
-            creator: shared.creator,
-            segment,
-        };
-        Ok(SharedPool { pool: Arc::new(pool), shared, rules })
+        Ok(SharedPool { pool: Pool::new(&shared, segment, rules)?, shared, rules })
+    }
+
+    /// The pool that has the name now, if this one was ended and another one has taken its place; else this one.
+    ///
+    /// # Errors
+    /// `WrongSource` when the name is that of a pool with another base source, and this process has none itself.
+    pub(crate) fn current(&self) -> Result<SharedPool, Fault> {
+        Ok(SharedPool { pool: self.pool.current()?, ..self.clone() })
+    }
+
+    /// The pool that took this one's place, without a look for it; else this one.
+    pub(crate) fn latest(&self) -> SharedPool {
+        SharedPool { pool: self.pool.latest(), ..self.clone() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -127,7 +124,7 @@ impl SharedPool {
 
     /// What its creator wrote into the header.
     pub(crate) fn text(&self) -> &str {
-        &self.pool.segment.header.description
+        self.pool.text()
     }
 
     /// The fingerprint of the base source.
@@ -137,7 +134,7 @@ impl SharedPool {
 
     /// The base source; `None` in a process that can only read.
     pub(crate) fn base(&self) -> Option<&Arc<dyn Source>> {
-        self.shared.recipe.as_ref().map(|recipe| &recipe.source)
+        self.pool.recipe.as_ref().map(|recipe| &recipe.source)
     }
 
     /// The session of `role`, which has that key, and the base source of the pool if this process has that.

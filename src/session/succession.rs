@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Inner,
-    process_session::ProcessSession,
+    process_session::{ProcessSession, Settings},
     registry, role,
     snapshot::{Phase, Snapshot},
     timing::ANSWER_LIMIT,
@@ -39,6 +39,10 @@ impl Inner {
         }
         let phase = |set: Arc<Snapshot>| set.life.phase(latest.shared.clock.boot());
         let phase = latest.newest()?.map_or(Phase::Expired, phase);
+        // A pool of many roles is not asked for all of them at once when it was created anew.
+        if phase == Phase::Fresh && latest.shared.role.is_some() {
+            return Ok(latest);
+        }
         match latest.follow() {
             _ if phase == Phase::Fresh => Ok(latest),
             Ok(true) => Ok(self.latest()),
@@ -65,7 +69,7 @@ impl Inner {
     /// Whether the session was ended, or the entry was taken from the role.
     pub(super) fn is_superseded(&self) -> bool {
         match &self.shared.role {
-            Some(_) => self.was_taken(),
+            Some(_) => self.was_taken() || self.segment.is_ended(),
             None => self.has_ended(),
         }
     }
@@ -99,9 +103,12 @@ impl Inner {
             return Ok(true);
         }
         if let Some(role) = &self.shared.role {
-            let recipe = self.shared.recipe.clone();
-            let asked = role.asker.as_ref().map(|asker| Arc::clone(asker.role()));
-            return match role::joined(&role.pool, role.key, asked, recipe, ANSWER_LIMIT) {
+            let next = role.next_pool()?;
+            if next.is_none() && !self.was_taken() {
+                return Ok(false);
+            }
+            let (pool, recipe) = (next.as_ref().unwrap_or(&role.pool), self.shared.recipe.clone());
+            return match role::joined(pool, role.key, role.role.clone(), recipe, ANSWER_LIMIT) {
                 Ok((shared, segment)) => {
                     self.succeed(shared, segment);
                     Ok(true)
@@ -116,7 +123,10 @@ impl Inner {
         }
         let found = match self.segment.is_foreign() {
             true => self.follow_foreign(),
-            false => registry::follow(&self.shared, &self.segment),
+            false => {
+                let (name, lock) = (&self.shared.name, self.shared.election_lock.locks().inode());
+                registry::follow(name, lock, Settings::of(&self.shared), &self.segment)
+            }
         };
         match found {
             Ok(Some((shared, segment))) => {

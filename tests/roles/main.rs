@@ -10,6 +10,7 @@ mod identity;
 mod looks;
 mod refresher;
 mod refresher_deaths;
+mod restart;
 mod shortage;
 #[path = "../support/mod.rs"]
 mod support;
@@ -122,6 +123,11 @@ fn main() {
         ("a_program_runs_the_refresher", refresher::a_program_runs_the_refresher),
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
+        ("workers_follow_a_new_pool", restart::workers_follow_a_new_pool),
+        ("a_worker_that_only_reads_follows", restart::a_worker_that_only_reads_follows),
+        ("what_the_new_pool_does_not_allow", restart::what_the_new_pool_does_not_allow),
+        ("nobody_follows_what_is_no_such_pool", restart::nobody_follows_what_is_no_such_pool),
+        ("a_session_follows_no_pool", restart::a_session_follows_no_pool),
         ("a_small_dev_shm", shortage::a_small_dev_shm),
         ("a_death_among_many_first_fetches", shortage::a_death_among_many_first_fetches),
     ];

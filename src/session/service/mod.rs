@@ -13,5 +13,4 @@ mod state;
 mod terms;
 
 pub(super) use pool_service::PoolService;
-pub(crate) use terms::Rules;
 pub(super) use terms::Terms;

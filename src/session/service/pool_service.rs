@@ -36,6 +36,9 @@ impl PoolService {
             clock: self.terms.clock.clone(),
             wait_timeout: self.wait_timeout,
             creator: None,
+            rules: self.terms.rules,
+            recipe: Some(self.terms.base.clone()),
+            successor: ArcSwapOption::empty(),
         }
     }
 }

@@ -8,17 +8,9 @@ use crate::{
     name::SessionName,
     refresh::fetch::{Job, Recipe},
     segment::Header,
+    session::pool_rules::Rules,
     source::{AssumeRole, Fingerprint, Source},
 };
-
-/// The rules in the text of a pool's header. The layer above knows the text.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    /// The rate of calls.
-    pub(crate) rate: fn(&str) -> Option<u32>,
-    /// Checks the ARN of a role.
-    pub(crate) check: fn(&str, &str) -> Result<(), Fault>,
-}
 
 /// What all calls of the refresher have in common. It is plain data, so it stays valid after `fork`.
 #[derive(Clone, Debug)]

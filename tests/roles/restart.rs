@@ -1,0 +1,220 @@
+//! The process that made the pool ends, and starts again, while workers live.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use shmcreds::{
+    ErrorKind, Provider, SharedRoles, SharedRolesBuilder, SharedSession,
+    testing::{LocalSts, ManualClock},
+};
+
+use crate::{
+    assert_of, pool,
+    support::{Child, StopFile, child, instant, name, segment, until},
+    tenant,
+};
+
+/// Longer than a set lives.
+const TWO_HOURS: Duration = Duration::from_secs(7200);
+
+/// A process that makes a pool and has the sets of some tenants, until it is told to end. Forked before there is any pool
+/// that it would inherit.
+struct Server {
+    process: Child,
+    start: StopFile,
+    stop: StopFile,
+}
+
+impl Server {
+    fn new(builder: SharedRolesBuilder, sts: &LocalSts, tenants: &[usize]) -> Self {
+        Server::of(|report| {
+            let roles = builder.create().unwrap();
+            for number in tenants {
+                let set = roles.role(tenant(sts, *number)).unwrap().credentials().unwrap();
+                report(set.access_key_id());
+            }
+            roles
+        })
+    }
+
+    fn of<T>(make: impl FnOnce(&mut dyn FnMut(&str)) -> T) -> Self {
+        let [start, stop] = ["start", "stop"].map(|what| StopFile::new(&name(what)));
+        let process = child(|report| {
+            until("it is told to start", || start.is_there());
+            let made = make(&mut |text| report.say(format!("{text}\n")));
+            report.say("serves\n");
+            until("it is told to end", || stop.is_there());
+            drop(made);
+        });
+        Server { process, start, stop }
+    }
+
+    /// Gives the access key ids of its sets.
+    fn start(&mut self) -> Vec<String> {
+        self.start.write();
+        let lines = std::iter::repeat_with(|| self.process.hear_line());
+        lines.take_while(|line| line != "serves").collect()
+    }
+
+    fn end(self) {
+        self.stop.end(vec![self.process]);
+    }
+}
+
+/// A base source that is another one than that of [`pool`].
+fn other_base() -> Provider {
+    Provider::new("other", std::future::pending::<Credentials>)
+}
+
+/// A worker that has no part of the library's source.
+fn reader(name: &str, clock: &ManualClock) -> SharedRoles {
+    SharedRoles::builder(name).clock(clock).wait_timeout(Duration::from_secs(20)).attach().unwrap()
+}
+
+pub fn workers_follow_a_new_pool() {
+    let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("new"));
+    let builder = || pool(&name).clock(&clock);
+    let mut first = Server::new(builder(), &sts, &[1, 2]);
+    let mut second = Server::new(builder(), &sts, &[1, 3]);
+    let old = first.start();
+    let roles = builder().attach().unwrap();
+    let [one, two] = [1, 2].map(|number| roles.role(tenant(&sts, number)).unwrap());
+    let mut lent = one.reader();
+    let read = |role: &shmcreds::RoleSession, number| {
+        let set = role.credentials().unwrap();
+        assert_of(&set, number);
+        set.access_key_id().to_owned()
+    };
+    assert_eq!([read(&one, 1), read(&two, 2)], [old[0].as_str(), &old[1]]);
+    first.end();
+    // There is no new pool yet. The workers have the old one.
+    let alone = roles.role(tenant(&sts, 4)).unwrap();
+    let fourth = read(&alone, 4);
+    let new = second.start();
+    let calls = sts.count("AssumeRole").unwrap();
+    // The old sets are good until they are due.
+    assert_eq!([read(&one, 1), read(&alone, 4)], [old[0].as_str(), &fourth]);
+    // A role that this process has not asked for is looked up in the new pool, which has it.
+    assert_eq!(read(&roles.role(tenant(&sts, 3)).unwrap(), 3), new[1]);
+    assert_eq!(roles.status().unwrap().entries().len(), 2, "it is that of the new pool");
+    assert_eq!(sts.count("AssumeRole").unwrap(), calls);
+    clock.advance(TWO_HOURS);
+    let next = read(&one, 1);
+    assert_ne!(next, old[0]);
+    assert_eq!(lent.credentials().unwrap().access_key_id(), next);
+    assert_eq!(read(&roles.role(tenant(&sts, 1)).unwrap(), 1), next);
+    read(&two, 2);
+    assert_eq!(roles.status().unwrap().entries().len(), 3, "1 and 3, and now 2");
+    assert!(roles.evict(&tenant(&sts, 1)).unwrap());
+    assert_ne!(read(&one, 1), next);
+    second.end();
+    assert!(!std::path::Path::new(&segment(&name)).exists());
+}
+
+pub fn a_worker_that_only_reads_follows() {
+    let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("read"));
+    let builder = || pool(&name).clock(&clock);
+    let mut first = Server::new(builder(), &sts, &[1]);
+    let mut second = Server::new(builder(), &sts, &[2, 1]);
+    let mut third = Server::new(builder(), &sts, &[1]);
+    let old = first.start();
+    let roles = reader(&name, &clock);
+    let one = roles.role(tenant(&sts, 1)).unwrap();
+    assert_eq!(one.credentials().unwrap().access_key_id(), old[0]);
+    let follows = |new: &[String]| {
+        let set = one.credentials().unwrap();
+        assert_of(&set, 1);
+        assert_eq!(Some(set.access_key_id()), new.last().map(String::as_str));
+    };
+    first.end();
+    clock.advance(TWO_HOURS);
+    follows(&second.start());
+    second.end();
+    clock.advance(TWO_HOURS);
+    follows(&third.start());
+    third.end();
+}
+
+pub fn what_the_new_pool_does_not_allow() {
+    let (sts, clock, name) =
+        (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("narrow"));
+    let narrow = SharedRoles::builder(&name)
+        .base_source(crate::base())
+        .allow("arn:aws:iam::*:role/tenant-1")
+        .clock(&clock);
+    let mut first = Server::new(pool(&name).clock(&clock), &sts, &[1, 2]);
+    let mut second = Server::new(narrow, &sts, &[]);
+    first.start();
+    let roles = pool(&name).clock(&clock).attach().unwrap();
+    let [one, two] = [1, 2].map(|number| roles.role(tenant(&sts, number)).unwrap());
+    let old = two.credentials().unwrap();
+    first.end();
+    second.start();
+    assert_eq!(two.credentials().unwrap().access_key_id(), old.access_key_id(), "it is valid");
+    let error = roles.role(tenant(&sts, 3)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAllowed, "{error}");
+    clock.advance(TWO_HOURS);
+    let error = two.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAllowed, "{error}");
+    assert_of(&one.credentials().unwrap(), 1);
+    second.end();
+}
+
+/// A pool with another base source, and a session with the same fingerprint, have the name now.
+pub fn nobody_follows_what_is_no_such_pool() {
+    let (sts, clock, name) =
+        (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("other"));
+    let mut first = Server::new(pool(&name).clock(&clock), &sts, &[1]);
+    let other = SharedRoles::builder(&name).base_source(other_base()).clock(&clock);
+    let mut second = Server::new(other.allow("arn:aws:iam::*:role/tenant-*"), &sts, &[]);
+    let session = SharedSession::builder(&name).source(crate::base()).clock(&clock);
+    let mut third = Server::of(|_| session.create().unwrap());
+    first.start();
+    // In this order: a handle without a source inherits that of an earlier one.
+    let reads = reader(&name, &clock);
+    let roles = pool(&name).clock(&clock).attach().unwrap();
+    let [with_source, without] = [&roles, &reads].map(|roles| roles.role(tenant(&sts, 1)).unwrap());
+    let old = without.credentials().unwrap();
+    assert_eq!(with_source.credentials().unwrap().access_key_id(), old.access_key_id());
+    first.end();
+    second.start();
+    assert_eq!(without.credentials().unwrap().access_key_id(), old.access_key_id());
+    clock.advance(TWO_HOURS);
+    let error = without.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongSource, "{error}");
+    // A worker with a source goes on in the old pool, and the other one reads there.
+    let new = with_source.credentials().unwrap();
+    assert_of(&new, 1);
+    assert_eq!(without.credentials().unwrap().access_key_id(), new.access_key_id());
+    second.end();
+    third.start();
+    clock.advance(TWO_HOURS);
+    assert_of(&with_source.credentials().unwrap(), 1);
+    assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
+    third.end();
+}
+
+/// A session follows no pool, although the fingerprint of the pool's base source is its own.
+pub fn a_session_follows_no_pool() {
+    let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("kind"));
+    let session = SharedSession::builder(&name).source(instant()).clock(&clock);
+    let mut first = Server::of(|_| {
+        let session = session.create().unwrap();
+        session.credentials().unwrap();
+        session
+    });
+    let same_base = SharedRoles::builder(&name).base_source(instant()).clock(&clock);
+    let mut second = Server::new(same_base.allow("arn:aws:iam::*:role/tenant-*"), &sts, &[1]);
+    first.start();
+    let session =
+        SharedSession::builder(&name).clock(&clock).wait_timeout(Duration::from_millis(200));
+    let session = session.attach().unwrap();
+    let old = session.credentials().unwrap();
+    first.end();
+    second.start();
+    assert_eq!(session.credentials().unwrap().access_key_id(), old.access_key_id());
+    clock.advance(TWO_HOURS);
+    let error = session.credentials().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSource, "{error}");
+    second.end();
+}
