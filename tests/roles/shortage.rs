@@ -25,6 +25,11 @@ fn small_dev_shm(mebibytes: usize) {
     mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), Some(&*size)).unwrap();
 }
 
+fn resize(size: &str) {
+    let (none, size) = (None::<&str>, format!("size={size},mode=1777"));
+    mount(none, "/dev/shm", none, MsFlags::MS_REMOUNT, Some(&*size)).unwrap();
+}
+
 /// A pool for 10,000 roles where the memory is enough for some of them: an error, and no SIGBUS. What is there goes on.
 pub fn a_small_dev_shm() {
     if !Uid::effective().is_root() {
@@ -35,6 +40,7 @@ pub fn a_small_dev_shm() {
     child(|_| {
         small_dev_shm(8);
         sets_and_then_no_space(&sts, &some);
+        resize("2m");
         no_space_for_sets(&sts, &none);
     })
     .finish();
@@ -76,9 +82,7 @@ fn no_space_for_sets(sts: &LocalSts, name: &str) {
     assert!(error.to_string().contains("reserving"), "{error}");
     assert!(error.is_retryable(), "{error}");
     // An administrator makes it larger.
-    let size = Some("size=16m,mode=1777");
-    let none = None::<&str>;
-    mount(none, "/dev/shm", none, MsFlags::MS_REMOUNT, size).unwrap();
+    resize("16m");
     until("the set is there", || match roles.role(tenant(sts, 1)).unwrap().credentials() {
         Ok(set) => {
             assert_of(&set, 1);
