@@ -54,6 +54,18 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Tells the operator what a client is not told: it has the right token, so this may be a mistake in the file.
+    pub(crate) fn log(&self, path: &str) {
+        if self.code == NOT_ALLOWED.code {
+            tracing::warn!(
+                ?path,
+                "no pattern in `allow` of the roles file fits the role of a client"
+            );
+        }
+    }
+}
+
 impl Grant {
     /// Whether this is the same role, with the same settings.
     pub(crate) fn is_same(&self, other: &Grant) -> bool {
@@ -96,7 +108,6 @@ impl RoleBook {
         };
         let arn = decoded(arn)?;
         if !by_arn.allows(&arn) {
-            tracing::warn!(%arn, "a client asked for a role that `allow` of the roles file does not permit");
             return Err(NOT_ALLOWED);
         }
         Ok(Grant::Arn(Arc::clone(by_arn), arn.into_owned()))

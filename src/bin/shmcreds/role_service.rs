@@ -88,7 +88,7 @@ impl RoleService {
     async fn credentials(&self, request: &Request<Incoming>) -> Result<Answer, Refusal> {
         let RoleShared { book, long_waits, .. } = &*self.shared;
         let (path, proof) = (request.uri().path(), self.proof(request));
-        let grant = book.permit(path, proof)?;
+        let grant = book.permit(path, proof).inspect_err(|why| why.log(path))?;
         let role = book.session(&grant).await?;
         // For programs of this user, the settings of the pool are the limit.
         let limit = if self.for_user { Duration::MAX } else { LONGEST_ANSWER };
