@@ -1,7 +1,11 @@
 //! `serve --roles`: many roles behind one endpoint, each with a token of its own.
 
 use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::{Read, Write},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -282,6 +286,44 @@ fn a_killed_one_is_started_again() {
     assert_eq!(third.wait(), 0);
     assert!(folder.names().is_empty());
     assert_gone(&name);
+}
+
+/// What the Unix socket answers: the status.
+fn ask_unix(socket: &Path, path: &str, token: &str) -> u16 {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    text(&answer).split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// Being the right user does not take the place of the token of a role.
+#[test]
+fn a_unix_socket_asks_for_the_token_too() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("socket");
+    let folder = Folder::new("", &[("alpha", "id-of-alpha"), ("beta", "id-of-beta")]);
+    let socket = folder.0.path().join("socket");
+    let mut command = serve_roles(&sts, &name, &folder.file());
+    command.arg("--unix").arg(&socket);
+    let mut running = Running::start(command);
+    let url = running.line();
+    assert_eq!(running.line(), format!("unix:{}", socket.display()));
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let alpha = folder.token("alpha");
+    set_of(&url, "/v1/roles/alpha", &alpha);
+    for (path, token, status) in [
+        ("/v1/roles/alpha", alpha.as_str(), 200),
+        ("/v1/roles/alpha", "", 403),
+        ("/v1/roles/beta", &alpha, 403),
+        ("/v1/roles", &alpha, 404),
+    ] {
+        assert_eq!(ask_unix(&socket, path, token), status, "{path}");
+    }
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! SIGHUP: `serve --roles` reads its file again.
 
-use std::io::{BufRead, BufReader, Read};
+use std::{
+    io::{BufRead, BufReader, Read},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
-use shmcreds::{SharedRoles, testing::LocalSts};
+use shmcreds::{
+    SharedRoles,
+    testing::{LocalSts, Settings},
+};
 
 use crate::{harness::*, roles::*};
 
@@ -51,6 +57,26 @@ fn a_role_is_added_and_another_is_removed() {
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait(), 0);
     assert_gone(&name);
+}
+
+/// A client that waits for its set gets none either.
+#[test]
+fn a_role_is_removed_while_a_client_waits() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("waiting");
+    let folder = Folder::new("", &[ALPHA, BETA]);
+    let (running, url) = served_roles(&sts, &name, &folder);
+    let beta = folder.token("beta");
+    sts.configure(Settings::new().latency(Duration::from_secs(2))).unwrap();
+    let (address, token) = (url.clone(), beta.clone());
+    let client = std::thread::spawn(move || ask(&address, "/v1/roles/beta?valid_for=60", &token));
+    until("STS is asked", || assumed(&sts) == 1);
+    folder.write("", &[ALPHA]);
+    running.signal(Signal::SIGHUP);
+    until("beta is removed", || folder.names() == ["alpha"]);
+    let (status, body) = client.join().unwrap();
+    assert_eq!((status, &body["code"]), (403, &"AccessDenied".into()), "{body}");
+    assert!(!body.to_string().contains("SecretAccessKey"), "{body}");
 }
 
 /// Two roles exchange their files, and then one file gets another mode: no file is lost.
