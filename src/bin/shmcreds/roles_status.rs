@@ -38,6 +38,8 @@ impl Sort {
         all[(place + 1) % all.len()]
     }
 
+    /// Its name on the command line.
+    #[cfg(feature = "watch")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Sort::Role => "role",
