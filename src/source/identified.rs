@@ -47,6 +47,10 @@ impl Source for Identified {
         self.source.is_role()
     }
 
+    fn host_bound(&self) -> Option<String> {
+        self.source.host_bound()
+    }
+
     fn is_manual(&self) -> bool {
         self.source.is_manual()
     }

@@ -9,8 +9,8 @@ use std::{
 use aws_credential_types::Credentials;
 use shmcreds::{
     Acquired, AssumeRole, Budget, Claim, Fleet, FleetKeys, FleetRole, FleetStatus, FleetStore,
-    IotCore, Lead, Pem, Permit, Profile, Provider, Publication, SharedSession, Source, StoredSet,
-    Storing, Turn,
+    Identified, IotCore, Lead, Pem, Permit, Profile, Provider, Publication, SharedSession, Source,
+    StoredSet, Storing, Turn,
     testing::{LocalSts, ManualClock, Settings},
 };
 
@@ -370,8 +370,13 @@ pub fn host_bound_sources() {
     let server = Server::start();
     let role = || AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test");
     let pem = || Pem::file("/no/such/file");
-    let bound: [(Create, &str); 7] = [
+    let bound: [(Create, &str); 8] = [
         (refused(Provider::imds), "the instance metadata identify this host"),
+        // The identity that a program gives does not change what the source is.
+        (
+            refused(|| Identified::new(Provider::imds(), Provider::imds().fingerprint())),
+            "the instance metadata identify this host",
+        ),
         (refused(Provider::container), "the container endpoint identifies this host"),
         (refused(Provider::default_chain), "the default chain may lead to"),
         (refused(|| Provider::profile("app")), "a profile may lead to"),
