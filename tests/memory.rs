@@ -1,18 +1,20 @@
 //! What a process's memory gives away: the parts of it that a core dump would hold.
 #![allow(unsafe_code)]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read, pipe},
-    os::unix::fs::FileExt,
     time::Duration,
 };
 
 use aws_config::Region;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::presigning::PresigningConfig;
+use memory::masked;
 use shmcreds::{Refresh, SharedSession, testing::LocalSts};
 use support::{child, instant, name};
 use tokio::runtime::Builder;
@@ -61,13 +63,6 @@ fn heap_bytes() -> usize {
     unsafe { nix::libc::mallinfo2() }.uordblks
 }
 
-/// Hides a secret from a search for it.
-const MASK: u8 = 0x5a;
-
-fn masked(secret: &str) -> Vec<u8> {
-    secret.bytes().map(|byte| byte ^ MASK).collect()
-}
-
 /// The mappings that go into a core dump: readable ones without `MADV_DONTDUMP`. Those of files that nobody
 /// has written to hold nothing that was not in the file.
 fn dumped() -> Vec<(u64, u64)> {
@@ -75,11 +70,8 @@ fn dumped() -> Vec<(u64, u64)> {
     let (mut ranges, mut written) = (Vec::new(), false);
     for line in smaps.lines() {
         let first = line.split(' ').next().unwrap();
-        if let Some((start, end)) = first.split_once('-')
-            && let (Ok(start), Ok(end)) =
-                (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
-        {
-            ranges.push((start, end));
+        if let Some(range) = memory::range(first) {
+            ranges.push(range);
         } else if let Some(anonymous) = line.strip_prefix("Anonymous:") {
             written = anonymous.trim() != "0 kB";
         } else if let Some(flags) = line.strip_prefix("VmFlags:") {
@@ -94,33 +86,7 @@ fn dumped() -> Vec<(u64, u64)> {
 
 /// Whether a dump of this process would hold the secret.
 fn is_dumped(masked: &[u8]) -> bool {
-    let memory = File::open("/proc/self/mem").unwrap();
-    let mut chunk = vec![0; 1 << 16];
-    dumped().into_iter().any(|(start, end)| {
-        let mut at = start;
-        while at < end {
-            let wanted = chunk.len().min((end - at) as usize);
-            // Of what the kernel itself cannot read there is no dump either.
-            let read = match memory.read_at(&mut chunk[..wanted], at) {
-                Ok(read) => read,
-                Err(error) => {
-                    assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "{start:x}-{end:x}");
-                    return false;
-                }
-            };
-            let windows = chunk[..read].windows(masked.len());
-            let mut found = windows.filter(|w| w.iter().zip(masked).all(|(a, b)| a ^ MASK == *b));
-            // What has been read is a copy, too: it is looked through here and overwritten below.
-            if found.next().is_some() {
-                chunk.fill(0);
-                return true;
-            }
-            chunk[..read].fill(0);
-            // Overlapping, so that no secret falls between two chunks.
-            at += if at + (read as u64) < end { (read - masked.len()) as u64 } else { read as u64 };
-        }
-        false
-    })
+    memory::is_in(dumped(), masked)
 }
 
 /// A worker reads in every way, sends and signs, and holds on to what it has.

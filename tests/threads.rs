@@ -1,14 +1,14 @@
 //! Threads that share a session: what becomes of a set that was replaced, and what many threads take.
 #![allow(unsafe_code)]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 #[path = "support/worlds.rs"]
 mod worlds;
 
 use std::{
     cell::RefCell,
-    fs::{self, File},
-    os::unix::fs::FileExt,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use memory::masked;
 use nix::{errno::Errno, libc};
 use shmcreds::SharedSession;
 use support::{Child, assert_whole, child, instant, name};
@@ -36,48 +37,10 @@ fn main() {
     ]);
 }
 
-/// Hides a secret from a search for it.
-const MASK: u8 = 0x5a;
-
-fn masked(secret: &str) -> Vec<u8> {
-    secret.bytes().map(|byte| byte ^ MASK).collect()
-}
-
-/// The private memory of this process that can be read. The segment, which is shared, keeps an old set until its slot is
-/// used again.
-fn private_memory() -> Vec<(u64, u64)> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let range = |line: &str| {
-        let mut fields = line.split(' ');
-        let (start, end) = fields.next()?.split_once('-')?;
-        let is_private = fields.next()?.starts_with("rw-p");
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        is_private.then_some((number(start)?, number(end)?))
-    };
-    maps.lines().filter_map(range).collect()
-}
-
-/// Whether the secret is anywhere in the memory of this process.
+/// Whether the secret is anywhere in the private memory of this process. The segment, which is shared, keeps an old set
+/// until its slot is used again.
 fn is_in_memory(masked: &[u8]) -> bool {
-    let memory = File::open("/proc/self/mem").unwrap();
-    let mut chunk = vec![0; 1 << 16];
-    private_memory().into_iter().any(|(start, end)| {
-        let mut at = start;
-        while at < end {
-            let wanted = chunk.len().min((end - at) as usize);
-            let Ok(read) = memory.read_at(&mut chunk[..wanted], at) else { return false };
-            let mut windows = chunk[..read].windows(masked.len());
-            let found = windows.any(|w| w.iter().zip(masked).all(|(a, b)| a ^ MASK == *b));
-            // What has been read is a copy, too.
-            chunk.fill(0);
-            if found {
-                return true;
-            }
-            // Overlapping, so that no secret falls between two chunks.
-            at += if at + (read as u64) < end { (read - masked.len()) as u64 } else { read as u64 };
-        }
-        false
-    })
+    memory::is_in(memory::private(), masked)
 }
 
 /// The secrets of the present set, masked: those that a search looks for. Nothing of it stays in this thread.
