@@ -11,6 +11,7 @@ mod seal;
 mod shared_set;
 mod store;
 
+mod secret_file;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -82,10 +83,14 @@ impl Fleet {
     /// A server of Valkey or Redis: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS. It needs `EVAL`, and no more
     /// rights than for keys that begin with `shmcreds:`. The session's builder checks the URL.
     pub fn redis(url: impl Into<String>) -> Self {
-        let redis = RedisStore { url: url.into(), password_file: None, ca_file: None };
+        let redis = RedisStore::at(url.into());
         let mut fleet = Fleet::new(redis.clone());
         fleet.settings.redis = Some(redis);
         fleet
+    ///
+    /// `redis://HOST:PORT,HOST:PORT` names several nodes of a cluster: the next one is asked if one gives no answer.
+    /// `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`, or `rediss+sentinel://`, asks Sentinels which server is
+    /// the primary of the service.
     }
 
     /// A store of your own.
@@ -109,6 +114,11 @@ impl Fleet {
     /// The certificate authorities that the store's certificate is checked with, in PEM. By default those of the system.
     pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
         self.with_redis(|redis| redis.ca_file = Some(path.into()))
+    }
+
+    /// The file with the password of the Sentinels, if they want one. That in the URL is for the servers of the service.
+    pub fn sentinel_password_file(self, path: impl Into<PathBuf>) -> Self {
+        self.with_redis(|redis| redis.sentinel_password_file = Some(path.into()))
     }
 
     /// The name of the budget, and how many calls a second its hosts may make together. STS counts the calls of an

@@ -2,19 +2,30 @@
 
 mod answer;
 mod connection;
+mod place;
+mod servers;
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use redis::{Cmd, ConnectionInfo, IntoConnectionInfo, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use self::connection::{Address, Connection, told};
-use super::store::{
-    Acquired, Budget, Claim, FleetStore, Lead, Permit, Publication, StoreError, StoredSet, Storing,
+use self::{
+    connection::{Connection, told},
+    place::Place,
+    servers::{Access, Servers},
+};
+use super::{
+    secret_file,
+    store::{
+        Acquired, Budget, Claim, FleetStore, Lead, Permit, Publication, StoreError, StoredSet,
+        Storing,
+    },
 };
 
 const PERMIT: &str = include_str!("scripts/permit.lua");
@@ -22,105 +33,127 @@ const ACQUIRE: &str = include_str!("scripts/acquire.lua");
 const PUBLISH: &str = include_str!("scripts/publish.lua");
 const FAIL: &str = include_str!("scripts/fail.lua");
 
-/// A server of Valkey or Redis. It holds a password.
+/// How often one node of a cluster may name another one.
+const MOST_REDIRECTIONS: usize = 2;
+
+/// Servers of Valkey or Redis. It holds a password.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct RedisStore {
     pub(super) url: String,
     pub(super) password_file: Option<PathBuf>,
+    pub(super) sentinel_password_file: Option<PathBuf>,
     pub(super) ca_file: Option<PathBuf>,
 }
 
 impl RedisStore {
+    pub(super) fn at(url: String) -> Self {
+        RedisStore { url, password_file: None, sentinel_password_file: None, ca_file: None }
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
     /// A sentence with the setting, the problem of its value, and the rule. It does not show the URL: it may have a
     /// password.
     pub(super) fn validate(&self) -> Result<(), String> {
-        const FORM: &str = "it must be redis://HOST:PORT/DATABASE, or rediss:// for TLS";
-        let (scheme, rest) = self.url.split_once("://").unwrap_or_default();
-        if !["redis", "valkey", "redis+unix", "valkey+unix", "unix"].contains(&scheme)
-            && !is_tls(scheme)
-        {
-            return Err(format!("fleet: the URL has no known scheme; {FORM}"));
-        }
-        if rest.contains('#') {
-            return Err(
-                "fleet: the URL has a fragment (#); leave it out: the server's certificate is always checked".into(),
-            );
-        }
-        if self.ca_file.is_some() && !is_tls(scheme) {
+        let place = Place::parse(&self.url).map_err(|problem| format!("fleet: {problem}"))?;
+        if self.ca_file.is_some() && !place.is_tls {
             return Err(
                 "fleet: a CA file is given, but the URL is without TLS; use rediss://".into()
             );
         }
-        self.info().ok_or_else(|| format!("fleet: the URL cannot be read; {FORM}"))?;
-        if let Some(file) = &self.password_file {
-            self.password(file).map_err(|error| format!("fleet: {error}"))?;
+        if self.sentinel_password_file.is_some() && place.service.is_none() {
+            return Err(
+                "fleet: a password of the Sentinels is given, but the URL names none; use redis+sentinel://".into(),
+            );
+        }
+        for file in [&self.password_file, &self.sentinel_password_file].into_iter().flatten() {
+            password(file).map_err(|error| format!("fleet: {error}"))?;
         }
         Ok(())
     }
 
-    /// What the URL says, whether with TLS or without. The parser's error may quote the URL, so it is not shown.
-    fn info(&self) -> Option<ConnectionInfo> {
-        let (scheme, rest) = self.url.split_once("://")?;
-        let scheme = if is_tls(scheme) { "redis" } else { scheme };
-        format!("{scheme}://{rest}").as_str().into_connection_info().ok()
-    }
-
-    fn password(&self, file: &Path) -> Result<String, StoreError> {
-        let read = fs::read_to_string(file);
-        let text = read.map_err(|error| {
-            StoreError::unreachable(format!("the password file {}: {error}", file.display()))
-        })?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-    }
-
-    /// Runs a script on the key. A node of a cluster may name another node, once.
+    /// Runs a script on the key, at the first server that can.
     async fn run(
         &self,
         script: &str,
         key: String,
         arguments: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        let unusable = || StoreError::unreachable("the URL cannot be used");
-        let info = self.info().ok_or_else(unusable)?;
-        let mut settings = info.redis_settings().clone();
-        if let Some(file) = &self.password_file {
-            settings = settings.set_password(self.password(file)?);
-        }
-        let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
-        let ca = self.ca_file.as_deref();
-        let tls = is_tls(scheme).then(|| connection::tls(ca)).transpose()?;
+        let place = Place::parse(&self.url).map_err(StoreError::unreachable)?;
+        let access = self.access(&place)?;
         let mut command = Cmd::new();
         command.arg("EVAL").arg(script).arg(1).arg(key);
         for argument in arguments {
             command.arg(*argument);
         }
-        let address = Address::of(info.addr()).ok_or_else(unusable)?;
-        let ask = async |address: &Address| {
-            let mut connection = Connection::new(address, tls.clone(), &settings).await?;
-            Ok::<_, StoreError>(command.query_async(&mut connection.redis).await)
+        let mut servers = Servers::new(place, access.clone());
+        let mut failure = StoreError::unreachable("there is no server");
+        while let Some(connected) = servers.next().await {
+            match connected {
+                Err(error) => failure = error,
+                Ok(connection) => match ask(connection, &command, &access).await? {
+                    Err(error) if servers::is_for_another(&error) => failure = told(&error),
+                    answer => return answer.map_err(|error| told(&error)),
+                },
+            }
+        }
+        Err(failure)
+    }
+
+    fn access(&self, place: &Place) -> Result<Access, StoreError> {
+        let with = |login: RedisConnectionInfo, file: &Option<PathBuf>| match file {
+            Some(file) => Ok(login.set_password(password(file)?.as_str())),
+            None => Ok(login),
         };
-        let first: Result<Value, RedisError> = ask(&address).await?;
-        let moved = first.as_ref().err().and_then(RedisError::redirect_node);
-        let answer = match moved.and_then(|(node, _)| address.moved(node)) {
-            Some(node) => ask(&node).await?,
-            None => first,
-        };
-        answer.map_err(|error| told(&error))
+        let ca = self.ca_file.as_deref();
+        Ok(Access {
+            tls: place.is_tls.then(|| connection::tls(ca)).transpose()?,
+            login: with(place.login.clone(), &self.password_file)?,
+            sentinel_login: with(RedisConnectionInfo::default(), &self.sentinel_password_file)?,
+        })
     }
 }
 
-fn is_tls(scheme: &str) -> bool {
-    matches!(scheme, "rediss" | "valkeys")
+/// The answer of the server, or of the node of its cluster that has the key: that is named by the first node, or by the
+/// one that it names, while keys move.
+async fn ask(
+    mut connection: Connection,
+    command: &Cmd,
+    access: &Access,
+) -> Result<Result<Value, RedisError>, StoreError> {
+    let mut answer: Result<Value, RedisError> = command.query_async(&mut connection.redis).await;
+    for _ in 0..MOST_REDIRECTIONS {
+        let Err(error) = &answer else { break };
+        let named = error.redirect_node().and_then(|(node, _)| connection.address.moved(node));
+        let Some(node) = named else { break };
+        connection = access.connect(&node).await?;
+        // A node takes a command for keys that are on their way to it only after this one.
+        if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
+            let begun: Result<Value, RedisError> =
+                redis::cmd("ASKING").query_async(&mut connection.redis).await;
+            begun.map_err(|error| told(&error))?;
+        }
+        answer = command.query_async(&mut connection.redis).await;
+    }
+    Ok(answer)
 }
 
-/// The host of the URL, without a password.
+/// The password in a file.
+fn password(file: &Path) -> Result<Zeroizing<String>, StoreError> {
+    let text = secret_file::read(file).map_err(|problem| {
+        StoreError::unreachable(format!("the password file {}: {problem}", file.display()))
+    })?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// The addresses of the URL, without a password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.info().map(|info| info.addr().to_string());
-        write!(f, "RedisStore({})", address.as_deref().unwrap_or("?"))
+        match Place::parse(&self.url) {
+            Ok(place) => write!(f, "RedisStore({place})"),
+            Err(_) => f.write_str("RedisStore(?)"),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ mod retry_after;
 mod server_time;
 mod source_error;
 mod timestamp;
-mod user_file;
+pub(crate) mod user_file;
 mod validate;
 
 use std::{

@@ -3,7 +3,7 @@
 //! A path may lead to anything. Nothing here waits for a writer, and nothing reads without an end.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
@@ -19,7 +19,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// The content without a byte order mark.
-pub(super) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = bytes(path)?;
     Ok(match bytes.strip_prefix(BYTE_ORDER_MARK) {
         Some(text) => Zeroizing::new(text.to_vec()),
@@ -32,9 +32,18 @@ pub(super) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// The file is absent or cannot be read, is a pipe, a socket or a terminal, or is too long.
 pub(super) fn bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    content(&open(path)?)
+}
+
+/// Opens the file for [`content`].
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Opening a pipe would wait for a writer, and a terminal could become that of this process.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// The content of a file that [`open`] has opened. The errors are those of [`bytes`].
+pub(crate) fn content(file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
     if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::other(
             "it is a pipe, must be a file: it is read again for each set",

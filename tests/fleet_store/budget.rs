@@ -148,6 +148,8 @@ pub fn wrong_settings() {
         (redis("redis://user:hunter2secret@:x/"), "the URL cannot be read"),
         (redis("rediss://:hunter2secret@host#insecure"), "the URL has a fragment"),
         (redis(good).ca_file("/ca.pem"), "a CA file is given, but the URL is without TLS"),
+        (redis("redis+sentinel://:hunter2secret@a,b"), "the URL names no service"),
+        (redis(good).sentinel_password_file("/no"), "a password of the Sentinels is given, but"),
         (redis(good).password_file("/no/such/file"), "the password file /no/such/file: "),
         (redis(good).budget("a b", 1.0), "the name of the budget is \"a b\""),
         (redis(good).budget("a{b", 1.0), "the name of the budget is \"a{b\""),
@@ -175,6 +177,41 @@ pub fn wrong_settings() {
         .source(ManualSource::new("by hand"))
         .fleet(redis(good));
     assert!(manual.create().unwrap_err().to_string().contains("fleet: only the program"));
+}
+
+/// Pipes, and files without an end, in place of a password, an authority or keys: nothing waits for a writer.
+pub fn files_that_are_no_files() {
+    let server = Server::start();
+    let pipe = server.folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let zero = std::path::Path::new("/dev/zero");
+    for (file, problem) in [(pipe.as_path(), "it is a pipe"), (zero, "it has more than")] {
+        let fleets = [
+            fleet(&server).password_file(file),
+            fleet(&server).share_set("web", FleetKeys::file(file)),
+        ];
+        for fleet in fleets {
+            let builder = SharedSession::builder(name("wrong")).source(instant()).fleet(fleet);
+            let error = builder.create().unwrap_err().to_string();
+            let is_private = error.contains("it must be 0640 or stricter");
+            assert!(error.contains(problem) || is_private && file == zero, "{error}");
+        }
+        // An authority is read when the store is asked.
+        let status = host(Fleet::redis("rediss://127.0.0.1:1").hosts(1).ca_file(file), |session| {
+            session.credentials().unwrap();
+            session.status().unwrap().to_string()
+        });
+        assert!(status.contains("its store unreachable"), "{status}");
+    }
+    // The password becomes a pipe while the session is used.
+    let file = server.folder.path().join("password");
+    fs::write(&file, "").unwrap();
+    let status = host(fleet(&server).hosts(1).password_file(&file), |session| {
+        fs::rename(&pipe, &file).unwrap();
+        session.credentials().unwrap();
+        session.status().unwrap().to_string()
+    });
+    assert!(status.contains("its store unreachable"), "{status}");
 }
 
 pub fn a_password_is_never_shown() {

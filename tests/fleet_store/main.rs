@@ -10,6 +10,7 @@ mod harness;
 mod leaders;
 mod networks;
 mod outages;
+mod sentinel;
 mod server;
 mod shared_set;
 #[path = "../support/mod.rs"]
@@ -49,6 +50,9 @@ fn main() {
         ("a_promoted_replica_fences_the_old_leader", leaders::a_promoted_replica),
         ("the_certificate_of_a_store_is_checked", networks::a_certificate_is_checked),
         ("a_node_of_a_cluster_names_the_other", networks::a_node_of_a_cluster_names_the_other),
+        ("a_failover_is_no_outage", sentinel::a_failover),
+        ("sentinels_that_do_not_help_are_passed_over", sentinel::sentinels_that_do_not_help),
+        ("files_that_are_no_files_delay_nobody", budget::files_that_are_no_files),
         ("commands_share_a_set", command_line::commands_share_a_set),
         ("mistakes_show_no_password", command_line::mistakes_show_no_password),
         ("a_refresher_of_its_own_belongs_to_the_fleet", command_line::a_refresher_of_its_own),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Runs `work` in a network of its own, in which all ports are free.
-fn alone(work: impl FnOnce()) {
+pub fn alone(work: impl FnOnce()) {
     child(|_| {
         let root = nix::unistd::geteuid().is_root();
         let user = if root { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
@@ -26,7 +26,7 @@ fn alone(work: impl FnOnce()) {
     .finish();
 }
 
-fn patient(url: &str) -> Fleet {
+pub fn patient(url: &str) -> Fleet {
     Fleet::redis(url).answer_limit(Duration::from_secs(10)).hosts(1)
 }
 
@@ -124,5 +124,29 @@ pub fn a_node_of_a_cluster_names_the_other() {
         }
         let keys: Vec<String> = nodes.iter().map(|node| node.run(&["DBSIZE"])).collect();
         assert!(keys.iter().all(|count| count != "0"), "both nodes are used: {keys:?}");
+        // A list of nodes: nobody listens on the first port.
+        let list = "redis://127.0.0.1:7776,127.0.0.1:7778,127.0.0.1:7777";
+        let session = open(instant(), patient(list).budget("a", 100.0));
+        session.credentials().unwrap();
+        assert_eq!(status(&session).permits, 1);
+        // Keys that are on their way from one node to the other: the first one sends the host to the second one.
+        let ids = nodes.each_ref().map(|node| node.run(&["CLUSTER", "MYID"]));
+        for (name, from) in [("moves-1", 0), ("moves-2", 1)] {
+            let (from, to) = (from, 1 - from);
+            let slot = |name: &str| {
+                let key = format!("shmcreds:{{{name}}}:budget");
+                nodes[0].run(&["CLUSTER", "KEYSLOT", &key]).parse::<u32>().unwrap()
+            };
+            let is_here = |name: &str| (slot(name) > 8191) == (from == 1);
+            let name = (0..).map(|n| format!("{name}-{n}")).find(|name| is_here(name)).unwrap();
+            let slot = slot(&name).to_string();
+            nodes[to].say(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[from]], "OK");
+            nodes[from].say(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]], "OK");
+            let session = open(instant(), patient("redis://127.0.0.1:7777").budget(&name, 100.0));
+            session.credentials().unwrap();
+            assert_eq!(status(&session).permits, 1, "{name}");
+            let stored = nodes[to].run(&["CLUSTER", "COUNTKEYSINSLOT", &slot]);
+            assert_eq!(stored, "1", "{name}: the key is at the node that it moves to");
+        }
     });
 }

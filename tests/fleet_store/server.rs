@@ -34,6 +34,22 @@ impl Server {
         server
     }
 
+    /// A Sentinel on this port. It watches the service `web`, whose primary is on the other port.
+    pub fn sentinel(port: &str, primary: &str, settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\nunixsocket socket\nsentinel monitor web 127.0.0.1 {primary} 2\n\
+             sentinel down-after-milliseconds web 1500\nsentinel failover-timeout web 10000\n{settings}"
+        );
+        fs::write(folder.path().join("sentinel.conf"), settings).unwrap();
+        let mut command = Command::new("redis-server");
+        command.args(["sentinel.conf", "--sentinel"]).current_dir(folder.path());
+        let process = command.stdout(Stdio::null()).spawn().expect(MISSING);
+        let server = Server { process, folder };
+        server.wait_until_it_answers();
+        server
+    }
+
     /// Kills it, and starts an empty one in its place.
     pub fn restart_empty(&mut self) {
         self.kill();

@@ -11,7 +11,7 @@ use shmcreds::{Fleet, FleetStoreState, SharedSession};
 use crate::support::{Child, child, instant, name};
 
 /// A server that sends `answer` again and again to each client, whatever it asks. Gives its URL.
-fn liar(answer: Vec<u8>) -> (Child, String) {
+pub fn liar(answer: Vec<u8>) -> (Child, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let server = child(|_| {

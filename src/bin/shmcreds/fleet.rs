@@ -12,7 +12,8 @@ use crate::command_error::{CommandError, USAGE};
 #[command(next_help_heading = "Fleet options")]
 pub(crate) struct Options {
     /// A server of Valkey or Redis that all hosts of the fleet use: redis://HOST:PORT/DATABASE, or rediss:// for TLS.
-    /// Before each call of STS, a host takes a permit there.
+    /// Before each call of STS, a host takes a permit there. `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE` asks
+    /// Sentinels for the server.
     #[arg(long, value_name = "URL")]
     fleet: Option<String>,
     /// The file with the password of that server. Other users see a password on the command line.
@@ -22,6 +23,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", requires = "fleet")]
     fleet_ca: Option<PathBuf>,
     /// The hosts with the same name share a budget. STS counts by account and Region: ACCOUNT/REGION.
+    /// The file with the password of the Sentinels, if they want one.
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    fleet_sentinel_password_file: Option<PathBuf>,
     #[arg(long, value_name = "NAME", requires = "fleet", default_value = "default")]
     fleet_budget: String,
     /// How many calls of STS a second the hosts may make together.
@@ -102,3 +106,6 @@ pub(crate) fn join(
     }
     Ok(builder.fleet(fleet))
 }
+    if let Some(file) = &options.fleet_sentinel_password_file {
+        fleet = fleet.sentinel_password_file(file);
+    }

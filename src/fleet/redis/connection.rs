@@ -9,8 +9,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -24,7 +23,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::super::store::StoreError;
+use super::place::Address;
+use crate::{errno, fleet::store::StoreError, source::user_file};
 
 /// The most bytes that a connection reads. A set has 32 KiB at most, and the other answers are short.
 const MOST_BYTES: usize = 256 * 1024;
@@ -32,35 +32,8 @@ const MOST_BYTES: usize = 256 * 1024;
 /// The most characters of an error of the server that are shown.
 const LONGEST_ERROR: usize = 160;
 
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
-    Unix(std::path::PathBuf),
-    Tcp { host: String, port: u16 },
-}
-
-impl Address {
-    pub(super) fn of(address: &ConnectionAddr) -> Option<Self> {
-        match address {
-            ConnectionAddr::Unix(path) => Some(Address::Unix(path.clone())),
-            ConnectionAddr::Tcp(host, port) => {
-                Some(Address::Tcp { host: host.clone(), port: *port })
-            }
-            _ => None,
-        }
-    }
-
-    /// The address of another node, as a server of a cluster gives it: HOST:PORT. Without a host it is the same one.
-    pub(super) fn moved(&self, to: &str) -> Option<Self> {
-        let Address::Tcp { host: old, .. } = self else { return None };
-        let (host, port) = to.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let host = if host.is_empty() { old.clone() } else { host.to_owned() };
-        Some(Address::Tcp { host, port: port.parse().ok()? })
-    }
-}
-
 pub(super) struct Connection {
+    pub(super) address: Address,
     pub(super) redis: MultiplexedConnection,
     driver: JoinHandle<()>,
 }
@@ -71,25 +44,27 @@ impl Connection {
         tls: Option<Arc<ClientConfig>>,
         settings: &RedisConnectionInfo,
     ) -> Result<Self, StoreError> {
-        let lost = |error: io::Error| StoreError::unreachable(error.to_string());
+        let lost = |error: io::Error| StoreError::unreachable(format!("{address}: {error}"));
         let (host, port) = match address {
             Address::Unix(path) => {
-                return Self::over(UnixStream::connect(path).await.map_err(lost)?, settings).await;
+                let stream = UnixStream::connect(path).await.map_err(lost)?;
+                return Self::over(stream, address, settings).await;
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
         let stream = TcpStream::connect((host, port)).await.map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
-        let Some(tls) = tls else { return Self::over(stream, settings).await };
+        let Some(tls) = tls else { return Self::over(stream, address, settings).await };
         let name = ServerName::try_from(host.to_owned());
         let name =
             name.map_err(|_| StoreError::wrong(format!("{host:?} is no name of a server")))?;
         let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(lost)?;
-        Self::over(stream, settings).await
+        Self::over(stream, address, settings).await
     }
 
     async fn over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: &Address,
         settings: &RedisConnectionInfo,
     ) -> Result<Self, StoreError> {
         // The caller limits the time.
@@ -98,7 +73,7 @@ impl Connection {
         let stream = Limited { stream, left: MOST_BYTES };
         let made = MultiplexedConnection::new_with_config(settings, stream, never).await;
         let (redis, driver) = made.map_err(|error| told(&error))?;
-        Ok(Connection { redis, driver: tokio::spawn(driver) })
+        Ok(Connection { address: address.clone(), redis, driver: tokio::spawn(driver) })
     }
 }
 
@@ -130,8 +105,8 @@ pub(super) fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, StoreErro
             let failed = |problem: String| {
                 StoreError::unreachable(format!("the CA file {}: {problem}", file.display()))
             };
-            let found =
-                CertificateDer::pem_file_iter(file).map_err(|error| failed(error.to_string()))?;
+            let read = user_file::read(file).map_err(|error| failed(errno::told(&error)))?;
+            let found = CertificateDer::pem_slice_iter(&read);
             roots.add_parsable_certificates(found.filter_map(Result::ok));
             if roots.is_empty() {
                 return Err(failed("it has no certificate in PEM".into()));
