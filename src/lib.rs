@@ -94,6 +94,8 @@ pub use session::{
 #[doc(hidden)]
 pub use source::{Identified, PortableSource};
 // What hosts share.
+#[cfg(feature = "fleet-kms")]
+pub use fleet::KmsKeys;
 #[cfg(feature = "fleet")]
 pub use fleet::{
     Acquired, Budget, Claim, Fleet, FleetKeys, FleetStore, Lead, Permit, Publication, StoreError,

@@ -1,15 +1,17 @@
-//! The keys that encrypt sets in the store: read for each refresh, so a changed file counts at once.
+//! Where the keys that encrypt sets in the store come from. They are read for each refresh, so a changed file counts at once.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// The most keys. The first one encrypts; all of them decrypt.
-const MOST: usize = 2;
-const KEY_BYTES: usize = 32;
-const FORM: &str = "a key is 64 hexadecimal digits (for example from `openssl rand -hex 32`)";
+#[cfg(feature = "fleet-kms")]
+use super::kms::KmsKeys;
+use super::{key::Keys, secret_file};
+use crate::source::Source;
 
 /// Where the keys of a shared set come from.
 ///
@@ -18,6 +20,10 @@ const FORM: &str = "a key is 64 hexadecimal digits (for example from `openssl ra
 /// second line on all hosts, then swap the two, then remove the old one.
 ///
 /// This is only a path or the name of a variable. The keys are read when a set is due, and wiped after it.
+#[cfg_attr(
+    feature = "fleet-kms",
+    doc = "Keys that AWS KMS encrypted are a [`KmsKeys`](crate::KmsKeys)."
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetKeys(Origin);
 
@@ -25,6 +31,15 @@ pub struct FleetKeys(Origin);
 enum Origin {
     File(PathBuf),
     Variable(String),
+    #[cfg(feature = "fleet-kms")]
+    Kms(KmsKeys),
+}
+
+#[cfg(feature = "fleet-kms")]
+impl From<KmsKeys> for FleetKeys {
+    fn from(keys: KmsKeys) -> Self {
+        FleetKeys(Origin::Kms(keys))
+    }
 }
 
 impl FleetKeys {
@@ -38,119 +53,62 @@ impl FleetKeys {
         FleetKeys(Origin::Variable(name.into()))
     }
 
-    /// Reads the keys.
+    /// Checks what can be checked without a request.
     ///
     /// # Errors
     /// A sentence without a key: what is wrong with the file or the variable.
-    pub(super) fn read(&self) -> Result<Keys, String> {
-        let (name, text) = match &self.0 {
-            Origin::File(path) => {
-                let name = format!("the key file {}", path.display());
-                let failed = |error: std::io::Error| format!("{name}: {error}");
-                let mode = fs::metadata(path).map_err(failed)?.mode();
-                if mode & 0o027 != 0 {
-                    let mode = mode & 0o777;
-                    return Err(format!(
-                        "{name} has mode {mode:o}: other users can read or change it; it must be 0640 or stricter"
-                    ));
-                }
-                let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
-                (name, text)
-            }
-            Origin::Variable(variable) => {
-                let name = format!("the key variable {variable}");
-                let text = std::env::var(variable).map_err(|_| format!("{name} is not set"))?;
-                (name, Zeroizing::new(text))
-            }
-        };
-        Keys::parse(&text).map_err(|problem| format!("{name}: {problem}"))
-    }
-}
-
-/// The keys. The first one encrypts.
-pub(super) struct Keys(Vec<Key>);
-
-impl Keys {
-    fn parse(text: &str) -> Result<Self, String> {
-        let keys: Option<Vec<Key>> = text.split_whitespace().map(Key::parse).collect();
-        match keys {
-            None => Err(format!("it has something that is no key; {FORM}")),
-            Some(keys) if keys.is_empty() => Err(format!("it has no key; {FORM}")),
-            Some(keys) if keys.len() > MOST => {
-                Err(format!("it has {} keys; it may have {MOST}", keys.len()))
-            }
-            Some(keys) => Ok(Keys(keys)),
+    pub(super) fn check(&self) -> Result<(), String> {
+        match &self.0 {
+            Origin::File(path) => in_file(path).map(drop),
+            Origin::Variable(name) => in_variable(name).map(drop),
+            #[cfg(feature = "fleet-kms")]
+            Origin::Kms(keys) => keys.check(),
         }
     }
 
-    pub(super) fn first(&self) -> &Key {
-        &self.0[0]
+    /// How long [`read`](Self::read) may take.
+    pub(super) fn limit(&self) -> Duration {
+        match &self.0 {
+            Origin::File(_) | Origin::Variable(_) => Duration::ZERO,
+            #[cfg(feature = "fleet-kms")]
+            Origin::Kms(_) => super::kms::LIMIT,
+        }
     }
 
-    pub(super) fn by_id(&self, id: [u8; 8]) -> Option<&Key> {
-        self.0.iter().find(|key| key.id == id)
+    /// Reads the keys. KMS is asked with the base identity of `source`.
+    ///
+    /// # Errors
+    /// A sentence without a key: what is wrong with the file, the variable or the answer of KMS.
+    #[cfg_attr(not(feature = "fleet-kms"), allow(unused_variables))]
+    pub(super) async fn read(&self, source: &dyn Source) -> Result<Keys, String> {
+        match &self.0 {
+            Origin::File(path) => in_file(path),
+            Origin::Variable(name) => in_variable(name),
+            #[cfg(feature = "fleet-kms")]
+            Origin::Kms(keys) => keys.read(source).await,
+        }
     }
 }
 
-/// One key.
-pub(super) struct Key {
-    /// Names the key in the store. It tells nothing about the key.
-    pub(super) id: [u8; 8],
-    pub(super) bytes: Zeroizing<[u8; KEY_BYTES]>,
+fn in_file(path: &Path) -> Result<Keys, String> {
+    let text = secret_file::read_without(0o027, path);
+    let keys = text.and_then(|text| Keys::parse(&text));
+    keys.map_err(|problem| format!("the key file {}: {problem}", path.display()))
 }
 
-impl Key {
-    fn parse(text: &str) -> Option<Self> {
-        if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
-            return None;
-        }
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        for (byte, place) in bytes.iter_mut().zip((0..).step_by(2)) {
-            // `from_str_radix` takes a sign.
-            let digits = text.get(place..place + 2)?;
-            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return None;
-            }
-            *byte = u8::from_str_radix(digits, 16).ok()?;
-        }
-        let mut hash = Sha256::new();
-        hash.update(b"the id of a shmcreds fleet key");
-        hash.update(*bytes);
-        let mut id = [0; 8];
-        id.copy_from_slice(&hash.finalize()[..8]);
-        Some(Key { id, bytes })
-    }
+fn in_variable(name: &str) -> Result<Keys, String> {
+    let text = std::env::var(name).map_err(|_| format!("the key variable {name} is not set"))?;
+    let keys = Keys::parse(&Zeroizing::new(text));
+    keys.map_err(|problem| format!("the key variable {name}: {problem}"))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::{io::Write, os::unix::fs::PermissionsExt};
+mod tests {
+    use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
 
     use super::*;
-
-    pub(crate) fn keys(text: &str) -> Keys {
-        Keys::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_key_is_64_digits_and_there_are_two_at_most() {
-        let key = "0f".repeat(32);
-        let two = keys(&format!("{key}\n{}\n", "AB".repeat(32)));
-        assert_eq!((two.0.len(), *two.first().bytes), (2, [0x0f; 32]));
-        assert!(two.by_id(two.0[1].id).is_some_and(|key| *key.bytes == [0xab; 32]));
-        assert!(two.by_id([0; 8]).is_none());
-        for (text, problem) in [
-            (String::new(), "it has no key"),
-            (key[1..].to_owned(), "it has something that is no key"),
-            ("+f".repeat(32), "it has something that is no key"),
-            ("é".repeat(32), "it has something that is no key"),
-            (format!("{key} {key} {key}"), "it has 3 keys; it may have 2"),
-        ] {
-            let found = Keys::parse(&text).err().unwrap();
-            assert!(found.starts_with(problem), "{found}");
-            assert!(!found.contains(&key[2..]), "{found}");
-        }
-    }
 
     #[test]
     fn a_file_that_others_can_read_is_refused() {
@@ -159,11 +117,25 @@ pub(super) mod tests {
         let from = FleetKeys::file(file.path());
         for (mode, is_good) in [(0o600, true), (0o440, true), (0o644, false), (0o620, false)] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let found = from.read().map(drop);
+            let found = from.check();
             assert_eq!(found.is_ok(), is_good, "{mode:o}: {found:?}");
+            assert!(found.err().is_none_or(|text| text.contains("it must be 0640 or stricter")));
         }
-        assert!(FleetKeys::file("/no/such/file").read().err().unwrap().contains("/no/such/file"));
-        let missing = FleetKeys::variable("SHMCREDS_NO_SUCH_KEY").read().err().unwrap();
+        let problem = |keys: FleetKeys| keys.check().unwrap_err();
+        assert!(problem(FleetKeys::file("/no/such/file")).contains("/no/such/file: "));
+        let missing = problem(FleetKeys::variable("SHMCREDS_NO_SUCH_KEY"));
         assert_eq!(missing, "the key variable SHMCREDS_NO_SUCH_KEY is not set");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_a_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        for (path, problem) in [(pipe.as_path(), "it is a pipe"), (folder.path(), "EISDIR")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            let found = FleetKeys::file(path).check().unwrap_err();
+            assert!(found.contains(problem), "{found}");
+        }
     }
 }

@@ -4,19 +4,24 @@
 //! of that refresh and inside its runtime, which end with the call. So nothing of it is alive when a program forks.
 
 mod call;
+mod key;
 mod keys;
+#[cfg(feature = "fleet-kms")]
+mod kms;
 mod local_share;
 mod redis;
 mod seal;
+mod secret_file;
 mod shared_set;
 mod store;
 
-mod secret_file;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use keys::FleetKeys;
+#[cfg(feature = "fleet-kms")]
+pub use kms::KmsKeys;
 pub use store::{
     Acquired, Budget, Claim, FleetStore, Lead, Permit, Publication, StoreError, StoredSet, Storing,
     Turn,
@@ -82,15 +87,15 @@ struct SetSettings {
 impl Fleet {
     /// A server of Valkey or Redis: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS. It needs `EVAL`, and no more
     /// rights than for keys that begin with `shmcreds:`. The session's builder checks the URL.
+    ///
+    /// `redis://HOST:PORT,HOST:PORT` names several nodes of a cluster: the next one is asked if one gives no answer.
+    /// `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`, or `rediss+sentinel://`, asks Sentinels which server is
+    /// the primary of the service.
     pub fn redis(url: impl Into<String>) -> Self {
         let redis = RedisStore::at(url.into());
         let mut fleet = Fleet::new(redis.clone());
         fleet.settings.redis = Some(redis);
         fleet
-    ///
-    /// `redis://HOST:PORT,HOST:PORT` names several nodes of a cluster: the next one is asked if one gives no answer.
-    /// `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`, or `rediss+sentinel://`, asks Sentinels which server is
-    /// the primary of the service.
     }
 
     /// A store of your own.
@@ -111,14 +116,14 @@ impl Fleet {
         self.with_redis(|redis| redis.password_file = Some(path.into()))
     }
 
-    /// The certificate authorities that the store's certificate is checked with, in PEM. By default those of the system.
-    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
-        self.with_redis(|redis| redis.ca_file = Some(path.into()))
-    }
-
     /// The file with the password of the Sentinels, if they want one. That in the URL is for the servers of the service.
     pub fn sentinel_password_file(self, path: impl Into<PathBuf>) -> Self {
         self.with_redis(|redis| redis.sentinel_password_file = Some(path.into()))
+    }
+
+    /// The certificate authorities that the store's certificate is checked with, in PEM. By default those of the system.
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        self.with_redis(|redis| redis.ca_file = Some(path.into()))
     }
 
     /// The name of the budget, and how many calls a second its hosts may make together. STS counts the calls of an
@@ -152,8 +157,8 @@ impl Fleet {
     /// does not open counts as none, and [`Status::fleet`](crate::Status::fleet) counts it. A source that identifies the
     /// host is refused: instance metadata, the container endpoint, the default chain and profiles (which may lead there),
     /// a device certificate, and MFA.
-    pub fn share_set(mut self, name: impl Into<String>, keys: FleetKeys) -> Self {
-        self.settings.set = Some(SetSettings { name: name.into(), keys });
+    pub fn share_set(mut self, name: impl Into<String>, keys: impl Into<FleetKeys>) -> Self {
+        self.settings.set = Some(SetSettings { name: name.into(), keys: keys.into() });
         self
     }
 
@@ -190,7 +195,7 @@ impl Fleet {
                 "fleet: share_set: {reason}, so other hosts must not use its sets; leave out share_set, or use a role"
             ));
         }
-        set.keys.read().map(drop).map_err(|problem| format!("fleet: share_set: {problem}"))
+        set.keys.check().map_err(|problem| format!("fleet: share_set: {problem}"))
     }
 
     /// Again, of what [`Gate::portable`](crate::refresh::gate::Gate::portable) gave.

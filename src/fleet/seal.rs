@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    keys::{Key, Keys},
+    key::{Key, Keys},
     store::StoredSet,
 };
 use crate::source::Fingerprint;
@@ -142,7 +142,7 @@ fn bound(id: [u8; ID_BYTES], belonging: Belonging<'_>, expires: u64, fresh: u64)
 
 #[cfg(test)]
 mod tests {
-    use super::{super::keys::tests::keys, *};
+    use super::{super::key::tests::keys, *};
     use crate::source::FingerprintEncoder;
 
     fn identity(text: &str) -> Fingerprint {

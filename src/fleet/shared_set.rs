@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     Claim, Fleet, Lead, PATIENCE, Publication, SetSettings, StoredSet, Turn,
-    keys::Keys,
+    key::Keys,
     seal::{self, Belonging},
 };
 use crate::{
@@ -64,10 +64,10 @@ impl<'a> SharedSet<'a> {
         Some(SharedSet { fleet, settings: fleet.settings.set.as_ref()? })
     }
 
-    /// How long the verbs, and the wait for another host, take at most.
+    /// How long the keys, the verbs, and the wait for another host, take at most.
     pub(super) fn delay(&self, source: &dyn Source) -> Duration {
         let limit = self.fleet.settings.answer_limit;
-        self.lease(source) + LONGEST_PAUSE + limit * 4
+        self.settings.keys.limit() + self.lease(source) + LONGEST_PAUSE + limit * 4
     }
 
     /// A lease ends after the longest call.
@@ -77,7 +77,7 @@ impl<'a> SharedSet<'a> {
     }
 
     pub(super) async fn pass(&self, passage: &Passage<'_>) -> Result<Fetched, SourceError> {
-        let keys = match self.settings.keys.read() {
+        let keys = match self.settings.keys.read(passage.source).await {
             Ok(keys) => keys,
             Err(problem) => {
                 passage.notes.count(FleetNote::Unusable);

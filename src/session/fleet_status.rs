@@ -27,7 +27,7 @@ pub struct FleetStatus {
     /// Sets given to the store.
     pub given: u64,
     /// Sets of the store that this host could not use: damaged, of another identity, expired, not newer, or encrypted with
-    /// a key that this host does not have.
+    /// a key that this host does not have. Also calls that this host made alone because it could not read its keys.
     pub unusable: u64,
 }
 

@@ -44,13 +44,12 @@ impl fmt::Display for FleetStatus {
         let FleetStatus { store, latency, role, permits, refused, local_share, .. } = self;
         let milliseconds = latency.as_secs_f64() * 1e3;
         write!(f, "fleet: its store {} ({milliseconds:.1} ms)", store.as_str())?;
+        let FleetStatus { taken, given, unusable, .. } = self;
         if *role != FleetRole::None {
-            let FleetStatus { taken, given, unusable, .. } = self;
-            write!(
-                f,
-                ", {}, sets taken {taken}, given {given}, unusable {unusable}",
-                role.as_str()
-            )?;
+            write!(f, ", {}", role.as_str())?;
+        }
+        if *role != FleetRole::None || *unusable > 0 {
+            write!(f, ", sets taken {taken}, given {given}, unusable {unusable}")?;
         }
         write!(f, ", permits {permits}, refused {refused}, by the local share {local_share}")
     }

@@ -390,6 +390,11 @@ impl Source for AssumeRole {
         asks.then(|| "an MFA device confirms that its user is at this host".into())
     }
 
+    #[cfg(feature = "fleet-kms")]
+    fn base_identity(&self) -> super::BaseIdentity<'_> {
+        call::base_identity(self)
+    }
+
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         Box::pin(call::identify(self, credentials))
     }

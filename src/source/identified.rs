@@ -60,6 +60,11 @@ impl Source for Identified {
         Some(PortableSource(Recipe::Identified { source, fingerprint: self.fingerprint }))
     }
 
+    #[cfg(feature = "fleet-kms")]
+    fn base_identity(&self) -> super::BaseIdentity<'_> {
+        self.source.base_identity()
+    }
+
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {
         self.source.identify(credentials)
     }

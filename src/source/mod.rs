@@ -5,6 +5,8 @@
 //! client after the fetch.
 
 mod assume_role;
+#[cfg(feature = "fleet-kms")]
+mod base_identity;
 mod causes;
 mod class;
 mod clock_skew;
@@ -17,6 +19,8 @@ mod identity;
 mod instance_metadata;
 mod instance_token;
 mod iot_core;
+#[cfg(feature = "fleet-kms")]
+mod kms;
 mod manual;
 mod mfa;
 mod portable;
@@ -47,6 +51,9 @@ use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
 pub(crate) use assume_role::pooled::environment as role_environment;
+#[cfg(feature = "fleet-kms")]
+#[doc(hidden)]
+pub use base_identity::BaseIdentity;
 pub use class::SourceErrorClass;
 pub use credential_process::CredentialProcess;
 #[cfg(feature = "cli-core")]
@@ -58,6 +65,8 @@ pub use identity::{Identifying, Identity};
 #[cfg(feature = "cli-core")]
 pub(crate) use instance_metadata::told as instance_metadata_told;
 pub use iot_core::{IotCore, Pem};
+#[cfg(feature = "fleet-kms")]
+pub(crate) use kms::{Decryption, decrypt};
 pub use manual::ManualSource;
 #[doc(hidden)]
 pub use portable::PortableSource;
@@ -160,6 +169,13 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The identity that the source has before it has a set: that which assumes its role, or that of the environment.
+    #[cfg(feature = "fleet-kms")]
+    #[doc(hidden)]
+    fn base_identity(&self) -> BaseIdentity<'_> {
+        BaseIdentity::default()
+    }
+
     /// Asks STS whose `credentials` these are. Without `credentials`, it asks for the identity of the source
     /// itself. For a source that assumes a role, that is the identity that assumes it.
     ///
@@ -213,6 +229,11 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn portable(&self) -> Option<PortableSource> {
         (**self).portable()
+    }
+
+    #[cfg(feature = "fleet-kms")]
+    fn base_identity(&self) -> BaseIdentity<'_> {
+        (**self).base_identity()
     }
 
     fn identify(&self, credentials: Option<Credentials>) -> Identifying<'_> {

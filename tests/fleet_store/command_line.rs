@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// `exec` of a script, in a fleet.
-fn exec(sts: &LocalSts, name: &str, options: &[&str], script: &str) -> Command {
+pub fn exec(sts: &LocalSts, name: &str, options: &[&str], script: &str) -> Command {
     let mut command = shmcreds(sts);
     command.args(["exec", "--name", name]).args(ROLE).args(options);
     command.args(["--fleet-answer-limit", "10000", "--", "/bin/sh", "-c", script]);

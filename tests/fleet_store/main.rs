@@ -7,7 +7,10 @@ mod failing_leaders;
 #[allow(dead_code, unused_imports)]
 #[path = "../cli/harness.rs"]
 mod harness;
+mod kms;
 mod leaders;
+#[path = "../support/memory.rs"]
+mod memory;
 mod networks;
 mod outages;
 mod sentinel;
@@ -53,6 +56,8 @@ fn main() {
         ("a_failover_is_no_outage", sentinel::a_failover),
         ("sentinels_that_do_not_help_are_passed_over", sentinel::sentinels_that_do_not_help),
         ("files_that_are_no_files_delay_nobody", budget::files_that_are_no_files),
+        ("kms_decrypts_the_keys", kms::kms_decrypts_the_keys),
+        ("a_failure_of_kms_is_told_and_is_no_outage", kms::a_failure_of_kms),
         ("commands_share_a_set", command_line::commands_share_a_set),
         ("mistakes_show_no_password", command_line::mistakes_show_no_password),
         ("a_refresher_of_its_own_belongs_to_the_fleet", command_line::a_refresher_of_its_own),

@@ -380,7 +380,7 @@ pub(crate) struct Source {
 }
 
 /// `KEY=VALUE`. An error does not show the text: it may be secret.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

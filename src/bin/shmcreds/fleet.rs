@@ -3,8 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+#[cfg(feature = "fleet-kms")]
+use shmcreds::KmsKeys;
 use shmcreds::{Fleet, FleetKeys, SharedSessionBuilder};
 
+#[cfg(feature = "fleet-kms")]
+use crate::arguments::pair;
 use crate::command_error::{CommandError, USAGE};
 
 /// The budget, and the set, that the hosts of a fleet share.
@@ -19,13 +23,13 @@ pub(crate) struct Options {
     /// The file with the password of that server. Other users see a password on the command line.
     #[arg(long, value_name = "FILE", requires = "fleet")]
     fleet_password_file: Option<PathBuf>,
+    /// The file with the password of the Sentinels, if they want one.
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    fleet_sentinel_password_file: Option<PathBuf>,
     /// A file with the certificate authorities of that server, in PEM.
     #[arg(long, value_name = "FILE", requires = "fleet")]
     fleet_ca: Option<PathBuf>,
     /// The hosts with the same name share a budget. STS counts by account and Region: ACCOUNT/REGION.
-    /// The file with the password of the Sentinels, if they want one.
-    #[arg(long, value_name = "FILE", requires = "fleet")]
-    fleet_sentinel_password_file: Option<PathBuf>,
     #[arg(long, value_name = "NAME", requires = "fleet", default_value = "default")]
     fleet_budget: String,
     /// How many calls of STS a second the hosts may make together.
@@ -46,6 +50,19 @@ pub(crate) struct Options {
     /// The environment variable with the keys.
     #[arg(long, value_name = "NAME", requires = "fleet_set", group = "fleet_keys")]
     fleet_key_env: Option<String>,
+    /// The file with keys that AWS KMS encrypted: a ciphertext in base64 in each line. The identity that assumes the role
+    /// decrypts them.
+    #[cfg(feature = "fleet-kms")]
+    #[arg(long, value_name = "FILE", requires = "fleet_set", group = "fleet_keys")]
+    fleet_key_kms: Option<PathBuf>,
+    /// The KMS key that must have encrypted them: an ARN, an id or an alias.
+    #[cfg(feature = "fleet-kms")]
+    #[arg(long, value_name = "KEY", requires = "fleet_key_kms")]
+    fleet_kms_key: Option<String>,
+    /// A pair of the encryption context, NAME=VALUE.
+    #[cfg(feature = "fleet-kms")]
+    #[arg(long, value_name = "NAME=VALUE", requires = "fleet_key_kms", value_parser = pair)]
+    fleet_kms_context: Vec<(String, String)>,
 }
 
 /// Without the URL, which may have a password.
@@ -63,6 +80,25 @@ impl Options {
     /// The variable with the keys, which no other program needs.
     pub(crate) fn key_variable(&self) -> Option<&str> {
         self.fleet_key_env.as_deref()
+    }
+
+    /// Where the keys of the set come from.
+    fn keys(&self) -> Option<FleetKeys> {
+        if let Some(file) = &self.fleet_key_file {
+            return Some(FleetKeys::file(file));
+        }
+        #[cfg(feature = "fleet-kms")]
+        if let Some(file) = &self.fleet_key_kms {
+            let mut keys = KmsKeys::file(file);
+            if let Some(key) = &self.fleet_kms_key {
+                keys = keys.key(key);
+            }
+            let pairs = self.fleet_kms_context.iter();
+            return Some(
+                pairs.fold(keys, |keys, (name, value)| keys.encryption_context(name, value)).into(),
+            );
+        }
+        self.fleet_key_env.as_ref().map(FleetKeys::variable)
     }
 
     /// The password in the URL, as it is written there.
@@ -90,22 +126,17 @@ pub(crate) fn join(
     if let Some(file) = &options.fleet_password_file {
         fleet = fleet.password_file(file);
     }
+    if let Some(file) = &options.fleet_sentinel_password_file {
+        fleet = fleet.sentinel_password_file(file);
+    }
     if let Some(file) = &options.fleet_ca {
         fleet = fleet.ca_file(file);
     }
     if let Some(name) = &options.fleet_set {
-        let keys = match (&options.fleet_key_file, &options.fleet_key_env) {
-            (Some(file), _) => FleetKeys::file(file),
-            (None, Some(variable)) => FleetKeys::variable(variable),
-            (None, None) => {
-                let text = "--fleet-set needs a key: --fleet-key-file or --fleet-key-env";
-                return Err(CommandError::new(USAGE, text));
-            }
-        };
+        let keys = options.keys().ok_or_else(|| {
+            CommandError::new(USAGE, "--fleet-set needs a key: --fleet-key-file or --fleet-key-env")
+        })?;
         fleet = fleet.share_set(name, keys);
     }
     Ok(builder.fleet(fleet))
 }
-    if let Some(file) = &options.fleet_sentinel_password_file {
-        fleet = fleet.sentinel_password_file(file);
-    }

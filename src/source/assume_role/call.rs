@@ -19,6 +19,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{error::operation::BuildError, timeout::TimeoutConfig};
 
 use super::{AssumeRole, Base, regions};
+#[cfg(feature = "fleet-kms")]
+use crate::source::BaseIdentity;
 use crate::source::{
     Fetched, Identity, Source, SourceError, SourceErrorClass, identity,
     profile::{self, Environment, Explicit, Settings, misconfigured},
@@ -94,21 +96,31 @@ pub(super) async fn identify(
     identity::ask(sts_config(recipe, &settings, credentials)?).await
 }
 
-async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
-    let explicit = Explicit {
-        region: recipe.inputs.region.as_deref().or(recipe
-            .inputs
-            .regions
-            .first()
-            .map(String::as_str)),
+/// The identity that assumes the role, for requests to another service than STS.
+#[cfg(feature = "fleet-kms")]
+pub(super) fn base_identity(recipe: &AssumeRole) -> BaseIdentity<'_> {
+    BaseIdentity {
+        credentials: Some(Box::pin(async { base_credentials(recipe).await.map(Fetched::new) })),
+        profile: recipe.inputs.profile.as_deref(),
+        explicit: Explicit { endpoint_url: None, ..explicit(recipe) },
+    }
+}
+
+fn explicit(recipe: &AssumeRole) -> Explicit<'_> {
+    let first = recipe.inputs.regions.first();
+    Explicit {
+        region: recipe.inputs.region.as_ref().or(first).map(String::as_str),
         endpoint_url: recipe.inputs.endpoint_url.as_deref(),
         ca_bundle: recipe.inputs.ca_bundle.as_deref(),
         proxy: recipe.inputs.proxy.as_ref(),
         max_attempts: recipe.inputs.max_attempts,
-    };
+    }
+}
+
+async fn settings(recipe: &AssumeRole) -> Result<Settings, SourceError> {
     let settings = match &recipe.settings {
         Some(settings) => Ok(settings.clone()),
-        None => profile::settings_of(recipe.inputs.profile.as_deref(), explicit),
+        None => profile::settings_of(recipe.inputs.profile.as_deref(), "sts", explicit(recipe)),
     };
     let mut settings = settings.map_err(misconfigured)?;
     // A list names Regional endpoints.

@@ -154,7 +154,7 @@ impl Settings {
     ///
     /// # Errors
     /// A CA bundle that cannot be used.
-    pub(super) fn sdk_config(&self) -> Result<SdkConfig, String> {
+    pub(in crate::source) fn sdk_config(&self) -> Result<SdkConfig, String> {
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(self.region())

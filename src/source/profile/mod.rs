@@ -324,23 +324,24 @@ impl Source for Profile {
     }
 }
 
-/// The settings of the environment and of `profile`. Without `profile`, the environment names one.
+/// The settings of a service, of the environment and of `profile`. Without `profile`, the environment names one.
 pub(super) fn settings_of(
     profile: Option<&str>,
+    service: &str,
     explicit: Explicit<'_>,
 ) -> Result<Settings, String> {
     let environment = Environment::real();
     let files = Files::read(&environment);
     let name = profile.map(str::to_owned).or_else(|| environment.profile());
     let names = chain::names(&files, name.as_deref().unwrap_or("default"));
-    Settings::resolve(&environment, &files, &names, "sts", explicit)
+    Settings::resolve(&environment, &files, &names, service, explicit)
 }
 
 /// Asks the STS that the environment names whose credentials these are.
 pub(crate) async fn identity_by_environment(
     credentials: Credentials,
 ) -> Result<Identity, SourceError> {
-    let settings = settings_of(None, Explicit::default()).map_err(misconfigured)?;
+    let settings = settings_of(None, "sts", Explicit::default()).map_err(misconfigured)?;
     identify(settings, &Environment::real(), credentials).await
 }
 
