@@ -30,7 +30,7 @@ from shmcreds import aio, integrations  # noqa: E402
 REGION = "eu-west-1"
 OBJECT = b"a,b\n1,2\n"
 #: How often a worker reads, in seconds.
-PAUSE = 0.1
+PAUSE = 0.3
 
 
 class Objects:
