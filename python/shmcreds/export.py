@@ -16,6 +16,7 @@ import threading
 from typing import Any, NamedTuple
 
 from . import before, fork, sharing
+from .descriptors import Owned
 from .engine import Engine
 from .exceptions import BRSConfigurationError
 from .program import find_bin
@@ -39,13 +40,26 @@ class Joined(NamedTuple):
     set: dict[str, str]
     remove: list[str]
     #: As long as it is open, here or in a forked child, the endpoint serves.
-    users: int
+    users: Owned
     #: A pidfd of the process that serves; None where the kernel has none.
-    server: int | None
+    server: Owned | None
 
     def close(self) -> None:
-        for descriptor in filter(None, (self.users, self.server)):
-            os.close(descriptor)
+        self.users.close()
+        if self.server is not None:
+            self.server.close()
+
+    def is_alive(self) -> bool:
+        """Whether the endpoint serves, and knows of this process."""
+        if not self.users.is_open():
+            return False
+        if self.server is not None:
+            return self.server.is_open() and not _is_readable(0, self.server)
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def join(name: str) -> Joined:
@@ -68,11 +82,13 @@ def join(name: str) -> Joined:
             raise BRSConfigurationError(f"The session {name} cannot be exported: {done.stderr.strip()}")
         text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 2)
     told = json.loads(text)
-    users, server = [*descriptors, None][:2]
-    assert users is not None
+    users, server = descriptors[0], descriptors[1] if len(descriptors) > 1 else None
     # A program that takes the place of this one by exec() keeps the endpoint.
     os.set_inheritable(users, True)
-    return Joined(told["pid"], told["set"], told["remove"], users, server)
+    if server is not None:
+        os.set_inheritable(server, False)
+    watched = None if server is None else Owned(server)
+    return Joined(told["pid"], told["set"], told["remove"], Owned(users), watched)
 
 
 class Export:
@@ -166,20 +182,21 @@ class Keeper:
         self._refreshes = refreshes
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._wake: tuple[int, int] | None = None
+        #: Closing the second one ends the thread.
+        self._wake = _pipe()
         fork.watch(self)
 
     def start(self) -> None:
-        self._wake = os.pipe()
-        self._thread = threading.Thread(target=self._run, args=(self._wake[0],), name="shmcreds-export", daemon=True)
+        self._wake = _pipe()
+        self._thread = threading.Thread(target=self._run, name="shmcreds-export", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        thread, wake = self._thread, self._wake
-        if thread is None or wake is None or thread is threading.current_thread():
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
             return
-        self._thread = self._wake = None
-        os.close(wake[1])
+        self._thread = None
+        self._wake[1].close()
         thread.join(_FORK_WAIT)
 
     def close(self) -> None:
@@ -196,51 +213,47 @@ class Keeper:
     def after_fork_in_child(self) -> None:
         self.after_fork_in_parent()
 
-    def _run(self, woken: int) -> None:
-        try:
-            pause = 0.0
-            while not _is_readable(woken, None, pause)[0]:
-                pause = self._work()
-                if not pause:
-                    stopped, ended = _is_readable(woken, self._export._joined.server, self._sleep())
-                    if stopped:
-                        return
-        finally:
-            os.close(woken)
+    def _run(self) -> None:
+        own = self._wake[0]
+        while self._thread is threading.current_thread():
+            if not own.is_open():
+                # Other code has closed all descriptors, as a daemon does.
+                self._wake = _pipe()
+                own = self._wake[0]
+            if self._works():
+                _is_readable(self._sleep(), own, self._export._joined.server)
+            else:
+                _is_readable(_PAUSE, own)
+        own.close()
 
-    def _work(self) -> float:
-        """Does what is due. Gives the time until another attempt, after a failure."""
+    def _works(self) -> bool:
+        """Does what is due. False if that failed."""
         try:
             if self._refreshes:
                 refresh_if_due(self._export._engine)
-            if not _is_alive(self._export._joined):
+            if not self._export._joined.is_alive():
                 self._export._serve_again()
         except Exception as error:
             logger.warning("session %s: the endpoint could not be started again: %s", self._export.name, error)
-            return _PAUSE
-        return 0.0
+            return False
+        return True
 
     def _sleep(self) -> float:
         return time_to_sleep(self._export._engine.store) if self._refreshes else 1.0
 
 
-def _is_readable(first: int, second: int | None, seconds: float) -> tuple[bool, bool]:
+def _pipe() -> tuple[Owned, Owned]:
+    read, write = os.pipe()
+    return Owned(read), Owned(write)
+
+
+def _is_readable(seconds: float, *descriptors: Owned | None) -> bool:
+    """Waits until one of them is."""
     poll = select.poll()
-    poll.register(first, select.POLLIN)
-    if second is not None:
-        poll.register(second, select.POLLIN)
-    ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
-    return first in ready, second in ready
-
-
-def _is_alive(joined: Joined) -> bool:
-    if joined.server is not None:
-        return not _is_readable(joined.server, None, 0)[0]
-    try:
-        os.kill(joined.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    for descriptor in descriptors:
+        if descriptor is not None and descriptor.is_open():
+            poll.register(descriptor.number, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _put(variables: dict[str, str | None] | dict[str, str]) -> None:

@@ -167,6 +167,14 @@ def test_a_forked_child_keeps_the_endpoint_and_the_sets_fresh(sts):
     until(lambda: ended(found["name"]))
 
 
+def test_a_process_that_closes_all_descriptors_joins_again(sts):
+    """The log has a warning of the new address where the endpoint has ended meanwhile."""
+    told, more = finished(start("exporting.py", "closes", sts_url=sts.url, PYTHONWARNINGS="ignore"))
+    assert told == {"key": sts.key(1), "intact": True}
+    assert more["fork"] == [sts.key(1)]
+    until(lambda: ended(more["name"]))
+
+
 def test_a_sealed_session_is_refused(monkeypatch):
     session = object.__new__(RefreshableSession)
     session._sealed = True
