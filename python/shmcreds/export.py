@@ -319,6 +319,6 @@ def _pin_all() -> None:
     """Who fetches the sets of the sessions of this process stays the same."""
     from .session import RefreshableSession
 
-    for known in list(fork._known):
+    for known in fork.watched():
         if isinstance(known, RefreshableSession):
             known._pin()

@@ -29,6 +29,11 @@ def watch(forkable: Forkable) -> None:
     _known.add(forkable)
 
 
+def watched() -> list[Forkable]:
+    """The objects that are told of forks and live."""
+    return _known.all()
+
+
 def _before() -> None:
     for forkable in _known.all():
         forkable.before_fork()
