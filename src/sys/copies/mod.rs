@@ -13,7 +13,12 @@ mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::{ops::Deref, ptr::null_mut, sync::Arc};
+use std::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{NonNull, null_mut},
+    sync::Arc,
+};
 
 use sections::{Item, Section};
 pub(crate) use sections::{Record, Sections};
@@ -34,9 +39,12 @@ pub(crate) struct Copies<T> {
 
 /// A thread's copy, borrowed.
 pub(crate) struct Lent<'a, T> {
-    copy: &'a T,
+    /// No reference: the copy may be dropped as soon as the section ends, while a function that was given this, and drops
+    /// it, still runs. A reference must be valid until that function returns.
+    copy: NonNull<T>,
     /// Ends after the last use of the copy.
     _section: Section,
+    _copies: PhantomData<&'a T>,
 }
 
 impl<T> Deref for Lent<'_, T> {
@@ -44,7 +52,8 @@ impl<T> Deref for Lent<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.copy
+        // SAFETY: the copy is not dropped before the section ends, and the section outlives this borrow.
+        unsafe { self.copy.as_ref() }
     }
 }
 
@@ -65,15 +74,15 @@ impl<T: Send + Sync + 'static> Copies<T> {
         let section = Section::enter(self.sections, record);
         // Acquire pairs with the release in `swap`.
         let copy = self.place(record).load(Ordering::Acquire);
-        // SAFETY: null, or the pointer of an `Arc`. Who takes it from its place, drops the `Arc` after the section.
-        let copy = unsafe { copy.as_ref() }?;
-        Some(Lent { copy, _section: section })
+        // Null, or the pointer of an `Arc`. Who takes it from its place, drops the `Arc` after the section.
+        let copy = NonNull::new(copy)?;
+        Some(Lent { copy, _section: section, _copies: PhantomData })
     }
 
     /// The same, to keep.
     pub(crate) fn get(&self, record: &'static Record) -> Option<Arc<T>> {
         let lent = self.lend(record)?;
-        let pointer: *const T = lent.copy;
+        let pointer: *const T = lent.copy.as_ptr();
         // SAFETY: the pointer is that of an `Arc`, which is not dropped while `lent` lives.
         unsafe { Arc::increment_strong_count(pointer) };
         // SAFETY: this takes over the reference that was added above.
