@@ -179,7 +179,34 @@ mod tests {
             budget.reserve(&word, NOW, Duration::ZERO);
             room
         });
-        assert!((24..=26).contains(&before.count()));
+        assert_eq!(before.count(), 26, "with 25 calls, exactly half of it is left");
+    }
+
+    #[test]
+    fn a_call_waits_for_those_before_it() {
+        let (budget, word) = (Budget { calls_per_second: 50 }, AtomicU64::new(0));
+        let milliseconds = Duration::from_millis;
+        let queue = |word: &AtomicU64| budget.queue(word.load(Ordering::Relaxed), NOW);
+        assert_eq!(queue(&word), Duration::ZERO);
+        calls_within(budget, &word, NOW, Duration::ZERO);
+        assert_eq!(queue(&word), milliseconds(20));
+        let reserve = |limit| budget.reserve(&word, NOW, milliseconds(limit));
+        assert_eq!(reserve(5), Reserved::Refused(milliseconds(15)));
+        assert_eq!(reserve(2000), Reserved::After(milliseconds(20)));
+        assert_eq!(reserve(2000), Reserved::After(milliseconds(40)));
+        assert_eq!(queue(&word), milliseconds(60));
+        // Nobody waits for more than a minute, whatever the limit.
+        let hour = Duration::from_secs(3600);
+        assert_eq!(2 + calls_within(budget, &word, NOW, hour), 60 * 50);
+    }
+
+    #[test]
+    fn a_time_beyond_the_longest_queue_does_not_count() {
+        let budget = Budget { calls_per_second: 50 };
+        let reserve = |due| budget.reserve(&AtomicU64::new(word(due, 0)), NOW, Duration::ZERO);
+        let longest = NOW / 1000 + LONGEST_QUEUE;
+        assert_eq!(reserve(longest), Reserved::Refused(Duration::from_millis(120_020)));
+        assert_eq!(reserve(longest + 1), Reserved::Refused(Duration::from_millis(20)));
     }
 
     proptest! {
