@@ -397,7 +397,7 @@ fn a_useless_set_is_a_failure() {
         (
             "long",
             set(&"x".repeat(129), Some(hour)),
-            ErrorKind::SourceTerminal,
+            ErrorKind::TooLarge,
             "129 bytes; a slot holds 128",
         ),
     ] {
