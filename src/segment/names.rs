@@ -119,8 +119,9 @@ pub(crate) fn remove(name: &SessionName, lock: Inode) {
     if lock_inode(name) == Some(lock) {
         // What cannot be removed stays, as after a kill.
         let _ = object::remove(&name.segment());
-        let _ = object::remove(&name.asks());
         let _ = object::remove(&name.lock());
+        // Last: a refresher that makes its socket after this looks whether the lock file has its name.
+        let _ = object::remove(&name.asks());
     }
 }
 

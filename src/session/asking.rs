@@ -12,6 +12,7 @@ use std::{
 use super::{
     pool::Pool,
     request::{MOST, Request, Wish},
+    unreachable,
 };
 use crate::{
     clock::Clock,
@@ -68,14 +69,14 @@ impl Asker {
         (wish, generation): (Wish, u64),
         limit: Duration,
     ) -> Result<(), Fault> {
-        let Some(refresher) = pool.refresher() else { return Ok(()) };
+        let Some(refresher) = pool.elected()? else { return Ok(()) };
         // The tests' clocks do not move by themselves.
         let now = Clock::System.boot();
         let asked = refresher.rotate_left(17) ^ generation.rotate_left(3) ^ wish as u64;
         // Relaxed, here and below: see `asked`.
-        if asked == self.asked.load(Ordering::Relaxed)
-            && now < self.again_at.load(Ordering::Relaxed)
-        {
+        let was_asked = asked == self.asked.load(Ordering::Relaxed)
+            && now < self.again_at.load(Ordering::Relaxed);
+        if was_asked || pool.unreachable.is_just_now(refresher, now) {
             return Ok(());
         }
         let invalid = |text| Fault::new(ErrorKind::InvalidInput, text);
@@ -88,9 +89,14 @@ impl Asker {
             );
             return Err(invalid(text));
         }
-        if pool.send(&bytes, limit)? == Sent::Yes {
-            self.again_at.store(now + INTERVAL, Ordering::Relaxed);
-            self.asked.store(asked, Ordering::Relaxed);
+        match pool.send(&bytes, limit)? {
+            Sent::Yes => {
+                pool.unreachable.clear();
+                self.again_at.store(now + INTERVAL, Ordering::Relaxed);
+                self.asked.store(asked, Ordering::Relaxed);
+            }
+            Sent::Full => {}
+            Sent::Nobody => pool.unreachable.note(refresher, now),
         }
         Ok(())
     }
@@ -129,22 +135,34 @@ impl Pool {
         self.segment_of(index, key)
     }
 
-    /// Identifies the process that refreshes the pool; `None` when no process does. It may be this one.
+    /// Identifies the process that refreshes the pool; `None` when no process does, or it cannot be asked. It may be this one.
     pub(super) fn refresher(&self) -> Option<u64> {
+        let refresher = self.elected().ok().flatten();
+        refresher.filter(|refresher| !self.unreachable.is(*refresher, Clock::System.boot()))
+    }
+
+    /// The process that is elected to refresh the pool, also if it cannot be asked.
+    ///
+    /// # Errors
+    /// `DescriptorClosed` when this process cannot look at the lock any more.
+    fn elected(&self) -> Result<Option<u64>, Fault> {
         let view = self.segment.view();
         if view.election() == 0 {
-            return None;
+            return Ok(None);
         }
-        let holder = election::holder(view, self.lock.locks(), self.clock.boot());
+        let holder = election::holder(view, self.lock.locks(), self.clock.boot())?;
         let since = view.last_elected().since;
-        holder.ok().flatten().map(|holder| since ^ u64::from(holder.pid) << 32)
+        Ok(holder.map(|holder| since ^ u64::from(holder.pid) << 32))
     }
 
     fn send(&self, bytes: &[u8], limit: Duration) -> Result<Sent, Fault> {
         match (self.segment.asks(), self.segment.path()) {
             (Some(socket), _) => datagram::send(socket.get()?, bytes, limit),
-            (None, Some(_)) => datagram::send_to(&self.name.asks(), bytes, limit),
-            (None, None) => Ok(Sent::Nobody),
+            // The socket of another pool may have the name by now.
+            (None, Some(_)) if self.has_its_name() => {
+                datagram::send_to(&self.name.asks(), bytes, limit)
+            }
+            (None, _) => Ok(Sent::Nobody),
         }
     }
 
@@ -217,7 +235,13 @@ impl Pool {
                 return Err(self.silent(limit));
             }
             asker.ask(self, key, wish, QUEUE_LIMIT.min(left))?;
-            view.sleep(event, left.min(Duration::from_nanos(INTERVAL)));
+            // The refresher may be one that cannot be asked.
+            if let Some(done) = done() {
+                return Ok(done);
+            }
+            // One that was just elected has its socket soon.
+            let longest = if self.refresher().is_some() { INTERVAL } else { unreachable::PAUSE };
+            view.sleep(event, left.min(Duration::from_nanos(longest)));
         }
     }
 

@@ -37,6 +37,7 @@ mod succession;
 mod term;
 mod timing;
 mod unplaced;
+mod unreachable;
 mod wait;
 mod waiters;
 mod whose;

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{creator::Creator, pool_rules::Rules};
+use super::{creator::Creator, pool_rules::Rules, unreachable::Unreachable};
 use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
@@ -24,7 +24,7 @@ use crate::{
         publish,
     },
     segment::{
-        Key, Segment,
+        Key, Segment, lock_inode,
         pool::{Budget, PoolCounter, Reserved},
     },
     sys::random,
@@ -61,6 +61,7 @@ pub(super) struct Pool {
     pub(super) clock: Clock,
     pub(super) wait_timeout: Duration,
     pub(super) creator: Option<Creator>,
+    pub(super) unreachable: Unreachable,
     pub(super) rules: Rules,
     /// The base source; `None` in a process that can only read.
     pub(super) recipe: Option<Recipe>,
@@ -77,6 +78,11 @@ pub(super) struct Successor {
 }
 
 impl Pool {
+    /// Whether the name still leads to this pool.
+    pub(super) fn has_its_name(&self) -> bool {
+        lock_inode(&self.name) == Some(self.lock.locks().inode())
+    }
+
     /// The segment, as that of one entry.
     pub(super) fn segment_of(&self, index: usize, key: &Key) -> Result<Arc<Segment>, Fault> {
         let entry = self.segment.entry(index, *key);

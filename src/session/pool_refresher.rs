@@ -80,6 +80,7 @@ impl SharedPool {
             terms,
             budget: self.pool.budget,
             wait_timeout: self.shared.wait_timeout,
+            lock_file: self.shared.election_lock.locks().inode(),
             receiver,
             inbox: ArcSwapOption::empty(),
         };

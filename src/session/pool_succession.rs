@@ -14,6 +14,7 @@ use super::{
     pool_rules::Rules,
     process_session::{ProcessSession, Settings},
     registry,
+    unreachable::Unreachable,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -42,6 +43,7 @@ impl Pool {
             clock: shared.clock.clone(),
             wait_timeout: shared.wait_timeout,
             creator: shared.creator,
+            unreachable: Unreachable::default(),
             rules,
             recipe: shared.recipe.clone(),
             successor: ArcSwapOption::empty(),

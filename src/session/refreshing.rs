@@ -83,7 +83,7 @@ impl Inner {
 
     pub(super) fn start_in_background(&self, now: u64) -> Result<bool, Fault> {
         let Some(recipe) = self.recipe() else {
-            self.ask(Need::Valid, false);
+            self.ask(Need::Valid, false)?;
             return Ok(false);
         };
         let view = self.segment.view();

@@ -14,7 +14,7 @@ impl Inner {
         }
         if self.is_served() {
             let is_first = !snapshot.life.version.is_rejected();
-            self.ask_for((Wish::Rejected, snapshot.life.version.generation()), true);
+            self.ask_for((Wish::Rejected, snapshot.life.version.generation()), true)?;
             return Ok(is_first);
         }
         if !self.segment.is_writable() {

@@ -13,7 +13,7 @@ use super::{
     wait::Need,
 };
 use crate::{
-    error::Fault,
+    error::{ErrorKind, Fault},
     refresh::{
         election::Elected,
         fetch::{Job, Recipe},
@@ -86,8 +86,11 @@ impl Inner {
         role.is_some_and(|role| role.asker.is_some() && role.pool.refresher().is_some())
     }
 
-    /// Asks the refresher of the pool for what is needed. A failure here is none of the caller, who waits and asks again.
-    pub(super) fn ask(&self, need: Need, may_wait: bool) {
+    /// Asks the refresher of the pool for what is needed.
+    ///
+    /// # Errors
+    /// `DescriptorClosed`. Other failures are none of the caller, who waits and asks again.
+    pub(super) fn ask(&self, need: Need, may_wait: bool) -> Result<(), Fault> {
         let published = || self.segment.view().published().generation();
         self.ask_for(
             match need {
@@ -97,15 +100,21 @@ impl Inner {
                 Need::Longer(generation) => (Wish::Longer, generation),
             },
             may_wait,
-        );
+        )
     }
 
-    pub(super) fn ask_for(&self, wish: (Wish, u64), may_wait: bool) {
-        let Some(role) = &self.shared.role else { return };
-        let Some(asker) = &role.asker else { return };
+    pub(super) fn ask_for(&self, wish: (Wish, u64), may_wait: bool) -> Result<(), Fault> {
+        let Some(role) = &self.shared.role else { return Ok(()) };
+        let Some(asker) = &role.asker else { return Ok(()) };
         let limit = if may_wait { QUEUE_LIMIT } else { Duration::ZERO };
-        if let Err(fault) = asker.ask(&role.pool, &role.key, wish, limit) {
-            tracing::warn!(session = %self.shared.name, "cannot ask the refresher: {}", fault.message);
+        match asker.ask(&role.pool, &role.key, wish, limit) {
+            Err(fault) if fault.kind == ErrorKind::DescriptorClosed => Err(fault),
+            Err(fault) => {
+                let session = self.shared.name.as_str();
+                tracing::warn!(session, "cannot ask the refresher: {}", fault.message);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

@@ -141,7 +141,7 @@ impl Wait<'_> {
                 None if matches!(self.need, Need::Own(_)) && !self.started => return Err(not_now()),
                 None if self.started => view.sleep_last(event, left),
                 None if self.recipe().is_none() => {
-                    self.inner.ask(self.need, true);
+                    self.inner.ask(self.need, true)?;
                     view.sleep(event, left.min(READER_INTERVAL));
                 }
                 None => view.sleep(event, left),

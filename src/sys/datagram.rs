@@ -218,7 +218,8 @@ impl Inbox {
         let mut both = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&event, PollFlags::IN)];
         // A signal ends the wait: the caller looks at the state and waits again.
         let _ = poll(&mut both, Some(&death_watch::timespec(limit)));
-        while receive(event, &mut [0])?.is_some() {}
+        // Other code may have closed it during the wait.
+        while receive(self.event.1.get()?, &mut [0])?.is_some() {}
         Ok(())
     }
 
@@ -238,7 +239,8 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Received>
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = match recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut control), flags) {
         Ok(message) => message,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+        // The last two: other code has closed it in this moment, and the next look at the descriptor says so.
+        Err(Errno::EAGAIN | Errno::EINTR | Errno::EBADF | Errno::ENOTSOCK) => return Ok(None),
         Err(errno) => return Err(Fault::system("receiving a request", errno)),
     };
     if message.flags.contains(MsgFlags::MSG_TRUNC) {

@@ -8,6 +8,7 @@ mod entries;
 mod hostile;
 mod identity;
 mod looks;
+mod program;
 mod refresher;
 mod refresher_deaths;
 mod restart;
@@ -120,7 +121,12 @@ fn main() {
         ("what_is_used_is_refreshed_ahead", refresher::what_is_used_is_refreshed_ahead),
         ("refreshes_are_spread", refresher::refreshes_are_spread),
         ("in_a_deferred_pool_readers_refresh", refresher::in_a_deferred_pool_readers_refresh),
-        ("a_program_runs_the_refresher", refresher::a_program_runs_the_refresher),
+        ("a_program_runs_the_refresher", program::a_program_runs_the_refresher),
+        ("a_programs_refresher_is_stopped", program::a_programs_refresher_is_stopped),
+        ("a_fork_beside_the_refresher", program::a_fork_beside_the_refresher),
+        ("closed_descriptors", program::closed_descriptors),
+        ("a_pool_without_its_name", program::a_pool_without_its_name),
+        ("a_full_file_system", program::a_full_file_system),
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
         ("workers_follow_a_new_pool", restart::workers_follow_a_new_pool),

@@ -2,16 +2,12 @@
 
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
-    thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::Signal,
-    unistd::{Gid, Uid, geteuid, setgid, setuid},
-};
+use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
 use shmcreds::{
-    AssumeRole, ErrorKind, Refresh, SharedRoles, State, StopHandle,
+    Refresh, SharedRoles, State,
     testing::{LocalSts, ManualClock},
 };
 
@@ -19,6 +15,7 @@ use crate::{
     arn_of,
     asked::refresher,
     assert_of, pool,
+    program::running,
     refresher_deaths::Takeovers,
     support::{assumed, child, name, segment, until},
     tenant,
@@ -158,21 +155,6 @@ pub fn a_flood_keeps_to_the_budget() {
     assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
 }
 
-/// Runs the refresher of a pool in a process of its own.
-fn running(roles: &SharedRoles) -> crate::support::Child {
-    let running = child(|_| {
-        let roles = SharedRoles::attach(roles.name()).unwrap();
-        roles.run_refresher(&StopHandle::new()).unwrap();
-    });
-    let pid = u32::try_from(running.pid.as_raw()).unwrap();
-    let serves = |roles: &SharedRoles| {
-        let status = roles.status().unwrap();
-        status.refresher().is_some_and(|one| one.pid() == pid && one.is_alive())
-    };
-    until("it is elected", || serves(roles));
-    running
-}
-
 /// What was used since its last refresh is refreshed before it expires. The rest expires.
 pub fn what_is_used_is_refreshed_ahead() {
     let sts = LocalSts::fork().unwrap();
@@ -238,56 +220,4 @@ pub fn in_a_deferred_pool_readers_refresh() {
     assert_eq!(role(1).status().unwrap().state(), State::Fresh);
     assert_eq!(role(2).status().unwrap().state(), State::Expired);
     assert_eq!(assumed(&sts), 3);
-}
-
-/// A process that refreshes the pool itself: others ask it; another one stands by; it ends when it is told to.
-pub fn a_program_runs_the_refresher() {
-    let sts = LocalSts::fork().unwrap();
-    let roles = pool(&name("program")).create().unwrap();
-    let first = running(&roles);
-    let second = child(|_| {
-        let roles = SharedRoles::attach(roles.name()).unwrap();
-        roles.run_refresher(&StopHandle::new()).unwrap();
-    });
-    second.asleep();
-    let read = |number| {
-        let role = roles.role(tenant(&sts, number)).unwrap();
-        assert_of(&role.credentials().unwrap(), number);
-        role.status().unwrap().lease_holder().copied()
-    };
-    read(1);
-    first.signal(Signal::SIGKILL);
-    until("the other one takes over", || {
-        let status = roles.status().unwrap();
-        let pid = u32::try_from(second.pid.as_raw()).unwrap();
-        status.refresher().is_some_and(|one| one.pid() == pid && one.is_alive())
-    });
-    read(2);
-    drop(second);
-    // Without one, this process makes its calls itself again.
-    read(3);
-    assert_eq!(assumed(&sts), 3);
-    // On a thread of this process, which then has only one again.
-    let stop_it = StopHandle::new();
-    thread::scope(|scope| {
-        let running = scope.spawn(|| roles.run_refresher(&stop_it));
-        until("it is elected", || {
-            let status = roles.status().unwrap();
-            let us = std::process::id();
-            status.refresher().is_some_and(|one| one.pid() == us && one.is_alive())
-        });
-        read(4);
-        stop_it.stop();
-        running.join().unwrap().unwrap();
-    });
-    assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 1);
-    assert!(!std::path::Path::new(&(segment(roles.name()) + "@ask")).exists());
-    read(5);
-    assert_eq!(assumed(&sts), 5);
-    // Those that cannot be asked.
-    let sealed = pool(&name("program-sealed")).sealed().create().unwrap();
-    let error = sealed.run_refresher(&StopHandle::new()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let other = roles.role(AssumeRole::new("arn:aws:iam::123456789012:role/admin"));
-    assert_eq!(other.unwrap_err().kind(), ErrorKind::NotAllowed);
 }

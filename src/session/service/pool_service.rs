@@ -8,9 +8,12 @@ use super::{state::Serving, terms::Terms};
 use crate::{
     error::{ErrorKind, Fault},
     refresh::{election::Elected, election_lock::ElectionLock, service::Service},
-    segment::{Segment, pool::Budget},
-    session::pool::Pool,
-    sys::{datagram::Inbox, descriptor::Descriptor},
+    segment::{Segment, lock_inode, pool::Budget},
+    session::{pool::Pool, unreachable::Unreachable},
+    sys::{
+        datagram::{self, Inbox},
+        descriptor::{Descriptor, Inode},
+    },
 };
 
 /// What the refresher needs. It is plain data, so it stays valid after `fork`.
@@ -19,6 +22,8 @@ pub(in crate::session) struct PoolService {
     pub(in crate::session) terms: Terms,
     pub(in crate::session) budget: Budget,
     pub(in crate::session) wait_timeout: Duration,
+    /// The lock file, which tells whether the name is that of this pool.
+    pub(in crate::session) lock_file: Inode,
     /// Where requests arrive in a pool without a name. With a name, they arrive at a socket beside the segment.
     pub(in crate::session) receiver: Option<Descriptor>,
     /// Where requests arrive while this process serves. Not behind a lock: a thread may fork while another one sets it.
@@ -26,6 +31,20 @@ pub(in crate::session) struct PoolService {
 }
 
 impl PoolService {
+    /// The socket beside the segment. A pool that has lost its name has none: nobody removed it any more. Then processes do the
+    /// work themselves, if they have the base source.
+    fn bound(&self) -> Result<Inbox, Fault> {
+        let has_name = || lock_inode(&self.terms.name) == Some(self.lock_file);
+        if has_name() {
+            let inbox = Inbox::bound(&self.terms.name.asks())?;
+            // Else it was removed meanwhile, and the drop removes the socket.
+            if has_name() {
+                return Ok(inbox);
+            }
+        }
+        Inbox::of_pair(&datagram::pair()?.1)
+    }
+
     fn pool(&self, segment: &Arc<Segment>, lock: &Arc<ElectionLock>) -> Pool {
         Pool {
             name: self.terms.name.clone(),
@@ -39,6 +58,7 @@ impl PoolService {
             rules: self.terms.rules,
             recipe: Some(self.terms.base.clone()),
             successor: ArcSwapOption::empty(),
+            unreachable: Unreachable::default(),
         }
     }
 }
@@ -51,7 +71,7 @@ impl Service for PoolService {
     fn open(&self) -> Result<(), Fault> {
         let inbox = match &self.receiver {
             Some(receiver) => Inbox::of_pair(receiver)?,
-            None => Inbox::bound(&self.terms.name.asks())?,
+            None => self.bound()?,
         };
         self.inbox.store(Some(Arc::new(inbox)));
         Ok(())
