@@ -72,8 +72,8 @@ impl ReadMemory {
     }
 
     /// The word with the version of the newest set of the entry at `place`.
-    pub(super) fn published(&self, place: &Place) -> KeptWord {
-        KeptWord::new(&self.file, place.base() + place.offset(field::PUBLISHED))
+    pub(super) fn published(&self, place: &Place) -> Published {
+        Published(KeptWord::new(&self.file, place.base() + place.offset(field::PUBLISHED)))
     }
 
     /// The entry at `place`.
@@ -93,6 +93,17 @@ impl ReadMemory {
         };
         let event = self.file.futex(base + place.offset(field::EVENT));
         Entry { place, words, event, sets }
+    }
+}
+
+/// The version of the newest set of an entry. Most reads load nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct Published(KeptWord);
+
+impl Published {
+    #[inline]
+    pub(crate) fn version(&self) -> Version {
+        Version::load(self.0.get())
     }
 }
 

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use entry::{Counter, Entry, EntryWriter};
+pub(crate) use entry::{Counter, Entry, EntryWriter, Published};
 pub(crate) use fleet_notes::{FleetNote, FleetNotes};
 pub(crate) use header::{Header, time_namespace};
 pub(crate) use key::Key;
@@ -54,7 +54,7 @@ use crate::{
     sys::{
         descriptor::Descriptor,
         directory,
-        mapping::{KeptWord, ReadMapping},
+        mapping::ReadMapping,
         object::{self, Object, Seal},
         process_token::ProcessToken,
         task::TaskMark,
@@ -73,8 +73,7 @@ pub(crate) struct Segment {
     process: ProcessToken,
     memory: Arc<ReadMemory>,
     place: Place,
-    /// The version of the newest set. Most reads load nothing else.
-    published: KeptWord,
+    published: Published,
     /// What this process knows of the pool's file; `None` for a session.
     pool_file: Option<Arc<PoolFile>>,
     fd: Arc<Descriptor>,
@@ -322,10 +321,14 @@ impl Segment {
         &self.place
     }
 
-    /// The version of the newest set. Most reads load nothing else.
-    #[inline]
+    /// The version of the newest set.
     pub(crate) fn published(&self) -> Version {
-        Version::load(self.published.get())
+        self.published.version()
+    }
+
+    /// The same, to look at again and again.
+    pub(crate) fn published_word(&self) -> &Published {
+        &self.published
     }
 
     /// Makes a new writable mapping, for the elected process while it works.

@@ -10,9 +10,10 @@ use arc_swap::ArcSwapOption;
 
 use super::{process_session::ProcessSession, snapshot::Snapshot, waiters::Waiters};
 use crate::{
+    clock::Clock,
     error::{Error, Fault},
     refresh::fetch::{Job, Recipe},
-    segment::Segment,
+    segment::{Published, Segment},
     sys::copies::Copies,
 };
 
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) struct Inner {
     pub(super) shared: Arc<ProcessSession>,
     pub(super) segment: Arc<Segment>,
+    /// That of `shared` and that of `segment`, which each read looks at.
+    pub(super) clock: Clock,
+    pub(super) published: Published,
     /// Copies of the newest set that this process has seen, for its threads.
     pub(super) copies: Copies<Snapshot>,
     /// The version for which a caller has waited for a better set, and none came; 0 is none.
@@ -34,6 +38,8 @@ pub(crate) struct Inner {
 impl Inner {
     pub(super) fn new(shared: Arc<ProcessSession>, segment: Arc<Segment>) -> Self {
         Inner {
+            clock: shared.clock.clone(),
+            published: segment.published_word().clone(),
             shared,
             segment,
             copies: Copies::new(),

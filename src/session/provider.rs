@@ -10,6 +10,7 @@ use super::{SharedSession, inner::Inner};
 use crate::error::{Error, ErrorKind};
 
 impl ProvideCredentials for SharedSession {
+    #[inline]
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -37,6 +38,7 @@ impl ProvideCredentials for FromSegment {
 }
 
 /// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
+#[inline]
 fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
     match inner.quick() {
         Some(current) => current.provided(),

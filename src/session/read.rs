@@ -29,10 +29,11 @@ enum Found {
 
 impl Inner {
     /// The set, if that takes no looking around: the way of nearly all reads.
-    #[inline]
+    // Else the result goes through memory, which takes as long as the rest.
+    #[inline(always)]
     pub(crate) fn quick(&self) -> Option<Current<'_>> {
         let record = copies::known()?;
-        let tick = self.shared.clock.tick();
+        let tick = self.clock.tick();
         let snapshot = self.copies.lend(record)?;
         let current = self.is_current(&snapshot) && snapshot.is_verified(tick);
         current.then_some(Current(snapshot))
@@ -41,7 +42,7 @@ impl Inner {
     /// The generation of the set that this process gave last from here; that of the newest before the first.
     pub(super) fn generation_given(&self) -> u64 {
         match Version::of_word(self.copies.seen()).generation() {
-            0 => self.segment.published().generation(),
+            0 => self.published.version().generation(),
             given => given,
         }
     }
@@ -59,7 +60,7 @@ impl Inner {
     /// Relaxed: a later version may be missed by the time that stores take to arrive.
     #[inline]
     pub(super) fn is_current(&self, snapshot: &Snapshot) -> bool {
-        self.segment.published() == snapshot.life.version
+        self.published.version() == snapshot.life.version
     }
 
     /// The credentials, after a look at the segment and a wait if necessary.

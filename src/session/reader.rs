@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use aws_credential_types::Credentials;
 
 use super::{Inner, snapshot::Snapshot};
-use crate::error::Error;
+use crate::{clock::Clock, error::Error, segment::Published, seqlock::Version};
 
 /// Lends the current credentials to one thread, without counting references: a comparison of the
 /// generation and a look at the coarse clock per read.
@@ -27,13 +27,19 @@ use crate::error::Error;
 pub struct Reader {
     inner: Arc<Inner>,
     snapshot: Option<Arc<Snapshot>>,
-    /// The tick at which this reader last looked.
+    /// The tick at which this reader last looked, and the version of the set that it found.
     tick: u64,
+    version: Version,
+    /// Those of `inner`, at hand.
+    clock: Clock,
+    published: Published,
 }
 
 impl Reader {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Reader { inner, snapshot: None, tick: 0 }
+        let (clock, published) = (inner.clock.clone(), inner.published.clone());
+        let (tick, version) = (u64::MAX, Version::of_word(0));
+        Reader { inner, snapshot: None, tick, version, clock, published }
     }
 
     /// The current credentials, as [`SharedSession::credentials`](crate::SharedSession::credentials)
@@ -41,11 +47,11 @@ impl Reader {
     ///
     /// # Errors
     /// See [`SharedSession`](crate::SharedSession).
+    #[inline]
     pub fn credentials(&mut self) -> Result<&Credentials, Error> {
-        let tick = self.inner.shared.clock.tick();
-        let current = self.tick == tick
-            && self.snapshot.as_ref().is_some_and(|snapshot| self.inner.is_current(snapshot));
-        if !current {
+        let tick = self.clock.tick();
+        // Relaxed, as in `Inner::is_current`. Before the first look the tick is none of the clock's.
+        if self.tick != tick || self.published.version() != self.version {
             self.look(tick)?;
         }
         match &self.snapshot {
@@ -57,8 +63,11 @@ impl Reader {
     #[cold]
     fn look(&mut self, tick: u64) -> Result<(), Error> {
         let looked = self.inner.obtain(self.inner.limit());
-        self.snapshot = Some(looked.map_err(|fault| self.inner.fault("credentials", fault))?);
+        let snapshot = looked.map_err(|fault| self.inner.fault("credentials", fault))?;
         self.inner = self.inner.latest();
+        self.published = self.inner.published.clone();
+        self.version = snapshot.life.version;
+        self.snapshot = Some(snapshot);
         self.tick = tick;
         Ok(())
     }

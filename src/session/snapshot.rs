@@ -43,18 +43,30 @@ pub(crate) struct Snapshot {
 pub(crate) struct Current<'a>(pub(super) Lent<'a, Snapshot>);
 
 impl Current<'_> {
-    /// A clone of the credentials, in the caller's result type. It is a separate function, so that the clone is made
-    /// directly in the place of the result. A move would cost as much as the clone.
-    #[inline(never)]
+    /// A clone of the credentials, in the caller's result type.
+    #[inline]
     pub(crate) fn credentials<E>(&self) -> Result<Credentials, E> {
-        Ok(self.0.credentials.clone())
+        cloned(&self.0.credentials)
     }
 
-    /// The same as a future that is ready, made directly in the place of the result, too.
-    #[inline(never)]
+    /// The same as a future that is ready.
+    #[inline]
     pub(crate) fn provided<'a>(&self) -> future::ProvideCredentials<'a> {
-        future::ProvideCredentials::ready(Ok(self.0.credentials.clone()))
+        provided(&self.0.credentials)
     }
+}
+
+/// A separate function, so that the clone is made directly in the place of the result: a move would cost as much as the
+/// clone. It does not take a `Current`, which stays in registers so.
+#[inline(never)]
+fn cloned<E>(credentials: &Credentials) -> Result<Credentials, E> {
+    Ok(credentials.clone())
+}
+
+/// As `cloned`.
+#[inline(never)]
+fn provided<'a>(credentials: &Credentials) -> future::ProvideCredentials<'a> {
+    future::ProvideCredentials::ready(Ok(credentials.clone()))
 }
 
 /// What the newest set is told to `tell`; `None` when there is none yet.

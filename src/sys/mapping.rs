@@ -129,7 +129,7 @@ impl ReadMapping {
 }
 
 /// A word of a mapping, together with the mapping. A load needs one pointer only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeptWord {
     word: NonNull<AtomicU64>,
     _mapping: Arc<ReadMapping>,

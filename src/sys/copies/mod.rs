@@ -69,9 +69,9 @@ impl<T: Send + Sync + 'static> Copies<T> {
     }
 
     /// The copy of the thread with that record, which is the calling one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend(&self, record: &'static Record) -> Option<Lent<'_, T>> {
-        let section = Section::enter(self.sections, record);
+        let section = Section::enter(record);
         // Acquire pairs with the release in `swap`.
         let copy = self.place(record).load(Ordering::Acquire);
         // Null, or the pointer of an `Arc`. Who takes it from its place, drops the `Arc` after the section.

@@ -139,9 +139,31 @@ fn a_record_goes_to_another_thread() {
             let world = Arc::clone(&world);
             move || {
                 world.read(other);
-                other.release(world.copies.sections);
+                other.release();
                 let again = world.copies.sections.claim();
                 world.read(again);
+            }
+        });
+        world.newest.store(2, Ordering::Relaxed);
+        world.look(own);
+        reader.join().unwrap();
+        world.check();
+    });
+}
+
+/// A signal handler reads in the middle of a read of the same thread. The read goes on after that.
+#[test]
+fn a_read_inside_a_read_does_not_end_it() {
+    explore(|| {
+        let (world, [own, other]) = World::new();
+        world.look(own);
+        world.look(other);
+        let reader = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let Some(outer) = world.copies.lend(other) else { return };
+                world.read(other);
+                assert!(!outer.is_wiped.load(Ordering::Relaxed), "it was dropped in the middle");
             }
         });
         world.newest.store(2, Ordering::Relaxed);

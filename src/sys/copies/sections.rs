@@ -43,6 +43,7 @@ pub(crate) struct Record {
     is_taken: AtomicBool,
     /// How many records are before this one.
     index: usize,
+    sections: &'static Sections,
     next: AtomicPtr<CachePadded<Record>>,
 }
 
@@ -69,44 +70,41 @@ impl Reader {
 
 /// A section of the calling thread. It ends when this is dropped.
 pub(super) struct Section {
-    sections: &'static Sections,
     record: &'static Record,
-    /// The count at its end; `None` inside another section, which a signal handler has interrupted.
-    after: Option<usize>,
+    /// The count at its end. Inside another section, which a signal handler has interrupted, it is the count of that one.
+    after: usize,
     /// The record is that of this thread, so the section stays on it.
     _on_this_thread: PhantomData<*const ()>,
 }
 
 impl Section {
-    #[inline]
-    pub(super) fn enter(sections: &'static Sections, record: &'static Record) -> Self {
+    #[inline(always)]
+    pub(super) fn enter(record: &'static Record) -> Self {
         // Relaxed: only this thread stores to the count.
         let count = record.count.load(Ordering::Relaxed);
-        let after = count.is_multiple_of(2).then(|| {
-            record.count.store(count.wrapping_add(1), Ordering::Relaxed);
-            count.wrapping_add(2)
-        });
+        let after = if count.is_multiple_of(2) { count.wrapping_add(2) } else { count };
+        record.count.store(count | 1, Ordering::Relaxed);
         // Pairs with the heavy barrier in `retire`.
         barrier::light();
-        Section { sections, record, after, _on_this_thread: PhantomData }
+        Section { record, after, _on_this_thread: PhantomData }
     }
 }
 
 impl Drop for Section {
     #[inline]
     fn drop(&mut self) {
-        let Some(after) = self.after else { return };
-        self.record.end(after, self.sections);
+        self.record.end(self.after);
     }
 }
 
 impl Record {
-    fn new(index: usize) -> Self {
+    fn new(index: usize, sections: &'static Sections) -> Self {
         Record {
             count: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
             is_taken: AtomicBool::new(true),
             index,
+            sections,
             next: AtomicPtr::new(null_mut()),
         }
     }
@@ -125,26 +123,26 @@ impl Record {
     }
 
     #[inline]
-    fn end(&self, count: usize, sections: &Sections) {
+    fn end(&self, count: usize) {
         // Release pairs with the acquire in `Reader::is_inside`.
         self.count.store(count, Ordering::Release);
         // Pairs with the heavy barrier in `drop_unread`.
         barrier::light();
         if self.is_awaited.load(Ordering::Relaxed) {
-            self.answer(sections);
+            self.answer();
         }
     }
 
     #[cold]
-    fn answer(&self, sections: &Sections) {
+    fn answer(&self) {
         self.is_awaited.store(false, Ordering::Relaxed);
-        sections.drop_unread();
+        self.sections.drop_unread();
     }
 
     /// Gives the record to a later thread. The calling thread is in no section.
-    pub(crate) fn release(&self, sections: &Sections) {
+    pub(crate) fn release(&self) {
         let count = self.count.load(Ordering::Relaxed);
-        self.end(count.wrapping_add(2), sections);
+        self.end(count.wrapping_add(2));
         // Release pairs with the acquire in `take`.
         self.is_taken.store(false, Ordering::Release);
     }
@@ -162,14 +160,14 @@ impl Sections {
     }
 
     /// A record for the calling thread: the first one that no thread has.
-    pub(crate) fn claim(&self) -> &'static Record {
+    pub(crate) fn claim(&'static self) -> &'static Record {
         let (mut link, mut index) = (&self.first, 0);
         let record = loop {
             match record_at(link) {
                 Some(record) if record.take() => break record,
                 Some(record) => (link, index) = (&record.next, index + 1),
                 None => {
-                    if let Some(record) = append(link, index) {
+                    if let Some(record) = append(link, index, self) {
                         break record;
                     }
                 }
@@ -296,8 +294,12 @@ fn record_at(link: &AtomicPtr<CachePadded<Record>>) -> Option<&'static Record> {
 }
 
 /// Adds a record at the end of the list. `None` when another thread was faster.
-fn append(link: &AtomicPtr<CachePadded<Record>>, index: usize) -> Option<&'static Record> {
-    let record = Box::into_raw(Box::new(CachePadded::new(Record::new(index))));
+fn append(
+    link: &AtomicPtr<CachePadded<Record>>,
+    index: usize,
+    sections: &'static Sections,
+) -> Option<&'static Record> {
+    let record = Box::into_raw(Box::new(CachePadded::new(Record::new(index, sections))));
     // Release pairs with the acquire in `record_at`.
     let appended =
         link.compare_exchange(null_mut(), record, Ordering::Release, Ordering::Relaxed).is_ok();

@@ -119,7 +119,7 @@ fn the_record_of_a_thread_that_ended_is_used_again() {
     let sections = sections();
     let (first, second) = (sections.claim(), sections.claim());
     assert_eq!((first.index(), second.index()), (0, 1));
-    first.release(sections);
+    first.release();
     let again = sections.claim();
     assert!(std::ptr::eq(first, again));
     assert_eq!(sections.claim().index(), 2);
@@ -163,7 +163,7 @@ fn readers_and_renewers_side_by_side() {
                         }),
                     }
                     if version == LAST as u64 {
-                        return record.release(sections);
+                        return record.release();
                     }
                 }
             });
