@@ -83,15 +83,17 @@ pub(crate) fn set(
         .encode(elected.view().reader().key(), &mut words)
         .map_err(|problem| SourceError::too_large(unusable(&problem)))?;
     let was_short = elected.is_longer_requested(basis.generation());
-    let version =
-        store(elected, elected.view().sets(), &SETS, basis.set, &words).map_err(unwritten)?;
-    if let Some(version) = version {
+    let announce = || {
         hit(FaultPoint::Exchanged);
         elected.view().count(Counter::Publications);
         if was_short {
             elected.view().count(Counter::EarlyRefreshes);
         }
         elected.view().announce();
+    };
+    let sets = elected.view().sets();
+    let version = store(elected, sets, &SETS, basis.set, &words, announce).map_err(unwritten)?;
+    if let Some(version) = version {
         release_others(elected, version).map_err(unwritten)?;
     }
     Ok(version.map(|version| version.generation()))
@@ -169,11 +171,8 @@ pub(crate) fn failure(
         pool.count(PoolCounter::Throttles);
         Budget::slow_down(pool.budget());
     }
-    if note(elected, basis, failure, class_word(class), clock, next)? {
-        elected.view().count_failure(class_word(class));
-        elected.view().announce();
-    }
-    Ok(())
+    let count = || elected.view().count_failure(class_word(class));
+    note(elected, basis, failure, class_word(class), clock, next, count)
 }
 
 /// Publishes that process `pid` died or hung during its call. It counts as a failed attempt for all processes, but not
@@ -194,14 +193,12 @@ pub(crate) fn death(
         let chance = random::fraction()?;
         Ok(policy::next_attempt_after_death(row, at_once, now, expires, chance))
     };
-    if note(elected, Basis::of(elected), &failure, DIED, clock, next)? {
-        elected.view().announce();
-    }
-    Ok(())
+    note(elected, Basis::of(elected), &failure, DIED, clock, next, || ())
 }
 
-/// Publishes a failure record. False when another process published one first. `next` computes when the source is asked
-/// again, from the number of failures in a row, the current time and the expiry of the current set.
+/// Publishes a failure record and wakes all sleepers, unless another process published one first. `next` computes when the
+/// source is asked again, from the number of failures in a row, the current time and the expiry of the current set. `count`
+/// counts the failure before the sleepers wake.
 fn note(
     elected: &Elected,
     basis: Basis,
@@ -209,7 +206,8 @@ fn note(
     class: u64,
     clock: &Clock,
     next: impl FnOnce(u64, u64, u64) -> Result<u64, Fault>,
-) -> Result<bool, Fault> {
+    count: impl FnOnce(),
+) -> Result<(), Fault> {
     let view = elected.view();
     let now = clock.boot();
     let mut words = Words::default();
@@ -232,7 +230,11 @@ fn note(
         message: failure.message(),
     };
     record.encode(view.reader().key(), view.reader().failure_slot_words() - SLOT_HEAD, &mut words);
-    Ok(store(elected, view.failures(), &FAILURES, basis.failure, &words)?.is_some())
+    let announce = || {
+        count();
+        view.announce();
+    };
+    store(elected, view.failures(), &FAILURES, basis.failure, &words, announce).map(drop)
 }
 
 /// Marks the set of `version` as rejected. True for the first call, if the set is still the newest.
@@ -302,7 +304,8 @@ const FAILURES: SlotGroup = SlotGroup {
     provide: |_, _, _| Ok(()),
 };
 
-/// Writes `words` into a free slot and publishes it, if `from` is still the newest version.
+/// Writes `words` into a free slot and publishes it, if `from` is still the newest version. Then calls `announce` at once:
+/// sleepers must not wait until the slot is free again, which takes system calls.
 ///
 /// A slot has one writer at a time. A process that was stopped during a write keeps its slot, and the next writer uses
 /// another one.
@@ -312,6 +315,7 @@ fn store(
     group: &SlotGroup,
     from: Version,
     words: &[u64],
+    announce: impl FnOnce(),
 ) -> Result<Option<Version>, Fault> {
     // Use a slot only as a last resort if its last writer is in another pid namespace.
     for unseen in [false, true] {
@@ -320,6 +324,9 @@ fn store(
             let Some(_claim) = Claim::take(elected, group, slot, unseen)? else { continue };
             (group.provide)(elected, slot, words.len() + SLOT_HEAD)?;
             if let Some(outcome) = write(latch, slot, from, words) {
+                if outcome.is_some() {
+                    announce();
+                }
                 return Ok(outcome);
             }
         }
