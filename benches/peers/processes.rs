@@ -4,22 +4,24 @@
 mod support;
 
 use std::{
-    collections::HashMap,
     hint::black_box,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use aws_config::{BehaviorVersion, Region, sts::AssumeRoleProvider};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::Signal;
 use shmcreds::{
     AssumeRole, SharedSession,
     testing::{FaultPoint, LocalSts, Settings, signal_at},
 };
 
-use support::{Helper, Table, blocks, cpu, median, monotonic, quantile, session, words};
+use support::{
+    Helper, Table, blocks, cpu, median, monotonic, quantile, session,
+    wake::{BareFutex, Pipe, note_publications, pair_of, publications},
+    words,
+};
 
 /// Reads so many times; tells the nanoseconds.
 fn reading(session: &SharedSession) -> Helper {
@@ -154,80 +156,33 @@ fn on_the_cpu(work: impl FnOnce()) -> f64 {
     (cpu() - busy) as f64 / 1e3
 }
 
-/// When this process last published a set.
-static PUBLISHED: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn published(_: i32) {
-    PUBLISHED.store(monotonic(), Ordering::Relaxed);
-}
-
-/// Two processes that both want newer sets: one fetches and publishes, the other sleeps. The key id says
-/// who fetched, and when the source answered.
+/// A publication seen by a sleeper, beside a byte in a pipe and a bare futex.
 fn wake(table: &mut Table) {
     let session = session("wake", Duration::from_millis(2));
-    let name = session.name().to_owned();
-    let action = SigAction::new(SigHandler::Handler(published), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler asks the clock and stores a word.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler");
-    let mut helpers: Vec<Helper> = (0..2)
-        .map(|_| {
-            Helper::start(|rounds| {
-                let session = SharedSession::attach(&name).expect("attached");
-                let us = std::process::id().to_string();
-                words((0..rounds).flat_map(|_| {
-                    signal_at(FaultPoint::Exchanged, Signal::SIGUSR1 as i32);
-                    let set = session.refresh().expect("a set");
-                    let seen = monotonic();
-                    let (pid, at) = set.access_key_id().split_once('@').expect("a stamp");
-                    let (slept, when) = match pid == us {
-                        true => (0.0, PUBLISHED.load(Ordering::Relaxed)),
-                        false => (1.0, seen),
-                    };
-                    [at.parse().expect("a time"), slept, when as f64]
-                }))
-            })
-        })
-        .collect();
-    let mut sleeper = Helper::start(|written| words([(monotonic() - written) as f64 / 1e3]));
+    note_publications();
+    let mut helpers = pair_of!(shmcreds, session, || {
+        signal_at(FaultPoint::Exchanged, Signal::SIGUSR1 as i32);
+    });
+    let (mut pipe, mut futex) = (Pipe::new(), BareFutex::new());
     // In turn, block by block.
-    let (mut seen, mut bare, mut whole) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..20 {
+    let [mut seen, mut bytes, mut futexes] = [const { Vec::new() }; 3];
+    let mut whole = Vec::new();
+    for _ in 0..40 {
         let (block, answers) = publications(&mut helpers, 30);
         seen.push(block);
         whole.extend(answers);
-        bare.push(bare_wakes(&mut sleeper, 30));
+        bytes.push(pipe.wakes(30));
+        futexes.push(futex.wakes(30));
     }
     assert!(!whole.is_empty(), "one of them slept");
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let byte = format!("a byte in a pipe seen by a sleeper, {name}");
         let what = format!("a publication seen by a sleeper, {name}");
-        table.compare(&what, (&*seen, &*byte, &*bare), share, 2.0, "µs");
+        let byte = format!("a byte in a pipe seen by a sleeper, {name}");
+        table.compare(&what, (&*seen, &*byte, &*bytes), share, 2.0, "µs");
+        let bare = format!("a bare futex seen by a sleeper, {name}");
+        table.compare(&what, (&*seen, &*bare, &*futexes), share, f64::INFINITY, "µs");
     }
     table.note("the source's answer seen by a sleeper, p50", quantile(&mut whole, 0.5), "µs");
-}
-
-/// Microseconds from a publication to the sleeper's return, and from the source's answer to it.
-fn publications(helpers: &mut [Helper], rounds: u64) -> (Vec<f64>, Vec<f64>) {
-    helpers.iter_mut().for_each(|helper| helper.order(rounds));
-    let told: Vec<f64> = helpers.iter_mut().flat_map(Helper::answer).collect();
-    let of = |who: f64| told.chunks(3).filter(move |one| one[1] == who).map(|one| (one[0], one[2]));
-    let published: HashMap<u64, f64> = of(0.0).map(|(at, when)| (at as u64, when)).collect();
-    let (mut seen, mut whole) = (Vec::new(), Vec::new());
-    for (at, when) in of(1.0) {
-        seen.extend(published.get(&(at as u64)).map(|published| (when - published) / 1e3));
-        whole.push((when - at) / 1e3);
-    }
-    (seen, whole)
-}
-
-/// What the kernel takes to wake a process that sleeps as long, without anything of ours.
-fn bare_wakes(sleeper: &mut Helper, wakes: u64) -> Vec<f64> {
-    let wake = |_| {
-        std::thread::sleep(Duration::from_millis(2));
-        sleeper.order(monotonic());
-        sleeper.answer()[0]
-    };
-    (0..wakes).map(wake).collect()
 }
 
 fn attach_and_memory(table: &mut Table) {
@@ -242,7 +197,8 @@ fn attach_and_memory(table: &mut Table) {
             let session = SharedSession::attach(&name).expect("attached");
             let took = start.elapsed().as_nanos() as f64 / 1e3;
             session.credentials().expect("a set");
-            words([took, private_kib() - before])
+            let after = private_kib();
+            words([took, after[0] - before[0], after[1] - before[1]])
         });
         worker.order(0);
         worker.answer()
@@ -250,17 +206,21 @@ fn attach_and_memory(table: &mut Table) {
     let told: Vec<Vec<f64>> = workers.collect();
     let of = |column: usize| told.iter().map(|numbers| numbers[column]).collect();
     table.within("`attach`, the first of a forked worker", median(of(0)), "limit", 100.0, "µs");
-    table.row("a worker's own memory", median(of(1)), "limit", 100.0, "KiB");
+    table.row("a worker's own memory", median(of(1)) + median(of(2)), "limit", 100.0, "KiB");
+    table.note("of that, pages that it has written", median(of(1)), "KiB");
+    table.note("of that, code of the program that no other process runs", median(of(2)), "KiB");
     let path = format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid());
     let bytes = std::fs::metadata(path).expect("the segment").len();
     table.row("the segment", bytes as f64 / 1024.0, "limit", 64.0, "KiB");
 }
 
-/// Memory that this process shares with nobody.
-fn private_kib() -> f64 {
+/// Memory that this process shares with nobody: what it has written, and what it has only read.
+fn private_kib() -> [f64; 2] {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").expect("smaps");
-    let private = text.lines().filter(|line| line.starts_with("Private"));
-    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
+    ["Private_Dirty:", "Private_Clean:"].map(|label| {
+        let line = text.lines().find_map(|line| line.strip_prefix(label)).expect("its line");
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+    })
 }
 
 /// 64 workers that need credentials at once, beside one that is alone.

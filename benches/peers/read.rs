@@ -7,12 +7,10 @@ mod support;
 use std::{
     hint::black_box,
     path::PathBuf,
-    pin::pin,
     sync::{
         Arc, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -32,12 +30,14 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytecheck::CheckBytes;
 use criterion::Criterion;
 use mmap_sync::synchronizer::Synchronizer;
-use nix::time::{ClockId, clock_gettime};
 use rkyv::{Archive, Deserialize, Serialize};
 use shmcreds::{SharedSession, testing};
 use tokio::runtime::Runtime;
 
-use support::{Table, blocks, cpu, median, per_call, session, set};
+use support::{
+    Table, blocks, median, per_call, session, set,
+    threads::{alone_and_both, coarse, now, repeat},
+};
 
 #[derive(Archive, Deserialize, Serialize)]
 #[archive_attr(derive(CheckBytes))]
@@ -220,7 +220,7 @@ fn table(session: &SharedSession, runtime: &Runtime) {
     let mut reader = session.reader();
     let (own, word) = (set(), AtomicU64::new(1));
     let (source, mut target) = ([7u8; support::TOKEN], [0u8; support::TOKEN]);
-    let mut samples: [Vec<f64>; 14] = Default::default();
+    let mut samples: [Vec<f64>; 15] = Default::default();
     for _ in 0..ROUNDS {
         let round = [
             per_call(CALLS, || {
@@ -242,6 +242,16 @@ fn table(session: &SharedSession, runtime: &Runtime) {
                 let start = Instant::now();
                 for _ in 0..CALLS {
                     black_box(session.provide_credentials().await.expect("a set"));
+                }
+                start.elapsed().as_nanos() as f64 / f64::from(CALLS)
+            }),
+            runtime.block_on(async {
+                let start = Instant::now();
+                for _ in 0..CALLS {
+                    black_box((
+                        coarse(),
+                        black_box(&own).provide_credentials().await.expect("a set"),
+                    ));
                 }
                 start.elapsed().as_nanos() as f64 / f64::from(CALLS)
             }),
@@ -272,6 +282,7 @@ fn table(session: &SharedSession, runtime: &Runtime) {
         looked,
         lent,
         provided,
+        fixed,
         cached,
         decoded,
         first,
@@ -292,6 +303,8 @@ fn table(session: &SharedSession, runtime: &Runtime) {
     let look = "the coarse clock and a load";
     table.compare("`reader()`, a borrow", beside(lent, look, looked), half, 1.1, "ns");
     table.compare(provide, beside(provided, "`credentials()`", credentials), half, 1.25, "ns");
+    let future = "the SDK's future of a fixed set, and the coarse clock";
+    table.compare(provide, beside(provided, future, fixed), half, 1.1, "ns");
     table.compare(provide, beside(provided, lazy, cached), half, 0.25, "ns");
     let made = "the SDK's `Credentials::new` of the same fields";
     let what = "a new generation: copy, check, decode";
@@ -314,10 +327,6 @@ fn beside<'a>(
     control: &'a [Vec<f64>],
 ) -> (&'a [Vec<f64>], &'a str, &'a [Vec<f64>]) {
     (measured, name, control)
-}
-
-fn coarse() -> i64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock").tv_nsec()
 }
 
 /// A way to read: its name, how many times fewer calls it makes than others, and the calls.
@@ -371,65 +380,10 @@ fn threads(
     ];
     for (what, fewer, way) in ways {
         let calls = CALLS / fewer;
-        let (mut alone, mut both) = (Vec::new(), Vec::new());
-        let gate = Gate::default();
-        std::thread::scope(|scope| {
-            let other = scope.spawn(|| {
-                way(calls);
-                (0..ROUNDS).for_each(|_| {
-                    gate.meet();
-                    way(calls);
-                    gate.meet();
-                });
-            });
-            way(calls);
-            for _ in 0..ROUNDS {
-                alone.push(vec![on_the_cpu(|| way(calls))]);
-                gate.meet();
-                both.push(vec![on_the_cpu(|| way(calls))]);
-                gate.meet();
-            }
-            other.join().expect("no panic");
-        });
-        let of_one = |blocks: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
-            blocks.iter().map(|one| vec![one[0] / f64::from(calls)]).collect()
-        };
-        let (alone, both) = (of_one(alone), of_one(both));
+        let [alone, both] = alone_and_both(ROUNDS, calls, way).map(|samples| blocks(&samples));
         let name = format!("{what}, two threads at once");
         let ours = what.contains("credentials()");
         let limit = if ours { 1.1 } else { f64::INFINITY };
         table.compare(&name, (&both, "one thread alone", &alone), 0.5, limit, "ns");
-    }
-}
-
-fn repeat(calls: u32, mut work: impl FnMut()) {
-    (0..calls).for_each(|_| work());
-}
-
-/// The value of a future that is ready.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it is not ready"),
-    }
-}
-
-/// Nanoseconds that this thread spends on the CPU with `work`.
-fn on_the_cpu(work: impl FnOnce()) -> f64 {
-    let busy = cpu();
-    work();
-    (cpu() - busy) as f64
-}
-
-/// Where two threads meet: both are on a CPU when they go on, because both spin.
-#[derive(Default)]
-struct Gate(AtomicU64);
-
-impl Gate {
-    fn meet(&self) {
-        let both = (self.0.fetch_add(1, Ordering::SeqCst) / 2 + 1) * 2;
-        while self.0.load(Ordering::SeqCst) < both {
-            std::hint::spin_loop();
-        }
     }
 }

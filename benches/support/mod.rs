@@ -1,6 +1,9 @@
 //! What the benches share: a source that answers at once, forked helpers, medians, and the table at
 //! the end.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
+
+pub mod threads;
+pub mod wake;
 
 use std::{
     io::{BufRead, BufReader, PipeReader, PipeWriter, Write},
