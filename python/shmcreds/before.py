@@ -12,8 +12,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .recipe import EXPORTED
+
 #: The variable with the note.
-VARIABLE = "SHMCREDS_EXPORTED"
+VARIABLE = EXPORTED
 
 
 class Note(NamedTuple):

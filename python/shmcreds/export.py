@@ -310,8 +310,9 @@ def export(engine: Engine, *, refreshes: bool = True) -> Export:
 
 
 def keep(engine: Engine) -> None:
-    """Exports the session for the life of the process, unless this process has done so."""
-    if _active is None:
+    """Goes on with an export that this process has inherited, if it is that of the session."""
+    inherited = before.note()
+    if _active is None and inherited is not None and inherited.session == engine.store.name:
         export(engine)
 
 

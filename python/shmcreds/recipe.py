@@ -10,17 +10,19 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from botocore.config import Config
-
-from . import before
 
 #: The canonical form of this version. A change of it changes all names.
 PREFIX = "py1-"
 
 #: The fingerprint of a set that only the name tells apart from others.
 PRIVATE = hashlib.sha256(b"private").digest()
+
+#: The variable in which an export keeps the values from before.
+EXPORTED = "SHMCREDS_EXPORTED"
 
 _VARIABLES = (
     "AWS_PROFILE",
@@ -127,13 +129,22 @@ def client_inputs(given: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
+def environ() -> Mapping[str, str]:
+    """The variables that say who fetches: those from before an export."""
+    if EXPORTED not in os.environ:
+        return os.environ
+    from . import before  # Few processes need it.
+
+    return before.environ()
+
+
 def base_identity(session: Any) -> dict[str, Any]:
     """Who calls the source: the explicit keys of a botocore session, or what its chain of providers looks at."""
     explicit = session._credentials
     if explicit is not None:
         frozen = explicit.get_frozen_credentials()
         return {"key": frozen.access_key, "secret": digest_of(f"{frozen.secret_key}\n{frozen.token}")}
-    variables = before.environ()
+    variables = environ()
     environment = {name: variables[name] for name in _VARIABLES if name in variables}
     for name, value in variables.items():
         if name.startswith(_VARIABLE_PREFIXES):

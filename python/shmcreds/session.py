@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.session import Session as BotocoreSession
 
-from . import before, clients, fork, lasting, policy, sharing
+from . import clients, fork, lasting, policy, sharing
 from .clients import CachingSession
 from .credentials import SharedCredentials, isoformat
 from .dispatch import Dispatch, Registry
 from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSValidationError
 from .fetched import fetched_of
-from .recipe import PRIVATE, Recipe, Unhashable, base_identity, random_name, recipe_of
+from .recipe import EXPORTED, PRIVATE, Recipe, Unhashable, base_identity, random_name, recipe_of
 from .rejection import RejectionHook
 from .status import identity_by, status_of
 
@@ -92,7 +92,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         self._has_keys = self._base._credentials is not None
         self._has_own_botocore_session = session.get("botocore_session") is not None
         self._sts: tuple[int, Any] | None = None
-        if before.note() is not None:
+        if EXPORTED in os.environ:
             self._session._config = self._base._config = None
             self._pin()
         eager = not self.defer_refresh and not _resolved.get()
@@ -183,7 +183,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         """How the Rust library fetches the sets; None where botocore does."""
         if engine == "python" or engine == "auto" and self.defer_refresh:
             return None
-        if before.note() is not None and not sealed and not self._names_its_caller():
+        if EXPORTED in os.environ and not sealed and not self._names_its_caller():
             return None
         from . import native_source
 
@@ -325,6 +325,8 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
 
     def _pin(self) -> None:
         """Who fetches is told by the variables as they were before an export."""
+        from . import before
+
         # The copy that signs as who assumes the role has the same parts.
         before.pin(self._session)
         store = self._engine.store if hasattr(self, "_engine") else None
@@ -385,8 +387,7 @@ def _unpickle(
         made = cls(*args, **kwargs) if method is None else cls(*args, method=method, **kwargs)
     finally:
         _resolved.reset(token)
-    found = before.note()
-    if found is not None and found.session == name:
+    if EXPORTED in os.environ:
         # A spawned process inherited the variables. The endpoint must not end before it.
         from .export import keep
 
