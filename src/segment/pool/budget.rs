@@ -156,6 +156,10 @@ mod tests {
         let (budget, word) = (Budget { calls_per_second: 50 }, AtomicU64::new(0));
         calls_within(budget, &word, NOW, Duration::ZERO);
         Budget::slow_down(&word);
+        let slowness = || parts(word.load(Ordering::Relaxed)).1;
+        assert_eq!(slowness(), 2 * FULL);
+        budget.reserve(&word, NOW + 1_000_000_000, Duration::ZERO);
+        assert_eq!(slowness(), 2 * FULL - FULL / 32, "each call brings it a step back");
         let slow = calls_within(budget, &word, NOW + 1_000_000_000, Duration::ZERO);
         assert!((25..45).contains(&slow), "{slow}");
         let mut now = NOW + 1_000_000_000;

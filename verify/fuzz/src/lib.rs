@@ -5,9 +5,11 @@
 pub mod answers;
 #[path = "../../../tests/hostile/choices.rs"]
 pub mod choices;
+mod command_error;
 #[path = "../../../src/bin/shmcreds/config.rs"]
 mod config;
-mod failure;
+#[path = "../../../src/errno.rs"]
+mod errno;
 #[path = "../../../tests/hostile/files.rs"]
 pub mod files;
 #[path = "../../../examples/stand_in/iot.rs"]

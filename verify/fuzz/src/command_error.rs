@@ -1,4 +1,4 @@
-//! As much of the command line's failures as its configuration file needs.
+//! As much of the errors of the command line as its configuration file needs.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
 
 #[derive(Debug)]
-pub(crate) struct SourceError(String);
+pub(crate) struct CommandError(String);
 
-impl SourceError {
+impl CommandError {
     pub(crate) fn new(_code: u8, text: impl Into<String>) -> Self {
-        SourceError(text.into())
+        CommandError(text.into())
     }
 }
 
-impl fmt::Display for SourceError {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
