@@ -61,7 +61,6 @@ fn pool(name: &str) -> SharedRolesBuilder {
         }))
         .allow("arn:aws:iam::*:role/tenant-*")
         .calls_per_second(100_000)
-        .wait_timeout(Duration::from_millis(200))
 }
 
 fn arn_of(number: usize) -> String {
@@ -133,7 +132,7 @@ pub fn attack(data: &[u8]) {
     }
     let began = Instant::now();
     let builder = match choices.yes() {
-        true => pool(&name),
+        true => pool(&name).wait_timeout(Duration::from_millis(200)),
         false => SharedRoles::builder(&name).wait_timeout(Duration::from_millis(50)),
     };
     match builder.attach() {
