@@ -8,8 +8,9 @@ import time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from botocore.credentials import ReadOnlyCredentials
+
 from . import fork, greenlets
-from .compat import read_only
 from .exceptions import BRSConfigurationError, BRSConnectionError
 from .failure import BackOff, Failure, exception_of
 from .living import Living
@@ -198,7 +199,7 @@ def _opened(
     if native is not None:
         wanted[native.kind] = native.inputs
         wanted.update(eager=native.eager, sealed=native.sealed, program=native.program)
-    return NativeStore(module, greenlets.beside(module.Store.open, wanted, read_only), native)
+    return NativeStore(module, greenlets.beside(module.Store.open, wanted, ReadOnlyCredentials), native)
 
 
 def attach_native(module: Any, name: str) -> NativeStore:
@@ -209,7 +210,7 @@ def attach_native(module: Any, name: str) -> NativeStore:
         BRSConfigurationError: shared memory cannot be used.
     """
     try:
-        return NativeStore(module, module.Store.attach(name, read_only))
+        return NativeStore(module, module.Store.attach(name, ReadOnlyCredentials))
     except module.NativeError as error:
         raise translated(error) from None
 

@@ -13,14 +13,21 @@ pub(crate) type Look = (Py<PyAny>, f64, &'static str, u64, f64);
 
 /// The newest tuple, lent to all readers of the process.
 pub(crate) struct Frozen {
+    /// `tuple.__new__`. The class has a `__new__` of its own, in Python. While Python code runs, another thread may, and
+    /// at the end of the interpreter CPython cancels a daemon thread there: its cancellation must not unwind this code.
+    new: Py<PyAny>,
     class: Py<PyAny>,
+    /// How many fields the class has.
+    fields: usize,
     cached: Mutex<Option<(u64, Py<PyAny>)>>,
 }
 
 impl Frozen {
-    /// `class` makes the tuple from its four fields.
-    pub(crate) fn new(class: Py<PyAny>) -> Self {
-        Frozen { class, cached: Mutex::new(None) }
+    /// `class` is a named tuple of access key, secret key, token and, since botocore 1.35, account id.
+    pub(crate) fn new(class: Bound<'_, PyAny>) -> PyResult<Self> {
+        let new = class.py().get_type::<PyTuple>().getattr("__new__")?.unbind();
+        let fields = class.getattr("_fields")?.len()?;
+        Ok(Frozen { new, class: class.unbind(), fields, cached: Mutex::new(None) })
     }
 
     /// The tuple of that set.
@@ -31,7 +38,7 @@ impl Frozen {
         {
             return Ok(frozen.clone_ref(py));
         }
-        // Made without the lock: another thread may run while Python code does, and want it.
+        // Made without the lock: a garbage collection may run Python code, and with it another thread that wants the lock.
         let frozen = self.made(py, set)?;
         let replaced = {
             let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,16 +51,14 @@ impl Frozen {
 
     fn made(&self, py: Python<'_>, set: &SetSnapshot) -> PyResult<Py<PyAny>> {
         let credentials = set.credentials();
-        let fields = (
-            credentials.access_key_id(),
-            credentials.secret_access_key(),
+        let fields = [
+            Some(credentials.access_key_id()),
+            Some(credentials.secret_access_key()),
             credentials.session_token(),
             credentials.account_id().map(|id| id.as_str()),
-        );
-        self.class.call1(
-            py,
-            PyTuple::new(py, [fields.into_pyobject(py)?])?.get_item(0)?.cast::<PyTuple>()?,
-        )
+        ];
+        let fields = PyTuple::new(py, fields.into_iter().take(self.fields))?;
+        self.new.call1(py, (&self.class, fields))
     }
 
     /// All that is to be known of the set.

@@ -38,16 +38,16 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the session that the dict describes, or makes it where there is none.
     #[staticmethod]
-    fn open(py: Python<'_>, recipe: Recipe, tuple_class: Py<PyAny>) -> PyResult<Self> {
+    fn open(py: Python<'_>, recipe: Recipe, tuple_class: Bound<'_, PyAny>) -> PyResult<Self> {
         let session = opened(py, &recipe)?;
-        Ok(Store::new(recipe.name.clone(), Some(recipe), session, tuple_class))
+        Store::new(recipe.name.clone(), Some(recipe), session, tuple_class)
     }
 
     /// Opens a session that is there, to read it.
     #[staticmethod]
-    fn attach(py: Python<'_>, name: String, tuple_class: Py<PyAny>) -> PyResult<Self> {
+    fn attach(py: Python<'_>, name: String, tuple_class: Bound<'_, PyAny>) -> PyResult<Self> {
         let session = py.detach(|| SharedSession::attach(&name)).map_err(raised)?;
-        Ok(Store::new(name, None, session, tuple_class))
+        Store::new(name, None, session, tuple_class)
     }
 
     #[getter]
@@ -189,10 +189,10 @@ impl Store {
         name: String,
         recipe: Option<Recipe>,
         session: SharedSession,
-        tuple_class: Py<PyAny>,
-    ) -> Self {
+        tuple_class: Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
         let session = Mutex::new(Arc::new(session));
-        Store { name, recipe, session, frozen: Frozen::new(tuple_class) }
+        Ok(Store { name, recipe, session, frozen: Frozen::new(tuple_class)? })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SharedSession>> {

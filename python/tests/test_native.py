@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import botocore.exceptions
 import pytest
 from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 from certificates import Authority
 from local_iot import IotServer
 from local_sts import ACCOUNT, ROLE, Failure
@@ -209,6 +211,22 @@ def test_arguments_that_do_not_fit(make):
         make(sealed=True)
     with pytest.raises(BRSConfigurationError, match="sealed=True and engine='python' do not fit"):
         make(sealed=True, engine="python", defer_refresh=False)
+
+
+@pytest.mark.parametrize("method", ["fresh", "look"])
+def test_a_read_runs_no_code_of_python(make, sts, method):
+    # At the end of the interpreter CPython cancels daemon threads that run some. The native module must not be below it.
+    make().get_credentials().access_key
+    store, ran = make()._engine.store._store, []
+    sys.setprofile(lambda frame, event, _: event == "call" and ran.append(frame.f_code.co_name))
+    try:
+        found = getattr(store, method)()
+    finally:
+        sys.setprofile(None)
+    frozen = found if method == "fresh" else found[0]
+    assert ran == []
+    assert type(frozen) is ReadOnlyCredentials
+    assert frozen == (sts.key(1), f"secret-of-{sts.key(1)}", f"token-of-{sts.key(1)}", ACCOUNT)
 
 
 def test_no_secret_in_a_text(native, caplog):
