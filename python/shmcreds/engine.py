@@ -101,6 +101,9 @@ class Engine:
             BRSConfigurationError: the sets of this source do not live so long. The code is ``TooShort``.
             Exception: as :meth:`refresh`.
         """
+        if self.store.lifetime() is None:
+            # The first set tells how long sets live.
+            self.obtain()
         while True:
             outcome = self._stand(lambda wait: self.store.stand_valid_for(self._within_life(seconds), wait))
             if isinstance(outcome, Look):

@@ -17,7 +17,7 @@ async def aiobotocore():
 
     async with aio.session(made).create_client("s3") as client:
         while True:
-            url = await client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+            url = await client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}, ExpiresIn=1)
             yield re.search("ASIA[0-9]+", url).group()
             await asyncio.sleep(0.02)
 
