@@ -2,8 +2,9 @@
 
 use std::{os::unix::fs::MetadataExt, time::Duration};
 
+use aws_credential_types::Credentials;
 use shmcreds::{
-    ErrorKind, SharedRoles, SharedSession, State,
+    ErrorKind, Provider, SharedRoles, SharedSession, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 
@@ -194,6 +195,25 @@ pub fn a_pool_and_a_session() {
     let session = SharedSession::builder(&name).source(support::role(&sts)).create().unwrap();
     let error = SharedRoles::attach(session.name()).unwrap_err();
     assert!(error.to_string().contains("SharedSession::attach"), "{error}");
+}
+
+/// The base source is in no key: a process with another one would take sets that the roles do not give to it.
+pub fn another_base_source_is_refused() {
+    let sts = LocalSts::fork().unwrap();
+    let name = name("bases");
+    let roles = pool(&name).create().unwrap();
+    let other = || {
+        let base = Provider::new("other", || async {
+            Credentials::new("AKIAIOSFODNN7OTHER", support::BASE_SECRET, None, None, "other")
+        });
+        pool(&name).base_source(base)
+    };
+    assert_eq!(other().attach().unwrap_err().kind(), ErrorKind::WrongSource);
+    assert_eq!(other().attach_or_create().unwrap_err().kind(), ErrorKind::WrongSource);
+    let same = pool(&name).attach().unwrap();
+    assert_of(&same.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    assert_eq!(assumed(&sts), 1);
 }
 
 pub fn memory_is_taken_in_steps() {

@@ -78,6 +78,7 @@ fn main() {
         ("an_evicted_role_comes_back", entries::an_evicted_role_comes_back),
         ("large_tokens", entries::large_tokens),
         ("a_pool_and_a_session", entries::a_pool_and_a_session),
+        ("another_base_source_is_refused", entries::another_base_source_is_refused),
         ("memory_is_taken_in_steps", entries::memory_is_taken_in_steps),
         ("a_process_without_a_source_reads", entries::a_process_without_a_source_reads),
         (
