@@ -79,19 +79,31 @@ def environ() -> Mapping[str, str]:
 def pin(session: Any) -> None:
     """Lets a session of botocore read the variables from before, now and later."""
     from botocore.configprovider import ChainProvider, EnvironmentProvider
+    from botocore.exceptions import BotoCoreError
 
     for chain in session.get_component("config_store")._mapping.values():
         providers = chain._providers if isinstance(chain, ChainProvider) else [chain]
         for provider in providers:
             if isinstance(provider, EnvironmentProvider):
                 provider._env = _before
-    for provider in session.get_component("credential_provider").providers:
+    try:
+        _pin_chain(session.get_component("credential_provider"))
+    except BotoCoreError:
+        # For example its profile is missing. Should it come, the chain is made then.
+        session.lazy_register_component(
+            "credential_provider", lambda: _pin_chain(session._create_credential_resolver())
+        )
+
+
+def _pin_chain(chain: Any) -> Any:
+    for provider in chain.providers:
         for attribute in ("environ", "_environ"):
             if hasattr(provider, attribute):
                 setattr(provider, attribute, _before)
         if hasattr(provider, "_get_env_config"):
             # The one for web identities reads `os.environ` itself.
             provider._get_env_config = functools.partial(_by_variable, provider)
+    return chain
 
 
 def _by_variable(provider: Any, key: str) -> str | None:

@@ -8,6 +8,7 @@ import signal
 import stat
 import urllib.request
 
+import botocore.exceptions
 import botocore.session
 import pytest
 from local_sts import Failure
@@ -80,6 +81,22 @@ def test_other_libraries_have_the_set_until_the_end_of_the_block(make, sts, monk
     assert sts.callers == ["AKIABASE", "AKIABASE"]
     until(lambda: not alive(export._joined.pid))
     assert ended(export.name) and not os.path.exists(file)
+
+
+def test_another_session_whose_profile_is_missing(make, sts, monkeypatch, tmp_path):
+    other = make(role={"RoleSessionName": "other"})
+    assert other.region_name == "us-east-1"  # Its configuration is read.
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    config = tmp_path / "config"
+    config.write_text("[profile mine]\naws_access_key_id = AKIAFILE\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with make(region_name="us-east-1").export():
+        assert key_by_chain() == sts.key(1)
+        # It has no profile, and must not fetch with the set of the export.
+        with pytest.raises(botocore.exceptions.ProfileNotFound):
+            other.refresh()
+    assert sts.callers == ["AKIAFILE"]
 
 
 def test_a_block_in_a_block_and_what_the_program_changes_meanwhile(make):
