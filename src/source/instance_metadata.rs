@@ -7,7 +7,7 @@ use aws_config::{
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 
 use super::{
-    SourceError, SourceErrorClass, http,
+    SourceError, SourceErrorClass, http, instance_role,
     instance_token::{NoToken, Tokens},
     profile::{Environment, Files},
     refusal_recorder::RefusalRecorder,
@@ -129,7 +129,7 @@ impl Metadata {
 
     async fn credentials(&self) -> Result<Credentials, SourceError> {
         let tokens = self.tokens();
-        let recorder = RefusalRecorder::new(tokens.client(http::client()));
+        let recorder = RefusalRecorder::new(tokens.client(instance_role::checked(http::client())));
         let config = ProviderConfig::without_region().with_http_client(recorder.client());
         let client = self.client(&config)?;
         let provider =

@@ -17,6 +17,7 @@ mod http;
 mod identified;
 mod identity;
 mod instance_metadata;
+mod instance_role;
 mod instance_token;
 mod iot_core;
 #[cfg(feature = "fleet-kms")]
