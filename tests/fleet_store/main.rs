@@ -31,6 +31,10 @@ fn main() {
         ("a_store_that_is_down_leaves_the_local_share", outages::a_store_that_is_down),
         ("a_store_that_is_slow_delays_a_call_by_its_limit", outages::a_slow_store),
         ("a_store_without_memory_delays_nobody", outages::a_store_without_memory),
+        (
+            "a_shared_set_beside_a_useless_store_is_fetched",
+            outages::a_shared_set_beside_a_useless_store,
+        ),
         ("a_partition_delays_nobody_and_heals", outages::a_partition),
         (
             "whatever_a_server_answers_there_are_credentials",

@@ -11,7 +11,8 @@ use shmcreds::{Fleet, FleetStatus, FleetStoreState, SharedSession};
 use crate::{
     budget::{fleet, host, outcome},
     server::Server,
-    support::{child, instant, name},
+    shared_set,
+    support::{StopFile, assert_whole, child, instant, name, until},
 };
 
 /// One call of this host in a minute, while the store gives no answer.
@@ -78,6 +79,40 @@ pub fn a_store_without_memory() {
         format!("{:?}", status(session))
     });
     assert!(said.contains("store: Wrong") && said.contains("local_share: 1"), "{said}");
+}
+
+/// Hosts that share a set fetch their own while the store is of no use.
+pub fn a_shared_set_beside_a_useless_store() {
+    let slow = [&["CLIENT", "PAUSE", "100000", "ALL"][..]];
+    let full = [
+        &["CONFIG", "SET", "maxmemory-policy", "noeviction"][..],
+        &["CONFIG", "SET", "maxmemory", "1"][..],
+    ];
+    for trouble in [&slow[..], &full[..]] {
+        let server = Server::start();
+        let open = || {
+            let fleet = shared_set::sharing(&server, shared_set::KEY).hosts(60);
+            shared_set::open(instant(), fleet.answer_limit(Duration::from_secs(1)))
+        };
+        let key = |session: &SharedSession| shared_set::a_set(session).access_key_id().to_owned();
+        let stop = StopFile::new(&name("useless"));
+        let mut member = child(|report| {
+            let session = open();
+            report.say(format!("{}\n", key(&session)));
+            until("the store is of no use", || stop.is_there());
+            let after = session.refresh().unwrap().access_key_id().to_owned();
+            report.say(format!("{after} {}", status(&session).local_share));
+        });
+        let shared = member.hear_line();
+        for command in trouble {
+            server.say(command, "OK");
+        }
+        stop.write();
+        let alone = member.finish();
+        assert!(!alone.starts_with(&shared) && alone.ends_with(" 1"), "{trouble:?}: {alone}");
+        let newcomer = child(|report| report.say(key(&open()))).finish();
+        assert!(trouble != slow || newcomer != shared, "a slow store has given a set");
+    }
 }
 
 /// The server and the host are in a network of their own, which is cut and joined again.
