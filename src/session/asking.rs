@@ -141,6 +141,12 @@ impl Pool {
         refresher.filter(|refresher| !self.unreachable.is(*refresher, Clock::System.boot()))
     }
 
+    /// Whether there is a refresher that could be asked when it was asked last.
+    fn was_reached(&self) -> bool {
+        let now = Clock::System.boot();
+        self.refresher().is_some_and(|one| !self.unreachable.is_just_now(one, now))
+    }
+
     /// The process that is elected to refresh the pool, also if it cannot be asked.
     ///
     /// # Errors
@@ -240,7 +246,7 @@ impl Pool {
                 return Ok(done);
             }
             // One that was just elected has its socket soon.
-            let longest = if self.refresher().is_some() { INTERVAL } else { unreachable::PAUSE };
+            let longest = if self.was_reached() { INTERVAL } else { unreachable::PAUSE };
             view.sleep(event, left.min(Duration::from_nanos(longest)));
         }
     }
