@@ -94,7 +94,11 @@ pub fn a_shared_set_beside_a_useless_store() {
             let fleet = shared_set::sharing(&server, shared_set::KEY).hosts(60);
             shared_set::open(instant(), fleet.answer_limit(Duration::from_secs(1)))
         };
-        let key = |session: &SharedSession| shared_set::a_set(session).access_key_id().to_owned();
+        let key = |session: &SharedSession| {
+            let set = shared_set::a_set(session);
+            assert_whole(&set);
+            set.access_key_id().to_owned()
+        };
         let stop = StopFile::new(&name("useless"));
         let mut member = child(|report| {
             let session = open();
