@@ -4,8 +4,14 @@
 //! worker that took over. It sleeps until a process notifies it, at most [`ROUND`]. Then it renews its lease. So a
 //! refresher that hangs is replaced after one round and the time of one call.
 
-use std::{sync::Arc, thread::Builder, time::Duration};
+use std::{
+    panic::resume_unwind,
+    sync::Arc,
+    thread::{self, Builder},
+    time::Duration,
+};
 
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::{
@@ -62,6 +68,24 @@ impl RefreshLoop {
             self.serve(elected)?;
         }
         Ok(())
+    }
+
+    /// The same, also in a thread of an async runtime: that thread must not block or start another runtime, so a thread of
+    /// its own does the work.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub(crate) fn run_in_any_thread(&self) -> Result<(), Fault> {
+        if Handle::try_current().is_err() {
+            return self.run();
+        }
+        let events = tracing::dispatcher::get_default(Clone::clone);
+        let work = || tracing::dispatcher::with_default(&events, || self.run());
+        thread::scope(|scope| {
+            let thread = Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Waits until this process is elected. `None` when it is told to stop. If another process is elected, it calls

@@ -1,9 +1,8 @@
 //! How a pool gets its refresher: a process that `create` forks, or one that calls `run_refresher`.
 
-use std::{panic::resume_unwind, sync::Arc, thread};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use tokio::runtime::Handle;
 
 use super::{
     registry,
@@ -48,19 +47,7 @@ impl SharedPool {
             return Err(Fault::new(ErrorKind::Unsupported, text));
         }
         let (segment, lock) = (segment.here()?, Arc::clone(&self.shared.election_lock));
-        let refresh_loop = RefreshLoop::new(segment, lock, self.job(None, true)?, stop.clone());
-        // Inside an async runtime, a thread must not block or start another runtime.
-        if Handle::try_current().is_err() {
-            return refresh_loop.run();
-        }
-        let events = tracing::dispatcher::get_default(Clone::clone);
-        let work = || tracing::dispatcher::with_default(&events, || refresh_loop.run());
-        thread::scope(|scope| {
-            let thread =
-                thread::Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
-            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
+        RefreshLoop::new(segment, lock, self.job(None, true)?, stop.clone()).run_in_any_thread()
     }
 
     fn job(&self, receiver: Option<Descriptor>, ahead: bool) -> Result<Job, Fault> {

@@ -1,13 +1,10 @@
 //! How a process of the session refreshes: in the background of a read, for good, or by a dedicated process.
 
 use std::{
-    panic::resume_unwind,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
-
-use tokio::runtime::Handle;
 
 use super::{
     SharedSession, handover,
@@ -158,19 +155,7 @@ impl Inner {
             };
             return Err(Fault::new(ErrorKind::NoSource, text));
         };
-        let refresh_loop = self.refresh_loop(recipe, stop);
-        // Inside an async runtime, a thread must not block or start another runtime.
-        if Handle::try_current().is_err() {
-            return refresh_loop.run();
-        }
-        let events = tracing::dispatcher::get_default(Clone::clone);
-        let work = || tracing::dispatcher::with_default(&events, || refresh_loop.run());
-        thread::scope(|scope| {
-            let thread =
-                thread::Builder::new().name("shmcreds-refresh".into()).spawn_scoped(scope, work);
-            let thread = thread.map_err(|e| Fault::system("starting the refresher's thread", e))?;
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
+        self.refresh_loop(recipe, stop).run_in_any_thread()
     }
 
     /// Starts the dedicated refresher and waits for its first set. `writer` is what alone can write a
