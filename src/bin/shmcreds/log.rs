@@ -88,8 +88,13 @@ fn secret_of(variable: &str, value: String) -> Option<String> {
     if !variable.to_lowercase().ends_with("_proxy") {
         return Some(value);
     }
-    let (user, _) = value.rsplit_once('@')?;
-    Some(user.rsplit_once(':')?.1.to_owned())
+    password_of(&value).map(str::to_owned)
+}
+
+/// The password in the address of a proxy.
+pub(crate) fn password_of(proxy: &str) -> Option<&str> {
+    let (user, _) = proxy.rsplit_once('@')?;
+    Some(user.rsplit_once(':')?.1)
 }
 
 /// Removes all known secrets, and everything that looks like a secret.

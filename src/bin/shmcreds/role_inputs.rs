@@ -1,10 +1,15 @@
-//! The inputs of AssumeRole in the roles file. They have the names of the options on the command line.
+//! The inputs of AssumeRole, on the command line and in the roles file. They have the same names there.
 
 use std::{path::PathBuf, time::Duration};
 
 use shmcreds::AssumeRole;
 
-use crate::{sources::with, toml_table::Reading};
+use crate::{
+    arguments::Source,
+    log,
+    sources::{seconds, with},
+    toml_table::Reading,
+};
 
 /// All inputs but the ARN.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,11 +39,37 @@ const NO_MFA: &str = "a role of a pool cannot have MFA, because a code works onc
                       credentials (--mfa-serial), or make a session for this role";
 
 impl RoleInputs {
+    /// Those of the command line.
+    pub(crate) fn of(options: &Source) -> Self {
+        RoleInputs {
+            session_name: options.role_session_name.clone(),
+            duration: seconds(options.duration_seconds),
+            external_id: options.external_id.clone(),
+            policy: options.policy.clone(),
+            policy_arns: options.policy_arn.clone(),
+            tags: options.tag.clone(),
+            transitive_tag_keys: options.transitive_tag_key.clone(),
+            source_identity: options.source_identity.clone(),
+            provided_contexts: options.provided_context.clone(),
+            region: options.sts_region.clone(),
+            regions: options.sts_regions.clone(),
+            endpoint_url: options.sts_endpoint_url.clone(),
+            connect_timeout: seconds(options.connect_timeout),
+            read_timeout: seconds(options.read_timeout),
+            timeout: seconds(options.timeout),
+            max_attempts: options.max_attempts,
+            profile: options.profile.clone(),
+            // They come from the environment and the profile there.
+            ca_bundle: None,
+            proxy: None,
+        }
+    }
+
+    /// Those of a table of the roles file.
     pub(crate) fn read(table: &mut Reading<'_>) -> Result<Self, String> {
         for key in ["mfa-serial", "mfa-command", "mfa-command-arg", "mfa-timeout"] {
             table.refuse(key, NO_MFA)?;
         }
-        let seconds = |number: Option<u64>| number.map(Duration::from_secs);
         Ok(RoleInputs {
             session_name: table.text("role-session-name")?,
             duration: seconds(table.number("duration-seconds")?),
@@ -113,10 +144,7 @@ impl RoleInputs {
 
     /// What no log may show.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let password = self.proxy.as_deref().and_then(|url| {
-            let (user, _) = url.rsplit_once('@')?;
-            Some(user.rsplit_once(':')?.1)
-        });
+        let password = self.proxy.as_deref().and_then(log::password_of);
         let assertions = self.provided_contexts.iter().map(|(_, assertion)| assertion.as_str());
         [self.external_id.as_deref(), self.policy.as_deref(), password]
             .into_iter()

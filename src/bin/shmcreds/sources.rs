@@ -7,6 +7,7 @@ use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Profile, Provider};
 use crate::{
     arguments::Source,
     command_error::{CommandError, USAGE},
+    role_inputs::RoleInputs,
 };
 
 /// The role with its base source, or a source without a role.
@@ -17,7 +18,7 @@ pub(crate) fn build(options: &Source) -> Result<Arc<dyn shmcreds::Source>, Comma
     }
     let source = match &options.role_arn {
         Some(role_arn) => {
-            let role = with(role(role_arn, options), options.profile.as_ref(), AssumeRole::profile);
+            let role = role(role_arn, options);
             match base(options) {
                 Some(base) => Arc::new(role.base_source(base)),
                 None => Arc::new(role),
@@ -36,7 +37,7 @@ fn provider(provider: Provider, options: &Source) -> Arc<dyn shmcreds::Source> {
     }
 }
 
-fn seconds(number: Option<u64>) -> Option<Duration> {
+pub(crate) fn seconds(number: Option<u64>) -> Option<Duration> {
     number.map(Duration::from_secs)
 }
 
@@ -120,28 +121,7 @@ pub(crate) fn with<T>(
 }
 
 fn role(role_arn: &str, options: &Source) -> AssumeRole {
-    let mut role = AssumeRole::new(role_arn);
-    role = with(role, options.role_session_name.as_ref(), AssumeRole::session_name);
-    role = with(role, seconds(options.duration_seconds), AssumeRole::duration);
-    role = with(role, options.external_id.as_ref(), AssumeRole::external_id);
-    role = with(role, options.policy.as_ref(), AssumeRole::policy);
-    role = options.policy_arn.iter().fold(role, AssumeRole::policy_arn);
-    role = options.tag.iter().fold(role, |role, (key, value)| role.tag(key, value));
-    role = options.transitive_tag_key.iter().fold(role, AssumeRole::transitive_tag_key);
-    role = with(role, options.source_identity.as_ref(), AssumeRole::source_identity);
-    role = options
-        .provided_context
-        .iter()
-        .fold(role, |role, (provider, assertion)| role.provided_context(provider, assertion));
-    role = with(role, options.sts_region.as_ref(), AssumeRole::region);
-    if !options.sts_regions.is_empty() {
-        role = role.regions(&options.sts_regions);
-    }
-    role = with(role, options.sts_endpoint_url.as_ref(), AssumeRole::endpoint_url);
-    role = with(role, seconds(options.connect_timeout), AssumeRole::connect_timeout);
-    role = with(role, seconds(options.read_timeout), AssumeRole::read_timeout);
-    role = with(role, seconds(options.timeout), AssumeRole::operation_timeout);
-    role = with(role, options.max_attempts, AssumeRole::max_attempts);
+    let mut role = RoleInputs::of(options).recipe(role_arn);
     let serial = options.mfa_serial.as_ref();
     role = with(role, options.mfa_command.as_ref().zip(serial), |role, (program, serial)| {
         role.mfa_command(serial, [program].into_iter().chain(&options.mfa_command_arg))
