@@ -168,11 +168,7 @@ pub fn damage_segment(bytes: &mut Vec<u8>, choices: &mut Choices) -> Sums {
         (0..SET_SLOTS).for_each(|slot| seal_record(bytes, SETS + slot * SET_SLOT, SET_SLOT));
         (0..3).for_each(|slot| seal_record(bytes, FAILURES + slot * FAILURE_SLOT, FAILURE_SLOT));
     }
-    match choices.byte() {
-        0..8 => bytes.truncate(choices.below(bytes.len())),
-        8..12 => bytes.resize(bytes.len() + choices.below(100_000), 0xff),
-        _ => {}
-    }
+    change_length(bytes, choices);
     sums
 }
 
@@ -198,17 +194,22 @@ fn seal_record(bytes: &mut [u8], slot: usize, size: usize) {
     bytes[record..record + 8].copy_from_slice(&u64::from(sum).to_le_bytes());
 }
 
+/// Seldom makes the file shorter or longer.
+pub fn change_length(bytes: &mut Vec<u8>, choices: &mut Choices) {
+    match choices.byte() {
+        0..8 => bytes.truncate(choices.below(bytes.len())),
+        8..12 => bytes.resize(bytes.len() + choices.below(100_000), 0xff),
+        _ => {}
+    }
+}
+
 /// Changes the bytes of a lock file.
 pub fn damage_locks(bytes: &mut Vec<u8>, choices: &mut Choices) {
     for _ in 0..choices.byte() % 4 {
         let at = choices.one(&[0, 4, 8, 16, 24, 2048]);
         bytes[at..at + 8].copy_from_slice(&choices.word().to_le_bytes());
     }
-    match choices.byte() {
-        0..8 => bytes.truncate(choices.below(bytes.len())),
-        8..12 => bytes.resize(bytes.len() + choices.below(100_000), 0xff),
-        _ => {}
-    }
+    change_length(bytes, choices);
 }
 
 /// Leaves the files of a session as `data` says, and does with it all that a program can do.

@@ -110,11 +110,7 @@ fn damage(bytes: &mut Vec<u8>, choices: &mut Choices) {
     if choices.yes() {
         files::seal_header(bytes);
     }
-    match choices.byte() {
-        0..8 => bytes.truncate(choices.below(bytes.len())),
-        8..12 => bytes.resize(bytes.len() + choices.below(100_000), 0xff),
-        _ => {}
-    }
+    files::change_length(bytes, choices);
 }
 
 /// Leaves the files of a pool as `data` says, and does with it all that a program can do. Records have no correct checksum
