@@ -22,7 +22,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
-        signal::SigSet,
+        signal::{SigSet, SigmaskHow},
         socket::{ControlMessage, MsgFlags, sendmsg},
     },
     unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
@@ -114,9 +114,13 @@ fn start(
     let token = before.map_or_else(random::token, |before| Ok(before.token.clone()));
     let token = token.doing("drawing a token (getrandom)")?;
     let token_file = token_file(directory, &token, before).doing("writing the token file")?;
+    // The server is never without it: a signal for all processes may come as soon as its caller knows it.
+    let callers =
+        SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).doing("blocking signals")?;
     // SAFETY: this process has one thread, so no other thread can hold a lock.
     match unsafe { fork() }.doing("starting the endpoint (fork)")? {
         ForkResult::Parent { child } => {
+            callers.thread_set_mask().doing("unblocking signals")?;
             let server = Server { pid: child.as_raw(), port, token, token_file };
             note(&lock, &server).doing("writing the state of the endpoint")?;
             Ok(Started::Beside(server))
@@ -168,8 +172,8 @@ impl Serving {
     }
 }
 
-/// Makes this process independent of the program that started it: of its terminal, its directory and its signals. It must
-/// serve until the last user has ended, and these may still work after a SIGTERM for all of them.
+/// Makes this process independent of the program that started it: of its terminal and its directory. Signals are blocked
+/// since its start: it must serve until the last user has ended, and these may still work after a SIGTERM for all of them.
 fn detach() -> io::Result<()> {
     setsid()?;
     chdir("/")?;
@@ -177,7 +181,6 @@ fn detach() -> io::Result<()> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
-    SigSet::all().thread_block()?;
     // At most 15 bytes.
     let _ = prctl::set_name(c"shmcreds-export");
     Ok(())
