@@ -87,6 +87,10 @@ pub fn a_failover() {
         before.refresh().unwrap();
         assert_eq!(status(&before).store, FleetStoreState::Answers);
 
+        // The Sentinel that led the failover tells the others, which takes seconds.
+        until("the Sentinel that stays knows the new primary", || {
+            says(&sentinels[0], &["SENTINEL", "MASTER", "web"], "port", "7002")
+        });
         // One Sentinel alone starts no other failover.
         for sentinel in &mut sentinels[1..] {
             sentinel.kill();
