@@ -181,7 +181,9 @@ impl SharedRoles {
     /// all calls of the pool: other processes ask it for roles, also those that have no base source. While another process
     /// refreshes the pool, it waits, and takes over when that process dies.
     ///
-    /// A role that was used since its last refresh is refreshed before it expires. The others expire.
+    /// A role that was used since its last refresh is refreshed before it expires. The others expire. This process knows the
+    /// roles that it has asked for itself, and those that it is asked for. It learns of the sets that another process fetched
+    /// before when a reader asks past their refresh points.
     ///
     /// When this returns, its calls have ended: no thread is left.
     ///
@@ -198,8 +200,10 @@ impl SharedRoles {
     /// in one without a directory, which only their own refreshers serve; [`System`](ErrorKind::System) when the kernel
     /// refuses a socket, a lock, a mapping or a thread. A failure of STS is none: it belongs to its role.
     pub fn run_refresher(&self, stop: &StopHandle) -> Result<(), Error> {
-        let pool = &self.handle.pool;
-        pool.run_refresher(stop).map_err(|fault| pool.error("run_refresher", fault))
+        // A process that is forked meanwhile must not keep the handle for good.
+        let (pool, handle) = (&self.handle.pool, Arc::downgrade(&self.handle));
+        let own = move || handle.upgrade().map_or_else(Vec::new, |handle| handle.table.all());
+        pool.run_refresher(stop, own).map_err(|fault| pool.error("run_refresher", fault))
     }
 
     /// The state of the pool, with a line for each entry. Takes no lock and delays no process.

@@ -63,6 +63,11 @@ impl Table {
         self.with(arn).flatten()
     }
 
+    /// All sessions.
+    pub(super) fn all(&self) -> Vec<SharedSession> {
+        self.with(|sessions| sessions.values().cloned().collect()).unwrap_or_default()
+    }
+
     /// Keeps a session. If another thread was faster, returns the session of that.
     pub(super) fn insert(&self, key: Fingerprint, session: SharedSession) -> SharedSession {
         let keep = |sessions: &mut Sessions| {

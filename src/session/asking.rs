@@ -61,6 +61,10 @@ impl Asker {
         Asker { role, asked: AtomicU64::new(0), again_at: AtomicU64::new(0) }
     }
 
+    pub(super) fn role(&self) -> &Arc<AssumeRole> {
+        &self.role
+    }
+
     /// Asks the refresher, if there is one and it was not asked the same a moment ago.
     pub(super) fn ask(
         &self,

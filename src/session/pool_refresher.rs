@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::{
-    registry,
-    service::{PoolService, Terms},
+    SharedSession, registry,
+    service::{OwnRoles, PoolService, Terms},
     shared_pool::SharedPool,
 };
 use crate::{
@@ -32,25 +32,30 @@ impl SharedPool {
                 Some(receiver)
             }
         };
-        let job = self.job(receiver, segment.header.eager)?;
+        let job = self.job(receiver, segment.header.eager, OwnRoles::default())?;
         let (locks, limit) = (shared.election_lock.locks(), shared.wait_timeout);
         shared.election_lock.requests().without(|| {
             dedicated::spawn(&shared.name, segment, locks, writer, job, registry::forget, limit)
         })
     }
 
-    /// Refreshes the pool in this thread, until `stop` is stopped.
-    pub(crate) fn run_refresher(&self, stop: &StopHandle) -> Result<(), Fault> {
+    /// Refreshes the pool in this thread, until `stop` is stopped. `own` gives the sessions of roles that this process has.
+    pub(crate) fn run_refresher(
+        &self,
+        stop: &StopHandle,
+        own: impl Fn() -> Vec<SharedSession> + Send + Sync + 'static,
+    ) -> Result<(), Fault> {
         let segment = &self.pool.segment;
         if !segment.is_writable() || segment.path().is_none() {
             let text = "this process cannot be asked: the pool is sealed, or in memory files; its own process refreshes it";
             return Err(Fault::new(ErrorKind::Unsupported, text));
         }
         let (segment, lock) = (segment.here()?, Arc::clone(&self.shared.election_lock));
-        RefreshLoop::new(segment, lock, self.job(None, true)?, stop.clone()).run_in_any_thread()
+        let job = self.job(None, true, OwnRoles::new(own))?;
+        RefreshLoop::new(segment, lock, job, stop.clone()).run_in_any_thread()
     }
 
-    fn job(&self, receiver: Option<Descriptor>, ahead: bool) -> Result<Job, Fault> {
+    fn job(&self, receiver: Option<Descriptor>, ahead: bool, own: OwnRoles) -> Result<Job, Fault> {
         let Some(base) = &self.shared.recipe else {
             let text = "this process has no base source; attach with `base_source`";
             return Err(Fault::new(ErrorKind::NoSource, text));
@@ -69,6 +74,7 @@ impl SharedPool {
             wait_timeout: self.shared.wait_timeout,
             lock_file: self.shared.election_lock.locks().inode(),
             receiver,
+            own,
             inbox: ArcSwapOption::empty(),
         };
         Ok(Job {

@@ -256,6 +256,12 @@ impl SharedSession {
         self.inner.shared.recipe.as_ref()?.source.role_arn()
     }
 
+    /// The key and the recipe of a role, if the refresher of its pool can be asked for it.
+    pub(crate) fn askable_role(&self) -> Option<(Key, Arc<AssumeRole>)> {
+        let role = self.inner.shared.role.as_ref()?;
+        Some((role.key, Arc::clone(role.asker.as_ref()?.role())))
+    }
+
     /// The same role on the entry that it has now, if it has another one than before.
     pub(crate) fn moved(&self) -> Option<SharedSession> {
         if !self.inner.has_successor() {

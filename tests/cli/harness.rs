@@ -55,6 +55,7 @@ pub fn code(output: &Output) -> i32 {
 pub fn assert_gone(name: &str) {
     assert!(!Path::new(&segment(name)).exists(), "the segment of {name} is left");
     assert!(!Path::new(&crate::support::lock(name)).exists(), "the locks of {name} are left");
+    assert!(!Path::new(&(segment(name) + "@ask")).exists(), "the socket of {name} is left");
 }
 
 /// A running `exec` or `serve`, with what it has said.

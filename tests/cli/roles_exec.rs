@@ -89,7 +89,6 @@ fn what_does_not_fit_is_refused() {
         (&["--role", "gamma"][..], "its roles are: alpha, beta"),
         (&[], "--role"),
         (&["--role", "alpha", "--sealed"], "--sealed"),
-        (&["--role", "alpha", "--eager"], "--eager"),
         (&["--role", "alpha", "--consumers-keep", "30m"], "--consumers-keep"),
     ] {
         let name = name("exec-refused");

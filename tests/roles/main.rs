@@ -120,6 +120,14 @@ fn main() {
         ("a_squatted_socket_is_an_error", refresher::a_squatted_socket_is_an_error),
         ("it_is_stopped", refresher_deaths::it_is_stopped),
         ("what_is_used_is_refreshed_ahead", refresher::what_is_used_is_refreshed_ahead),
+        (
+            "what_its_process_has_read_is_refreshed_ahead",
+            refresher::what_its_process_has_read_is_refreshed_ahead,
+        ),
+        (
+            "a_set_of_a_call_before_it_is_refreshed_ahead",
+            refresher::a_set_of_a_call_before_it_is_refreshed_ahead,
+        ),
         ("refreshes_are_spread", refresher::refreshes_are_spread),
         ("in_a_deferred_pool_readers_refresh", refresher::in_a_deferred_pool_readers_refresh),
         ("a_program_runs_the_refresher", program::a_program_runs_the_refresher),

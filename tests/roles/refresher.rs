@@ -2,13 +2,14 @@
 
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
 use shmcreds::{
-    Refresh, SharedRoles, State,
-    testing::{LocalSts, ManualClock},
+    LeaseHolder, Refresh, SharedRoles, State, StopHandle,
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 
 use crate::{
@@ -188,6 +189,69 @@ pub fn what_is_used_is_refreshed_ahead() {
     assert_eq!((states(State::Fresh), states(State::Expired)), (2, 1));
     assert_eq!(read(3).generation(), 2);
     assert_eq!(assumed(&sts), 6);
+}
+
+/// A process refreshes the roles that it has read before it was elected, without a reader at that time.
+pub fn what_its_process_has_read_is_refreshed_ahead() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let roles = pool(&name("own")).refresh_spread(0.0).clock(&clock).create().unwrap();
+    let minutes = |minutes: u64| clock.advance(Duration::from_secs(60 * minutes));
+    let role = |number| roles.role(tenant(&sts, number)).unwrap();
+    let read = |number| assert_of(&role(number).credentials().unwrap(), number);
+    let generation = |number| role(number).status().unwrap().generation();
+    // One that is used, one that is not, one that has failed, one that has lost its entry, one without a call.
+    (1..3).for_each(read);
+    sts.inject(Fault::AccessDenied, Times::Next(1)).unwrap();
+    assert!(role(3).credentials().is_err());
+    read(4);
+    assert!(roles.evict(&tenant(&sts, 4)).unwrap());
+    let _fifth = role(5);
+    assert_eq!(assumed(&sts), 4);
+    minutes(10);
+    read(1);
+    let stop_it = StopHandle::new();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| roles.run_refresher(&stop_it));
+        until("it is elected", || {
+            roles.status().unwrap().refresher().is_some_and(LeaseHolder::is_alive)
+        });
+        assert_eq!(assumed(&sts), 4, "no role is fetched that nobody asks for");
+        minutes(36);
+        until("the role that was used is refreshed", || generation(1) == 2);
+        stop_it.stop();
+        running.join().unwrap().unwrap();
+    });
+    // Those that are due at the same time were looked at, too.
+    assert_eq!((generation(2), assumed(&sts)), (1, 5));
+}
+
+/// A call that a reader began before the refresher was elected: its set is refreshed ahead of time, too.
+pub fn a_set_of_a_call_before_it_is_refreshed_ahead() {
+    let sts = LocalSts::fork().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let roles = pool(&name("own-call")).refresh_spread(0.0).clock(&clock).create().unwrap();
+    let role = roles.role(tenant(&sts, 1)).unwrap();
+    sts.configure(Settings::new().latency(Duration::from_millis(700))).unwrap();
+    let stop_it = StopHandle::new();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| assert_of(&role.credentials().unwrap(), 1));
+        until("STS is asked", || assumed(&sts) == 1);
+        let running = scope.spawn(|| roles.run_refresher(&stop_it));
+        until("it is elected", || {
+            roles.status().unwrap().refresher().is_some_and(LeaseHolder::is_alive)
+        });
+        reader.join().unwrap();
+        for _ in 0..6 {
+            clock.advance(Duration::from_secs(60));
+            assert_of(&role.credentials().unwrap(), 1);
+        }
+        clock.advance(Duration::from_secs(40 * 60));
+        until("it is refreshed", || role.status().unwrap().generation() == 2);
+        stop_it.stop();
+        running.join().unwrap().unwrap();
+    });
+    assert_eq!(assumed(&sts), 2);
 }
 
 /// Roles that came together are not refreshed together.

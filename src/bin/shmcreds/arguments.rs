@@ -151,7 +151,7 @@ pub(crate) struct Exec {
     pub(crate) valid_for: Option<Duration>,
     /// A TOML file with the roles of a pool. CMD gets the role of --role, and finds the others through the file that the
     /// variable SHMCREDS_ROLES names. The source gives the base credentials.
-    #[arg(long, value_name = "FILE", requires = "role", conflicts_with_all = ["sealed", "eager", "consumers_keep"])]
+    #[arg(long, value_name = "FILE", requires = "role", conflicts_with_all = ["sealed", "consumers_keep"])]
     pub(crate) roles: Option<PathBuf>,
     /// The role of the roles file whose credentials CMD gets.
     #[arg(long, value_name = "NAME", requires = "roles")]
@@ -217,7 +217,7 @@ pub(crate) struct Serve {
     pub(crate) group: Option<u32>,
     /// A TOML file with the roles of a pool, each with a token of its own: see docs/ROLES.md. The source gives the base
     /// credentials. SIGHUP reads the file again.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "token_file", "eager", "consumers_keep"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["group", "token_file", "consumers_keep"])]
     pub(crate) roles: Option<PathBuf>,
     /// The file to write the endpoint's token to, for `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
     #[arg(long, value_name = "FILE")]

@@ -42,7 +42,7 @@ use crate::{
     kept::{Kept, Sets},
     log, old_clients,
     process_pair::{self, Guarded, KillSwitch, Role},
-    role_pool,
+    role_pool, role_refresher,
     same_user::SameUser,
     session::{self, Event},
 };
@@ -149,6 +149,10 @@ fn serve(
     forward(signals, guard, Arc::clone(&target), sender.clone());
     prepare(&mut command, guarded.kill_switch);
     let sets = offer.sets;
+    let _refresher = match kept {
+        Kept::Roles(book) => role_refresher::start(&options.session, &book.roles)?,
+        Kept::Session(_) => None,
+    };
     let served = match kept {
         Kept::Session(session) => endpoint.serve(session.clone(), sender),
         Kept::Roles(book) => {

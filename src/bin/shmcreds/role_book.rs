@@ -1,12 +1,12 @@
 //! The roles that the endpoint hands out, each with its token. The roles file can be read again while clients ask.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
-use shmcreds::{AssumeRole, Fingerprint, RoleSession, SharedRoles, Source};
+use shmcreds::{AssumeRole, Fingerprint, RoleSession, RoleStatus, SharedRoles, Source};
 
 use crate::{
     command_error::{CommandError, DATA},
@@ -26,6 +26,8 @@ pub(crate) struct RoleBook {
     base: Arc<dyn Source>,
     path: PathBuf,
     tokens: Tokens,
+    /// Whether this process refreshes the roles ahead of time.
+    is_eager: bool,
     page: RwLock<Arc<Page>>,
 }
 
@@ -116,9 +118,10 @@ impl RoleBook {
         path: PathBuf,
         file: RolesFile,
         tokens: Tokens,
+        is_eager: bool,
     ) -> Result<Self, CommandError> {
         let page = RwLock::default();
-        let book = RoleBook { roles, base, path, tokens, page };
+        let book = RoleBook { roles, base, path, tokens, is_eager, page };
         book.turn(file)?;
         Ok(book)
     }
@@ -128,13 +131,14 @@ impl RoleBook {
     }
 
     /// Reads the file again. If it cannot be used, everything stays as it is.
-    pub(crate) fn reload(&self) {
+    pub(crate) fn reload(self: &Arc<Self>) {
         let read = RolesFile::read(&self.path).and_then(|file| {
             let settings = role_pool::Settings::of(&file);
-            self.turn(file).map(|()| settings)
+            self.turn(file).map(|before| (settings, before))
         });
         match read {
-            Ok(settings) => {
+            Ok((settings, before)) => {
+                self.forget(before);
                 settings.warn(&self.roles);
                 tracing::info!(roles = self.page().named.len(), "the roles file was read again");
             }
@@ -142,6 +146,20 @@ impl RoleBook {
                 tracing::error!(
                     "the roles stay as they are, because the roles file cannot be used: {failure}"
                 );
+            }
+        }
+    }
+
+    /// Finds the roles of the file whose sets a process before this one has left, so that they are refreshed, too.
+    pub(crate) fn resume(&self) {
+        let Ok(status) = self.roles.status() else { return };
+        let known: HashSet<&Fingerprint> = status.entries().iter().map(RoleStatus::key).collect();
+        for role in self.page().named.values().filter(|_| !known.is_empty()) {
+            let recipe = role.recipe();
+            if self.roles.key_of(&recipe).is_ok_and(|key| known.contains(&key))
+                && let Ok(session) = self.roles.role(recipe)
+            {
+                let _ = role.session.set(session);
             }
         }
     }
@@ -166,22 +184,21 @@ impl RoleBook {
         serde_json::json!(keys).to_string()
     }
 
-    /// Goes over to what `file` says: as a whole, or not at all.
-    fn turn(&self, file: RolesFile) -> Result<(), CommandError> {
+    /// Goes over to what `file` says: as a whole, or not at all. Gives what was there before.
+    fn turn(&self, file: RolesFile) -> Result<Arc<Page>, CommandError> {
         log::learn(file.secrets());
         let before = self.page();
         let next = self.next(file, &before)?;
         // From here on a role that was removed is refused. The lock is free when its token file is removed.
         *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-        self.forget(&before);
-        Ok(())
+        Ok(before)
     }
 
     fn next(&self, file: RolesFile, before: &Page) -> Result<Page, CommandError> {
         let mut drafts = Vec::new();
         for (name, settings) in file.roles {
             let option = format!("role.{name}");
-            self.check(&option, settings.inputs.recipe(&settings.arn))?;
+            self.check(&option, &settings.inputs, &settings.arn)?;
             let known = before.named.get(&name);
             let place = settings.token.clone();
             let draft = self.draft(option, place, known.map(|role| &role.access))?;
@@ -190,7 +207,7 @@ impl RoleBook {
         let by_arn = match file.allow.is_empty() {
             true => None,
             false => {
-                self.check("role-arn", file.by_arn.recipe(ANY_ROLE))?;
+                self.check("role-arn", &file.by_arn, ANY_ROLE)?;
                 let known = before.by_arn.as_ref().map(|by_arn| &by_arn.access);
                 Some(self.draft("role-arn".to_owned(), file.by_arn_token.clone(), known)?)
             }
@@ -212,11 +229,13 @@ impl RoleBook {
         Ok(page)
     }
 
-    fn check(&self, option: &str, recipe: AssumeRole) -> Result<(), CommandError> {
-        let whole = recipe.base_source(Arc::clone(&self.base));
+    fn check(&self, option: &str, inputs: &RoleInputs, arn: &str) -> Result<(), CommandError> {
+        let whole = inputs.recipe(arn).base_source(Arc::clone(&self.base));
         let file = self.path.display();
+        let can_be_refreshed = || if self.is_eager { inputs.check_refresh() } else { Ok(()) };
         whole
             .validate()
+            .and_then(|()| can_be_refreshed())
             .map_err(|problem| CommandError::new(DATA, format!("{file}: {option}: {problem}")))
     }
 
@@ -244,24 +263,6 @@ impl RoleBook {
             (Some(place), None) => File::New(TokenFile::draft(&option, place, &token)?),
         };
         Ok(Draft { option, token, place, file })
-    }
-
-    /// Removes from the pool what no role of the file has any more.
-    fn forget(&self, before: &Page) {
-        let page = self.page();
-        let is_left = |role: &&Arc<Role>| {
-            let is_same = |other: &Arc<Role>| {
-                other.settings.arn == role.settings.arn
-                    && other.settings.inputs == role.settings.inputs
-            };
-            page.named.values().any(is_same)
-        };
-        for role in before.named.values().filter(|role| !is_left(role)) {
-            // One that is being refreshed stays until its entry is needed. No client gets it.
-            if let Err(error) = self.roles.evict(&role.recipe()) {
-                tracing::warn!("role.{} stays in the pool: {error}", role.name);
-            }
-        }
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct RoleInputs {
 const NO_MFA: &str = "a role of a pool cannot have MFA, because a code works once; give the MFA device to the base \
                       credentials (--mfa-serial), or make a session for this role";
 
+/// The longest call that the refresher of a pool makes.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
 impl RoleInputs {
     /// Those of the command line.
     pub(crate) fn of(options: &Source) -> Self {
@@ -91,6 +94,30 @@ impl RoleInputs {
             max_attempts: table.number("max-attempts")?,
             profile: table.text("profile")?,
         })
+    }
+
+    /// Checks that the refresher of the pool can make the calls: its key of a role tells nothing of these inputs.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn check_refresh(&self) -> Result<(), String> {
+        let (setting, variable) = match (&self.ca_bundle, &self.proxy) {
+            (Some(_), _) => ("ca-bundle", "AWS_CA_BUNDLE"),
+            (None, Some(_)) => ("proxy", "HTTPS_PROXY"),
+            (None, None) => {
+                return match self.timeout.filter(|timeout| *timeout > LONGEST_CALL) {
+                    Some(timeout) => Err(format!(
+                        "timeout is {timeout:?}, must be at most {LONGEST_CALL:?} where roles are refreshed ahead of \
+                         time; give less, or use --deferred"
+                    )),
+                    None => Ok(()),
+                };
+            }
+        };
+        Err(format!(
+            "{setting} must not be set where roles are refreshed ahead of time, because one refresher makes all calls; \
+             set {variable} in the environment of shmcreds, or use --deferred"
+        ))
     }
 
     /// The recipe for the role `arn`.

@@ -67,7 +67,7 @@ fn make(
     }
     let roles = make(builder)?;
     Settings::of(&file).warn(&roles);
-    RoleBook::new(roles, base, path.to_owned(), file, tokens)
+    RoleBook::new(roles, base, path.to_owned(), file, tokens, options.is_eager())
 }
 
 /// What the file says of the pool itself.

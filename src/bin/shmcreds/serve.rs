@@ -24,7 +24,7 @@ use crate::{
     log, process_pair,
     role_book::RoleBook,
     role_grant::BY_NAME,
-    role_pool,
+    role_pool, role_refresher,
     same_user::SameUser,
     session::{self, Event},
     tls::Certificate,
@@ -98,6 +98,8 @@ fn roles(options: Serve, path: &std::path::Path) -> Result<ExitCode, CommandErro
         crate::print(&url)?;
     }
     let book = Arc::new(book);
+    book.resume();
+    let refresher = role_refresher::start(&options.session, &pool)?;
     let served = endpoint.serve_roles(Arc::clone(&book), same_user, None, sender.clone());
     let socket_file = served.doing("starting the endpoint")?;
     listen(signals, sender);
@@ -108,13 +110,14 @@ fn roles(options: Serve, path: &std::path::Path) -> Result<ExitCode, CommandErro
     let outcome = wait(&events, ready, |signal| signal == SIGHUP && reload(&book));
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     book.close();
+    drop(refresher);
     pool.leave();
     drop(socket_file);
     outcome
 }
 
 /// Reads the roles file again.
-fn reload(book: &RoleBook) -> bool {
+fn reload(book: &Arc<RoleBook>) -> bool {
     let mut states = vec![NotifyState::Reloading];
     states.extend(NotifyState::monotonic_usec_now().ok());
     let _ = sd_notify::notify(&states);

@@ -110,7 +110,16 @@ impl Serving<'_> {
         let (pool, index) = (self.pool, known.index);
         let Ok(segment) = pool.segment_of(index, &key) else { return };
         let has_entry = pool.segment.pool().is_some_and(|pool| pool.key_of(index) == key);
-        let Some(life) = life_of(&segment).filter(|_| has_entry) else { return };
+        if !has_entry {
+            return;
+        }
+        let Some(life) = life_of(&segment) else {
+            if now < self.settled {
+                let at = now.saturating_add(as_nanos(POSTPONED));
+                self.queue.plan(key, Planned { at, ..planned });
+            }
+            return;
+        };
         let points = life.points;
         if now >= points.expires {
             return;

@@ -5,6 +5,7 @@
 //! decides which process is the refresher.
 
 mod calls;
+mod own_roles;
 mod pool_service;
 mod queue;
 mod requests;
@@ -12,5 +13,6 @@ mod serving;
 mod state;
 mod terms;
 
+pub(super) use own_roles::OwnRoles;
 pub(super) use pool_service::PoolService;
 pub(super) use terms::Terms;

@@ -4,7 +4,7 @@ use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
-use super::{state::Serving, terms::Terms};
+use super::{own_roles::OwnRoles, state::Serving, terms::Terms};
 use crate::{
     error::{ErrorKind, Fault},
     refresh::{election::Elected, election_lock::ElectionLock, service::Service},
@@ -26,6 +26,7 @@ pub(in crate::session) struct PoolService {
     pub(in crate::session) lock_file: Inode,
     /// Where requests arrive in a pool without a name. With a name, they arrive at a socket beside the segment.
     pub(in crate::session) receiver: Option<Descriptor>,
+    pub(in crate::session) own: OwnRoles,
     /// Where requests arrive while this process serves. Not behind a lock: a thread may fork while another one sets it.
     pub(in crate::session) inbox: ArcSwapOption<Inbox>,
 }
@@ -92,8 +93,10 @@ impl Service for PoolService {
             }
         };
         let pool = self.pool(segment, lock);
-        let served = Serving::new(&self.terms, &pool, &inbox, self.receiver.is_some(), elected)
-            .run(is_stopped);
+        let mut serving =
+            Serving::new(&self.terms, &pool, &inbox, self.receiver.is_some(), elected);
+        serving.learn(&self.own);
+        let served = serving.run(is_stopped);
         self.inbox.store(None);
         served
     }

@@ -40,6 +40,8 @@ pub(super) struct Serving<'a> {
     pub(super) running: HashMap<Key, Call>,
     /// The roles whose calls have ended.
     pub(super) ended: Arc<Mutex<Vec<Key>>>,
+    /// When no call is under way any more that began before this process was elected.
+    pub(super) settled: u64,
 }
 
 impl<'a> Serving<'a> {
@@ -51,7 +53,8 @@ impl<'a> Serving<'a> {
         elected: Elected,
     ) -> Self {
         let (roles, queue, running, ended) = Default::default();
-        Serving { terms, pool, inbox, any_user, elected, roles, queue, running, ended }
+        let settled = 0;
+        Serving { terms, pool, inbox, any_user, elected, roles, queue, running, ended, settled }
     }
 }
 
