@@ -68,6 +68,17 @@ const CONSUMERS_KEEP: u32 = 8;
 const CONSUMERS_KEEP_MASK: u32 = (1 << 24) - 1;
 
 impl Header {
+    /// # Errors
+    /// `WrongSource` when the source of the session is another one than that with the fingerprint `expected`.
+    pub(crate) fn check_source(&self, expected: &Fingerprint) -> Result<(), Fault> {
+        if self.fingerprint == *expected {
+            return Ok(());
+        }
+        let text = "the session's credentials are those of another source, or of another environment (profile, keys, \
+                    files, Region, addresses); give both processes the same, or choose another name";
+        Err(Fault::new(ErrorKind::WrongSource, text))
+    }
+
     /// Writes the header. The magic is written last, so that a half-made segment is not valid.
     pub(crate) fn write(&self, mapping: &WriteMapping) {
         let words = mapping.words(0, WORDS);

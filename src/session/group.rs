@@ -7,15 +7,13 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use nix::unistd::geteuid;
 
 use super::{
     inner::Inner,
     process_session::{ProcessSession, Settings},
-    registry::{self, Joined},
+    registry::Joined,
     snapshot::Phase,
-    timing::DEFAULT_WAIT_TIMEOUT,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -119,17 +117,7 @@ fn find(name: &SessionName, places: &Places) -> Result<(SessionName, Segment), F
 fn join(name: SessionName, segment: Arc<Segment>, settings: Settings) -> Result<Joined, Fault> {
     let election_lock = ElectionLock::new(segment::anonymous_locks(&name, &segment.header)?)?;
     election_lock.enter();
-    let shared = ProcessSession {
-        name,
-        election_lock,
-        recipe: settings.recipe,
-        clock: settings.clock.unwrap_or_default(),
-        wait_timeout: settings.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT),
-        segment: Arc::clone(&segment),
-        creator: None,
-        background_refresher: ArcSwapOption::empty(),
-        role: None,
-    };
+    let shared = ProcessSession::new(name, election_lock, Arc::clone(&segment), settings, None);
     Ok((Arc::new(shared), segment))
 }
 
@@ -146,19 +134,11 @@ pub(super) fn follow(
     if next.header.instance == old.header.instance {
         return Ok(None);
     }
-    if next.header.fingerprint != old.header.fingerprint {
-        return Err(registry::wrong_source());
-    }
+    next.header.check_source(&old.header.fingerprint)?;
     if !will_do(&next) {
         return Ok(None);
     }
-    let settings = Settings {
-        recipe: shared.recipe.clone(),
-        clock: Some(shared.clock.clone()),
-        wait_timeout: Some(shared.wait_timeout),
-        ..Settings::default()
-    };
-    join(shared.name.clone(), Arc::new(next), settings).map(Some)
+    join(shared.name.clone(), Arc::new(next), Settings::of(shared)).map(Some)
 }
 
 impl Inner {

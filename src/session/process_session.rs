@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
-use super::{asking::RoleOf, creator::Creator};
+use super::{asking::RoleOf, creator::Creator, timing::DEFAULT_WAIT_TIMEOUT};
 use crate::{
     clock::Clock,
+    error::Fault,
     name::SessionName,
     refresh::{
         election_lock::ElectionLock, fetch::Recipe, policy::Windows, stop_handle::StopHandle,
     },
-    segment::Segment,
+    segment::{Header, Segment},
 };
 
 /// What all handles of a session in a process, and in those forked from it, share. Plain data and
@@ -35,6 +36,27 @@ pub(super) struct ProcessSession {
 }
 
 impl ProcessSession {
+    /// The session of `segment`, which this process has opened, or made as its `creator`.
+    pub(super) fn new(
+        name: SessionName,
+        election_lock: Arc<ElectionLock>,
+        segment: Arc<Segment>,
+        settings: Settings,
+        creator: Option<Creator>,
+    ) -> Self {
+        ProcessSession {
+            name,
+            election_lock,
+            recipe: settings.recipe,
+            clock: settings.clock.unwrap_or_default(),
+            wait_timeout: settings.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT),
+            segment,
+            creator,
+            background_refresher: ArcSwapOption::empty(),
+            role: None,
+        }
+    }
+
     /// Whether this process made the session: it is the one that may want to fork.
     pub(super) fn is_creator(&self) -> bool {
         self.creator.is_some_and(Creator::is_this)
@@ -65,6 +87,13 @@ impl Settings {
             clock: Some(shared.clock.clone()),
             wait_timeout: Some(shared.wait_timeout),
         }
+    }
+
+    /// # Errors
+    /// `WrongSource` when the source of these settings is not that of the session. Without a source it may be any.
+    pub(super) fn check_source(&self, header: &Header) -> Result<(), Fault> {
+        let Some(recipe) = &self.recipe else { return Ok(()) };
+        header.check_source(&recipe.source.fingerprint())
     }
 
     pub(super) fn is_default(&self) -> bool {

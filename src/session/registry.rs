@@ -15,14 +15,12 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 pub(super) use attach::{attach, attach_now};
 pub(super) use removal::{list, remove, remove_leftovers};
 
 use super::{
     creator::Creator,
     process_session::{ProcessSession, Settings},
-    timing::DEFAULT_WAIT_TIMEOUT,
     unplaced::{self, Unplaced},
 };
 use crate::{
@@ -196,9 +194,7 @@ pub(super) fn take_over(
     if let Some(holder) = election::holder(segment.view(), &locks, now)? {
         return Err(in_use(Some(holder.pid).filter(|pid| *pid != 0)));
     }
-    if segment.header.fingerprint != *fingerprint {
-        return Err(wrong_source());
-    }
+    segment.header.check_source(fingerprint)?;
     if segment.is_ended() || !segment.writable()?.own(owner.mark, instance) {
         return Ok(None);
     }
@@ -231,17 +227,9 @@ pub(super) fn follow(
     let Some((next, segment)) = joined.filter(|(_, segment)| fits(&segment.header)) else {
         return Ok(None);
     };
-    if segment.header.fingerprint != ended.header.fingerprint {
-        return Err(wrong_source());
-    }
+    segment.header.check_source(&ended.header.fingerprint)?;
     let is_another = segment.header.instance != ended.header.instance;
     Ok(is_another.then_some((next, segment)))
-}
-
-pub(super) fn wrong_source() -> Fault {
-    let text = "the session's credentials are those of another source, or of another environment (profile, keys, \
-                files, Region, addresses); give both processes the same, or choose another name";
-    Fault::new(ErrorKind::WrongSource, text)
 }
 
 /// Makes the session `name` without a name that others could find. The mapping is the one that can
@@ -273,18 +261,10 @@ fn enter(
     creator: Option<Creator>,
 ) -> Joined {
     election_lock.enter();
-    let shared = Arc::new(ProcessSession {
-        name: name.clone(),
-        election_lock: Arc::clone(&election_lock),
-        recipe: settings.recipe,
-        clock: settings.clock.unwrap_or_default(),
-        wait_timeout: settings.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT),
-        segment: Arc::clone(&segment),
-        creator,
-        background_refresher: ArcSwapOption::empty(),
-        role: None,
-    });
     let lock = Arc::downgrade(&election_lock);
+    let own = Arc::clone(&segment);
+    let shared = ProcessSession::new(name.clone(), election_lock, own, settings, creator);
+    let shared = Arc::new(shared);
     match sessions.iter_mut().find(|entry| Weak::ptr_eq(&entry.election_lock, &lock)) {
         Some(entry) => entry.sessions.push(Arc::downgrade(&shared)),
         None => sessions.push(KnownSession {

@@ -335,15 +335,12 @@ fn open(
     attach: fn(&SessionName, &Places, &Settings) -> Result<Joined, Fault>,
 ) -> Result<Joined, Fault> {
     let ForPool { name, places, settings, .. } = builder.for_pool()?;
-    let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
     let joined = attach(&name, &places, &settings)?;
     let header = &joined.1.header;
     if header.pool.is_none() {
         let text = "name: it is the name of a session; use SharedSession::attach, or another name";
         return Err(Fault::new(ErrorKind::InvalidInput, text));
     }
-    if expected.is_some_and(|expected| expected != header.fingerprint) {
-        return Err(registry::wrong_source());
-    }
+    settings.check_source(header)?;
     Ok(joined)
 }

@@ -163,7 +163,6 @@ impl SharedSessionBuilder {
     ) -> Result<SharedSession, Fault> {
         let (places, sharing) = (self.places()?, self.sharing);
         let (name, settings) = self.check()?;
-        let expected = settings.recipe.as_ref().map(|recipe| recipe.source.fingerprint());
         let own = || attach(&name, &places, &settings);
         let (shared, segment) = sharing.open(&name, &places, &settings, own)?;
         if segment.header.pool.is_some() {
@@ -171,9 +170,7 @@ impl SharedSessionBuilder {
                 "name: it is the name of a pool of roles; use SharedRoles::attach, or another name",
             ));
         }
-        if expected.is_some_and(|expected| expected != segment.header.fingerprint) {
-            return Err(registry::wrong_source());
-        }
+        settings.check_source(&segment.header)?;
         Ok(SharedSession::new(shared, segment))
     }
 
