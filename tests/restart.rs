@@ -24,6 +24,9 @@ fn main() {
         ("a_killed_owner_comes_back_beside_a_reader", a_killed_owner_comes_back),
         ("who_is_alive_is_not_taken_over", who_is_alive_is_not_taken_over),
         ("readers_follow_an_orderly_restart", readers_follow_an_orderly_restart),
+        ("no_read_goes_back_to_the_old_session", no_read_goes_back),
+        ("a_name_leads_to_the_session_that_has_it_now", a_name_leads_to_the_new_session),
+        ("a_reader_keeps_its_set_beside_an_empty_session", a_reader_keeps_its_set),
         ("a_reader_that_waits_follows", a_reader_that_waits_follows),
         ("nobody_follows_another_identity", nobody_follows_another_identity),
         ("who_has_changed_its_user_follows_nobody", who_has_changed_its_user_follows_nobody),
@@ -196,6 +199,75 @@ fn readers_follow_an_orderly_restart() {
     assert_eq!(provided.unwrap().access_key_id(), new);
     assert_ne!(session.refresh().unwrap().access_key_id(), new);
     second.end();
+}
+
+/// Nothing moves the clock: a read in the same tick takes a copy without a look at the session.
+fn no_read_goes_back() {
+    let place = Place::new("back");
+    let [mut first, mut second] = place.servers();
+    first.start();
+    let session = place.reader();
+    assert_eq!(key(&session), first.key());
+    first.end();
+    second.start();
+    let mut looked = String::new();
+    until("the reader goes on", || {
+        let set = session.credentials_valid_for(Duration::from_secs(1)).unwrap();
+        looked = set.credentials().access_key_id().to_owned();
+        looked == second.key()
+    });
+    assert_eq!(key(&session), second.key());
+    assert_eq!(session.reader().credentials().unwrap().access_key_id(), second.key());
+    second.end();
+}
+
+/// A process that still holds the old session opens the new one by its name.
+fn a_name_leads_to_the_new_session() {
+    let place = Place::new("reopened");
+    let [mut first, mut second] = place.servers();
+    first.start();
+    let session = place.reader();
+    let old = key(&session);
+    first.end();
+    second.start();
+    assert_eq!(key(&place.reader()), second.key());
+    assert_eq!(key(&session), old, "it is good until it is due");
+    second.end();
+}
+
+/// The session that has the name has no set, and nobody who fetches one.
+fn a_reader_keeps_its_set() {
+    let place = Place::new("empty");
+    let [mut first] = place.servers();
+    let [empty, fetch, stop] =
+        ["empty", "fetch", "stop"].map(|what| StopFile::new(&support::name(what)));
+    let mut second = child(|report| {
+        until("it is told to start", || empty.is_there());
+        let session = place.builder().create().unwrap();
+        report.say("made\n");
+        until("it is told to fetch", || fetch.is_there());
+        report.say(key(&session) + "\n");
+        until("it is told to end", || stop.is_there());
+    });
+    first.start();
+    let session = SharedSession::builder(&place.name).clock(&place.clock);
+    let session = session.wait_timeout(Duration::from_millis(1)).attach().unwrap();
+    assert_eq!(key(&session), first.key());
+    let old = first.key().to_owned();
+    first.end();
+    empty.write();
+    assert_eq!(second.hear_line(), "made");
+    for _ in 0..5 {
+        place.clock.advance(Duration::from_millis(1));
+        assert_eq!(key(&session), old, "it is valid");
+    }
+    fetch.write();
+    let new = second.hear_line();
+    until("the reader goes on", || {
+        place.clock.advance(Duration::from_millis(1));
+        key(&session) == new
+    });
+    stop.end(vec![second]);
 }
 
 /// It has nothing valid when the new session comes.

@@ -13,7 +13,6 @@ use super::{
     inner::Inner,
     process_session::{ProcessSession, Settings},
     registry::Joined,
-    snapshot::Phase,
 };
 use crate::{
     error::{ErrorKind, Fault},
@@ -146,15 +145,6 @@ impl Inner {
     /// nothing, and the next session of its owner gets the name at once.
     pub(super) fn has_ended(&self) -> bool {
         self.segment.is_ended() || (self.segment.is_foreign() && !self.segment.has_its_name())
-    }
-
-    /// The next session of another user. While the set of this one is valid, only one that has a set.
-    pub(super) fn follow_foreign(&self) -> Result<Option<Joined>, Fault> {
-        let now = self.shared.clock.boot();
-        let set = self.newest().ok().flatten();
-        let is_valid = set.is_some_and(|set| set.life.phase(now) != Phase::Expired);
-        let will_do = |next: &Segment| !is_valid || next.view().published().generation() != 0;
-        follow(&self.shared, &self.segment, will_do)
     }
 
     /// The page for requests to the process that refreshes.

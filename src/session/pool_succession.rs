@@ -83,7 +83,7 @@ impl Pool {
             wait_timeout: Some(latest.wait_timeout),
         };
         let inode = latest.lock.locks().inode();
-        match registry::follow(&latest.name, inode, settings, &latest.segment) {
+        match registry::follow(&latest.name, inode, settings, &latest.segment, |_| true) {
             Ok(Some((share, segment))) => {
                 let pool = Pool::new(&share, segment, latest.rules)?;
                 let next = Some(Arc::new(Successor { pool, _share: share }));

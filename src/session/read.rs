@@ -195,7 +195,7 @@ impl Inner {
         match (&read, record) {
             (Some(snapshot), Some(record)) => {
                 let version = snapshot.life.version.word();
-                let is_newest = || self.is_current(snapshot);
+                let is_newest = || self.is_current(snapshot) && !self.has_successor();
                 self.copies.renew(record, version, Arc::clone(snapshot), is_newest);
             }
             // The thread ends, and its copy is for this read only. Those of other threads may be old ones.

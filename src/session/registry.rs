@@ -203,8 +203,8 @@ pub(super) fn take_over(
     Ok(Some(enter(&mut sessions, name, election_lock, segment, settings, Creator::this())))
 }
 
-/// The session that has the `name` of an ended one now, with the settings of that; `None` when there is none. `lock` is the
-/// lock file of the ended one.
+/// The session that has the `name` of an ended one now, with the settings of that; `None` when there is none that `will_do`.
+/// `lock` is the lock file of the ended one.
 ///
 /// # Errors
 /// `WrongSource` when it has another one.
@@ -213,6 +213,7 @@ pub(super) fn follow(
     lock: Inode,
     settings: Settings,
     ended: &Segment,
+    will_do: impl FnOnce(&Segment) -> bool,
 ) -> Result<Option<Joined>, Fault> {
     let places = Places::of_successor(name)?;
     let is_another = places.lock_inode(name).is_some_and(|inode| inode != lock);
@@ -229,7 +230,7 @@ pub(super) fn follow(
     };
     segment.header.check_source(&ended.header.fingerprint)?;
     let is_another = segment.header.instance != ended.header.instance;
-    Ok(is_another.then_some((next, segment)))
+    Ok((is_another && will_do(&segment)).then_some((next, segment)))
 }
 
 /// Makes the session `name` without a name that others could find. The mapping is the one that can

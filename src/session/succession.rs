@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{
-    Inner,
+    Inner, group,
     process_session::{ProcessSession, Settings},
     registry, role,
     snapshot::{Phase, Snapshot},
@@ -43,10 +43,12 @@ impl Inner {
         if phase == Phase::Fresh && latest.shared.role.is_some() {
             return Ok(latest);
         }
-        match latest.follow() {
+        // While what is there is valid, another session has to have a set.
+        match latest.follow(phase != Phase::Expired) {
+            // The next read goes on there.
             _ if phase == Phase::Fresh => Ok(latest),
             Ok(true) => Ok(self.latest()),
-            // What is there is valid: no error as long as it is.
+            // No error as long as the set is valid.
             Err(fault) if phase == Phase::Expired => Err(fault),
             Ok(false) | Err(_) => Ok(latest),
         }
@@ -82,7 +84,7 @@ impl Inner {
 
     fn succeed(&self, shared: Arc<ProcessSession>, segment: Arc<Segment>) {
         self.successor.store(Some(Arc::new(Inner::new(shared, segment))));
-        // The next read looks for the successor.
+        // From now on no copy of the old set is kept: a read in the same tick of the clock would go back to it.
         self.copies.clear();
     }
 
@@ -91,11 +93,11 @@ impl Inner {
     }
 
     /// Looks, where this session was ended, for another one of its name, user and source: true if it has taken this
-    /// one's place.
+    /// one's place. With `needs_set` one that has no set yet does not count.
     ///
     /// # Errors
     /// `WrongSource` when the name is that of a session with another source, and this process has none itself.
-    pub(super) fn follow(&self) -> Result<bool, Fault> {
+    pub(super) fn follow(&self, needs_set: bool) -> Result<bool, Fault> {
         if !self.is_superseded() {
             return Ok(false);
         }
@@ -121,11 +123,12 @@ impl Inner {
         if self.shared.is_creator() {
             return Ok(false);
         }
+        let will_do = |next: &Segment| !needs_set || next.view().published().generation() != 0;
         let found = match self.segment.is_foreign() {
-            true => self.follow_foreign(),
+            true => group::follow(&self.shared, &self.segment, will_do),
             false => {
                 let (name, lock) = (&self.shared.name, self.shared.election_lock.locks().inode());
-                registry::follow(name, lock, Settings::of(&self.shared), &self.segment)
+                registry::follow(name, lock, Settings::of(&self.shared), &self.segment, will_do)
             }
         };
         match found {

@@ -118,7 +118,8 @@ impl Wait<'_> {
                 return outcome.map(End::Set);
             }
             // The caller goes on with the session that has its name now.
-            if self.inner.follow()? {
+            let is_valid = matches!(self.need, Need::Better(_) | Need::Own(_));
+            if self.inner.follow(is_valid)? {
                 return Err(not_now());
             }
             let left = self.end.saturating_duration_since(Instant::now());

@@ -243,6 +243,38 @@ pub fn goes_on_with_the_next_session() {
     next.finish();
 }
 
+/// The owner is killed, and its next session has no set yet. A valid set is no error.
+pub fn keeps_its_set() {
+    let (folder, name) = (Folder::new(OWNER, GROUP, 0o750), name("keeps"));
+    let empty = StopFile::new(&crate::support::name("empty"));
+    let mut agent = Agent::start(shared(&name, &folder));
+    let first = agent.make(0);
+    let mut reader = member(|report| {
+        let session = builder(&name, &folder).attach().unwrap();
+        assert_eq!(key(&session), first);
+        report.say("reads\n");
+        until("the next session is there", || empty.is_there());
+        for _ in 0..3 {
+            // It looks for the session, unlike a read in the same tick of the clock.
+            let set = session.elect_within(Duration::ZERO).unwrap();
+            let Election::Valid(set) = set else { panic!("it was elected") };
+            assert_eq!(set.credentials().access_key_id(), first);
+        }
+        report.say("keeps it\n");
+        report.say(until_another(&session, &first) + "\n");
+    });
+    assert_eq!(reader.hear_line(), "reads");
+    agent.process.signal(Signal::SIGKILL);
+    agent.process.reap();
+    let mut next = Agent::start(shared(&name, &folder));
+    empty.write();
+    assert_eq!(reader.hear_line(), "keeps it");
+    let second = next.make(0);
+    assert_eq!(reader.hear_line(), second);
+    reader.finish();
+    next.finish();
+}
+
 pub fn what_is_refused() {
     let attach = |name: &str, folder: &Folder, owner: Option<u32>| {
         let builder = builder(name, folder);

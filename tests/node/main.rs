@@ -32,6 +32,7 @@ fn main() {
         ("a_member_cannot_keep_a_waiter_asleep", asleep::who_waits_for_a_set),
         ("a_member_cannot_keep_a_standby_asleep", asleep::who_waits_to_be_elected),
         ("a_member_goes_on_with_the_next_session", group::goes_on_with_the_next_session),
+        ("a_member_keeps_its_set_until_there_is_another", group::keeps_its_set),
         ("files_that_a_member_cannot_trust_are_refused", group::what_is_refused),
         ("settings_of_a_group_are_checked", group::settings_are_checked),
         ("a_holder_in_another_pid_namespace_is_waited_for", namespaces::a_holder_is_waited_for),
