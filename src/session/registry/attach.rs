@@ -126,18 +126,12 @@ fn known(
             match inode {
                 Some(found) if found == held => true,
                 // Another session has the name by now. A process that has become another user, or sees
-                // another file system, finds there what was never its own.
-                Some(found) if entry.name.same_user(name) && found.same_device(held) => {
-                    shared.as_ref().is_some_and(is_nameless)
-                }
+                // another file system, finds there what was never its own. Memory files are on a device of their own.
+                Some(found) if entry.name.same_user(name) && found.same_device(held) => false,
                 _ => shared.is_some() && !entry.has_left(),
             }
         })
         .map(|(entry, election_lock, shared)| (entry.name.clone(), election_lock, shared))
-}
-
-fn is_nameless(shared: &Arc<ProcessSession>) -> bool {
-    shared.segment.path().is_none()
 }
 
 /// The segment of the session whose lock file is open; `None` when the name is another's by now.

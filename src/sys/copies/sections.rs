@@ -277,10 +277,10 @@ impl Sections {
         for record in
             self.records().filter(|record| own.is_none_or(|own| !std::ptr::eq(own, *record)))
         {
-            // Relaxed: the child has one thread. The count is even, and another one than before.
+            // Relaxed: the child has one thread. The count is even, and another one than before. If the record says
+            // that it is awaited, its next thread looks once more than it has to.
             let count = record.count.load(Ordering::Relaxed) | 1;
             record.count.store(count.wrapping_add(1), Ordering::Relaxed);
-            record.is_awaited.store(false, Ordering::Relaxed);
             record.is_taken.store(false, Ordering::Relaxed);
         }
     }
