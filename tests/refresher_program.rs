@@ -42,6 +42,7 @@ fn main() {
         ("a_worker_goes_on_when_it_is_killed", a_worker_goes_on_when_it_is_killed),
         ("the_first_error_is_that_of_create", the_first_error_is_that_of_create),
         ("it_reads_the_environment_of_the_creator", it_reads_the_environment_of_the_creator),
+        ("a_program_with_another_environment_is_refused", a_program_with_another_environment),
         ("a_program_that_cannot_be_one_is_named", a_program_that_cannot_be_one),
         ("what_cannot_be_handed_over_is_forked", what_cannot_be_handed_over_is_forked),
         ("it_is_found_in_path_where_a_fork_is_not_possible", it_is_found_in_path),
@@ -298,6 +299,52 @@ fn it_reads_the_environment_of_the_creator() {
     })
     .finish();
     assert_eq!(assumed(&sts), 1);
+}
+
+/// A script starts the program in another directory, where a relative path leads to another file.
+fn a_program_with_another_environment() {
+    let sts = LocalSts::fork().unwrap();
+    let (name, url) = (name("elsewhere"), sts.url());
+    let folder = tempfile::tempdir().unwrap();
+    let script = |name: &str, directory: &str| {
+        let path = folder.path().join(name);
+        let text = format!("#!/bin/sh\ncd '{directory}' && exec '{PROGRAM}' \"$@\"\n");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    };
+    let here = script("here", std::env::current_dir().unwrap().to_str().unwrap());
+    let elsewhere = script("elsewhere", "/");
+    child(|_| {
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", BASE_SECRET),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL_STS", url.as_str()),
+            ("AWS_CONFIG_FILE", "absent-config"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ];
+        for (key, value) in variables {
+            // SAFETY: this process has one thread.
+            unsafe { std::env::set_var(key, value) };
+        }
+        let create = |program: &Path| {
+            let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test");
+            let builder = SharedSession::builder(&name).source(role).refresh(Refresh::Eager);
+            builder.refresher_program(program).create()
+        };
+        let error = create(&elsewhere).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::System, "{error}");
+        assert!(
+            error.to_string().contains("the source reads another environment there"),
+            "{error}"
+        );
+        assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
+        assert_eq!(assumed(&sts), 0, "it has asked nobody");
+        create(&here).unwrap().credentials().unwrap();
+        assert_eq!(assumed(&sts), 1);
+    })
+    .finish();
 }
 
 fn a_program_that_cannot_be_one() {

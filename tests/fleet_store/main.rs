@@ -47,6 +47,7 @@ fn main() {
         ("a_set_in_its_last_quarter_is_a_reserve", failing_leaders::a_set_in_its_last_quarter),
         ("failures_of_leaders_have_these_pauses", failing_leaders::failures_have_these_pauses),
         ("a_set_of_any_store_is_checked_as_that_of_a_source", shared_set::a_lying_store),
+        ("a_claim_tells_the_expiry_of_the_source", shared_set::what_a_claim_tells),
         ("a_wrong_clock_makes_no_life_longer", shared_set::a_wrong_clock),
         ("sources_that_identify_the_host_are_refused", shared_set::host_bound_sources),
         ("nothing_in_the_store_is_secret", shared_set::nothing_is_secret),

@@ -338,6 +338,73 @@ pub fn a_lying_store() {
     forever.finish();
 }
 
+/// A store that is asked, and knows nothing.
+#[derive(Debug, Default)]
+struct Listener(Mutex<Vec<u64>>);
+
+impl Listener {
+    /// The expiry that the last claim told.
+    fn newer_than(&self) -> u64 {
+        *self.0.lock().unwrap().last().unwrap()
+    }
+}
+
+impl FleetStore for &'static Listener {
+    fn permit<'a>(&'a self, _: &'a Budget) -> Storing<'a, Permit> {
+        Box::pin(async { Ok(Permit::Granted(Duration::ZERO)) })
+    }
+
+    fn acquire<'a>(&'a self, claim: &'a Claim) -> Storing<'a, Acquired> {
+        self.0.lock().unwrap().push(claim.newer_than);
+        let lead = Lead { set: claim.set.clone(), owner: claim.owner, token: 1 };
+        Box::pin(async { Ok(Acquired { turn: Turn::Caller(lead, 0), set: None, now: 0 }) })
+    }
+
+    fn publish<'a>(&'a self, _: &'a Lead, _: &'a StoredSet) -> Storing<'a, Publication> {
+        Box::pin(async { Ok(Publication::Stored) })
+    }
+
+    fn fail<'a>(&'a self, _: &'a Lead, _: Duration) -> Storing<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A claim tells the expiry of the host's set as the source gave it, whatever the clock of the host says.
+pub fn what_a_claim_tells() {
+    let sts = LocalSts::fork().unwrap();
+    child(|_| {
+        // SAFETY: the process has one thread.
+        unsafe { std::env::set_var(VARIABLE, KEY) };
+        let (clock, name) = (ManualClock::new().unwrap(), name("claim"));
+        clock.step_wall(-1800);
+        let listener: &'static Listener = Box::leak(Box::default());
+        let fleet =
+            || Fleet::new(listener).hosts(1).share_set("web", FleetKeys::variable(VARIABLE));
+        let builder = || SharedSession::builder(&name).source(role(&sts)).clock(&clock);
+        let session = builder().fleet(fleet()).create().unwrap();
+        let milliseconds =
+            |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let issued = || {
+            let call = sts.calls().unwrap().pop().unwrap();
+            milliseconds(call.received) / 1000 * 1000 + 3_600_000
+        };
+        session.credentials().unwrap();
+        assert_eq!(listener.newer_than(), 0, "it has none");
+        let first = issued();
+        let by_this_clock = milliseconds(session.credentials().unwrap().expiry().unwrap());
+        assert!(first.abs_diff(by_this_clock) > 1_700_000, "{first} {by_this_clock}");
+        session.refresh().unwrap();
+        let told = listener.newer_than();
+        assert!(told.abs_diff(first) < 60_000, "{told}, not {first}");
+        // A process without the fleet publishes the newest set: what was noted is the expiry of another one.
+        builder().attach().unwrap().refresh().unwrap();
+        let newest = milliseconds(session.credentials().unwrap().expiry().unwrap());
+        session.refresh().unwrap();
+        assert_eq!(listener.newer_than(), newest);
+    })
+    .finish();
+}
+
 pub fn a_wrong_clock() {
     let server = Server::start();
     host(instant(), || sharing(&server, KEY), key);

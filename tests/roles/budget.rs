@@ -1,6 +1,10 @@
 //! Failures belong to their roles, and calls to the budget of all.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use shmcreds::{
     ErrorKind, SharedRoles,
@@ -9,7 +13,7 @@ use shmcreds::{
 
 use crate::{
     assert_of, pool,
-    support::{assumed, child, name},
+    support::{self, assumed, child, name, until},
     tenant,
 };
 
@@ -111,4 +115,108 @@ pub fn a_throttled_pool_slows_down() {
         assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number);
     }
     assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+/// What a thread logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Its lease does not end before its call.
+pub fn a_call_that_waits_for_the_budget() {
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let builder = pool(&name("lease")).calls_per_second(1).clock(&clock);
+    let roles = builder.wait_timeout(support::LIMIT).create().unwrap();
+    sts.inject(Fault::BlackHole, Times::Next(1)).unwrap();
+    let fetch = |number| {
+        let (roles, sts) = (&roles, &sts);
+        child(move |_| {
+            let set = roles.role(tenant(sts, number)).unwrap().credentials().unwrap();
+            assert_of(&set, number);
+        })
+    };
+    let holder = |number| {
+        let status = roles.role(tenant(&sts, number)).unwrap().status().unwrap();
+        status.lease_holder().copied()
+    };
+    // The one call of this second. It hangs.
+    let hangs = fetch(1);
+    until("it calls STS", || assumed(&sts) == 1);
+    // The next call may be made in a second. The thread that makes it starts when all else is done.
+    let waits = fetch(2);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", waits.pid)).unwrap().count();
+    until("it waits for the budget", || threads() == 2 && holder(2).is_some());
+    let (one, two) = (holder(1).unwrap(), holder(2).unwrap());
+    assert_eq!(two.lease_left(), one.lease_left() + SECOND);
+    assert_eq!((two.pid(), two.is_alive()), (waits.pid.as_raw().cast_unsigned(), true));
+    assert_eq!(assumed(&sts), 1);
+    clock.advance(SECOND);
+    waits.finish();
+    assert_eq!(assumed(&sts), 2);
+    drop(hangs);
+}
+
+/// A call that the budget does not allow in time leaves nothing: neither an elected process nor a warning.
+pub fn what_the_budget_refuses() {
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let roles = pool(&name("refuses")).calls_per_second(1).refresh_spread(0.0).clock(&clock);
+    let roles = roles.create().unwrap();
+    let role = |number| roles.role(tenant(&sts, number)).unwrap();
+    let is_vacant = |number| role(number).status().unwrap().lease_holder().is_none();
+    assert_of(&role(1).credentials().unwrap(), 1);
+    let error = role(2).credentials_within(Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceThrottled, "{error}");
+    assert_eq!(error.retry_after(), Some(SECOND));
+    assert!(is_vacant(2));
+    assert!(role(2).status().unwrap().last_failure().is_none(), "STS did not fail");
+    clock.advance(SECOND);
+    assert_of(&role(2).credentials().unwrap(), 2);
+    // Past the advisory point of both. After more than half of a second, the budget is not scarce, and has no call.
+    clock.advance(Duration::from_secs(46 * 60));
+    assert_of(&role(3).credentials().unwrap(), 3);
+    clock.advance(SECOND * 6 / 10);
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        assert_of(&role(1).credentials().unwrap(), 1);
+        assert!(is_vacant(1));
+    });
+    assert_eq!(String::from_utf8_lossy(&log.0.lock().unwrap()), "");
+    assert_eq!(assumed(&sts), 3);
+}
+
+/// A refresh that has time does not take the last half of the budget.
+pub fn first_calls_have_half_of_the_budget() {
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let roles = pool(&name("scarce")).calls_per_second(4).refresh_spread(0.0).clock(&clock);
+    let roles = roles.create().unwrap();
+    let role = |number| roles.role(tenant(&sts, number)).unwrap();
+    let set = |number| assert_of(&role(number).credentials().unwrap(), number);
+    set(1);
+    clock.advance(Duration::from_secs(46 * 60));
+    // Three of four calls of this second.
+    [2, 3, 4].into_iter().for_each(set);
+    // A refresh would hang, and so be seen.
+    sts.inject(Fault::BlackHole, Times::Next(1)).unwrap();
+    set(1);
+    assert!(role(1).status().unwrap().lease_holder().is_none(), "the refresh has time");
+    sts.clear_faults().unwrap();
+    set(5);
+    assert_eq!(assumed(&sts), 5);
+    clock.advance(SECOND);
+    set(1);
+    until("it is refreshed", || role(1).status().unwrap().generation() == 2);
+    assert_eq!(assumed(&sts), 6);
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
-use shmcreds::{Error, SharedRoles, testing::LocalSts};
+use shmcreds::{
+    Error, SharedRoles,
+    testing::{LocalSts, ManualClock, Settings},
+};
 
 use crate::{
     assert_of, pool,
@@ -225,4 +228,49 @@ pub fn forged_words() {
     })
     .finish();
     assert_eq!(support::assumed(&sts), 3);
+}
+
+/// Where the counts of entries, of small cells and of large cells are: how many were ever taken, and how many of them are
+/// in the list of free ones.
+const SHELVES: [u64; 3] = [4096 + 256, 4096 + 384, 4096 + 512];
+
+/// The lists tell that nothing is free, although something is.
+pub fn damaged_lists() {
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let pool_name = name("lists");
+    let roles = pool(&pool_name).capacity(2).clock(&clock).create().unwrap();
+    let file = OpenOptions::new().write(true).open(support::segment(&pool_name)).unwrap();
+    let damage = |shelf: usize| {
+        // No pool has so many: that counts as all of them.
+        let counts = [u64::MAX.to_le_bytes(), [0; 8]].concat();
+        file.write_all_at(&counts, SHELVES[shelf]).unwrap();
+    };
+    let set =
+        |number| assert_of(&roles.role(tenant(&sts, number)).unwrap().refresh().unwrap(), number);
+    let rebuilds = || roles.status().unwrap().rebuilds();
+    set(1);
+    clock.advance(Duration::from_secs(60));
+    set(2);
+    // The entry that was used least recently is free.
+    assert!(roles.evict(&tenant(&sts, 1)).unwrap());
+    damage(0);
+    set(3);
+    let status = roles.status().unwrap();
+    assert_eq!((status.rebuilds(), status.evictions()), (1, 1), "no role lost its entry");
+    damage(1);
+    set(2);
+    assert_eq!(rebuilds(), 2);
+    damage(2);
+    sts.configure(Settings::new().token_bytes(9000)).unwrap();
+    set(2);
+    assert_eq!(rebuilds(), 3);
+    // What was made again is right: nothing is lost, and nothing is given away twice.
+    for _ in 0..20 {
+        [2, 3].into_iter().for_each(set);
+    }
+    let read = |number| {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number)
+    };
+    [2, 3].into_iter().for_each(read);
+    assert_eq!(rebuilds(), 3);
 }

@@ -111,6 +111,39 @@ pub fn workers_follow_a_new_pool() {
     assert!(!std::path::Path::new(&segment(&name)).exists());
 }
 
+/// A process that asks for its roles anew each time keeps the pool that it has opened, and the latest one.
+pub fn pools_in_between_are_not_kept() {
+    let (sts, clock, name) =
+        (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("between"));
+    let builder = || pool(&name).clock(&clock);
+    let [mut first, mut second, mut third] =
+        std::array::from_fn(|_| Server::new(builder(), &sts, &[]));
+    // The segments of that name that this process has mapped.
+    let mapped = || {
+        let (maps, path) = (std::fs::read_to_string("/proc/self/maps").unwrap(), segment(&name));
+        let named = |line: &&str| line.trim_end_matches(" (deleted)").ends_with(&path);
+        let inodes = maps.lines().filter(named).map(|line| line.split_whitespace().nth(4));
+        inodes.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    first.start();
+    let roles = builder().attach().unwrap();
+    let read = |number| {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number)
+    };
+    read(1);
+    first.end();
+    second.start();
+    // The first use of this role is in the second pool.
+    read(2);
+    assert_eq!(mapped(), 2);
+    second.end();
+    third.start();
+    clock.advance(TWO_HOURS);
+    [1, 2, 1, 2].into_iter().for_each(read);
+    assert_eq!(mapped(), 2, "the second one is not kept");
+    third.end();
+}
+
 pub fn a_worker_that_only_reads_follows() {
     let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("read"));
     let builder = || pool(&name).clock(&clock);
