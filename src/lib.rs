@@ -59,6 +59,7 @@ mod error;
 mod fault_point;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod hexadecimal;
 mod http_body;
 mod http_layer;
 mod name;

@@ -10,6 +10,7 @@ use aws_credential_types::{
 
 use crate::{
     error::Error,
+    hexadecimal,
     session::{Reader, SetSnapshot, SharedSession, Status},
     source::{Fingerprint, Identity},
 };
@@ -144,7 +145,7 @@ impl ProvideCredentials for RoleSession {
 
 impl fmt::Debug for RoleSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key: String = self.key[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = hexadecimal::text(&self.key[..4]);
         f.debug_struct("RoleSession").field("key", &key).finish_non_exhaustive()
     }
 }

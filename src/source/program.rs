@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{FingerprintEncoder, SourceError, SourceErrorClass, fingerprint::environment};
-use crate::sys::process::lead_session;
+use crate::{hexadecimal, sys::process::lead_session};
 
 use answer::{End, LONGEST_ANSWER};
 pub(super) use answer::{IsComplete, Written};
@@ -63,7 +63,7 @@ impl Program {
             hash.update((argument.len() as u64).to_le_bytes());
             hash.update(argument);
         }
-        let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let digest = hexadecimal::text(&hash.finalize()[..8]);
         format!("{:?} arguments={digest}", self.path())
     }
 

@@ -12,6 +12,8 @@ use std::{
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
+use super::random;
+
 /// Distinguishes processes that share a copy of memory. Never 0; the highest bit is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessToken(u64);
@@ -80,12 +82,8 @@ fn drawn(word: &AtomicU64) -> u64 {
 }
 
 fn draw() -> u64 {
-    let mut bytes = [0; 8];
-    let random = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-    match random {
-        Ok(8) => u64::from_ne_bytes(bytes) >> 1 | 1,
-        _ => by_generation(),
-    }
+    let random = random::bytes().map(u64::from_ne_bytes);
+    random.map_or_else(|_| by_generation(), |random| random >> 1 | 1)
 }
 
 /// The token for kernels before 4.14: no process has the same as one of its ancestors.

@@ -1,15 +1,21 @@
 //! Random numbers of the kernel. They have no seed that a forked child could share.
 
-use crate::error::{ErrorKind, Fault};
+use std::io;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::error::Fault;
+
+pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match getrandom(&mut bytes[..], GetRandomFlags::empty())? {
+        filled if filled == N => Ok(bytes),
+        filled => Err(io::Error::other(format!("the kernel gave {filled} of {N} random bytes"))),
+    }
+}
 
 pub(crate) fn number() -> Result<u64, Fault> {
-    let mut bytes = [0u8; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(8) => Ok(u64::from_ne_bytes(bytes)),
-        Ok(n) => Err(Fault::new(ErrorKind::System, format!("the kernel gave {n} random bytes"))),
-        Err(errno) => Err(Fault::system("getrandom", errno)),
-    }
+    bytes().map(u64::from_ne_bytes).map_err(|error| Fault::system("getrandom", error))
 }
 
 /// From 0 to 1.

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{AssumeRole, Base};
-use crate::source::Source;
+use crate::{hexadecimal, source::Source};
 
 /// One line. A digest stands for the inputs that are secret or long.
 pub(super) fn of(recipe: &AssumeRole) -> String {
@@ -60,7 +60,7 @@ fn digest(recipe: &AssumeRole) -> String {
             text(right);
         });
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal::text(&hash.finalize()[..8])
 }
 
 #[cfg(test)]

@@ -174,9 +174,7 @@ mod tests {
     /// With another encoding, processes of two versions of this library could not share a session.
     #[test]
     fn it_is_the_same_in_every_version() {
-        let hex = |print: Fingerprint| -> String {
-            print.iter().map(|byte| format!("{byte:02x}")).collect()
-        };
+        let hex = |print: Fingerprint| crate::hexadecimal::text(&print);
         let expected = "9f7f5b92f4181c72b0906059a8d81c5b9a8770da31bc51d12feac781661f2d47";
         assert_eq!(hex(role().fingerprint()), expected);
         let full = role()

@@ -10,10 +10,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::source::{
-    fingerprint::{FingerprintEncoder, environment},
-    portable::PortablePem,
-    user_file::{self, BYTE_ORDER_MARK},
+use crate::{
+    hexadecimal,
+    source::{
+        fingerprint::{FingerprintEncoder, environment},
+        portable::PortablePem,
+        user_file::{self, BYTE_ORDER_MARK},
+    },
 };
 
 /// A certificate or key in PEM: a file, which is read for each set, or a text.
@@ -90,7 +93,7 @@ impl fmt::Debug for Pem {
             Content::File(path) => write!(f, "{path:?}"),
             Content::Text(text) => {
                 let digest = Sha256::digest(&***text);
-                digest[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&hexadecimal::text(&digest[..8]))
             }
         }
     }

@@ -7,7 +7,10 @@ use aws_credential_types::provider::ProvideCredentials;
 use sha2::{Digest, Sha256};
 
 use super::{environment::Environment, misconfigured, settings::Settings};
-use crate::source::{Fetched, SourceError, SourceErrorClass, user_file};
+use crate::{
+    hexadecimal,
+    source::{Fetched, SourceError, SourceErrorClass, user_file},
+};
 
 /// Takes the keys from the cache of the session. The SDK renews them if they have expired.
 pub(super) async fn fetch(
@@ -54,10 +57,7 @@ fn says_it_has_ended(failure: &SourceError) -> bool {
 }
 
 fn cache(session: &str, environment: &Environment) -> PathBuf {
-    let digest: String = Sha256::digest(session.trim().as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = hexadecimal::text(&Sha256::digest(session.trim().as_bytes()));
     let folder = environment.path("AWS_LOGIN_CACHE_DIRECTORY");
     folder.unwrap_or_else(|| environment.in_home("login/cache")).join(format!("{digest}.json"))
 }

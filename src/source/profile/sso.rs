@@ -19,11 +19,14 @@ use super::{
     one_profile::Sso,
     settings::{Explicit, Settings},
 };
-use crate::source::{
-    Fetched, SourceError, SourceErrorClass,
-    redact::redact,
-    refusal_recorder::{Refusal, RefusalRecorder},
-    timestamp, user_file, validate,
+use crate::{
+    hexadecimal,
+    source::{
+        Fetched, SourceError, SourceErrorClass,
+        redact::redact,
+        refusal_recorder::{Refusal, RefusalRecorder},
+        timestamp, user_file, validate,
+    },
 };
 
 /// The fields of the token file that this library reads. The SDK reads the rest when it renews the token.
@@ -111,8 +114,7 @@ fn login(recipe: &Sso, names: &[String]) -> String {
 
 fn token_path(recipe: &Sso, environment: &Environment) -> PathBuf {
     let id = recipe.session.as_ref().unwrap_or(&recipe.start_url);
-    let digest: String =
-        Sha1::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hexadecimal::text(&Sha1::digest(id.as_bytes()));
     environment.in_home(&format!("sso/cache/{digest}.json"))
 }
 
