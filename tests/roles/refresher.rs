@@ -149,9 +149,10 @@ pub fn a_flood_keeps_to_the_budget() {
     floods.into_iter().for_each(|flood| drop(flood.finish()));
     let allowed = 51.0 + 50.0 * began.elapsed().as_secs_f64();
     assert!(assumed(&sts) as f64 <= allowed, "{} {allowed}", assumed(&sts));
-    let status = roles.status().unwrap();
-    assert!(status.refused_requests() >= 2000, "{}", status.refused_requests());
-    assert!(status.evictions() > 60, "{}", status.evictions());
+    // The last ones may still be in the socket.
+    until("each message was refused", || roles.status().unwrap().refused_requests() >= 2000);
+    let evictions = roles.status().unwrap().evictions();
+    assert!(evictions > 60, "{evictions}");
     // Now a tenant gets its set as always, after at most the calls that are planned.
     assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
 }
