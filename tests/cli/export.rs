@@ -3,12 +3,15 @@
 use std::{
     fs,
     io::IoSliceMut,
+    iter::zip,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -55,17 +58,32 @@ impl Use {
     }
 }
 
-#[allow(unsafe_code)]
 fn join(name: &str) -> Result<Use, Output> {
-    let (ours, theirs) = UnixStream::pair().unwrap();
     let mut command = Command::new(BINARY);
-    command.args(["export", name]).stdin(OwnedFd::from(theirs)).env("AWS_PROFILE", "other");
-    let output = command.output().unwrap();
-    // The command has a copy of the other end, which must not stay open here.
-    drop(command);
-    if !output.status.success() {
-        return Err(output);
+    command.args(["export", name]);
+    join_by(command)
+}
+
+/// Joins by a command that starts the program.
+fn join_by(command: Command) -> Result<Use, Output> {
+    let (ours, joining) = start_joining(command);
+    let output = joining.wait_with_output().unwrap();
+    match output.status.success() {
+        true => Ok(answer(&ours)),
+        false => Err(output),
     }
+}
+
+fn start_joining(mut command: Command) -> (UnixStream, Child) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    command.stdin(OwnedFd::from(theirs)).env("AWS_PROFILE", "other");
+    // The command has a copy of the other end, which must not stay open here: so it ends with this function.
+    let joining = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (ours, joining)
+}
+
+#[allow(unsafe_code)]
+fn answer(ours: &UnixStream) -> Use {
     let (mut text, mut space) = (vec![0; 1 << 16], cmsg_space!([i32; 2]));
     let mut parts = [IoSliceMut::new(&mut text)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -78,7 +96,7 @@ fn join(name: &str) -> Result<Use, Output> {
         }
     }
     let told = serde_json::from_slice(&text[..length]).unwrap();
-    Ok(Use { told, _descriptors: descriptors })
+    Use { told, _descriptors: descriptors }
 }
 
 fn directory(name: &str) -> PathBuf {
@@ -180,4 +198,89 @@ fn the_command_is_not_for_people_and_needs_a_session() {
     let absent = join(&name("export-absent")).err().unwrap();
     assert_eq!(code(&absent), 69);
     assert!(!Path::new(&directory("export-absent")).exists());
+}
+
+#[test]
+fn a_user_is_told_that_the_server_serves_or_why_it_does_not() {
+    let sts = LocalSts::start().unwrap();
+    let session = session(&sts, "export-few-descriptors");
+    let mut outcomes = [0, 0];
+    // With few of them, one step or the other of the server fails.
+    for descriptors in 3..40 {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" export \"$1\"");
+        command.args(["-c", &script, BINARY, session.name()]);
+        match join_by(command) {
+            Ok(user) => {
+                assert!(lives(user.server()), "with {descriptors} descriptors");
+                assert_eq!(user.key(), session.credentials().unwrap().access_key_id());
+                let server = user.server();
+                drop(user);
+                until("the endpoint ends with its last user", || !lives(server));
+                outcomes[0] += 1;
+            }
+            Err(output) => {
+                let text = text(&output.stderr);
+                assert!(text.len() > 20, "with {descriptors} descriptors: {text}");
+                outcomes[1] += 1;
+            }
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 3), "{outcomes:?}");
+    // What failed half-way hinders no other, and is removed.
+    drop(join(session.name()).unwrap());
+    until("nothing is left", || !directory(session.name()).exists());
+}
+
+#[test]
+fn a_command_that_is_killed_anywhere_leaves_an_endpoint_that_others_can_join() {
+    let sts = LocalSts::start().unwrap();
+    let session = session(&sts, "export-killed-command");
+    let first = join(session.name()).unwrap();
+    let (address, mut last) = ((first.url(), first.token()), first);
+    for round in 0..60_u64 {
+        kill(last.server(), Signal::SIGKILL).unwrap();
+        until("it is dead", || !lives(last.server()));
+        let mut command = Command::new(BINARY);
+        command.args(["export", session.name()]);
+        let (_ours, mut joining) = start_joining(command);
+        // The delays reach from the start of the program to its end.
+        thread::sleep(Duration::from_micros(round * 300));
+        joining.kill().unwrap();
+        joining.wait().unwrap();
+        let user = join(session.name()).unwrap_or_else(|e| panic!("{round}: {}", text(&e.stderr)));
+        assert!(lives(user.server()), "round {round}");
+        assert_eq!((user.url(), user.token()), address, "round {round}");
+        assert_eq!(user.key(), session.credentials().unwrap().access_key_id(), "round {round}");
+        last = user;
+    }
+}
+
+#[test]
+fn a_hundred_processes_that_join_at_once_have_one_server() {
+    let sts = LocalSts::start().unwrap();
+    let session = session(&sts, "export-many");
+    let joining: Vec<_> = (0..100)
+        .map(|_| {
+            let mut command = Command::new(BINARY);
+            command.args(["export", session.name()]);
+            start_joining(command)
+        })
+        .collect();
+    let users: Vec<_> = joining
+        .into_iter()
+        .map(|(ours, joining)| {
+            let output = joining.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            answer(&ours)
+        })
+        .collect();
+    for (one, next) in zip(&users, &users[1..]) {
+        assert_eq!(one.told, next.told);
+    }
+    assert_eq!(users[0].key(), session.credentials().unwrap().access_key_id());
+    let server = users[0].server();
+    drop(users);
+    until("the endpoint ends with its last user", || !lives(server));
+    assert!(!directory(session.name()).exists());
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, IoSlice, stdin},
+    io::{self, IoSlice, PipeReader, PipeWriter, Read, Write, stdin},
     net::{Ipv4Addr, TcpListener},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd, RawFd},
@@ -15,17 +15,19 @@ use std::{
     },
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::mpsc::channel,
+    sync::mpsc::{Receiver, channel},
     thread,
+    time::Duration,
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::{SigSet, SigmaskHow},
+        signal::{SigSet, SigmaskHow, Signal, kill},
         socket::{ControlMessage, MsgFlags, sendmsg},
     },
-    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
+    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, setsid},
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
@@ -41,10 +43,14 @@ use shmcreds::{
 use crate::{
     command_error::{CommandError, Doing, USAGE},
     endpoint::Endpoint,
-    export_directory::{ExportDirectory, Server, name_by_content, note, remove_when_unused},
+    export_directory::{ExportDirectory, Server, name_by_content, note},
     session::Event,
 };
 
+/// What a server says when it serves. Anything else is why it does not.
+const READY: &str = "ready";
+/// How long a server may take for that.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 const BY_HAND: &str = "only the Python package starts this command: its standard input is a socket";
 
 /// Which process this is after the start of a server.
@@ -57,10 +63,18 @@ enum Started {
 
 /// What the server needs.
 struct Serving {
-    listener: TcpListener,
-    token: String,
+    listening: Listening,
     /// Locked: this process is the server.
     lock: File,
+    /// To the process that has started it.
+    starter: PipeWriter,
+}
+
+/// The address, and what clients must show there.
+struct Listening {
+    listener: TcpListener,
+    token: String,
+    token_file: PathBuf,
 }
 
 pub(crate) fn run(name: &str) -> Result<ExitCode, CommandError> {
@@ -75,13 +89,16 @@ pub(crate) fn run(name: &str) -> Result<ExitCode, CommandError> {
             let damaged = io::Error::other("it is damaged");
             return Err(damaged).doing("reading the state of the endpoint");
         }
-        (Ok(()), before) => match start(&directory, lock, before.as_ref())? {
-            Started::Beside(server) => server,
-            Started::Here(serving) => {
-                let path = directory.path().to_owned();
+        (Ok(()), before) => match start(&directory, lock, before.as_ref()) {
+            Ok(Started::Beside(server)) => server,
+            Ok(Started::Here(serving)) => {
                 // Otherwise the server would be a user of itself, and the caller would wait for its end.
-                drop((directory, users, caller));
-                return serving.run(session, &path);
+                drop((users, caller));
+                return serving.run(session, directory);
+            }
+            Err(error) => {
+                directory.remove_if_unused(&users);
+                return Err(error);
             }
         },
     };
@@ -114,6 +131,7 @@ fn start(
     let token = before.map_or_else(random::token, |before| Ok(before.token.clone()));
     let token = token.doing("drawing a token (getrandom)")?;
     let token_file = token_file(directory, &token, before).doing("writing the token file")?;
+    let (told, starter) = io::pipe().doing("making a pipe")?;
     // The server is never without it: a signal for all processes may come as soon as its caller knows it.
     let callers =
         SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).doing("blocking signals")?;
@@ -121,11 +139,38 @@ fn start(
     match unsafe { fork() }.doing("starting the endpoint (fork)")? {
         ForkResult::Parent { child } => {
             callers.thread_set_mask().doing("unblocking signals")?;
-            let server = Server { pid: child.as_raw(), port, token, token_file };
-            note(&lock, &server).doing("writing the state of the endpoint")?;
-            Ok(Started::Beside(server))
+            drop(starter);
+            if let Err(error) = wait_until_ready(told) {
+                // It may be stopped. No caller knows of it.
+                let _ = kill(child, Signal::SIGKILL);
+                return Err(error).doing("starting the endpoint");
+            }
+            Ok(Started::Beside(Server { pid: child.as_raw(), port, token, token_file }))
         }
-        ForkResult::Child => Ok(Started::Here(Serving { listener, token, lock })),
+        ForkResult::Child => {
+            let listening = Listening { listener, token, token_file };
+            Ok(Started::Here(Serving { listening, lock, starter }))
+        }
+    }
+}
+
+/// Waits until the server serves. Otherwise the caller would be told of one that has failed to.
+fn wait_until_ready(mut server: PipeReader) -> io::Result<()> {
+    let mut said = String::new();
+    loop {
+        let timeout = PollTimeout::try_from(START_TIMEOUT).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(server.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
+            return Err(io::Error::other(format!(
+                "the server did not answer within {START_TIMEOUT:?}"
+            )));
+        }
+        let mut part = [0; 512];
+        match server.read(&mut part)? {
+            0 if said == READY => return Ok(()),
+            0 if said.is_empty() => return Err(io::Error::other("the server was killed")),
+            0 => return Err(io::Error::other(said)),
+            length => said.push_str(&String::from_utf8_lossy(&part[..length])),
+        }
     }
 }
 
@@ -148,27 +193,56 @@ fn token_file(
 
 impl Serving {
     /// Serves until no process uses the endpoint any more.
-    fn run(self, session: SharedSession, directory: &Path) -> Result<ExitCode, CommandError> {
-        detach().doing("leaving the caller (setsid, dup2)")?;
-        let endpoint = Endpoint::of(self.listener, self.token).doing("reading an address")?;
-        let (sender, events) = channel();
-        endpoint.serve(session.clone(), sender.clone()).doing("starting the endpoint")?;
-        let path = directory.to_owned();
-        thread::spawn(move || {
-            if let Err(error) = remove_when_unused(&path) {
-                let _ = sender.send(Event::Endpoint(error));
-            }
-            let _ = sender.send(Event::Unused);
-        });
+    fn run(
+        self,
+        session: SharedSession,
+        directory: ExportDirectory,
+    ) -> Result<ExitCode, CommandError> {
+        let Serving { listening, lock, mut starter } = self;
+        let started = listening.serve(session.clone(), &lock, &directory);
+        let said = started.as_ref().map_or_else(ToString::to_string, |_| READY.to_owned());
+        // A starter that was killed has told nobody. Then nobody uses the endpoint, and it ends.
+        let _ = starter.write_all(said.as_bytes());
+        // Whoever joins next finds what this process has noted, also where its starter was killed.
+        drop((starter, directory));
         let is_end = |event: &Event| matches!(event, Event::Unused | Event::Endpoint(_));
-        let end = events.iter().find(is_end);
+        let end = started?.iter().find(is_end);
         session.leave();
         // Until now it says that this process serves.
-        drop(self.lock);
+        drop(lock);
         match end {
             Some(Event::Endpoint(error)) => Err(error).doing("serving the endpoint"),
             _ => Ok(ExitCode::SUCCESS),
         }
+    }
+}
+
+impl Listening {
+    /// Serves, and notes that this process does.
+    fn serve(
+        self,
+        session: SharedSession,
+        lock: &File,
+        directory: &ExportDirectory,
+    ) -> Result<Receiver<Event>, CommandError> {
+        detach().doing("leaving the caller (setsid, dup2)")?;
+        let port = self.listener.local_addr().doing("reading an address")?.port();
+        let watch = directory.watch().doing("opening the file of the users")?;
+        let (sender, events) = channel();
+        let endpoint = Endpoint::of(self.listener, self.token.clone());
+        let endpoint = endpoint.doing("reading an address")?;
+        endpoint.serve(session, sender.clone()).doing("starting the endpoint")?;
+        let (token, token_file) = (self.token, self.token_file);
+        let server = Server { pid: getpid().as_raw(), port, token, token_file };
+        note(lock, &server).doing("writing the state of the endpoint")?;
+        let watch = move || {
+            if let Err(error) = watch.remove_when_unused() {
+                let _ = sender.send(Event::Endpoint(error));
+            }
+            let _ = sender.send(Event::Unused);
+        };
+        thread::Builder::new().spawn(watch).doing("starting a thread")?;
+        Ok(events)
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{libc, unistd::geteuid};
@@ -21,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use shmcreds::{SharedSession, endpoint::random::random_name};
 
 use crate::errno::told;
+
+/// How long a server waits for a descriptor that a client gives back.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of the server, in the file that it locks. A new server has the same address and the same token.
 #[derive(Serialize, Deserialize)]
@@ -54,10 +59,6 @@ impl ExportDirectory {
         outcome
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Notes that this process uses the endpoint, as long as the file is open.
     pub(crate) fn join(&self) -> io::Result<File> {
         let users = open(&self.path, "users")?;
@@ -70,8 +71,9 @@ impl ExportDirectory {
         let mut file = open(&self.path, "server")?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // A server that was killed may have written a part of it.
-        Ok((file, serde_json::from_str(&text).ok()))
+        // What stands behind it is the rest of a longer state before.
+        let known = serde_json::Deserializer::from_str(&text).into_iter().next();
+        Ok((file, known.and_then(Result::ok)))
     }
 
     /// Writes a file that clients read, and gives its path. A client of root may be another user, and must still read it:
@@ -82,14 +84,35 @@ impl ExportDirectory {
             return Ok(path);
         }
         let draft = self.path.join(random_name(".draft-")?);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let written = self.write_draft(&draft, text).and_then(|()| fs::rename(&draft, &path));
+        if written.is_err() {
+            // For example the tmpfs is full.
+            let _ = fs::remove_file(&draft);
+        }
+        written.map(|()| path)
+    }
+
+    fn write_draft(&self, draft: &Path, text: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
         file.write_all(text.as_bytes())?;
         if geteuid().is_root() {
             file.set_permissions(Permissions::from_mode(0o444))?;
             fs::set_permissions(&self.path, Permissions::from_mode(0o711))?;
         }
-        fs::rename(&draft, &path)?;
-        Ok(path)
+        Ok(())
+    }
+
+    /// For the server of this directory.
+    pub(crate) fn watch(&self) -> io::Result<Watch> {
+        Ok(Watch { path: self.path.clone(), users: open(&self.path, "users")? })
+    }
+
+    /// Removes the directory, if no process uses the endpoint but this one, by `users`. What fails here is done by the next
+    /// process that joins.
+    pub(crate) fn remove_if_unused(&self, users: &File) {
+        if users.try_lock().is_ok() {
+            let _ = self.remove();
+        }
     }
 
     fn remove(&self) -> io::Result<()> {
@@ -97,25 +120,43 @@ impl ExportDirectory {
     }
 }
 
-/// Writes what is known of the server. The file is its lock.
+/// Writes what is known of the server. The file is its lock. It needs no more memory than the state before, and a process
+/// that is killed here leaves that of before or the new one.
 pub(crate) fn note(mut file: &File, server: &Server) -> io::Result<()> {
-    file.set_len(0)?;
+    let text = serde_json::to_vec(server)?;
     file.rewind()?;
-    file.write_all(&serde_json::to_vec(server)?)
+    file.write_all(&text)?;
+    file.set_len(text.len() as u64)
 }
 
-/// Waits until no process uses the endpoint, and removes the directory.
-pub(crate) fn remove_when_unused(path: &Path) -> io::Result<()> {
-    loop {
-        let users = open(path, "users")?;
-        users.lock()?;
-        users.unlock()?;
-        // A process that joins has the lock of the directory, and may wait for that of the users.
-        let directory = make_and_lock(path)?;
-        match users.try_lock() {
-            Ok(()) => return directory.remove(),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+/// What a server needs to see that no process uses it any more.
+pub(crate) struct Watch {
+    path: PathBuf,
+    /// Opened before clients come, which also need descriptors.
+    users: File,
+}
+
+impl Watch {
+    /// Waits until no process uses the endpoint, and removes the directory.
+    pub(crate) fn remove_when_unused(&self) -> io::Result<()> {
+        loop {
+            self.users.lock()?;
+            self.users.unlock()?;
+            // A process that joins has the lock of the directory, and may wait for that of the users.
+            let directory = match make_and_lock(&self.path) {
+                Err(error)
+                    if [Some(libc::EMFILE), Some(libc::ENFILE)].contains(&error.raw_os_error()) =>
+                {
+                    thread::sleep(DESCRIPTOR_PAUSE);
+                    continue;
+                }
+                made => made?,
+            };
+            match self.users.try_lock() {
+                Ok(()) => return directory.remove(),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 }
