@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -30,6 +31,8 @@ _LARGEST_MESSAGE = 1 << 20
 _FORK_WAIT = 1.0
 #: The time between two attempts to start the endpoint again.
 _PAUSE = 1.0
+#: The longest time for joining. It takes this long only if a command that joins is stopped.
+_JOIN_TIMEOUT = 60.0
 
 
 class Joined(NamedTuple):
@@ -61,6 +64,17 @@ class Joined(NamedTuple):
             return False
         return True
 
+    def continue_if_stopped(self) -> bool:
+        """Continues the process that serves, if a SIGSTOP has stopped it: its clients would run into their time-outs."""
+        if _state(self.pid) != "T" or not self.is_alive():
+            return False
+        if self.server is None:
+            os.kill(self.pid, signal.SIGCONT)
+        else:
+            # By number it could be another process by now.
+            signal.pidfd_send_signal(self.server.number, signal.SIGCONT)
+        return True
+
 
 def join(name: str) -> Joined:
     """Joins the endpoint of the session, or starts it.
@@ -70,14 +84,19 @@ def join(name: str) -> Joined:
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        done = subprocess.run(
-            [find_bin(), "export", name],
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=dict(before.environ()),
-        )
+        try:
+            done = subprocess.run(
+                [find_bin(), "export", name],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=dict(before.environ()),
+                timeout=_JOIN_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired as error:
+            text = f"`shmcreds export` did not end within {error.timeout:g} s; look for one that is stopped, and kill it"
+            raise BRSConfigurationError(f"The session {name} cannot be exported: {text}") from None
         if done.returncode != 0:
             raise BRSConfigurationError(f"The session {name} cannot be exported: {done.stderr.strip()}")
         text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 2)
@@ -233,6 +252,8 @@ class Keeper:
                 refresh_if_due(self._export._engine)
             if not self._export._joined.is_alive():
                 self._export._serve_again()
+            elif self._export._joined.continue_if_stopped():
+                logger.warning("session %s: the endpoint was stopped (SIGSTOP) and is continued", self._export.name)
         except Exception as error:
             logger.warning("session %s: the endpoint could not be started again: %s", self._export.name, error)
             return False
@@ -240,6 +261,15 @@ class Keeper:
 
     def _sleep(self) -> float:
         return time_to_sleep(self._export._engine.store) if self._refreshes else 1.0
+
+
+def _state(pid: int) -> str:
+    """The state of a process, as `ps` tells it; nothing if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
 
 
 def _pipe() -> tuple[Owned, Owned]:

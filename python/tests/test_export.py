@@ -15,6 +15,7 @@ from local_sts import Failure
 from support import finished, segments, start
 from waiting import until
 
+import shmcreds.export
 from shmcreds import BRSConfigurationError, RefreshableSession, SharedSession, before
 
 pytestmark = pytest.mark.program
@@ -173,8 +174,48 @@ def test_a_killed_endpoint_starts_again_with_its_address(sts):
     until(lambda: ended(told["name"]))
 
 
+def test_a_stopped_endpoint_goes_on(sts):
+    process = start_holding(sts)
+    told = told_by(process)
+    server = server_of(told["name"])
+    os.kill(server, signal.SIGSTOP)
+    try:
+        # The kernel takes connections also for a stopped process, so an answer says that it goes on.
+        assert ask(told["url"], told["token"]) == sts.key(1)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert server_of(told["name"]) == server
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 0 and "the endpoint was stopped (SIGSTOP) and is continued" in said, said
+
+
+def test_a_program_that_takes_the_place_of_this_one_keeps_the_endpoint(sts):
+    process = start_holding(sts, "replaced")
+    told = told_by(process)
+    found = told_by(process)
+    assert found == {"key": sts.key(1), "pid": told["pid"]}
+    server = server_of(told["name"])
+    assert server is not None
+    end(process)
+    until(lambda: not alive(server))
+    assert ended(told["name"])
+
+
+def test_an_endpoint_that_cannot_be_joined_in_time_is_an_error(make, monkeypatch, tmp_path):
+    program = tmp_path / "shmcreds"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    session = make()
+    monkeypatch.setattr(shmcreds.export, "find_bin", lambda: str(program))
+    monkeypatch.setattr(shmcreds.export, "_JOIN_TIMEOUT", 0.2)
+    with pytest.raises(BRSConfigurationError, match="did not end within 0.2 s"):
+        session.export()
+    assert before.VARIABLE not in os.environ
+
+
 def test_a_forked_child_keeps_the_endpoint_and_the_sets_fresh(sts):
-    sts.lifetime = 3.0
+    # Time enough for a refresh on a busy machine.
+    sts.lifetime = 8.0
     process = start_holding(sts, "orphan")
     told = told_by(process)
     os.kill(told["pid"], signal.SIGKILL)
