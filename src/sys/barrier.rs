@@ -1,13 +1,13 @@
 //! A memory barrier with two sides that cost very different amounts: nearly nothing in a read, and a system call
 //! (`membarrier`) for the rare thread that takes away what is read.
 //!
-//! The promise: if one thread stores `x`, calls [`light`] and loads `y`, and another one stores `y`, calls [`heavy`] and
+//! The promise: if one thread stores `x`, runs a [`Light`] and loads `y`, and another one stores `y`, calls [`heavy`] and
 //! loads `x`, then at least one of them sees the other's store.
 
 #[cfg(not(loom))]
-pub(crate) use kernel::{heavy, light, prepare};
+pub(crate) use kernel::{Light, heavy, prepare};
 #[cfg(loom)]
-pub(crate) use model::{heavy, light};
+pub(crate) use model::{Light, heavy};
 
 #[cfg(not(loom))]
 mod kernel {
@@ -22,8 +22,8 @@ mod kernel {
     /// registration.
     static BY_KERNEL: AtomicBool = AtomicBool::new(false);
 
-    /// Registers this process, before any of its threads calls [`light`]. Without a registration `light` is a full
-    /// fence: before Linux 4.14, or in a sandbox that does not know the call.
+    /// Registers this process, before any of its threads makes a [`Light`]. Without a registration that is a full fence:
+    /// before Linux 4.14, or in a sandbox that does not know the call.
     pub(crate) fn prepare() {
         // Relaxed: a thread that does not see it yet makes a full fence, which is correct, too.
         if !BY_KERNEL.load(Ordering::Relaxed) && register() {
@@ -35,13 +35,27 @@ mod kernel {
         membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
     }
 
-    /// The side of the reader.
-    #[inline]
-    pub(crate) fn light() {
-        match BY_KERNEL.load(Ordering::Relaxed) {
-            // The processor may still reorder. `heavy` makes each processor that runs this process do a full fence.
-            true => compiler_fence(Ordering::SeqCst),
-            false => fence(Ordering::SeqCst),
+    /// The side of the reader, which runs it at both ends of a section and looks only once which kind it is.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Light {
+        by_kernel: bool,
+    }
+
+    impl Light {
+        #[inline(always)]
+        pub(crate) fn new() -> Self {
+            // Relaxed: the word changes once, to true. A reader that does not see that yet makes full fences, which is
+            // correct, too.
+            Light { by_kernel: BY_KERNEL.load(Ordering::Relaxed) }
+        }
+
+        #[inline(always)]
+        pub(crate) fn run(self) {
+            match self.by_kernel {
+                // The processor may still reorder. `heavy` makes each processor that runs this process do a full fence.
+                true => compiler_fence(Ordering::SeqCst),
+                false => fence(Ordering::SeqCst),
+            }
         }
     }
 
@@ -65,8 +79,17 @@ mod kernel {
 mod model {
     use crate::atomic::{Ordering, fence};
 
-    pub(crate) fn light() {
-        fence(Ordering::SeqCst);
+    #[derive(Clone, Copy)]
+    pub(crate) struct Light;
+
+    impl Light {
+        pub(crate) fn new() -> Self {
+            Light
+        }
+
+        pub(crate) fn run(self) {
+            fence(Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn heavy() -> bool {

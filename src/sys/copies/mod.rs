@@ -63,9 +63,10 @@ impl<T: Send + Sync + 'static> Copies<T> {
         Copies { sections, places, seen: AtomicU64::new(0) }
     }
 
-    #[inline]
-    fn place(&self, record: &Record) -> &AtomicPtr<T> {
-        &self.places[record.index() & (self.places.len() - 1)]
+    /// Always one, as their number is a power of two. An `Option`, so that a read has no way to panic.
+    #[inline(always)]
+    fn place(&self, record: &Record) -> Option<&AtomicPtr<T>> {
+        self.places.get(record.index() & (self.places.len() - 1))
     }
 
     /// The copy of the thread with that record, which is the calling one.
@@ -73,7 +74,7 @@ impl<T: Send + Sync + 'static> Copies<T> {
     pub(crate) fn lend(&self, record: &'static Record) -> Option<Lent<'_, T>> {
         let section = Section::enter(record);
         // Acquire pairs with the release in `swap`.
-        let copy = self.place(record).load(Ordering::Acquire);
+        let copy = self.place(record)?.load(Ordering::Acquire);
         // Null, or the pointer of an `Arc`. Who takes it from its place, drops the `Arc` after the section.
         let copy = NonNull::new(copy)?;
         Some(Lent { copy, _section: section, _copies: PhantomData })
@@ -100,7 +101,7 @@ impl<T: Send + Sync + 'static> Copies<T> {
     ) {
         // Relaxed: it only chooses one thread. The swaps below order the rest.
         let is_first = self.seen.fetch_max(version, Ordering::Relaxed) < version;
-        let own = self.place(record);
+        let Some(own) = self.place(record) else { return };
         let mut old = Vec::new();
         old.extend(swap(own, Some(copy)));
         if is_first {

@@ -20,7 +20,7 @@ use std::{iter, marker::PhantomData, ptr::null_mut, sync::Arc};
 
 use crossbeam_utils::CachePadded;
 
-use super::super::barrier;
+use super::super::barrier::{self, Light};
 use crate::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 
 /// What is dropped when nobody reads it.
@@ -73,6 +73,7 @@ pub(super) struct Section {
     record: &'static Record,
     /// The count at its end. Inside another section, which a signal handler has interrupted, it is the count of that one.
     after: usize,
+    fence: Light,
     /// The record is that of this thread, so the section stays on it.
     _on_this_thread: PhantomData<*const ()>,
 }
@@ -82,18 +83,22 @@ impl Section {
     pub(super) fn enter(record: &'static Record) -> Self {
         // Relaxed: only this thread stores to the count.
         let count = record.count.load(Ordering::Relaxed);
-        let after = if count.is_multiple_of(2) { count.wrapping_add(2) } else { count };
-        record.count.store(count | 1, Ordering::Relaxed);
+        let odd = count | 1;
+        record.count.store(odd, Ordering::Relaxed);
+        let fence = Light::new();
         // Pairs with the heavy barrier in `retire`.
-        barrier::light();
-        Section { record, after, _on_this_thread: PhantomData }
+        fence.run();
+        // As many more as it is now: none inside another section.
+        let after = odd.wrapping_add(odd - count);
+        Section { record, after, fence, _on_this_thread: PhantomData }
     }
 }
 
 impl Drop for Section {
-    #[inline]
+    // Else the section is kept in memory, for a panic in it.
+    #[inline(always)]
     fn drop(&mut self) {
-        self.record.end(self.after);
+        self.record.end(self.after, self.fence);
     }
 }
 
@@ -122,12 +127,12 @@ impl Record {
         taken.is_ok()
     }
 
-    #[inline]
-    fn end(&self, count: usize) {
+    #[inline(always)]
+    fn end(&self, count: usize, fence: Light) {
         // Release pairs with the acquire in `Reader::is_inside`.
         self.count.store(count, Ordering::Release);
         // Pairs with the heavy barrier in `drop_unread`.
-        barrier::light();
+        fence.run();
         if self.is_awaited.load(Ordering::Relaxed) {
             self.answer();
         }
@@ -142,7 +147,7 @@ impl Record {
     /// Gives the record to a later thread. The calling thread is in no section.
     pub(crate) fn release(&self) {
         let count = self.count.load(Ordering::Relaxed);
-        self.end(count.wrapping_add(2));
+        self.end(count.wrapping_add(2), Light::new());
         // Release pairs with the acquire in `take`.
         self.is_taken.store(false, Ordering::Release);
     }

@@ -9,8 +9,17 @@ pub(crate) mod barrier {
 
     pub(crate) fn prepare() {}
 
-    pub(crate) fn light() {
-        fence(Ordering::SeqCst);
+    #[derive(Clone, Copy)]
+    pub(crate) struct Light;
+
+    impl Light {
+        pub(crate) fn new() -> Self {
+            Light
+        }
+
+        pub(crate) fn run(self) {
+            fence(Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn heavy() -> bool {
