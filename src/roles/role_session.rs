@@ -36,7 +36,8 @@ impl RoleSession {
     /// Those of [`SharedSession`], and those of [`SharedRoles::role`](crate::SharedRoles::role) when the role needs an
     /// entry again. [`SourceThrottled`](crate::ErrorKind::SourceThrottled) also when the budget of the pool allows no call
     /// in time; [`Error::retry_after`] tells when it will.
-    #[inline]
+    // As `SharedSession::credentials`.
+    #[inline(always)]
     pub fn credentials(&self) -> Result<Credentials, Error> {
         self.session.credentials()
     }
@@ -135,6 +136,7 @@ impl RoleSession {
 }
 
 impl ProvideCredentials for RoleSession {
+    #[inline(always)]
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

@@ -10,7 +10,8 @@ use super::{SharedSession, inner::Inner};
 use crate::error::{Error, ErrorKind};
 
 impl ProvideCredentials for SharedSession {
-    #[inline]
+    // Always, as `SharedSession::credentials`. And the future is polled where it was made, with a copy less.
+    #[inline(always)]
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -38,7 +39,7 @@ impl ProvideCredentials for FromSegment {
 }
 
 /// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
-#[inline]
+#[inline(always)]
 fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
     match inner.quick() {
         Some(current) => current.provided(),

@@ -32,8 +32,9 @@ impl Inner {
     // Else the result goes through memory, which takes as long as the rest.
     #[inline(always)]
     pub(crate) fn quick(&self) -> Option<Current<'_>> {
-        let record = copies::known()?;
+        // First, while nothing else has to outlast the call.
         let tick = self.clock.tick();
+        let record = copies::known()?;
         let snapshot = self.copies.lend(record)?;
         let current = self.is_current(&snapshot) && snapshot.is_verified(tick);
         current.then_some(Current(snapshot))
