@@ -27,9 +27,15 @@ pub enum FaultPoint {
     PoolCellReleased = 10,
     /// The set of an entry is retired, and the entry still has its key.
     PoolRetired = 11,
+    /// The processes that waited for the set are woken, and the slot is not free yet.
+    Announced = 12,
+    /// A process that waits was woken, and has not looked at the state yet.
+    Woken = 13,
+    /// The newest set is copied, checked and decoded, and older copies are not wiped yet.
+    Decoded = 14,
 }
 
-/// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there.
+/// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there, or the times of points.
 #[inline]
 pub(crate) fn hit(point: FaultPoint) {
     #[cfg(feature = "testing")]
@@ -40,11 +46,18 @@ pub(crate) fn hit(point: FaultPoint) {
 
 #[cfg(feature = "testing")]
 pub(crate) mod armed {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::{
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
+        time::Duration,
+    };
 
     use nix::sys::signal::{Signal, raise};
+    use rustix::time::{ClockId, clock_gettime};
 
     use super::FaultPoint;
+
+    /// One more than the last point.
+    const POINTS: usize = FaultPoint::Decoded as usize + 1;
 
     /// `point << 32 | signal`; 0 when nothing is armed.
     static ARMED: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +67,28 @@ pub(crate) mod armed {
         ARMED.store((point as u64) << 32 | signal as u64, Ordering::Relaxed);
     }
 
+    static IS_TIMED: AtomicBool = AtomicBool::new(false);
+    /// When this process was last at each point; 0 before the first time.
+    static TIMES: [AtomicU64; POINTS] = [const { AtomicU64::new(0) }; POINTS];
+
+    /// Notes the time whenever this process, or one that it forks later, reaches a point: see [`time_of`].
+    pub fn time_points() {
+        IS_TIMED.store(true, Ordering::Relaxed);
+    }
+
+    /// When this process was last at `point`, on `CLOCK_MONOTONIC`, which all processes share. `None` before the first time, and without
+    /// [`time_points`].
+    pub fn time_of(point: FaultPoint) -> Option<Duration> {
+        let time = TIMES[point as usize].load(Ordering::Relaxed);
+        (time > 0).then(|| Duration::from_nanos(time))
+    }
+
     pub(super) fn hit(point: FaultPoint) {
+        if IS_TIMED.load(Ordering::Relaxed) {
+            let now = clock_gettime(ClockId::Monotonic);
+            let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+            TIMES[point as usize].store(now, Ordering::Relaxed);
+        }
         let armed = ARMED.load(Ordering::Relaxed);
         if armed >> 32 != point as u64 || ARMED.swap(0, Ordering::Relaxed) != armed {
             return;
@@ -62,5 +96,25 @@ pub(crate) mod armed {
         if let Ok(signal) = Signal::try_from(armed as u32 as i32) {
             let _ = raise(signal);
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::{
+        FaultPoint,
+        armed::{time_of, time_points},
+        hit,
+    };
+
+    #[test]
+    fn the_times_of_points_are_noted_once_they_are_asked_for() {
+        hit(FaultPoint::PoolRetired);
+        assert_eq!(time_of(FaultPoint::PoolRetired), None);
+        time_points();
+        hit(FaultPoint::PoolRetired);
+        let first = time_of(FaultPoint::PoolRetired).expect("a time");
+        hit(FaultPoint::PoolRetired);
+        assert!(time_of(FaultPoint::PoolRetired).expect("a later time") > first);
     }
 }

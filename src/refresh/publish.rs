@@ -90,6 +90,7 @@ pub(crate) fn set(
             elected.view().count(Counter::EarlyRefreshes);
         }
         elected.view().announce();
+        hit(FaultPoint::Announced);
     };
     let sets = elected.view().sets();
     let version = store(elected, sets, &SETS, basis.set, &words, announce).map_err(unwritten)?;

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     error::Fault,
+    fault_point::{FaultPoint, hit},
     seqlock::{Latch, LatchReader, Version},
     shared_words::{ReadWord, ReadWords},
     sys::{
@@ -180,6 +181,7 @@ impl<'a> Entry<'a> {
     /// Sleeps until an event after `seen`, at most `limit`.
     pub(crate) fn sleep(self, seen: u32, limit: Duration) {
         self.event.wait(seen, limit);
+        hit(FaultPoint::Woken);
     }
 
     /// As [`sleep`](Self::sleep), for a thread that waits for a refresh of its own process. It wakes after the threads

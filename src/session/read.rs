@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Fault},
+    fault_point::{FaultPoint, hit},
     seqlock::Version,
     sys::copies,
 };
@@ -193,6 +194,7 @@ impl Inner {
             }
             read => read?.map(Arc::new),
         };
+        hit(FaultPoint::Decoded);
         match (&read, record) {
             (Some(snapshot), Some(record)) => {
                 let version = snapshot.life.version.word();

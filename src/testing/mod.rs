@@ -110,7 +110,10 @@ pub use log::Call;
 use crate::{Error, SharedSession};
 pub use crate::{
     clock::ManualClock,
-    fault_point::{FaultPoint, armed::signal_at},
+    fault_point::{
+        FaultPoint,
+        armed::{signal_at, time_of, time_points},
+    },
 };
 
 /// Copies the newest set from the segment, checks it and decodes it, as the first read of a generation does before it
