@@ -11,15 +11,14 @@ use std::{
 use aws_config::{BehaviorVersion, Region, sts::AssumeRoleProvider};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use nix::sys::signal::Signal;
 use shmcreds::{
     AssumeRole, SharedSession,
-    testing::{FaultPoint, LocalSts, Settings, signal_at},
+    testing::{FaultPoint, LocalSts, Settings, time_of, time_points},
 };
 
 use support::{
     Helper, Table, blocks, cpu, median, monotonic, quantile, session,
-    wake::{BareFutex, Pipe, note_publications, pair_of, publications},
+    wake::{BareFutex, Pipe, Wakes, pair_of, publications},
     words,
 };
 
@@ -156,25 +155,25 @@ fn on_the_cpu(work: impl FnOnce()) -> f64 {
     (cpu() - busy) as f64 / 1e3
 }
 
-/// A publication seen by a sleeper, beside a byte in a pipe and a bare futex.
+/// A publication seen by a sleeper, beside a byte in a pipe and a bare futex, and its parts.
 fn wake(table: &mut Table) {
+    type Part = fn(&Wakes) -> &Vec<f64>;
     let session = session("wake", Duration::from_millis(2));
-    note_publications();
-    let mut helpers = pair_of!(shmcreds, session, || {
-        signal_at(FaultPoint::Exchanged, Signal::SIGUSR1 as i32);
-    });
+    time_points();
+    let points =
+        [FaultPoint::Exchanged, FaultPoint::Announced, FaultPoint::Woken, FaultPoint::Decoded];
+    let mut helpers = pair_of!(shmcreds, session, || points
+        .map(|point| { time_of(point).map_or(0.0, |time| time.as_nanos() as f64) }));
     let (mut pipe, mut futex) = (Pipe::new(), BareFutex::new());
     // In turn, block by block.
-    let [mut seen, mut bytes, mut futexes] = [const { Vec::new() }; 3];
-    let mut whole = Vec::new();
+    let (mut bytes, mut futexes, mut wakes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..40 {
-        let (block, answers) = publications(&mut helpers, 30);
-        seen.push(block);
-        whole.extend(answers);
+        wakes.push(publications(&mut helpers, 30));
         bytes.push(pipe.wakes(30));
         futexes.push(futex.wakes(30));
     }
-    assert!(!whole.is_empty(), "one of them slept");
+    let of = |part: Part| wakes.iter().map(|w| part(w).clone()).collect();
+    let seen: Vec<Vec<f64>> = of(|wakes| &wakes.seen);
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let what = format!("a publication seen by a sleeper, {name}");
         let byte = format!("a byte in a pipe seen by a sleeper, {name}");
@@ -182,7 +181,21 @@ fn wake(table: &mut Table) {
         let bare = format!("a bare futex seen by a sleeper, {name}");
         table.compare(&what, (&*seen, &*bare, &*futexes), share, f64::INFINITY, "µs");
     }
-    table.note("the source's answer seen by a sleeper, p50", quantile(&mut whole, 0.5), "µs");
+    let parts: [(&str, Part); 5] = [
+        ("from the exchange to the sleeper's return from the kernel", |wakes| &wakes.woken),
+        ("from there to the decoded set", |wakes| &wakes.decoded),
+        ("from there to the caller: older copies wiped, and a clone", |wakes| &wakes.returned),
+        ("meanwhile, from the exchange to the end of the publisher's wake", |wakes| {
+            &wakes.announced
+        }),
+        ("the source's answer seen by a sleeper", |wakes| &wakes.whole),
+    ];
+    for (what, part) in parts {
+        let mut all = of(part).concat();
+        assert!(!all.is_empty(), "one of them slept");
+        table.note(&format!("{what}, p50"), quantile(&mut all, 0.5), "µs");
+        table.note(&format!("{what}, p99"), quantile(&mut all, 0.99), "µs");
+    }
 }
 
 fn attach_and_memory(table: &mut Table) {

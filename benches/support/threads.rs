@@ -1,11 +1,13 @@
 //! What benches of reads share: floors, ready futures, and threads that run at the same time.
 
 use std::{
+    hint::black_box,
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, Waker},
 };
 
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::support::cpu;
@@ -13,6 +15,26 @@ use crate::support::cpu;
 /// One look at the coarse clock.
 pub fn coarse() -> i64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock").tv_nsec()
+}
+
+/// The floor of an owned read: one look at the coarse clock, and the clone and the drop of the SDK's object.
+///
+/// Loops of reads look at a result in its place. A loop that moves it copies it right after it was written, with wider
+/// loads than the stores were. Some processors wait then until the stores are in the cache, which takes as long as the
+/// read. No floor and no read here has such a copy, unless the SDK makes it.
+#[inline(always)]
+pub fn clone_once(own: &Credentials) {
+    black_box(coarse());
+    let set = black_box(own).clone();
+    black_box(&set);
+}
+
+/// The floor of an awaited read: one look at the coarse clock, and the SDK's own future of a fixed set.
+#[inline(always)]
+pub async fn await_once(own: &Credentials) {
+    black_box(coarse());
+    let set = black_box(own).provide_credentials().await;
+    black_box(&set);
 }
 
 pub fn repeat(calls: u32, mut work: impl FnMut()) {

@@ -2,39 +2,22 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use nix::{
     libc,
-    sys::{
-        mman::{MapFlags, ProtFlags, mmap_anonymous},
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-    },
+    sys::mman::{MapFlags, ProtFlags, mmap_anonymous},
 };
 
 use crate::support::{Helper, monotonic, words};
 
-/// When this process last published a set.
-pub static PUBLISHED: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn published(_: i32) {
-    PUBLISHED.store(monotonic(), Ordering::Relaxed);
-}
-
-/// Notes the time when this process, or one that it forks, gets SIGUSR1: the library sends it right after it has
-/// published, where it is asked for that.
-pub fn note_publications() {
-    let action = SigAction::new(SigHandler::Handler(published), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler asks the clock and stores a word.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler");
-}
-
 /// Two processes that want newer sets of `$session` at the same time: one fetches and publishes, the other sleeps. The key
-/// id of a set says who fetched it, and when the source answered. Each runs `$first` before each set.
+/// id of a set says who fetched it, and when the source answered. `$points` tells after each set when this process was last
+/// at the points of [`Wakes`]; 0 for one where it was not.
 macro_rules! pair_of {
-    ($library:ident, $session:expr, $first:expr) => {{
+    ($library:ident, $session:expr, $points:expr) => {{
         let name = $session.name().to_owned();
         let pair: Vec<$crate::support::Helper> = (0..2)
             .map(|_| {
@@ -44,16 +27,13 @@ macro_rules! pair_of {
                     let session = SharedSession::attach(&name).expect("attached");
                     let us = std::process::id().to_string();
                     $crate::support::words((0..rounds).flat_map(|_| {
-                        $first();
                         let set = session.refresh().expect("a set");
                         let seen = $crate::support::monotonic();
                         let (pid, at) = set.access_key_id().split_once('@').expect("a stamp");
-                        let published = &$crate::support::wake::PUBLISHED;
-                        let (slept, when) = match pid == us {
-                            true => (0.0, published.load(std::sync::atomic::Ordering::Relaxed)),
-                            false => (1.0, seen),
-                        };
-                        [at.parse().expect("a time"), slept, when as f64]
+                        let slept = if pid == us { 0.0 } else { 1.0 };
+                        let points: [f64; 4] = $points();
+                        let set: [f64; 3] = [at.parse().expect("a time"), slept, seen as f64];
+                        set.into_iter().chain(points)
                     }))
                 })
             })
@@ -63,18 +43,47 @@ macro_rules! pair_of {
 }
 pub(crate) use pair_of;
 
-/// Microseconds from a publication to the sleeper's return, and from the source's answer to it.
-pub fn publications(pair: &mut [Helper], rounds: u64) -> (Vec<f64>, Vec<f64>) {
+/// Microseconds of one publication after the other.
+#[derive(Default)]
+pub struct Wakes {
+    /// From the exchange of the version to the sleeper's return.
+    pub seen: Vec<f64>,
+    /// From the source's answer to the sleeper's return.
+    pub whole: Vec<f64>,
+    /// From the exchange to the end of the publisher's wake.
+    pub announced: Vec<f64>,
+    /// From the exchange to the sleeper's return from the kernel.
+    pub woken: Vec<f64>,
+    /// From there until the sleeper has copied, checked and decoded the set.
+    pub decoded: Vec<f64>,
+    /// From there to the sleeper's return.
+    pub returned: Vec<f64>,
+}
+
+/// So many publications of a pair that [`pair_of`] made.
+pub fn publications(pair: &mut [Helper], rounds: u64) -> Wakes {
     pair.iter_mut().for_each(|helper| helper.order(rounds));
     let told: Vec<f64> = pair.iter_mut().flat_map(Helper::answer).collect();
-    let of = |who: f64| told.chunks(3).filter(move |one| one[1] == who).map(|one| (one[0], one[2]));
-    let published: HashMap<u64, f64> = of(0.0).map(|(at, when)| (at as u64, when)).collect();
-    let (mut seen, mut whole) = (Vec::new(), Vec::new());
-    for (at, when) in of(1.0) {
-        seen.extend(published.get(&(at as u64)).map(|published| (when - published) / 1e3));
-        whole.push((when - at) / 1e3);
+    let sets = || told.chunks(7);
+    let publishers: HashMap<u64, &[f64]> =
+        sets().filter(|set| set[1] == 0.0).map(|set| (set[0] as u64, set)).collect();
+    let mut wakes = Wakes::default();
+    for sleeper in sets().filter(|set| set[1] == 1.0) {
+        let [at, _, seen, _, _, woken, decoded] = *sleeper else { unreachable!("seven numbers") };
+        wakes.whole.push((seen - at) / 1e3);
+        let Some([_, _, _, exchanged, announced, ..]) = publishers.get(&(at as u64)) else {
+            continue;
+        };
+        wakes.seen.push((seen - exchanged) / 1e3);
+        // One that came too late to sleep was woken for an earlier set.
+        if woken > *exchanged && decoded > woken {
+            wakes.announced.push((announced - exchanged) / 1e3);
+            wakes.woken.push((woken - exchanged) / 1e3);
+            wakes.decoded.push((decoded - woken) / 1e3);
+            wakes.returned.push((seen - decoded) / 1e3);
+        }
     }
-    (seen, whole)
+    wakes
 }
 
 /// How long a sleeper sleeps: as long as the source of the bench takes.

@@ -13,7 +13,7 @@ use std::{
 use aws_credential_types::provider::ProvideCredentials;
 use support::{
     Helper, per_call, quantile, ratio, set,
-    threads::{alone_and_both, coarse, now, repeat},
+    threads::{alone_and_both, await_once, clone_once, coarse, now, repeat},
     wake::{BareFutex, Pipe, pair_of, publications},
 };
 
@@ -58,19 +58,24 @@ macro_rules! version {
         let (owned, awaited, first) = (session.clone(), session.clone(), session);
         Version {
             owned: Box::new(move |calls| {
-                repeat(calls, || drop(black_box(owned.credentials())));
+                repeat(calls, || {
+                    let set = owned.credentials();
+                    black_box(&set);
+                });
             }),
             awaited: Box::new(move |calls| {
                 now(async {
                     for _ in 0..calls {
-                        drop(black_box(awaited.provide_credentials().await));
+                        let set = awaited.provide_credentials().await;
+                        black_box(&set);
                     }
                 });
             }),
             provided: Box::new(move |calls| {
                 now(async {
                     for _ in 0..calls {
-                        drop(black_box(provider.provide_credentials().await));
+                        let set = provider.provide_credentials().await;
+                        black_box(&set);
                     }
                 });
             }),
@@ -133,12 +138,12 @@ fn wakes() {
     let latency = Duration::from_millis(2);
     let (old, new) = (session!(before, latency), session!(shmcreds, latency));
     let mut pairs: [Vec<Helper>; 2] =
-        [pair_of!(before, old, || ()), pair_of!(shmcreds, new, || ())];
+        [pair_of!(before, old, || [0.0; 4]), pair_of!(shmcreds, new, || [0.0; 4])];
     let (mut pipe, mut futex) = (Pipe::new(), BareFutex::new());
     let (mut row, mut bare): (Row, Vec<Vec<f64>>) = Default::default();
     for _ in 0..rounds() / 4 {
         for (pair, blocks) in pairs.iter_mut().zip(&mut row) {
-            blocks.push(publications(pair, 30).1);
+            blocks.push(publications(pair, 30).whole);
         }
         row[2].push(pipe.wakes(30));
         bare.push(futex.wakes(30));
@@ -167,14 +172,14 @@ fn reads([before, after]: &mut [Version; 2]) {
     };
     let mut rows: [Row; 5] = Default::default();
     for _ in 0..rounds() {
-        let owned = per_call(CALLS, || drop(black_box((coarse(), black_box(&own).clone()))));
+        let owned = per_call(CALLS, || clone_once(&own));
         let looked = per_call(CALLS, || {
             black_box((coarse(), black_box(&word).load(Ordering::Relaxed)));
         });
         let fixed = each(&mut |calls| {
             now(async {
                 for _ in 0..calls {
-                    drop(black_box((coarse(), black_box(&own).provide_credentials().await)));
+                    await_once(&own).await;
                 }
             });
         });
@@ -220,7 +225,7 @@ fn threads([before, after]: &[Version; 2]) {
     const CALLS: u32 = 2_000;
     let floor = |calls: u32| {
         let own = set();
-        repeat(calls, || drop(black_box((coarse(), black_box(&own).clone()))));
+        repeat(calls, || clone_once(&own));
     };
     type Way<'a> = &'a (dyn Fn(u32) + Sync);
     let rows: [(&str, [Way<'_>; 3]); 2] = [
