@@ -28,14 +28,20 @@ pub(crate) use thread::{after_fork_in_child, claimed, known};
 use crate::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Copies of the newest version of something.
+///
+/// One place is here, for the thread with the first record. The others are allocated when another thread needs one: a
+/// process may have thousands of these, and a single thread that reads them.
 #[derive(Debug)]
 pub(crate) struct Copies<T> {
-    sections: &'static Sections,
-    /// Each is null or the pointer of an `Arc`. Their number is a power of two. They change only with the version.
-    places: Box<[AtomicPtr<T>]>,
+    /// As each of `others`.
+    first: AtomicPtr<T>,
+    others: AtomicPtr<Places<T>>,
     /// The newest version of which there was a copy.
     seen: AtomicU64,
 }
+
+/// Each is null or the pointer of an `Arc`. Their number is a power of two. They change only with the version.
+type Places<T> = Box<[AtomicPtr<T>]>;
 
 /// A thread's copy, borrowed.
 pub(crate) struct Lent<'a, T> {
@@ -57,18 +63,58 @@ impl<T> Deref for Lent<'_, T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Copies<T> {
-    pub(crate) fn with_places(sections: &'static Sections, places: usize) -> Self {
-        let places = (0..places.next_power_of_two()).map(|_| AtomicPtr::new(null_mut())).collect();
-        Copies { sections, places, seen: AtomicU64::new(0) }
+impl<T> Copies<T> {
+    /// Without any copy yet.
+    pub(crate) fn new() -> Self {
+        let (first, others) = (AtomicPtr::new(null_mut()), AtomicPtr::new(null_mut()));
+        Copies { first, others, seen: AtomicU64::new(0) }
     }
 
-    /// Always one, as their number is a power of two. An `Option`, so that a read has no way to panic.
+    /// The other places, if there are any.
+    #[inline(always)]
+    fn others(&self) -> Option<&Places<T>> {
+        // Acquire pairs with the release in `places_for`.
+        let others = self.others.load(Ordering::Acquire);
+        // SAFETY: null, or the pointer of a box of `places_for`, which stays until `self` is dropped.
+        unsafe { others.as_ref() }
+    }
+
+    /// The place of the thread with that record, if it is there already. Nothing here can panic: this is a part of a read.
     #[inline(always)]
     fn place(&self, record: &Record) -> Option<&AtomicPtr<T>> {
-        self.places.get(record.index() & (self.places.len() - 1))
+        match record.index() {
+            0 => Some(&self.first),
+            index => {
+                let others = self.others()?;
+                others.get((index - 1) & others.len().wrapping_sub(1))
+            }
+        }
     }
 
+    /// The place of the thread with that record.
+    fn place_for(&self, record: &Record) -> &AtomicPtr<T> {
+        if let Some(place) = self.place(record) {
+            return place;
+        }
+        let count = record.sections().places().next_power_of_two();
+        let places: Places<T> = (0..count).map(|_| AtomicPtr::new(null_mut())).collect();
+        let places = Box::into_raw(Box::new(places));
+        // Release pairs with the acquire in `others`. Acquire pairs with the release in `take_all`, which found no places:
+        // what that thread has seen before, this one sees after.
+        let added =
+            self.others.compare_exchange(null_mut(), places, Ordering::AcqRel, Ordering::Acquire);
+        if added.is_err() {
+            // SAFETY: the pointer is that of the box above, which nobody else has.
+            drop(unsafe { Box::from_raw(places) });
+        }
+        match self.place(record) {
+            Some(place) => place,
+            None => unreachable!("the places were added above, by this thread or by another one"),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Copies<T> {
     /// The copy of the thread with that record, which is the calling one.
     #[inline(always)]
     pub(crate) fn lend(&self, record: &'static Record) -> Option<Lent<'_, T>> {
@@ -101,24 +147,41 @@ impl<T: Send + Sync + 'static> Copies<T> {
     ) {
         // Relaxed: it only chooses one thread. The swaps below order the rest.
         let is_first = self.seen.fetch_max(version, Ordering::Relaxed) < version;
-        let Some(own) = self.place(record) else { return };
+        let own = self.place_for(record);
         let mut old = Vec::new();
         old.extend(swap(own, Some(copy)));
         if is_first {
-            let others = self.places.iter().filter(|place| !std::ptr::eq(*place, own));
-            old.extend(others.filter_map(|place| swap(place, None)));
+            self.take_all(Some(own), &mut old);
         }
         // Another thread may have seen a newer version and taken all copies away before the swap of `own`. That swap
-        // has read the other thread's, so this look sees the newer version, too.
+        // has read the other thread's, or `place_for` has. So this look sees the newer version, too.
         if !is_newest() {
             old.extend(swap(own, None));
         }
-        self.retire(old);
+        retire(record.sections(), old);
     }
 
     /// Takes all copies away.
-    pub(crate) fn clear(&self) {
-        self.retire(self.places.iter().filter_map(|place| swap(place, None)).collect());
+    pub(crate) fn clear_in(&self, sections: &'static Sections) {
+        let mut old = Vec::new();
+        self.take_all(None, &mut old);
+        retire(sections, old);
+    }
+
+    /// Adds all copies to `old`, besides that in the place `but`.
+    fn take_all(&self, but: Option<&AtomicPtr<T>>, old: &mut Vec<Arc<T>>) {
+        // A thread may be adding the other places. Release pairs with the acquire in `place_for`, when that comes later;
+        // acquire, as in `others`, when it came before.
+        let none = self.others.compare_exchange(
+            null_mut(),
+            null_mut(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        let others = none.is_err().then(|| self.others()).flatten().into_iter().flatten();
+        let places = others.chain([&self.first]);
+        let taken = places.filter(|place| !but.is_some_and(|but| std::ptr::eq(*place, but)));
+        old.extend(taken.filter_map(|place| swap(place, None)));
     }
 
     /// The newest version of which there was a copy; 0 before the first.
@@ -126,10 +189,10 @@ impl<T: Send + Sync + 'static> Copies<T> {
         // Relaxed: the number orders nothing.
         self.seen.load(Ordering::Relaxed)
     }
+}
 
-    fn retire(&self, old: Vec<Arc<T>>) {
-        self.sections.retire(old.into_iter().map(|copy| copy as Item).collect());
-    }
+fn retire<T: Send + Sync + 'static>(sections: &'static Sections, old: Vec<Arc<T>>) {
+    sections.retire(old.into_iter().map(|copy| copy as Item).collect());
 }
 
 /// Replaces the copy in a place.
@@ -145,6 +208,13 @@ fn swap<T>(place: &AtomicPtr<T>, copy: Option<Arc<T>>) -> Option<Arc<T>> {
 impl<T> Drop for Copies<T> {
     fn drop(&mut self) {
         // Nobody borrows a copy: that would borrow `self`.
-        self.places.iter().for_each(|place| drop(swap(place, None)));
+        drop(swap(&self.first, None));
+        let others = self.others.swap(null_mut(), Ordering::Acquire);
+        if others.is_null() {
+            return;
+        }
+        // SAFETY: the pointer of a box of `places_for`. Nobody borrows the places: that would borrow `self`.
+        let others = unsafe { Box::from_raw(others) };
+        others.iter().for_each(|place| drop(swap(place, None)));
     }
 }

@@ -20,16 +20,18 @@ impl Drop for Copy {
 /// Copies of what has one version after the other, and all copies that were ever made.
 struct World {
     copies: Copies<Copy>,
+    sections: &'static Sections,
     newest: AtomicU64,
     made: std::sync::Mutex<Vec<(u64, Arc<AtomicBool>)>>,
 }
 
 impl World {
     fn new() -> (Arc<Self>, [&'static Record; 2]) {
-        let sections: &'static Sections = Box::leak(Box::new(Sections::new()));
+        let sections: &'static Sections = Box::leak(Box::new(Sections::new(|| 1)));
         let records = [sections.claim(), sections.claim()];
         let world = World {
-            copies: Copies::with_places(sections, 2),
+            copies: Copies::new(),
+            sections,
             newest: AtomicU64::new(1),
             made: std::sync::Mutex::default(),
         };
@@ -85,6 +87,41 @@ fn a_copy_is_dropped_after_its_reader_has_left() {
     });
 }
 
+/// A thread needs the other places for the first time, while another one takes all copies away.
+#[test]
+fn a_late_copy_in_a_new_place_does_not_stay() {
+    explore(|| {
+        let (world, [own, other]) = World::new();
+        world.look(own);
+        let late = thread::spawn({
+            let world = Arc::clone(&world);
+            move || world.look(other)
+        });
+        world.newest.store(2, Ordering::Relaxed);
+        world.look(own);
+        late.join().unwrap();
+        world.check();
+    });
+}
+
+/// Two threads need the other places at the same time, for one place.
+#[test]
+fn two_threads_add_places() {
+    explore(|| {
+        let (world, [own, other]) = World::new();
+        let third = world.sections.claim();
+        let adding = thread::spawn({
+            let world = Arc::clone(&world);
+            move || world.look(other)
+        });
+        world.look(third);
+        adding.join().unwrap();
+        world.newest.store(2, Ordering::Relaxed);
+        world.look(own);
+        world.check();
+    });
+}
+
 /// The thread of the second record has loaded the old version when the new one is published.
 #[test]
 fn a_late_copy_of_an_old_version_does_not_stay() {
@@ -108,7 +145,7 @@ fn two_threads_retire_what_a_third_one_reads() {
     builder.preemption_bound = Some(2);
     builder.check(|| {
         let (world, [own, other]) = World::new();
-        let third = world.copies.sections.claim();
+        let third = world.sections.claim();
         world.look(third);
         let reader = thread::spawn({
             let world = Arc::clone(&world);
@@ -140,7 +177,7 @@ fn a_record_goes_to_another_thread() {
             move || {
                 world.read(other);
                 other.release();
-                let again = world.copies.sections.claim();
+                let again = world.sections.claim();
                 world.read(again);
             }
         });

@@ -31,6 +31,8 @@ pub(super) type Item = Arc<dyn Send + Sync>;
 pub(crate) struct Sections {
     first: AtomicPtr<CachePadded<Record>>,
     retired: AtomicPtr<Retired>,
+    /// How many places there are for copies of one thing, besides that of the first record.
+    places: fn() -> usize,
 }
 
 /// The record of one thread, which no other thread uses meanwhile. Later threads use it again. It is never freed.
@@ -120,6 +122,10 @@ impl Record {
         self.index
     }
 
+    pub(super) fn sections(&self) -> &'static Sections {
+        self.sections
+    }
+
     fn take(&self) -> bool {
         // Acquire pairs with the release in `release`.
         let taken =
@@ -155,13 +161,17 @@ impl Record {
 
 impl Sections {
     #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Sections { first: AtomicPtr::new(null_mut()), retired: AtomicPtr::new(null_mut()) }
+    pub(crate) const fn new(places: fn() -> usize) -> Self {
+        Sections { first: AtomicPtr::new(null_mut()), retired: AtomicPtr::new(null_mut()), places }
     }
 
     #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Sections { first: AtomicPtr::new(null_mut()), retired: AtomicPtr::new(null_mut()) }
+    pub(crate) fn new(places: fn() -> usize) -> Self {
+        Sections { first: AtomicPtr::new(null_mut()), retired: AtomicPtr::new(null_mut()), places }
+    }
+
+    pub(super) fn places(&self) -> usize {
+        (self.places)()
     }
 
     /// A record for the calling thread: the first one that no thread has.

@@ -17,11 +17,12 @@ impl Drop for Copy {
 
 fn sections() -> &'static Sections {
     crate::sys::barrier::prepare();
-    Box::leak(Box::new(Sections::new()))
+    Box::leak(Box::new(Sections::new(|| 4)))
 }
 
 struct World {
     copies: Copies<Copy>,
+    sections: &'static Sections,
     drops: Arc<AtomicUsize>,
     own: &'static Record,
     other: &'static Record,
@@ -30,8 +31,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let sections = sections();
-        let copies = Copies::with_places(sections, 2);
-        World { copies, drops: Arc::default(), own: sections.claim(), other: sections.claim() }
+        let copies = Copies::new();
+        let (own, other) = (sections.claim(), sections.claim());
+        World { copies, sections, drops: Arc::default(), own, other }
     }
 
     fn renew(&self, record: &'static Record, version: u64) {
@@ -54,7 +56,7 @@ fn a_new_version_ends_the_copies_of_all_threads() {
     assert!(world.copies.lend(world.other).is_none());
     assert!(world.copies.lend(world.own).is_some());
     assert_eq!(world.copies.seen(), 2);
-    world.copies.clear();
+    world.copies.clear_in(world.sections);
     assert_eq!(world.drops(), 3);
 }
 
@@ -134,10 +136,10 @@ fn a_child_does_not_wait_for_threads_that_it_has_not() {
     let lent = world.copies.lend(world.other).unwrap();
     world.renew(world.own, 2);
     assert_eq!(world.drops(), 0);
-    world.copies.sections.forget_others(Some(world.own));
+    world.sections.forget_others(Some(world.own));
     world.renew(world.own, 3);
     assert_eq!(world.drops(), 2, "both of the former versions");
-    assert!(std::ptr::eq(world.copies.sections.claim(), world.other));
+    assert!(std::ptr::eq(world.sections.claim(), world.other));
     std::mem::forget(lent);
 }
 
@@ -148,7 +150,7 @@ fn readers_and_renewers_side_by_side() {
     // Miri is some hundred times slower.
     const LAST: usize = if cfg!(miri) { 20 } else { 300 };
     let sections = sections();
-    let copies = Copies::<Mutex<u64>>::with_places(sections, 4);
+    let copies = Copies::<Mutex<u64>>::new();
     let newest = AtomicUsize::new(1);
     std::thread::scope(|scope| {
         for _ in 0..READERS {
@@ -173,6 +175,6 @@ fn readers_and_renewers_side_by_side() {
             std::thread::yield_now();
         }
     });
-    copies.clear();
+    copies.clear_in(sections);
     assert!(sections.is_done(), "something waits for a reader, and none is there");
 }

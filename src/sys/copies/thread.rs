@@ -8,7 +8,7 @@ use std::{
 use super::{Copies, Record, Sections};
 use crate::sys::barrier;
 
-static SECTIONS: Sections = Sections::new();
+static SECTIONS: Sections = Sections::new(places);
 
 thread_local! {
     /// Without a destructor, so that a look at it is one load.
@@ -56,9 +56,9 @@ pub(crate) fn after_fork_in_child() {
 }
 
 impl<T: Send + Sync + 'static> Copies<T> {
-    /// Without any copy yet.
-    pub(crate) fn new() -> Self {
-        Copies::with_places(&SECTIONS, places())
+    /// Takes all copies away.
+    pub(crate) fn clear(&self) {
+        self.clear_in(&SECTIONS);
     }
 }
 
