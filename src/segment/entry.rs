@@ -74,7 +74,12 @@ impl ReadMemory {
 
     /// The word with the version of the newest set of the entry at `place`.
     pub(super) fn published(&self, place: &Place) -> Published {
-        Published(KeptWord::new(&self.file, place.base() + place.offset(field::PUBLISHED)))
+        self.published_at(place.base() + place.offset(field::PUBLISHED))
+    }
+
+    /// The same, at an offset of the file.
+    pub(super) fn published_at(&self, offset: usize) -> Published {
+        Published(KeptWord::new(&self.file, offset))
     }
 
     /// The entry at `place`.
@@ -105,6 +110,11 @@ impl Published {
     #[inline]
     pub(crate) fn version(&self) -> Version {
         Version::load(self.0.get())
+    }
+
+    /// Its offset in the file.
+    pub(super) fn offset(&self) -> usize {
+        self.0.offset()
     }
 }
 

@@ -7,6 +7,7 @@ mod description;
 mod every_input;
 mod fingerprint;
 mod inputs;
+mod packed;
 pub(crate) mod pooled;
 mod portable;
 mod regions;
@@ -24,6 +25,7 @@ use super::{
     profile::{ProxyUrl, Settings},
 };
 pub(super) use inputs::Inputs;
+pub(crate) use packed::PackedRole;
 pub(super) use session_name::default_session_name;
 
 /// A source that assumes a role at AWS STS.

@@ -63,7 +63,13 @@ impl FingerprintEncoder {
 
     /// Adds a list whose order counts.
     pub fn list(self, tag: &str, items: impl IntoIterator<Item: AsRef<[u8]>>) -> Self {
-        let items: Vec<_> = items.into_iter().collect();
+        // Most lists have one item at most: they need no memory.
+        let mut items = items.into_iter();
+        let Some(first) = items.next() else { return self.number(tag, 0) };
+        let Some(second) = items.next() else {
+            return self.number(tag, 1).bytes(tag, Some(first.as_ref()));
+        };
+        let items: Vec<_> = [first, second].into_iter().chain(items).collect();
         let counted = self.number(tag, items.len() as u64);
         items.iter().fold(counted, |encoder, item| encoder.bytes(tag, Some(item.as_ref())))
     }
@@ -81,12 +87,18 @@ impl FingerprintEncoder {
         tag: &str,
         pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Self {
-        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        // As for a list.
+        let mut pairs = pairs.into_iter();
+        let Some(first) = pairs.next() else { return self.number(tag, 0) };
+        let Some(second) = pairs.next() else { return self.number(tag, 1).pair(tag, first) };
+        let mut pairs: Vec<_> = [first, second].into_iter().chain(pairs).collect();
         pairs.sort_unstable();
         let counted = self.number(tag, pairs.len() as u64);
-        pairs.into_iter().fold(counted, |encoder, (left, right)| {
-            encoder.bytes(tag, Some(left)).bytes(tag, Some(right))
-        })
+        pairs.into_iter().fold(counted, |encoder, pair| encoder.pair(tag, pair))
+    }
+
+    fn pair(self, tag: &str, (left, right): (&[u8], &[u8])) -> Self {
+        self.bytes(tag, Some(left)).bytes(tag, Some(right))
     }
 
     /// The fingerprint of all added values.

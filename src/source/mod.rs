@@ -51,6 +51,7 @@ use std::{
 use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
+pub(crate) use assume_role::PackedRole;
 pub(crate) use assume_role::pooled::environment as role_environment;
 #[cfg(feature = "fleet-kms")]
 #[doc(hidden)]

@@ -132,7 +132,7 @@ impl ReadMapping {
 #[derive(Clone, Debug)]
 pub(crate) struct KeptWord {
     word: NonNull<AtomicU64>,
-    _mapping: Arc<ReadMapping>,
+    mapping: Arc<ReadMapping>,
 }
 
 // SAFETY: it acts as a `&AtomicU64` into a mapping that it keeps alive.
@@ -144,13 +144,18 @@ impl KeptWord {
     /// The word at byte `offset`.
     pub(crate) fn new(mapping: &Arc<ReadMapping>, offset: usize) -> Self {
         let word = NonNull::from(&mapping.0.words(offset, 1)[0]);
-        KeptWord { word, _mapping: Arc::clone(mapping) }
+        KeptWord { word, mapping: Arc::clone(mapping) }
     }
 
     #[inline]
     pub(crate) fn get(&self) -> ReadWord<'_> {
         // SAFETY: the word is inside the mapping, which `self` keeps alive. All accesses are atomic.
         ReadWord::new(unsafe { self.word.as_ref() })
+    }
+
+    /// The offset of the word in the mapping.
+    pub(crate) fn offset(&self) -> usize {
+        self.word.addr().get() - self.mapping.0.base.addr().get()
     }
 }
 

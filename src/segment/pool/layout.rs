@@ -104,6 +104,11 @@ impl PoolLayout {
         self.heads() + index * HEAD_BYTES
     }
 
+    /// The number of the entry at an offset.
+    pub(crate) fn index_of(self, head: usize) -> usize {
+        (head - self.heads()) / HEAD_BYTES
+    }
+
     /// The number of the pool's own entry, after those of the roles. Its election is that of the pool's refresher, and its
     /// event counts what happens to the pool. It has no sets.
     pub(crate) fn own(self) -> usize {

@@ -17,6 +17,11 @@ impl ProxyUrl {
         ProxyUrl(url)
     }
 
+    /// The address, with its password.
+    pub(in crate::source) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// # Errors
     /// A sentence that names the rule. It does not show the value.
     pub(in crate::source) fn validate(&self) -> Result<(), String> {
