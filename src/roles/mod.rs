@@ -132,8 +132,8 @@ impl SharedRoles {
 
     fn find(&self, recipe: AssumeRole) -> Result<RoleSession, Fault> {
         let key = self.key(&recipe)?;
-        if let Some(session) = self.handle.table.get(&key) {
-            return Ok(RoleSession::new(session, key));
+        if let Some(role) = self.handle.table.get(&key) {
+            return Ok(RoleSession::new(role?));
         }
         // The pool that has the name now may allow other roles.
         let pool = self.handle.pool.current()?;
@@ -146,8 +146,7 @@ impl SharedRoles {
         if pool.is_asked() {
             role.check_asking().map_err(|text| Fault::new(ErrorKind::InvalidInput, text))?;
         }
-        let session = pool.session(&key, role)?;
-        Ok(RoleSession::new(self.handle.table.insert(key, session), key))
+        Ok(RoleSession::new(self.handle.table.insert(pool.role(&key, role)?)))
     }
 
     /// The [key](RoleSession::key) of a role in this pool. The role needs no entry, and gets none.

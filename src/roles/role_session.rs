@@ -1,6 +1,6 @@
 //! The session of one role of a pool.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use aws_config::{ConfigLoader, SdkConfig};
 use aws_credential_types::{
@@ -11,7 +11,7 @@ use aws_credential_types::{
 use crate::{
     error::Error,
     hexadecimal,
-    session::{Reader, SetSnapshot, SharedSession, Status},
+    session::{HeldRole, Reader, SetSnapshot, SharedSession, Status},
     source::{Fingerprint, Identity},
 };
 
@@ -21,13 +21,12 @@ use crate::{
 /// at its next use, and its credentials are fetched again.
 #[derive(Clone)]
 pub struct RoleSession {
-    session: SharedSession,
-    key: Fingerprint,
+    role: Arc<HeldRole>,
 }
 
 impl RoleSession {
-    pub(super) fn new(session: SharedSession, key: Fingerprint) -> Self {
-        RoleSession { session, key }
+    pub(super) fn new(role: Arc<HeldRole>) -> Self {
+        RoleSession { role }
     }
 
     /// The current credentials, as [`SharedSession::credentials`] gives them.
@@ -39,7 +38,7 @@ impl RoleSession {
     // As `SharedSession::credentials`.
     #[inline(always)]
     pub fn credentials(&self) -> Result<Credentials, Error> {
-        self.session.credentials()
+        self.role.credentials()
     }
 
     /// As [`SharedSession::credentials_within`].
@@ -47,7 +46,7 @@ impl RoleSession {
     /// # Errors
     /// Those of [`credentials`](Self::credentials).
     pub fn credentials_within(&self, limit: Duration) -> Result<Credentials, Error> {
-        self.session.credentials_within(limit)
+        self.role.credentials_within(limit)
     }
 
     /// A set that is valid for at least `duration`, as [`SharedSession::credentials_valid_for`] gives it.
@@ -55,7 +54,7 @@ impl RoleSession {
     /// # Errors
     /// Those of [`credentials`](Self::credentials), and [`TooShort`](crate::ErrorKind::TooShort).
     pub fn credentials_valid_for(&self, duration: Duration) -> Result<SetSnapshot, Error> {
-        self.session.credentials_valid_for(duration)
+        self.role.with_session(|session| session.credentials_valid_for(duration))
     }
 
     /// [`credentials_valid_for`](Self::credentials_valid_for) for async callers. A thread waits in their place.
@@ -66,7 +65,9 @@ impl RoleSession {
         &self,
         duration: Duration,
     ) -> Result<SetSnapshot, Error> {
-        self.session.credentials_valid_for_async(duration).await
+        let work =
+            async |session: SharedSession| session.credentials_valid_for_async(duration).await;
+        self.role.with_session_async(work).await
     }
 
     /// As [`SharedSession::snapshot`].
@@ -74,12 +75,12 @@ impl RoleSession {
     /// # Errors
     /// Those of [`SharedSession::snapshot`].
     pub fn snapshot(&self) -> Result<Option<SetSnapshot>, Error> {
-        self.session.snapshot()
+        self.role.with_session(SharedSession::snapshot)
     }
 
     /// A handle for one thread, as [`SharedSession::reader`] gives it.
     pub fn reader(&self) -> Reader {
-        self.session.reader()
+        self.role.given().reader()
     }
 
     /// Waits for a set that is newer than the current one, as [`SharedSession::refresh`] does.
@@ -87,7 +88,7 @@ impl RoleSession {
     /// # Errors
     /// Those of [`SharedSession::refresh`].
     pub fn refresh(&self) -> Result<Credentials, Error> {
-        self.session.refresh()
+        self.role.with_session(SharedSession::refresh)
     }
 
     /// Says that AWS rejected `access_key_id`, as [`SharedSession::invalidate`] does.
@@ -95,7 +96,7 @@ impl RoleSession {
     /// # Errors
     /// Those of [`SharedSession::invalidate`].
     pub fn invalidate(&self, access_key_id: &str) -> Result<bool, Error> {
-        self.session.invalidate(access_key_id)
+        self.role.with_session(|session| session.invalidate(access_key_id))
     }
 
     /// The state of the role.
@@ -103,7 +104,7 @@ impl RoleSession {
     /// # Errors
     /// Those of [`SharedSession::status`].
     pub fn status(&self) -> Result<Status, Error> {
-        self.session.status()
+        self.role.with_session(SharedSession::status)
     }
 
     /// Whose the credentials are, as [`SharedSession::identity`] tells.
@@ -111,27 +112,28 @@ impl RoleSession {
     /// # Errors
     /// Those of [`SharedSession::identity`].
     pub async fn identity(&self) -> Result<Identity, Error> {
-        self.session.identity().await
+        let work = async |session: SharedSession| session.identity().await;
+        self.role.with_session_async(work).await
     }
 
     /// A configuration for the clients of the AWS SDK, as [`SharedSession::sdk_config`] gives it.
     pub async fn sdk_config(&self) -> SdkConfig {
-        self.session.sdk_config().await
+        self.role.given().sdk_config().await
     }
 
     /// As [`SharedSession::sdk_config_from`].
     pub async fn sdk_config_from(&self, loader: ConfigLoader) -> SdkConfig {
-        self.session.sdk_config_from(loader).await
+        self.role.given().sdk_config_from(loader).await
     }
 
     /// The role as a credentials provider, as [`SharedSession::credentials_provider`] gives it.
     pub fn credentials_provider(&self) -> SharedCredentialsProvider {
-        self.session.credentials_provider()
+        self.role.given().credentials_provider()
     }
 
     /// Identifies the role in its pool: equal for recipes that give the same credentials. Tells nothing about the inputs.
     pub fn key(&self) -> &Fingerprint {
-        &self.key
+        self.role.key()
     }
 }
 
@@ -141,13 +143,13 @@ impl ProvideCredentials for RoleSession {
     where
         Self: 'a,
     {
-        self.session.provide_credentials()
+        self.role.provide()
     }
 }
 
 impl fmt::Debug for RoleSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = hexadecimal::text(&self.key[..4]);
+        let key = hexadecimal::text(&self.key()[..4]);
         f.debug_struct("RoleSession").field("key", &key).finish_non_exhaustive()
     }
 }

@@ -61,8 +61,10 @@ impl Asker {
         Asker { role, asked: AtomicU64::new(0), again_at: AtomicU64::new(0) }
     }
 
-    pub(super) fn role(&self) -> &Arc<AssumeRole> {
-        &self.role
+    /// Whether the refresher was asked.
+    pub(super) fn has_asked(&self) -> bool {
+        // Relaxed: see `asked`.
+        self.again_at.load(Ordering::Relaxed) > 0
     }
 
     /// Asks the refresher, if there is one and it was not asked the same a moment ago.
@@ -107,7 +109,7 @@ impl Asker {
 }
 
 impl Pool {
-    /// The entry of the role with `key`. If it has none, it gets one; when all are used, that which was used least recently.
+    /// The number of the entry of the role with `key`. If it has none, it gets one; when all are used, that which was used least recently.
     /// Where a process refreshes the pool, that one is asked and waited for, at most `limit`.
     ///
     /// # Errors
@@ -119,7 +121,7 @@ impl Pool {
         asker: Option<&Asker>,
         may_insert: bool,
         limit: Duration,
-    ) -> Result<Arc<Segment>, Fault> {
+    ) -> Result<usize, Fault> {
         let known = self.segment.pool().and_then(|pool| pool.find(key));
         let may_insert = may_insert && self.segment.is_writable();
         let asked = match asker.filter(|_| known.is_none() && self.expects_a_refresher()) {
@@ -136,7 +138,7 @@ impl Pool {
             }
         };
         self.note_use(index, self.clock.boot());
-        self.segment_of(index, key)
+        Ok(index)
     }
 
     /// Identifies the process that refreshes the pool; `None` when no process does, or it cannot be asked. It may be this one.

@@ -9,6 +9,7 @@ mod electing;
 mod fleet_status;
 mod group;
 mod handover;
+mod held_role;
 mod inner;
 mod lasting;
 mod leave;
@@ -51,6 +52,7 @@ pub use electing::Election;
 pub use fleet_status::{FleetRole, FleetStatus, FleetStoreState};
 #[doc(hidden)]
 pub use handover::run_refresher_program;
+pub(crate) use held_role::HeldRole;
 pub(crate) use inner::Inner;
 pub use look::SetSnapshot;
 pub(crate) use pool_rules::Rules;

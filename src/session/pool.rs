@@ -24,9 +24,10 @@ use crate::{
         publish,
     },
     segment::{
-        Key, Segment, lock_inode,
+        Key, Published, Segment, lock_inode,
         pool::{Budget, PoolCounter, Reserved},
     },
+    source::AssumeRole,
     sys::random,
 };
 
@@ -65,6 +66,8 @@ pub(super) struct Pool {
     pub(super) rules: Rules,
     /// The base source; `None` in a process that can only read.
     pub(super) recipe: Option<Recipe>,
+    /// The role from which the roles that this process has differ in few inputs: the first one. See `source/assume_role/packed.rs`.
+    pub(super) model: ArcSwapOption<AssumeRole>,
     /// The pool that took this one's place when this one had been ended.
     pub(super) successor: ArcSwapOption<Successor>,
 }
@@ -85,8 +88,23 @@ impl Pool {
 
     /// The segment, as that of one entry.
     pub(super) fn segment_of(&self, index: usize, key: &Key) -> Result<Arc<Segment>, Fault> {
-        let entry = self.segment.entry(index, *key);
-        entry.map(Arc::new).ok_or_else(|| Fault::new(ErrorKind::WrongMagic, "it is not a pool"))
+        self.segment.entry(index, *key).map(Arc::new).ok_or_else(no_pool)
+    }
+
+    /// The version of the newest set of an entry.
+    pub(super) fn published_of(&self, index: usize) -> Result<Published, Fault> {
+        self.segment.published_of(index).ok_or_else(no_pool)
+    }
+
+    /// The model of the roles that this process has: `role`, if there is none yet.
+    pub(super) fn model(&self, role: &AssumeRole) -> Arc<AssumeRole> {
+        if let Some(model) = self.model.load_full() {
+            return model;
+        }
+        let own = Arc::new(role.clone());
+        // Another thread may be faster. The first model stays.
+        let first = self.model.compare_and_swap(&None::<Arc<AssumeRole>>, Some(Arc::clone(&own)));
+        Option::clone(&first).unwrap_or(own)
     }
 
     /// Gives the role with `key` an entry; when all are used, that which was used least recently.
@@ -261,6 +279,10 @@ impl Pool {
         );
         Fault::new(ErrorKind::SourceThrottled, text).retry_after(after)
     }
+}
+
+fn no_pool() -> Fault {
+    Fault::new(ErrorKind::WrongMagic, "it is not a pool")
 }
 
 /// The minute of a time since boot. Never 0: that is a free entry.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::{
-    SharedSession, registry,
+    HeldRole, registry,
     service::{OwnRoles, PoolService, Terms},
     shared_pool::SharedPool,
 };
@@ -43,7 +43,7 @@ impl SharedPool {
     pub(crate) fn run_refresher(
         &self,
         stop: &StopHandle,
-        own: impl Fn() -> Vec<SharedSession> + Send + Sync + 'static,
+        own: impl Fn() -> Vec<Arc<HeldRole>> + Send + Sync + 'static,
     ) -> Result<(), Fault> {
         let segment = &self.pool.segment;
         if !segment.is_writable() || segment.path().is_none() {

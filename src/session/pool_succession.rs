@@ -46,6 +46,7 @@ impl Pool {
             unreachable: Unreachable::default(),
             rules,
             recipe: shared.recipe.clone(),
+            model: ArcSwapOption::empty(),
             successor: ArcSwapOption::empty(),
             segment,
         }))

@@ -135,6 +135,15 @@ impl Inner {
         Ok(Found::Usable(snapshot))
     }
 
+    /// The newest set of a role, if it is fresh and this session goes on.
+    pub(super) fn fresh_here(&self) -> Option<Arc<Snapshot>> {
+        if self.has_successor() || self.was_taken() {
+            return None;
+        }
+        let now = self.shared.clock.boot();
+        self.newest().ok()?.filter(|snapshot| snapshot.life.phase(now) == Phase::Fresh)
+    }
+
     /// Waits a while for a better set than `snapshot`, once, and then takes that: no error while it
     /// is valid. Where it expires meanwhile, the wait is for a valid one, as if there had been none.
     pub(super) fn wait_for_newer(

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 
 use super::{
+    SharedSession,
     asking::{Asker, QUEUE_LIMIT, RoleOf},
     inner::Inner,
     pool::Pool,
@@ -18,8 +19,8 @@ use crate::{
         election::Elected,
         fetch::{Job, Recipe},
     },
-    segment::{Key, Segment},
-    source::AssumeRole,
+    segment::{Key, Published, Segment},
+    source::{AssumeRole, Source},
 };
 
 /// The session of the role with `key`, and the entry that it has now. The refresher of the pool, if there is one, is waited
@@ -31,10 +32,33 @@ pub(super) fn joined(
     recipe: Option<Recipe>,
     limit: Duration,
 ) -> Result<(Arc<ProcessSession>, Arc<Segment>), Fault> {
-    // What the refresher cannot be asked for, this process does itself.
-    let asker = role.clone().filter(|role| role.check_asking().is_ok()).map(Asker::new);
-    let segment = pool.entry_of(&key, asker.as_ref(), recipe.is_some(), limit)?;
-    Ok(with_entry(pool, (key, role), segment, asker, recipe))
+    let asker = role.as_ref().and_then(asker);
+    let index = pool.entry_of(&key, asker.as_ref(), recipe.is_some(), limit)?;
+    Ok(with_entry(pool, (key, role), pool.segment_of(index, &key)?, asker, recipe))
+}
+
+/// How to ask the refresher of the pool for the role. What it cannot be asked for, this process does itself.
+pub(super) fn asker(role: &Arc<AssumeRole>) -> Option<Asker> {
+    role.check_asking().is_ok().then(|| Asker::new(Arc::clone(role)))
+}
+
+/// The session of `role`, which has the base source of the pool, with the entry to which `published` belongs.
+pub(super) fn of_entry(
+    pool: &Arc<Pool>,
+    key: Key,
+    published: &Published,
+    role: Arc<AssumeRole>,
+    asker: Option<Asker>,
+) -> SharedSession {
+    let source = || Arc::clone(&role) as Arc<dyn Source>;
+    let windows = pool.windows;
+    let recipe = pool.recipe.as_ref().map(|_| Recipe { source: source(), windows, gate: None });
+    let index = pool.segment.index_of(published);
+    let Some(entry) = index.and_then(|index| pool.segment.entry(index, key)) else {
+        unreachable!("the segment of a pool has entries")
+    };
+    let (shared, segment) = with_entry(pool, (key, Some(role)), Arc::new(entry), asker, recipe);
+    SharedSession::new(shared, segment)
 }
 
 /// A session that can only look at the entry in `segment`.

@@ -8,12 +8,13 @@ use std::{
 
 use super::{
     Inner, SharedSession, SharedSessionBuilder,
+    asking::Asker,
     builder::{self, ForPool},
+    held_role::HeldRole,
     passed,
     pool::Pool,
     pool_rules::Rules,
     process_session::{ProcessSession, Settings},
-    provider,
     refresher_start::Start,
     registry, role,
     status::{LeaseHolder, Status},
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Fault},
     name::SessionName,
-    refresh::fetch::Recipe,
     segment::{
         self, EntryWriter, Header, Key, Places, Segment,
         pool::{
@@ -137,20 +137,16 @@ impl SharedPool {
         self.pool.recipe.as_ref().map(|recipe| &recipe.source)
     }
 
-    /// The session of `role`, which has that key, and the base source of the pool if this process has that.
-    pub(crate) fn session(
-        &self,
-        key: &Fingerprint,
-        role: AssumeRole,
-    ) -> Result<SharedSession, Fault> {
-        let (role, windows) = (Arc::new(role), self.pool.windows);
-        let recipe = self.base().map(|_| {
-            let source = Arc::clone(&role) as Arc<dyn Source>;
-            Recipe { source, windows, gate: None }
-        });
-        let limit = self.pool.wait_timeout;
-        let (shared, segment) = role::joined(&self.pool, words(key), Some(role), recipe, limit)?;
-        Ok(SharedSession::new(shared, segment))
+    /// The role with that key, and the entry that it has now.
+    pub(crate) fn role(&self, key: &Fingerprint, role: AssumeRole) -> Result<HeldRole, Fault> {
+        let (pool, key, role) = (&self.pool, words(key), Arc::new(role));
+        let (asker, may_insert) = (role::asker(&role), self.base().is_some());
+        let index = pool.entry_of(&key, asker.as_ref(), may_insert, pool.wait_timeout)?;
+        let held = HeldRole::new(pool, key, index, &role)?;
+        Ok(match asker.filter(Asker::has_asked) {
+            Some(asker) => held.asked(role, asker),
+            None => held,
+        })
     }
 
     /// Whether the roles of the pool must be such that its refresher can be asked for them.
@@ -241,34 +237,6 @@ impl SharedPool {
 
     pub(crate) fn error(&self, operation: &'static str, fault: Fault) -> Error {
         fault.during(operation, self.name())
-    }
-}
-
-impl SharedSession {
-    /// Whether other code of the process holds the session, besides the one handle that asks.
-    pub(crate) fn is_held(&self) -> bool {
-        // The handle itself, and its provider.
-        Arc::strong_count(&self.inner) > 2
-    }
-
-    /// The ARN of the role that this session asks for.
-    pub(crate) fn role_arn(&self) -> Option<&str> {
-        self.inner.shared.recipe.as_ref()?.source.role_arn()
-    }
-
-    /// The key and the recipe of a role, if the refresher of its pool can be asked for it.
-    pub(crate) fn askable_role(&self) -> Option<(Key, Arc<AssumeRole>)> {
-        let role = self.inner.shared.role.as_ref()?;
-        Some((role.key, Arc::clone(role.asker.as_ref()?.role())))
-    }
-
-    /// The same role on the entry that it has now, if it has another one than before.
-    pub(crate) fn moved(&self) -> Option<SharedSession> {
-        if !self.inner.has_successor() {
-            return None;
-        }
-        let inner: Arc<Inner> = self.inner.latest();
-        Some(SharedSession { provider: provider::of(Arc::clone(&inner)), inner })
     }
 }
 

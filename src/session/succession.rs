@@ -88,6 +88,11 @@ impl Inner {
         self.copies.clear();
     }
 
+    /// The session that took this one's place, if one has.
+    pub(super) fn moved_to(self: &Arc<Self>) -> Option<Arc<Self>> {
+        self.has_successor().then(|| self.latest())
+    }
+
     pub(super) fn has_successor(&self) -> bool {
         self.successor.load().is_some()
     }

@@ -3,8 +3,11 @@
 
 mod asked;
 mod budget;
+#[path = "../support/heap.rs"]
+mod counted;
 mod deaths;
 mod entries;
+mod heap;
 mod hostile;
 mod identity;
 mod looks;
@@ -142,6 +145,12 @@ fn main() {
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
         ("damaged_lists_are_made_again", hostile::damaged_lists),
+        ("a_role_takes_few_bytes", heap::a_role_takes_few_bytes),
+        ("roles_that_come_and_go_leave_nothing", heap::roles_that_come_and_go_leave_nothing),
+        (
+            "a_known_role_is_read_without_an_allocation",
+            heap::a_known_role_is_read_without_an_allocation,
+        ),
         ("workers_follow_a_new_pool", restart::workers_follow_a_new_pool),
         ("pools_in_between_are_not_kept", restart::pools_in_between_are_not_kept),
         ("a_worker_that_only_reads_follows", restart::a_worker_that_only_reads_follows),

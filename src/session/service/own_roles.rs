@@ -7,25 +7,25 @@ use super::{
     queue::Planned,
     state::{Known, Serving},
 };
-use crate::{clock::as_nanos, session::SharedSession};
+use crate::{clock::as_nanos, session::HeldRole};
 
 /// How long a call may be under way that a reader began before this process was elected.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
-/// Where a process finds the sessions of roles that it has.
+/// Where a process finds the roles that it has.
 #[derive(Default)]
 pub(in crate::session) struct OwnRoles(Option<Box<Find>>);
 
-type Find = dyn Fn() -> Vec<SharedSession> + Send + Sync;
+type Find = dyn Fn() -> Vec<Arc<HeldRole>> + Send + Sync;
 
 impl OwnRoles {
     pub(in crate::session) fn new(
-        find: impl Fn() -> Vec<SharedSession> + Send + Sync + 'static,
+        find: impl Fn() -> Vec<Arc<HeldRole>> + Send + Sync + 'static,
     ) -> Self {
         OwnRoles(Some(Box::new(find)))
     }
 
-    fn find(&self) -> Vec<SharedSession> {
+    fn find(&self) -> Vec<Arc<HeldRole>> {
         self.0.as_ref().map_or_else(Vec::new, |find| find())
     }
 }
@@ -41,10 +41,10 @@ impl Serving<'_> {
     pub(super) fn learn(&mut self, own: &OwnRoles) {
         let now = self.terms.clock.boot();
         self.settled = now.saturating_add(as_nanos(LONGEST_CALL));
-        for (key, role) in own.find().iter().filter_map(SharedSession::askable_role) {
+        for (key, role) in own.find().iter().filter_map(|role| role.askable()) {
             let index = self.pool.segment.pool().and_then(|pool| pool.find(&key));
             if let Some(index) = index {
-                self.roles.insert(key, Known { index, role: Arc::clone(&role) });
+                self.roles.insert(key, Known { index, role });
                 // At once: then its set tells when.
                 self.queue.plan(key, Planned { at: now, in_any_case: false });
             }

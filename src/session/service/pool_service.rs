@@ -58,6 +58,7 @@ impl PoolService {
             creator: None,
             rules: self.terms.rules,
             recipe: Some(self.terms.base.clone()),
+            model: ArcSwapOption::empty(),
             successor: ArcSwapOption::empty(),
             unreachable: Unreachable::default(),
         }
