@@ -107,8 +107,22 @@ impl LockFile {
     /// # Errors
     /// `DescriptorClosed` when it was closed and the file has no name, or another file has the name.
     pub(crate) fn descriptor(&self) -> Result<Guard<Arc<Descriptor>>, Fault> {
+        self.with(|_| ()).map(|(descriptor, ())| descriptor)
+    }
+
+    /// The descriptor, and what `work` does with it once it was checked.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<(Guard<Arc<Descriptor>>, T), Fault> {
         let known = self.descriptor.load();
-        let Err(closed) = known.get().map(drop) else { return Ok(known) };
+        let closed = match known.get() {
+            Ok(fd) => {
+                let done = work(fd);
+                return Ok((known, done));
+            }
+            Err(closed) => closed,
+        };
         let Some(name) = &self.name else { return Err(closed) };
         let _alone = REOPENING.lock();
         // Another thread may have opened it in the meantime.
@@ -118,7 +132,9 @@ impl LockFile {
             // Do not drop the old one: the new descriptor may have its number, and a drop would close it.
             std::mem::forget(lost);
         }
-        Ok(self.descriptor.load())
+        let opened = self.descriptor.load();
+        let done = work(opened.get()?);
+        Ok((opened, done))
     }
 
     /// Opens the file by its name. `None` when there is no such name, or it belongs to another file.
@@ -138,18 +154,19 @@ impl LockFile {
     /// Frees `byte`.
     pub(crate) fn unlock(&self, byte: i64) {
         // If the descriptor was closed, the kernel has freed the byte.
-        if let Ok(descriptor) = self.descriptor()
-            && let Ok(fd) = descriptor.get()
-        {
+        let unlock = |fd: BorrowedFd<'_>| {
             let _ = fcntl(fd, FcntlArg::F_SETLK(&range(libc::F_UNLCK, byte)));
-        }
+        };
+        let _ = self.with(unlock);
     }
 
     /// The pid of another process that holds `byte`. The pid is 0 when the holder is in a pid namespace that this
     /// process cannot see.
     pub(crate) fn holder(&self, byte: i64) -> Result<Option<u32>, Fault> {
         let mut lock = range(libc::F_WRLCK, byte);
-        fcntl(self.descriptor()?.get()?, FcntlArg::F_GETLK(&mut lock))
+        let ask = |fd: BorrowedFd<'_>| fcntl(fd, FcntlArg::F_GETLK(&mut lock));
+        self.with(ask)?
+            .1
             .map_err(|errno| Fault::system("asking for the holder of a byte lock", errno))?;
         let free = lock.l_type == libc::F_UNLCK as i16;
         Ok((!free).then_some(u32::try_from(lock.l_pid).unwrap_or(0)))
@@ -224,7 +241,7 @@ impl LockFile {
     }
 
     fn set(&self, arg: FcntlArg<'_>, doing: &str) -> Result<bool, Fault> {
-        match fcntl(self.descriptor()?.get()?, arg) {
+        match self.with(|fd| fcntl(fd, arg))?.1 {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(Fault::system(doing, errno)),

@@ -7,9 +7,17 @@
 //! | 22–31 | the lowest bits of the inode of its pid namespace |
 //! | 32–63 | CRC-32 of the thread id, the inode, the start time of the thread, and the purpose of the mark |
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use nix::errno::Errno;
+
+use super::process_token::ProcessToken;
 
 const NUMBER_BITS: u32 = 22;
 const NAMESPACE_BITS: u32 = 10;
@@ -30,7 +38,7 @@ pub(crate) enum Presence {
 }
 
 /// A process that `/proc` shows. A later process with the same id is another one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Task {
     number: u64,
     start: u64,
@@ -50,7 +58,7 @@ impl Task {
 
     /// The thread that a file of `/proc` describes.
     fn read(stat: &str) -> Option<Self> {
-        let stat = fs::read_to_string(stat).ok()?;
+        let stat = read_stat(stat).ok()?;
         let number = stat.split(' ').next()?.parse().ok()?;
         // The name in parentheses may contain anything. After it, the start time is the 20th field.
         let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
@@ -61,8 +69,7 @@ impl Task {
 impl TaskMark {
     /// The mark of the calling thread for `purpose`. 0 when `/proc` cannot be read.
     pub(crate) fn of_this_thread(purpose: u64) -> Self {
-        let mark = || TaskMark::read("/proc/thread-self/stat", namespace().ok()?, purpose);
-        mark().unwrap_or(TaskMark(0))
+        ThisThread::known().map_or(TaskMark(0), |known| known.mark(purpose))
     }
 
     /// The mark of this process for `purpose`. 0 when `/proc` cannot be read.
@@ -97,17 +104,67 @@ impl TaskMark {
 
     /// The mark of the thread that a file of `/proc` describes.
     fn read(stat: &str, namespace: u64, purpose: u64) -> Option<Self> {
-        let Task { number, start } = Task::read(stat)?;
-        let parts = [number, namespace, start, purpose];
-        let sum = u64::from(crc32fast::hash(bytemuck::cast_slice(&parts)));
-        Some(TaskMark(number | namespace_bits(namespace) | sum << 32))
+        Some(TaskMark::of(&Task::read(stat)?, namespace, purpose))
     }
+
+    fn of(task: &Task, namespace: u64, purpose: u64) -> Self {
+        let parts = [task.number, namespace, task.start, purpose];
+        let sum = u64::from(crc32fast::hash(bytemuck::cast_slice(&parts)));
+        TaskMark(task.number | namespace_bits(namespace) | sum << 32)
+    }
+}
+
+/// What `/proc` says about a thread. It stays the same for as long as the thread lives, and `/proc` takes longer than all
+/// else that a thread does to be elected. So a thread reads it once.
+#[derive(Clone, Copy)]
+struct ThisThread {
+    /// A forked child has the memory of the thread that forked, and is another thread.
+    process: ProcessToken,
+    task: Task,
+    namespace: u64,
+}
+
+thread_local! {
+    /// Without a destructor.
+    static THIS_THREAD: Cell<Option<ThisThread>> = const { Cell::new(None) };
+}
+
+impl ThisThread {
+    /// `None` when `/proc` cannot be read.
+    fn known() -> Option<Self> {
+        let process = ProcessToken::current();
+        let known = THIS_THREAD.get().filter(|known| known.process == process);
+        known.or_else(|| {
+            let (task, namespace) = (Task::read("/proc/thread-self/stat")?, namespace().ok()?);
+            let read = ThisThread { process, task, namespace };
+            THIS_THREAD.set(Some(read));
+            Some(read)
+        })
+    }
+
+    fn mark(&self, purpose: u64) -> TaskMark {
+        TaskMark::of(&self.task, self.namespace, purpose)
+    }
+}
+
+/// Reads a `stat` file of `/proc`, which the kernel makes anew for each read of it.
+fn read_stat(path: impl AsRef<Path>) -> io::Result<String> {
+    // About 300 bytes in practice: 52 numbers and a name of 64 bytes at most.
+    let mut bytes = [0; 2048];
+    let mut file = File::open(path)?;
+    let length = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
 
 /// Whether the task is exiting or gone.
 pub(super) fn is_exiting(task: &Path) -> io::Result<bool> {
     const PF_EXITING: u64 = 0x4;
-    let stat = match std::fs::read_to_string(task.join("stat")) {
+    let stat = match read_stat(task.join("stat")) {
         // The task ended after the directory was listed, or during the read.
         Err(error) if is_gone(&error) => return Ok(true),
         stat => stat?,
@@ -144,9 +201,11 @@ mod tests {
     use std::{
         process::{Command, Stdio},
         sync::mpsc::channel,
+        time::Duration,
     };
 
     use super::*;
+    use crate::sys::process;
 
     #[test]
     fn a_thread_is_alive_until_it_ends() {
@@ -167,6 +226,29 @@ mod tests {
         assert_eq!(mark.presence(1), Presence::Gone);
         assert_eq!(TaskMark::of_this_process(3).presence(3), Presence::Alive);
         assert_eq!(TaskMark(0).presence(0), Presence::Gone);
+    }
+
+    #[test]
+    fn the_mark_of_a_thread_is_the_one_that_others_read() {
+        let here = || TaskMark::read("/proc/thread-self/stat", namespace().unwrap(), 1).unwrap();
+        for _ in 0..2 {
+            assert_eq!(TaskMark::of_this_thread(1), here());
+        }
+        assert_ne!(TaskMark::of_this_thread(2), here());
+        let other = std::thread::spawn(|| TaskMark::of_this_thread(1)).join().unwrap();
+        assert_ne!(other, here());
+    }
+
+    /// A child that is forked from a thread which knows its mark.
+    #[test]
+    fn a_forked_child_has_a_mark_of_its_own() {
+        let parents = TaskMark::of_this_thread(1);
+        let child = process::child(|| {
+            let mark = TaskMark::of_this_thread(1);
+            mark != parents && mark.presence(1) == Presence::Alive
+        });
+        let ended = process::wait(child.unwrap(), Some(Duration::from_secs(60))).unwrap();
+        assert_eq!(ended, Some(true));
     }
 
     #[test]
