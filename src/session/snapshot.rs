@@ -137,14 +137,15 @@ impl Snapshot {
     }
 
     fn new(life: Life, record: &SetRecord<'_>) -> Self {
-        let present = |text| Some(text).filter(|text: &&str| !text.is_empty());
+        let [secret, token] = undumped([record.secret_access_key, record.session_token]);
         let mut credentials = Credentials::builder()
             .access_key_id(record.access_key_id)
-            .secret_access_key(undumped(record.secret_access_key))
+            .secret_access_key(secret)
             .expiry(UNIX_EPOCH + Duration::from_nanos(record.expires_unix))
             .provider_name(PROVIDER_NAME);
-        credentials.set_session_token(present(record.session_token).map(undumped));
-        credentials.set_account_id(present(record.account_id).map(Into::into));
+        credentials.set_session_token(Some(token).filter(|token| !token.is_empty()));
+        let account = Some(record.account_id).filter(|account| !account.is_empty());
+        credentials.set_account_id(account.map(Into::into));
         Snapshot { life, credentials: credentials.build(), verified: AtomicU64::new(u64::MAX) }
     }
 
