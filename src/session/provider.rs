@@ -1,6 +1,6 @@
 //! The session as a credentials provider of the AWS SDK.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
@@ -9,14 +9,19 @@ use aws_credential_types::provider::{
 use super::{SharedSession, inner::Inner};
 use crate::error::{Error, ErrorKind};
 
+/// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
 impl ProvideCredentials for SharedSession {
-    // Always, as `SharedSession::credentials`. And the future is polled where it was made, with a copy less.
+    // Always, as `SharedSession::credentials`. And the future is made where it is polled: the set is copied into it, in
+    // parts as the clone wrote them, and once more by the SDK.
     #[inline(always)]
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        provide(self.inner())
+        match self.inner().quick() {
+            Some(current) => future::ProvideCredentials::ready(current.credentials()),
+            None => future::ProvideCredentials::new(look_up(self.inner())),
+        }
     }
 }
 
@@ -34,25 +39,25 @@ impl ProvideCredentials for FromSegment {
     where
         Self: 'a,
     {
-        provide(&self.0)
+        match self.0.quick() {
+            Some(current) => current.provided(),
+            None => future::ProvideCredentials::new(look_up(&self.0)),
+        }
     }
 }
 
-/// Ready at once, unless there is nothing valid: then a thread waits, and never the runtime.
-#[inline(always)]
-fn provide(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
-    match inner.quick() {
-        Some(current) => current.provided(),
-        None => look_up(inner),
-    }
-}
-
+/// A look at the segment, and a wait if necessary.
+// In a box of its own: two words. A future by value would be one with that of a quick read, and both go through memory.
 #[cold]
-fn look_up(inner: &Arc<Inner>) -> future::ProvideCredentials<'_> {
-    match inner.at_once() {
-        Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
-        None => future::ProvideCredentials::new(wait(inner)),
-    }
+fn look_up(
+    inner: &Arc<Inner>,
+) -> Pin<Box<dyn Future<Output = aws_credential_types::provider::Result> + Send + '_>> {
+    Box::pin(async move {
+        match inner.at_once() {
+            Some(credentials) => Ok(credentials),
+            None => wait(inner).await,
+        }
+    })
 }
 
 async fn wait(inner: &Arc<Inner>) -> aws_credential_types::provider::Result {

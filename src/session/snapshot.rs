@@ -49,7 +49,7 @@ impl Current<'_> {
         cloned(&self.0.credentials)
     }
 
-    /// The same as a future that is ready.
+    /// The same as a future that is ready, for a caller that returns it.
     #[inline]
     pub(crate) fn provided<'a>(&self) -> future::ProvideCredentials<'a> {
         provided(&self.0.credentials)
