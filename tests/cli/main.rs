@@ -26,6 +26,7 @@ mod places;
 mod profiles;
 mod roles;
 mod roles_exec;
+mod roles_grants;
 mod roles_refresher;
 mod roles_reload;
 mod roles_status;

@@ -25,7 +25,7 @@ fn cmd_gets_its_role_and_finds_the_others() {
     let sts = LocalSts::start().unwrap();
     let name = name("exec-roles");
     let folder = Folder::new(
-        "allow = [\"arn:aws:iam::*:role/tenant\"]",
+        "allow = [\"arn:aws:iam::*:role/tenant\"]\n[role-arn]\n[grant.team]\nallow = \"arn:aws:iam::*:role/team-*\"",
         &[("alpha", "id-of-alpha"), ("beta", "id-of-beta")],
     );
     let script = format!(
@@ -52,6 +52,10 @@ fn cmd_gets_its_role_and_finds_the_others() {
     let (prefix, any) = entry(&directory["role_arn"]);
     assert!(prefix.ends_with("/v1/role-arn/"), "{prefix}");
     set_of(&url, &format!("/v1/role-arn/{TENANT}"), &any);
+    let (prefix, team) = entry(&directory["grants"]["team"]);
+    assert!(prefix.ends_with("/v1/role-arn/"), "{prefix}");
+    set_of(&url, "/v1/role-arn/arn:aws:iam::123456789012:role/team-7", &team);
+    assert_eq!(ask(&url, &format!("/v1/role-arn/{TENANT}"), &team).1["code"], "NotAllowed");
     assert!(folder.names().is_empty(), "the token files are for `serve`");
     // Also for programs that read the files of AWS only.
     let helper = shmcreds(&sts).args(["credentials", &name, "--role", "alpha"]).output().unwrap();

@@ -187,15 +187,14 @@ fn what_a_refresher_cannot_take_is_refused() {
     let (sts, name, folder) =
         (LocalSts::start().unwrap(), name("untaken"), Folder::new("", &[ALPHA]));
     let right = std::fs::read_to_string(folder.file()).unwrap();
-    let right = format!("allow = [\"{TENANT}\"]\n{right}");
     let with = |line: &str| std::fs::write(folder.file(), format!("{right}{line}\n")).unwrap();
     let refused = [
         ("ca-bundle = \"/hush.pem\"", "role.alpha: ca-bundle must not be set", "AWS_CA_BUNDLE"),
         ("proxy = \"http://u:hush@h\"", "role.alpha: proxy must not be set", "HTTPS_PROXY"),
         ("timeout = 61", "role.alpha: timeout is 61s, must be at most 60s", "--deferred"),
         (
-            "[role-arn]\nproxy = \"http://u:hush@h\"",
-            "role-arn: proxy must not be set",
+            "[grant.beta]\nallow = \"arn:aws:iam::*:role/beta\"\nproxy = \"http://u:hush@h\"",
+            "grant.beta: proxy must not be set",
             "HTTPS_PROXY",
         ),
     ];

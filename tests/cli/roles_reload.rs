@@ -117,6 +117,37 @@ fn token_files_move() {
     assert!(folder.names().is_empty());
 }
 
+/// A token file that somebody has removed is written again. While its directory is missing, other roles can be removed.
+#[test]
+fn a_token_file_that_is_gone_comes_back() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("gone");
+    let folder = Folder::new("", &[ALPHA, BETA]);
+    let (mut running, url) = served_roles(&sts, &name, &folder);
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let (alpha, beta) = (folder.token("alpha"), folder.token("beta"));
+    std::fs::remove_dir_all(folder.tokens()).unwrap();
+    folder.write("", &[ALPHA]);
+    running.signal(Signal::SIGHUP);
+    until("beta is refused", || ask(&url, "/v1/roles/beta", &beta).0 == 403);
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("role.alpha") && line.contains("cannot be written again"), "{line}");
+    assert!(is_of(&set_of(&url, "/v1/roles/alpha", &alpha), "id-of-alpha"));
+    std::fs::create_dir(folder.tokens()).unwrap();
+    running.signal(Signal::SIGHUP);
+    until("the file is there", || folder.names() == ["alpha"]);
+    assert_eq!(folder.token("alpha"), alpha);
+    // One that is another file now is replaced.
+    std::fs::remove_file(folder.tokens().join("alpha")).unwrap();
+    std::fs::write(folder.tokens().join("alpha"), "of somebody else").unwrap();
+    running.signal(Signal::SIGHUP);
+    until("it is replaced", || folder.token("alpha") == alpha);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 0);
+    assert!(folder.names().is_empty());
+}
+
 #[test]
 fn a_broken_file_changes_nothing() {
     let sts = LocalSts::start().unwrap();

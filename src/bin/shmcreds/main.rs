@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+mod arn_table;
 mod children;
 mod cmd;
 mod cmd_environment;
@@ -21,6 +22,7 @@ mod listeners;
 mod log;
 mod metrics;
 mod old_clients;
+mod overlaps;
 mod process_pair;
 mod recursion;
 // Private modules of the library.
@@ -50,6 +52,7 @@ mod sources;
 mod status;
 mod tls;
 mod token;
+mod token_places;
 mod toml_table;
 mod unix_socket;
 #[cfg(feature = "watch")]

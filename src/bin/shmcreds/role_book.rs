@@ -9,6 +9,7 @@ use std::{
 use shmcreds::{AssumeRole, Fingerprint, RoleSession, RoleStatus, SharedRoles, Source};
 
 use crate::{
+    arn_table::ArnTable,
     command_error::{CommandError, DATA},
     log,
     role_inputs::RoleInputs,
@@ -44,7 +45,8 @@ pub(crate) enum Tokens {
 #[derive(Default)]
 pub(crate) struct Page {
     pub(crate) named: BTreeMap<String, Arc<Role>>,
-    pub(crate) by_arn: Option<Arc<ByArn>>,
+    /// The tables of roles that are asked for by their ARN, by their names in the file.
+    pub(crate) by_arn: BTreeMap<String, Arc<ByArn>>,
 }
 
 /// A role with a name.
@@ -55,10 +57,9 @@ pub(crate) struct Role {
     pub(crate) session: OnceLock<RoleSession>,
 }
 
-/// The roles that are asked for by their ARN.
+/// Roles that are asked for by their ARN, with one token.
 pub(crate) struct ByArn {
-    inputs: RoleInputs,
-    allow: Vec<String>,
+    settings: ArnTable,
     pub(crate) access: Access,
 }
 
@@ -98,15 +99,15 @@ impl Role {
 impl ByArn {
     /// Whether the same roles have the same inputs as before.
     pub(crate) fn is_same(&self, other: &ByArn) -> bool {
-        self.inputs == other.inputs && self.allow == other.allow
+        self.settings.inputs == other.settings.inputs && self.settings.allow == other.settings.allow
     }
 
     pub(crate) fn recipe(&self, arn: &str) -> AssumeRole {
-        self.inputs.recipe(arn)
+        self.settings.inputs.recipe(arn)
     }
 
     pub(crate) fn allows(&self, arn: &str) -> bool {
-        crate::roles_file::allows(&self.allow, arn)
+        self.settings.allows(arn)
     }
 }
 
@@ -170,7 +171,7 @@ impl RoleBook {
         *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         // Requests that are being answered still have their roles.
         let named = page.named.values().map(|role| &role.access);
-        let all = named.chain(page.by_arn.iter().map(|by_arn| &by_arn.access));
+        let all = named.chain(page.by_arn.values().map(|by_arn| &by_arn.access));
         all.filter_map(|access| access.file.as_ref()).for_each(|file| file.remove());
     }
 
@@ -204,14 +205,13 @@ impl RoleBook {
             let draft = self.draft(option, place, known.map(|role| &role.access))?;
             drafts.push((name, settings, draft));
         }
-        let by_arn = match file.allow.is_empty() {
-            true => None,
-            false => {
-                self.check("role-arn", &file.by_arn, ANY_ROLE)?;
-                let known = before.by_arn.as_ref().map(|by_arn| &by_arn.access);
-                Some(self.draft("role-arn".to_owned(), file.by_arn_token.clone(), known)?)
-            }
-        };
+        let mut by_arn = Vec::new();
+        for (label, settings) in file.by_arn {
+            self.check(&label, &settings.inputs, ANY_ROLE)?;
+            let known = before.by_arn.get(&label).map(|by_arn| &by_arn.access);
+            let draft = self.draft(label.clone(), settings.token.clone(), known)?;
+            by_arn.push((label, settings, draft));
+        }
         // All files are written. What can fail from here on is a rename in the same directory.
         let mut page = Page::default();
         for (name, settings, draft) in drafts {
@@ -222,9 +222,8 @@ impl RoleBook {
             let role = Role { name: name.clone(), settings, access, session };
             page.named.insert(name, Arc::new(role));
         }
-        if let Some(draft) = by_arn {
-            let (inputs, allow) = (file.by_arn, file.allow);
-            page.by_arn = Some(Arc::new(ByArn { inputs, allow, access: draft.finish()? }));
+        for (label, settings, draft) in by_arn {
+            page.by_arn.insert(label, Arc::new(ByArn { settings, access: draft.finish()? }));
         }
         Ok(page)
     }
@@ -259,7 +258,15 @@ impl RoleBook {
         let option = format!("{}: {option}: token-file", self.path.display());
         let file = match (&place, kept) {
             (None, _) => File::None,
-            (Some(_), Some(kept)) => File::Kept(kept),
+            (Some(_), Some(kept)) if kept.is_there() => File::Kept(kept),
+            // Somebody has removed it. A role that was removed from the roles file must not wait for this one's directory.
+            (Some(place), Some(kept)) => match TokenFile::draft(&option, place, &token) {
+                Ok(file) => File::New(file),
+                Err(error) => {
+                    tracing::warn!("a token file is gone and cannot be written again: {error}");
+                    File::Kept(kept)
+                }
+            },
             (Some(place), None) => File::New(TokenFile::draft(&option, place, &token)?),
         };
         Ok(Draft { option, token, place, file })

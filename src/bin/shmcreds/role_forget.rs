@@ -34,7 +34,7 @@ impl<'a> Permitted<'a> {
         let named = self.named.get(key).cloned();
         named.or_else(|| {
             let arn = arn?;
-            let tables = self.page.by_arn.iter().filter(|table| table.allows(arn));
+            let tables = self.page.by_arn.values().filter(|table| table.allows(arn));
             let mut recipes = tables.map(|table| table.recipe(arn));
             recipes.find(|recipe| self.roles.key_of(recipe).is_ok_and(|own| own == *key))
         })

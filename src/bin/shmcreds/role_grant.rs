@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use shmcreds::{Error, ErrorKind, RoleSession};
 
 use crate::{
+    arn_table::{GRANT, SHARED},
     command_error::{CommandError, USAGE},
     kept::{Offer, Sets},
     role_book::{ByArn, Role, RoleBook},
@@ -100,17 +101,20 @@ impl RoleBook {
             };
         }
         let Some(arn) = path.strip_prefix(BY_ARN) else { return Err(Refusal::no_path()) };
-        let by_arn = match (&page.by_arn, proof) {
-            (Some(by_arn), Proof::User) => by_arn,
-            (Some(by_arn), Proof::Token(given)) if by_arn.access.token.is(given) => by_arn,
-            (None, Proof::User) => return Err(NOT_ALLOWED),
-            _ => return Err(Refusal::no_token()),
+        // Each token is good for the roles of its own table.
+        let is_open = |table: &&Arc<ByArn>| match proof {
+            Proof::User => true,
+            Proof::Token(given) => table.access.token.is(given),
         };
-        let arn = decoded(arn)?;
-        if !by_arn.allows(&arn) {
-            return Err(NOT_ALLOWED);
+        let open: Vec<&Arc<ByArn>> = page.by_arn.values().filter(is_open).collect();
+        if open.is_empty() && matches!(proof, Proof::Token(_)) {
+            return Err(Refusal::no_token());
         }
-        Ok(Grant::Arn(Arc::clone(by_arn), arn.into_owned()))
+        let arn = decoded(arn)?;
+        match open.into_iter().find(|table| table.allows(&arn)) {
+            Some(table) => Ok(Grant::Arn(Arc::clone(table), arn.into_owned())),
+            None => Err(NOT_ALLOWED),
+        }
     }
 
     /// The session of a permitted role.
@@ -164,8 +168,13 @@ impl RoleBook {
             (role.name.clone(), at(&format!("{BY_NAME}{}", role.name), &role.access.token))
         };
         let roles: Map<String, Value> = page.named.values().map(|one| role(one)).collect();
-        let by_arn = page.by_arn.as_ref().map(|by_arn| at(BY_ARN, &by_arn.access.token));
-        json!({"roles": roles, "role_arn": by_arn}).to_string()
+        let by_arn = |table: &Arc<ByArn>| at(BY_ARN, &table.access.token);
+        let grant = |(label, table): (&String, &Arc<ByArn>)| {
+            Some((label.strip_prefix(GRANT)?.to_owned(), by_arn(table)))
+        };
+        let grants: Map<String, Value> = page.by_arn.iter().filter_map(grant).collect();
+        let shared = page.by_arn.get(SHARED).map(by_arn);
+        json!({"roles": roles, "role_arn": shared, "grants": grants}).to_string()
     }
 }
 

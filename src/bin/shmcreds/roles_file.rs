@@ -5,15 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Group, User};
-
 use crate::{
+    arn_table::{self, ArnTable, GRANT, SHARED},
     command_error::{CommandError, DATA, NO_INPUT},
     config,
     errno::told,
-    pattern,
+    overlaps,
     role_inputs::RoleInputs,
-    token::{self, TokenPlace},
+    token::TokenPlace,
+    token_places::Places,
     toml_table::{self, Reading},
 };
 
@@ -24,15 +24,12 @@ const LONGEST_NAME: usize = 64;
 /// What the file says.
 #[derive(Default)]
 pub(crate) struct RolesFile {
-    /// The patterns of the roles that may be asked for by their ARN. Roles with a name need none.
-    pub(crate) allow: Vec<String>,
     pub(crate) capacity: Option<usize>,
     pub(crate) calls_per_second: Option<u32>,
     /// The roles, by name.
     pub(crate) roles: BTreeMap<String, NamedRole>,
-    /// The inputs of roles that are asked for by their ARN.
-    pub(crate) by_arn: RoleInputs,
-    pub(crate) by_arn_token: Option<TokenPlace>,
+    /// The tables of roles that may be asked for by their ARN, by their names in the file.
+    pub(crate) by_arn: BTreeMap<String, ArnTable>,
 }
 
 /// A role with a name.
@@ -55,101 +52,69 @@ impl RolesFile {
     fn of(text: &str) -> Result<Self, String> {
         let parsed = toml_table::parse(text)?;
         let mut top = Reading::new(text, "", parsed.get_ref());
-        let allow = top.texts("allow")?;
-        let checked = allow.iter().try_for_each(|one| pattern::check(one));
-        checked.map_err(|problem| top.problem(&problem))?;
+        let shared = arn_table::patterns(&mut top)?;
         let (capacity, calls_per_second) =
             (top.number("capacity")?, top.number("calls-per-second")?);
         let directory = top.text("token-directory")?.map(PathBuf::from);
         if directory.as_deref().is_some_and(|path| !path.is_absolute()) {
             return Err(top.problem("token-directory must be an absolute path"));
         }
-        let mut file = RolesFile { allow, capacity, calls_per_second, ..RolesFile::default() };
-        if let Some(mut table) = top.table("role-arn", "role-arn")? {
-            file.by_arn = RoleInputs::read(&mut table)?;
-            file.by_arn_token = place(&mut table, None)?;
-            if file.allow.is_empty() {
-                return Err(table.problem(
-                    "no role can be asked for by its ARN; add patterns: allow = [\"arn:…\"]",
-                ));
-            }
-            table.finish()?;
+        let (by_arn, named, grants) =
+            (top.table(SHARED, SHARED)?, tables(&mut top, "role")?, tables(&mut top, "grant")?);
+        if by_arn.is_none() && !shared.is_empty() {
+            return Err(top.problem(
+                "allow: no table says which token is good for these roles; add [role-arn] for one token that is good \
+                 for all of them, or move the patterns to tables [grant.NAME], each with a token of its own",
+            ));
         }
-        let named = top.table("role", "role")?;
         top.finish()?;
-        let tables =
-            named.map_or(Ok(Vec::new()), |named| named.tables(|name| format!("role.{name}")))?;
-        let mut paths = BTreeMap::new();
-        if let Some(place) = &file.by_arn_token {
-            paths.insert(place.path.clone(), "role-arn".to_owned());
-        }
-        for (name, mut table) in tables {
-            check_name(&name).map_err(|problem| table.problem(&problem))?;
-            let default = directory.as_ref().map(|directory| directory.join(&name));
-            let role = role(&mut table, default)?;
-            if let Some(place) = &role.token
-                && let Some(other) = paths.insert(place.path.clone(), format!("role.{name}"))
-            {
-                return Err(table.problem(&format!(
-                    "its token file is that of {other}; each role needs a file of its own"
-                )));
-            }
+        let mut file = RolesFile { capacity, calls_per_second, ..RolesFile::default() };
+        let mut places = Places::new(directory);
+        if let Some(mut table) = by_arn {
+            let table_of = ArnTable::shared(&mut table, shared, &mut places)?;
             table.finish()?;
-            file.roles.insert(name, role);
+            file.by_arn.insert(SHARED.to_owned(), table_of);
         }
+        for (name, mut table) in named {
+            let place = places.of(&mut table, &format!("role.{name}"), &name)?;
+            file.roles.insert(name, role(&mut table, place)?);
+            table.finish()?;
+        }
+        for (name, mut table) in grants {
+            let label = format!("{GRANT}{name}");
+            let table_of = ArnTable::grant(&mut table, &label, &mut places)?;
+            file.by_arn.insert(label, table_of);
+            table.finish()?;
+        }
+        overlaps::check(&file)?;
         Ok(file)
     }
 
     /// What no log may show.
     pub(crate) fn secrets(&self) -> Vec<String> {
-        let inputs = self.roles.values().map(|role| &role.inputs).chain([&self.by_arn]);
+        let by_arn = self.by_arn.values().map(|table| &table.inputs);
+        let inputs = self.roles.values().map(|role| &role.inputs).chain(by_arn);
         inputs.flat_map(RoleInputs::secrets).map(str::to_owned).collect()
     }
 }
 
-/// Whether one of the patterns fits the ARN of a role.
-pub(crate) fn allows(patterns: &[String], arn: &str) -> bool {
-    patterns.iter().any(|one| pattern::fits(one, arn))
+/// The tables `[NAME.*]`, by the rest of their names.
+fn tables<'t>(
+    top: &mut Reading<'t>,
+    name: &'static str,
+) -> Result<Vec<(String, Reading<'t>)>, String> {
+    let Some(all) = top.table(name, name)? else { return Ok(Vec::new()) };
+    let tables = all.tables(|one| format!("{name}.{one}"))?;
+    let checked = tables
+        .iter()
+        .try_for_each(|(one, table)| check_name(one).map_err(|problem| table.problem(&problem)));
+    checked.map(|()| tables)
 }
 
-fn role(table: &mut Reading<'_>, default: Option<PathBuf>) -> Result<NamedRole, String> {
+fn role(table: &mut Reading<'_>, token: Option<TokenPlace>) -> Result<NamedRole, String> {
     let arn = table.text("role-arn")?;
     let arn = arn.ok_or_else(|| table.problem("role-arn is missing: the ARN of the role"))?;
-    Ok(NamedRole { arn, inputs: RoleInputs::read(table)?, token: place(table, default)? })
-}
-
-/// Where the token of a table belongs.
-fn place(table: &mut Reading<'_>, default: Option<PathBuf>) -> Result<Option<TokenPlace>, String> {
-    let path = table.text("token-file")?.map(PathBuf::from);
-    let owner = id(table, "token-owner", |name| Some(User::from_name(name).ok()??.uid.as_raw()))?;
-    let group = id(table, "token-group", |name| Some(Group::from_name(name).ok()??.gid.as_raw()))?;
-    let Some(path) = path.or(default) else {
-        return match owner.or(group) {
-            Some(_) => Err(table
-                .problem("token-owner and token-group need a token-file, or a token-directory")),
-            None => Ok(None),
-        };
-    };
-    if !token::is_absolute(&path) {
-        return Err(table.problem("token-file must be an absolute path of a file"));
-    }
-    Ok(Some(TokenPlace { path, owner, group }))
-}
-
-/// A user or a group: a number, or a name that this host knows.
-fn id(
-    table: &mut Reading<'_>,
-    key: &'static str,
-    of_name: impl Fn(&str) -> Option<u32>,
-) -> Result<Option<u32>, String> {
-    if table.is_number(key) {
-        return table.number(key);
-    }
-    let Some(name) = table.text(key)? else { return Ok(None) };
-    match of_name(&name) {
-        Some(id) => Ok(Some(id)),
-        None => Err(table.problem(&format!("{key}: this host knows no {name:?}; give the number"))),
-    }
+    Ok(NamedRole { arn, inputs: RoleInputs::read(table)?, token })
 }
 
 /// A name is a part of a URL and of a file name.
@@ -161,7 +126,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the name of a role must be 1 to {LONGEST_NAME} ASCII letters, digits, '.', '_' or '-', the first a letter or \
+        "the name of a table must be 1 to {LONGEST_NAME} ASCII letters, digits, '.', '_' or '-', the first a letter or \
          digit"
     ))
 }
@@ -234,15 +199,83 @@ mod tests {
         );
         let file = RolesFile::of(&text).unwrap_or_else(|problem| panic!("{problem}"));
         assert_eq!((file.capacity, file.calls_per_second), (Some(20), Some(7)));
-        let fits = |arn: &str| allows(&file.allow, arn);
-        assert!(fits("arn:aws:iam::1:role/tenant-9") && !fits(ARN));
+        let shared = &file.by_arn[SHARED];
+        assert!(shared.allows("arn:aws:iam::1:role/tenant-9") && !shared.allows(ARN));
         let place = |name: &str| file.roles[name].token.clone().unwrap();
         assert_eq!(
             place("a"),
             TokenPlace { path: "/run/tokens/a".into(), owner: None, group: None }
         );
         assert_eq!(place("b"), TokenPlace { path: "/b".into(), owner: Some(7), group: Some(0) });
-        assert_eq!(file.by_arn_token.unwrap().path, Path::new("/run/any"));
+        assert_eq!(shared.token.as_ref().unwrap().path, Path::new("/run/any"));
+    }
+
+    fn grants(lines: &[&str]) -> Result<RolesFile, String> {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        RolesFile::of(&text.replace("ROLE/", "arn:aws:iam::111122223333:role/"))
+    }
+
+    #[test]
+    fn a_grant_has_patterns_and_a_token_of_its_own() {
+        let file = grants(&[
+            "token-directory = \"/run/tokens\"",
+            "[grant.alpha]",
+            "allow = \"ROLE/alpha-*\"",
+            "external-id = \"id-of-alpha\"",
+            "[grant.beta]",
+            "allow = [\"ROLE/beta-*\", \"ROLE/b\"]",
+            "token-file = \"/b\"",
+        ]);
+        let file = file.unwrap_or_else(|problem| panic!("{problem}"));
+        let place = |label: &str| file.by_arn[label].token.clone().unwrap().path;
+        assert_eq!(place("grant.alpha"), Path::new("/run/tokens/grant.alpha"));
+        assert_eq!(place("grant.beta"), Path::new("/b"));
+        let allows = |label: &str, role: &str| {
+            file.by_arn[label].allows(&format!("arn:aws:iam::111122223333:role/{role}"))
+        };
+        assert!(allows("grant.alpha", "alpha-7") && allows("grant.beta", "b"));
+        assert!(!allows("grant.alpha", "beta-7") && !allows("grant.beta", "alpha-7"));
+        assert_eq!(file.secrets(), ["id-of-alpha"]);
+        assert!(!file.by_arn.contains_key(SHARED), "nobody has asked for a token for all");
+    }
+
+    #[test]
+    fn a_token_that_is_good_for_others_is_refused() {
+        let alpha = ["[grant.alpha]", "allow = \"ROLE/tenant-1*\""];
+        let of = |rest: &[&str]| grants(&[&alpha[..], rest].concat());
+        let beta = ["[grant.beta]", "allow = \"ROLE/tenant-10-*\""];
+        let problem = of(&beta).err().unwrap();
+        assert!(
+            problem.starts_with("line 3: grant.alpha and grant.beta: one role fits both"),
+            "{problem}"
+        );
+        assert!(problem.contains("may-overlap = [\"grant.beta\"] to [grant.alpha]"), "{problem}");
+        let role = ["[role.beta]", "role-arn = \"ROLE/tenant-10\""];
+        let problem = of(&role).err().unwrap();
+        assert!(
+            problem.starts_with("line 1: grant.alpha: ")
+                && problem.contains("fits the ARN of role.beta"),
+            "{problem}"
+        );
+        // Another role, and the role of the same tenant.
+        for rest in [
+            &["[grant.beta]", "allow = \"ROLE/tenant-2*\""],
+            &["[role.beta]", "role-arn = \"ROLE/tenant-20\""],
+            &["[role.alpha]", "role-arn = \"ROLE/tenant-10\""],
+        ] {
+            assert!(of(rest).is_ok(), "{rest:?}");
+        }
+        // It is said on purpose.
+        for said in ["\"grant.beta\"", "[\"grant.*\", \"role.beta\"]", "\"*\""] {
+            let said = format!("may-overlap = {said}");
+            assert!(grants(&[&[alpha[0], alpha[1], &said][..], &beta].concat()).is_ok(), "{said}");
+        }
+        let from_beta = [&beta[..], &["may-overlap = \"grant.alpha\""]].concat();
+        assert!(of(&from_beta).is_ok());
+        let other = [&beta[..], &["may-overlap = \"grant.gamma\""]].concat();
+        assert!(of(&other).is_err());
+        let shared = ["allow = \"ROLE/*\"", "[role-arn]", alpha[0], alpha[1]];
+        assert!(grants(&shared).is_ok(), "its token is for all that was asked for by name");
     }
 
     #[test]
@@ -274,7 +307,7 @@ mod tests {
             ("[role.alpha]\nhush\n".to_owned(), "line 2 is not TOML"),
             (
                 "[role.\"../x\"]\nrole-arn = \"a\"\n".to_owned(),
-                "line 1: role.../x: the name of a role must be",
+                "line 1: role.../x: the name of a table must be",
             ),
             ("role = 7\n".to_owned(), "line 1: role must be a table"),
             ("[role]\nalpha = 7\n".to_owned(), "line 2: role.alpha must be a table"),
@@ -282,6 +315,38 @@ mod tests {
             (
                 "[role-arn]\nduration-seconds = 900\n".to_owned(),
                 "line 1: role-arn: no role can be asked for by its ARN",
+            ),
+            (
+                "allow = [\"arn:aws:iam::*:role/a\"]\n".to_owned(),
+                "line 1: allow: no table says which token is good for these roles",
+            ),
+            (
+                "allow = \"arn:aws:iam::*:role/a\"\n[role-arn]\nallow = \"hush\"\n".to_owned(),
+                "line 3: role-arn: allow: its patterns are at the top",
+            ),
+            ("[grant.a]\nduration-seconds = 900\n".to_owned(), "line 1: grant.a: allow is missing"),
+            (
+                "[grant.a]\nallow = [\"hush-*\"]\n".to_owned(),
+                "line 1: grant.a: allow: \"hush-*\" is no",
+            ),
+            ("[grant.a]\nallow = 7\n".to_owned(), "line 2: grant.a: allow must be a list"),
+            (
+                format!("[grant.a]\nallow = \"arn:aws:iam::*:role/{}\"\n", "a".repeat(2050)),
+                "line 1: grant.a: allow: a pattern has 2070 characters, must have at most 2048",
+            ),
+            (
+                "[grant.\"a/b\"]\nallow = []\n".to_owned(),
+                "line 1: grant.a/b: the name of a table must be",
+            ),
+            (
+                format!("[grant.a]\nallow = \"arn:aws:iam::*:role/a\"\nrole-arn = \"{ARN}\"\n"),
+                "line 3: grant.a: \"role-arn\" is no setting",
+            ),
+            (
+                format!(
+                    "token-directory = \"/t\"\n[role.\"grant.a\"]\nrole-arn = \"{ARN}\"\n[grant.a]\nallow = \"arn:aws:iam::*:role/a\"\n"
+                ),
+                "line 4: grant.a: its token file is that of role.grant.a",
             ),
             (
                 format!("{role}token-file = \"hush\"\n"),

@@ -116,12 +116,17 @@ impl TokenFile {
         Ok(self)
     }
 
+    /// Whether the file is in its place, with its token.
+    pub(crate) fn is_there(&self) -> bool {
+        let found = fs::symlink_metadata(&self.path);
+        let is_same = found.is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        is_same && fs::read(&self.path).is_ok_and(|written| self.token.is(&written))
+    }
+
     /// Removes the file, unless another one is in its place: another `serve`, or a new version of the roles, may have
     /// written its own token meanwhile.
     pub(crate) fn remove(&self) {
-        let found = fs::symlink_metadata(&self.path);
-        let is_same = found.is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
-        if is_same && fs::read(&self.path).is_ok_and(|written| self.token.is(&written)) {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

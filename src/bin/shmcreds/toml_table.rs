@@ -53,6 +53,11 @@ impl<'t> Reading<'t> {
         self.left.remove(key)
     }
 
+    /// The line on which this table begins.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
     /// A problem of this table as a whole.
     pub(crate) fn problem(&self, problem: &str) -> String {
         self.at(self.line, problem)
