@@ -68,13 +68,14 @@ fn a_role_is_removed_while_a_client_waits() {
     let folder = Folder::new("", &[ALPHA, BETA]);
     let (running, url) = served_roles(&sts, &name, &folder);
     let beta = folder.token("beta");
-    sts.configure(Settings::new().latency(Duration::from_secs(2))).unwrap();
+    sts.configure(Settings::new().latency(Duration::from_secs(6))).unwrap();
     let (address, token) = (url.clone(), beta.clone());
     let client = std::thread::spawn(move || ask(&address, "/v1/roles/beta?valid_for=60", &token));
     until("STS is asked", || assumed(&sts) == 1);
     folder.write("", &[ALPHA]);
     running.signal(Signal::SIGHUP);
     until("beta is removed", || folder.names() == ["alpha"]);
+    assert!(!client.is_finished(), "the token file does not wait for the client");
     let (status, body) = client.join().unwrap();
     assert_eq!((status, &body["code"]), (403, &"AccessDenied".into()), "{body}");
     assert!(!body.to_string().contains("SecretAccessKey"), "{body}");

@@ -85,6 +85,15 @@ enum File {
     New(TokenFile),
 }
 
+impl Page {
+    /// The token files.
+    fn files(&self) -> impl Iterator<Item = &Arc<TokenFile>> {
+        let named = self.named.values().map(|role| &role.access);
+        let all = named.chain(self.by_arn.values().map(|by_arn| &by_arn.access));
+        all.filter_map(|access| access.file.as_ref())
+    }
+}
+
 impl Role {
     /// Whether nothing about the role has changed since it was read before.
     pub(crate) fn is_same(&self, other: &Role) -> bool {
@@ -170,9 +179,7 @@ impl RoleBook {
         let page = self.page();
         *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         // Requests that are being answered still have their roles.
-        let named = page.named.values().map(|role| &role.access);
-        let all = named.chain(page.by_arn.values().map(|by_arn| &by_arn.access));
-        all.filter_map(|access| access.file.as_ref()).for_each(|file| file.remove());
+        page.files().for_each(|file| file.remove());
     }
 
     /// The keys of the roles in the pool, by name.
@@ -190,8 +197,12 @@ impl RoleBook {
         log::learn(file.secrets());
         let before = self.page();
         let next = self.next(file, &before)?;
-        // From here on a role that was removed is refused. The lock is free when its token file is removed.
+        let kept: HashSet<*const TokenFile> = next.files().map(Arc::as_ptr).collect();
+        // From here on a role that was removed is refused.
         *self.page.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        // Not when the last request for the role has been answered.
+        let gone = before.files().filter(|file| !kept.contains(&Arc::as_ptr(file)));
+        gone.for_each(|file| file.remove());
         Ok(before)
     }
 

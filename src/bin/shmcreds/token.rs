@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::unistd::{Gid, Uid, fchown};
@@ -58,6 +59,8 @@ pub(crate) struct TokenFile {
     path: PathBuf,
     inode: (u64, u64),
     token: Token,
+    /// Whether somebody else has removed the file. A new one may get its inode.
+    is_gone: AtomicBool,
 }
 
 impl TokenFile {
@@ -100,7 +103,10 @@ impl TokenFile {
             Ok((found.dev(), found.ino()))
         };
         match write() {
-            Ok(inode) => Ok(TokenFile { path: draft, inode, token: token.clone() }),
+            Ok(inode) => {
+                let is_gone = AtomicBool::new(false);
+                Ok(TokenFile { path: draft, inode, token: token.clone(), is_gone })
+            }
             Err(error) => {
                 let _ = fs::remove_file(&draft);
                 Err(CommandError::new(CANNOT_CREATE, refused(option, place, &error)))
@@ -116,11 +122,16 @@ impl TokenFile {
         Ok(self)
     }
 
-    /// Whether the file is in its place, with its token.
+    /// Whether the file is in its place, with its token. Once it is not, it never is again: another file is there then.
     pub(crate) fn is_there(&self) -> bool {
         let found = fs::symlink_metadata(&self.path);
         let is_same = found.is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
-        is_same && fs::read(&self.path).is_ok_and(|written| self.token.is(&written))
+        let is_there = is_same && fs::read(&self.path).is_ok_and(|written| self.token.is(&written));
+        // Relaxed, here and below: the flag orders no other memory.
+        if !is_there {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+        is_there && !self.is_gone.load(Ordering::Relaxed)
     }
 
     /// Removes the file, unless another one is in its place: another `serve`, or a new version of the roles, may have
