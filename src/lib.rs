@@ -45,7 +45,7 @@ compile_error!("shmcreds needs Linux: futexes, pidfds and open-file-description 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
 compile_error!("shmcreds needs a 64-bit little-endian machine: the layout of the segment is one");
 
-#[cfg(any(feature = "object-store", feature = "opendal"))]
+#[cfg(any(feature = "object-store", feature = "object-store-0-13", feature = "opendal"))]
 mod adapters;
 mod atomic;
 mod clock;
