@@ -71,3 +71,21 @@ def test_an_upload_by_the_crt(session, sts, s3):
             manager.upload(io.BytesIO(b"data"), "bucket", "key").result()
         session.refresh()
     assert sts.key(1) in seen[0] and sts.key(2) in seen[1]
+
+
+@pytest.mark.program
+@pytest.mark.parametrize(("lifetime", "seen"), [(3600, 1), (330, 1), (290, 2)])
+def test_the_default_chain_keeps_a_set_until_five_minutes_before_its_expiry(make, sts, lifetime, seen):
+    """It asks the endpoint of the export. The C runtime names its host without the port there."""
+    from awscrt import auth, io
+
+    sts.lifetime = lifetime
+    session = make()
+    with session.export():
+        bootstrap = io.ClientBootstrap.get_or_create_static_default()
+        provider = auth.AwsCredentialsProvider.new_default_chain(bootstrap)
+        assert provider.get_credentials().result(20).access_key_id == sts.key(1)
+        session.refresh()
+        found = provider.get_credentials().result(20)
+        assert found.access_key_id == sts.key(seen)
+        assert found.session_token == f"token-of-{sts.key(seen)}"

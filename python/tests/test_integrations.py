@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -179,3 +180,32 @@ def test_eight_workers_over_three_rotations(objects, sts, tmp_path):
     for key, date in zip(objects.keys, objects.dates, strict=True):
         signed = datetime.datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
         assert signed.timestamp() < sts.expires[key]
+
+
+@pytest.mark.host
+def test_pickled_sessions_of_two_hosts_over_three_rotations(objects, make, sts, tmp_path):
+    """As the workers of dask or ray: those of this host share its sets. Another host has another shared memory."""
+    sts.lifetime = 8.0
+    there = Objects()
+    given, end = tmp_path / "session", tmp_path / "end"
+    given.write_bytes(pickle.dumps(make()))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other_host:
+        workers = [start("pickled.py", given, objects.url, end, sts_url=sts.url) for _ in range(4)]
+        workers += [start("pickled.py", given, there.url, end, sts_url=sts.url, SHMCREDS_DIR=other_host) for _ in range(2)]
+        try:
+            is_over = lambda: all(len(set(seen.keys)) >= 4 for seen in (objects, there))  # noqa: E731
+            until(lambda: is_over() or any(worker.poll() is not None for worker in workers), 90)
+        finally:
+            end.touch()
+        assert all(finished(worker)[0] > 0 for worker in workers)
+    there.close()
+    here = set(objects.keys)
+    assert len(here) >= 4 and len(set(there.keys)) >= 4 and here.isdisjoint(there.keys)
+    assert here | set(there.keys) <= set(sts.expires) and set(sts.callers) == {"AKIABASE"}
+    for seen in (objects, there):
+        # One call for each set: none in the first half of the life of the one before.
+        ends = sorted(sts.expires[key] for key in set(seen.keys))
+        assert min(later - earlier for earlier, later in zip(ends, ends[1:], strict=False)) > 0.45 * sts.lifetime
+        for key, date in zip(seen.keys, seen.dates, strict=True):
+            signed = datetime.datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
+            assert signed.timestamp() < sts.expires[key]
