@@ -2,20 +2,29 @@
 """Libraries with the sets of a session, over rotations, in forked workers.
 
     libraries.py [--by export|adapter] [--lives 15,5,2] [--sets 3] [--workers 8] [LIBRARY…]
+    libraries.py --shortest [--lives 60,30,20,15,12,10,8,5,3] [--beside 4] [LIBRARY…]
 
 For each library and life of a set: how many requests were signed with a key that had expired, how many were signed in time
 and arrived too late, how many sets were used, and how many calls of STS there were. It ends with 1 if a call was made in the
 first half of the life of the set before, if a request was signed late, or if a worker failed. Each library is forked into its
 own workers, which read an object of a stand-in for S3 again and again.
+
+With --shortest it tries the lives in turn, by the endpoint and by the adapter, until a request is signed late or fails, and
+prints a table: the shortest life that each library survives, and for how long it signed with a set after there was a newer
+one, in parts of the life. It measures --beside libraries at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import datetime
 import http.server
+import importlib.metadata
+import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -38,9 +47,11 @@ PAUSE = 0.3
 class Objects:
     """An S3 with the object x.csv in each bucket, which refuses expired keys."""
 
-    def __init__(self, expires):
+    def __init__(self, expires, life):
         self.late, self.slow, self.keys = 0, 0, set()
-        self._expires = expires
+        #: The longest time for which a set was in use after there was a newer one.
+        self.kept = 0.0
+        self._expires, self._life = expires, life
         objects = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,6 +62,7 @@ class Objects:
                 signed = re.search(r"Credential=([A-Z0-9]+)", f"{self.headers.get('Authorization')} {self.path}")
                 key = signed.group(1) if signed else ""
                 objects.keys.add(key)
+                objects.note_age(key)
                 if objects._expires.get(key, 0) < time.time():
                     if signed_at(self.headers) < objects._expires.get(key, 0):
                         objects.slow += 1
@@ -86,6 +98,12 @@ class Objects:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def note_age(self, key):
+        made = self._expires.get(key)
+        later = [expires for expires in list(self._expires.values()) if made is not None and expires > made]
+        if later:
+            self.kept = max(self.kept, time.time() - (min(later) - self._life))
 
     def close(self):
         self._server.shutdown()
@@ -155,6 +173,49 @@ def obstore(url, session):
     return lambda: bytes(obstore.get(store, "x.csv").bytes())
 
 
+def obstore_boto3(url, session):
+    """The provider that comes with obstore."""
+    import boto3
+    import obstore
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import S3Store
+
+    made = boto3.Session() if session is None else session
+    provider = Boto3CredentialProvider(made)
+    store = S3Store(
+        "b", endpoint=url, region=REGION, client_options={"allow_http": True}, credential_provider=provider
+    )  # fmt: skip
+    return lambda: bytes(obstore.get(store, "x.csv").bytes())
+
+
+def icechunk(url, session):
+    import icechunk
+
+    more = {"from_env": True} if session is None else {"get_credentials": integrations.icechunk(session)}
+    storage = icechunk.s3_storage(
+        bucket="b", prefix="x", region=REGION, endpoint_url=url, allow_http=True, force_path_style=True, **more
+    )  # fmt: skip
+
+    def read():
+        # There is no repository: what counts is that the request was signed and taken.
+        try:
+            icechunk.Repository.exists(storage)
+        except Exception as error:
+            if any(word in str(error) for word in ("ExpiredToken", "redential", "dispatch")):
+                raise
+
+    return read
+
+
+def polars_provider(url, session):
+    """The provider that comes with polars."""
+    import polars
+
+    options = {"aws_endpoint_url": url, "aws_region": REGION, "aws_allow_http": "true"}
+    provider = polars.CredentialProviderAWS()
+    return lambda: polars.scan_csv("s3://b/x.csv", storage_options=options, credential_provider=provider).collect()
+
+
 def polars(url, session):
     import polars
 
@@ -221,6 +282,8 @@ def awswrangler(url, session):
     import awswrangler
 
     awswrangler.config.s3_endpoint_url = url
+    # Otherwise it takes ray, where that is installed.
+    awswrangler.engine.set("python")
     import boto3
 
     made = boto3.Session(region_name=REGION) if session is None else session
@@ -267,12 +330,17 @@ def opensearch(url, session):
 LIBRARIES = {
     made.__name__: made
     for made in (
-        boto3, aiobotocore, s3fs, obstore, polars, pyarrow, deltalake, awscrt, smart_open, awswrangler, django, opensearch
+        boto3, aiobotocore, s3fs, obstore, obstore_boto3, polars, polars_provider, pyarrow, deltalake, awscrt, icechunk,
+        smart_open, awswrangler, django, opensearch,
     )  # fmt: skip
 }
 
 
-WITHOUT_ADAPTER = {"pyarrow", "deltalake", "awscrt"}
+WITHOUT_ADAPTER = {"pyarrow", "deltalake", "awscrt", "polars_provider"}
+#: The packages whose versions the table names, where they have other names.
+PACKAGES = {
+    "django": "django-storages", "opensearch": "opensearch-py", "obstore_boto3": "obstore", "polars_provider": "polars"
+}  # fmt: skip
 
 
 def read_until(path: str, make, url, session) -> int:
@@ -293,7 +361,7 @@ def read_until(path: str, make, url, session) -> int:
 def run(make, by: str, life: float, sets: int, workers: int) -> tuple[int, Objects, local_sts.LocalSts]:
     with local_sts.LocalSts() as sts:
         sts.lifetime = life
-        objects = Objects(sts.expires)
+        objects = Objects(sts.expires, life)
         path = f"/tmp/shmcreds-libraries-{os.getpid()}-{time.monotonic_ns()}"
         session = shmcreds.RefreshableSession(
             assume_role_kwargs={"RoleArn": local_sts.ROLE}, sts_client_kwargs=sts.client, region_name=REGION, shared=False
@@ -321,11 +389,17 @@ def run(make, by: str, life: float, sets: int, workers: int) -> tuple[int, Objec
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--by", choices=["export", "adapter"], default="export")
-    parser.add_argument("--lives", default="15")
+    parser.add_argument("--lives")
+    parser.add_argument("--shortest", action="store_true")
+    parser.add_argument("--beside", type=int, default=4)
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sets", type=int, default=4, help="three rotations by default")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=", ".join(LIBRARIES))
     given = parser.parse_args()
+    if given.shortest:
+        return shortest(given)
+    given.lives = given.lives or "15"
     # Who assumes the role; nothing else of this user's settings.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
@@ -343,6 +417,42 @@ def main() -> None:
     sys.exit(bad > 0)
 
 
+def shortest(given: argparse.Namespace) -> None:
+    """Prints the table. Each life is tried in a process of its own."""
+    lives = sorted(map(float, (given.lives or "60,30,20,15,12,10,8,5,3").split(",")), reverse=True)
+    pairs = [
+        (library, by)
+        for library in given.libraries or LIBRARIES
+        for by in ("export", "adapter")
+        if by == "export" or library not in WITHOUT_ADAPTER
+    ]
+    print(f"{datetime.date.today()}, Python {sys.version.split()[0]}, lives of {', '.join(f'{life:g}' for life in lives)} s\n")
+    print("| library | version | by | shortest life without a late signature | longest use after a newer set | then |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(given.beside) as threads:
+        for row in threads.map(lambda pair: measured(*pair, lives, given), pairs):
+            print(row, flush=True)
+
+
+def measured(library: str, by: str, lives: list[float], given: argparse.Namespace) -> str:
+    """The row of the table for a library."""
+    survived, kept, then = "none", 0.0, "-"
+    for life in lives:
+        command = [sys.executable, __file__, "--json", "--by", by, "--lives", f"{life:g}"]
+        command += ["--sets", str(given.sets), "--workers", str(given.workers), library]
+        done = subprocess.run(command, capture_output=True, text=True)
+        told = done.stdout.splitlines()
+        found = json.loads(told[-1]) if told else {"good": False, "late": 0, "failed": -1, "kept": 0.0}
+        kept = max(kept, found["kept"] / life)
+        if not found["good"]:
+            reason = "" if found["late"] or not done.stderr else f": {done.stderr.splitlines()[-1][:90]}"
+            then = f"{life:g} s: {found['late']} late, {found['failed']} workers failed{reason}"
+            break
+        survived = f"{life:g} s"
+    version = importlib.metadata.version(PACKAGES.get(library, library))
+    return f"| {library} | {version} | {by} | {survived} | {kept:.2f} | {then} |"
+
+
 def tried(library: str, given: argparse.Namespace, life: float) -> int:
     make = LIBRARIES[library]
     if given.by == "adapter" and library in WITHOUT_ADAPTER:
@@ -350,9 +460,12 @@ def tried(library: str, given: argparse.Namespace, life: float) -> int:
         return 0
     failed, objects, sts = run(make, given.by, life, given.sets, given.workers)
     ends = sorted(sts.expires.values())
-    apart = min(later - earlier for earlier, later in zip(ends, ends[1:], strict=False))
+    apart = min((later - earlier for earlier, later in zip(ends, ends[1:], strict=False)), default=0.0)
     good = not (failed or objects.late) and len(objects.keys) >= given.sets
     good = good and apart > 0.45 * life and set(sts.callers) == {"AKIABASE"}
+    if given.json:
+        print(json.dumps({"good": good, "late": objects.late, "failed": failed, "kept": objects.kept}), flush=True)
+        return 0 if good else 1
     print(
         f"{'OK   ' if good else 'FAULT'} {library} by {given.by}, sets of {life:g} s: workers that failed {failed}, signed "
         f"late {objects.late}, arrived late {objects.slow}, keys {len(objects.keys)}, calls {len(sts.calls)}, at least "
