@@ -95,8 +95,8 @@ def join(name: str) -> Joined:
                 timeout=_JOIN_TIMEOUT,
             )
         except subprocess.TimeoutExpired as error:
-            text = f"`shmcreds export` did not end within {error.timeout:g} s; look for one that is stopped, and kill it"
-            raise BRSConfigurationError(f"The session {name} cannot be exported: {text}") from None
+            late = f"`shmcreds export` did not end within {error.timeout:g} s; look for one that is stopped, and kill it"
+            raise BRSConfigurationError(f"The session {name} cannot be exported: {late}") from None
         if done.returncode != 0:
             raise BRSConfigurationError(f"The session {name} cannot be exported: {done.stderr.strip()}")
         text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 2)
