@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
-from . import clock, greenlets
+from . import clock, greenlets, source_calls
 from .exceptions import BRSConfigurationError, BRSConnectionError, BRSWarning
-from .failure import BackOff, Failure, exception_of, failure_of
+from .failure import TRANSIENT, BackOff, Failure, exception_of, failure_of
+from .interrupts import is_interrupt
 from .policy import Windows
 from .store import EXPIRED, FRESH, Fetched, Look, SourceFailed, Store, Term
 
@@ -41,7 +41,6 @@ class Engine:
         self._source = source
         self._windows = windows
         self._operation = operation
-        self._here = threading.local()
         #: The newest failure of this process, as it was raised.
         self._own_failure: tuple[int, Failure, Exception] | None = None
         self._clamp_told = False
@@ -73,7 +72,7 @@ class Engine:
             self._fetch(outcome)
         except Exception as error:
             look = self.store.look()
-            if look is None or look.state == EXPIRED:
+            if look is None or look.state == EXPIRED or is_interrupt(error):
                 raise
             self._log(error, look)
             return look
@@ -125,7 +124,7 @@ class Engine:
         return first
 
     def _stand(self, stand: Callable[[float], Look | Term | None]) -> Look | Term:
-        if getattr(self._here, "fetching", False):
+        if source_calls.is_within(self):
             raise BRSConfigurationError(
                 "The source uses the session that it is to give credentials to. Give it another session."
             )
@@ -149,21 +148,26 @@ class Engine:
 
     def _fetch(self, term: Term) -> None:
         """Calls the source on this thread, and tells all what came of it."""
-        self._here.fetching = True
         try:
-            fetched = self._source()
+            with source_calls.of(self):
+                fetched = self._source()
             term.publish(fetched)
         except BaseException as error:
-            failure = failure_of(error)
-            term.fail(failure)
-            back_off = self.store.back_off()
-            if back_off is not None and isinstance(error, Exception):
-                self._own_failure = (back_off.number, failure, error)
+            self._fail(term, error)
             raise
-        finally:
-            self._here.fetching = False
         self._own_failure = None
         self._tell_clamp(fetched)
+
+    def _fail(self, term: Term, error: BaseException) -> None:
+        if is_interrupt(error):
+            # It is raised where it belongs, and not again at a later read.
+            term.fail(Failure(TRANSIENT, f"the call of the source was interrupted by {type(error).__name__}"))
+            return
+        failure = failure_of(error)
+        term.fail(failure)
+        back_off = self.store.back_off()
+        if back_off is not None and isinstance(error, Exception):
+            self._own_failure = (back_off.number, failure, error)
 
     def _after_fetch(self) -> Look:
         look = self.store.look()

@@ -11,6 +11,7 @@ from typing import Any
 from .credentials import SharedCredentials
 from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSWarning
+from .interrupts import is_interrupt
 from .policy import YOUNGEST_REPLACED
 from .store import FRESH, Look
 
@@ -84,6 +85,8 @@ def see_to(engine: Engine, seconds: Any) -> None:
         if error.code == "TooShort":
             _tell(engine, seconds)
     except Exception as error:
+        if is_interrupt(error):
+            raise
         # Signing raises it, unless there is a valid set.
         logger.warning("session %s: no set for %s s: %s", engine.store.name, seconds, type(error).__name__)
 

@@ -75,7 +75,8 @@ def refresh_if_due(engine: Engine) -> None:
         return
     try:
         engine.obtain()
-    except Exception as error:
+    except BaseException as error:
+        # Also of a source that ends the program, or is cancelled: the thread goes on.
         logger.warning("session %s: the refresh failed: %s", engine.store.name, type(error).__name__)
 
 

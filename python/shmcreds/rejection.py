@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from .engine import Engine
+from .interrupts import is_interrupt
 
 logger = logging.getLogger("shmcreds")
 
@@ -45,6 +46,8 @@ class RejectionHook:
         try:
             newest = self._engine.obtain().frozen.access_key
         except Exception as error:
+            if is_interrupt(error):
+                raise
             # The answer of AWS is what the caller gets.
             logger.info("no other set could be had: %s", type(error).__name__)
             return False
