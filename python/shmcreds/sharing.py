@@ -24,28 +24,21 @@ _told = False
 
 def native() -> ModuleType | None:
     """The native module, unless it is absent or SHMCREDS_NATIVE=0 turns it off."""
-    return None if absence() else _import()
+    return None if absence() else sys.modules[f"{__package__}._native"]
 
 
 def absence() -> str:
     """Why the native module is not used; empty where it is."""
     if os.environ.get("SHMCREDS_NATIVE") == "0":
         return "SHMCREDS_NATIVE=0 turns the native module off"
-    if _import() is not None:
-        return ""
-    if sys.platform == "linux" and _is_installed():
-        # For example in a sub-interpreter that is not the first one to load it.
-        return "the native module cannot be loaded into this interpreter"
-    return f"this installation has no native module for {sys.platform}"
-
-
-def _import() -> ModuleType | None:
     try:
-        from . import _native
-    except ImportError:
-        return None
-    module: ModuleType = _native
-    return module
+        from . import _native  # noqa: F401 - it is looked up by its name
+    except ImportError as error:
+        if sys.platform == "linux" and _is_installed():
+            # For example in a sub-interpreter.
+            return f"the native module cannot be loaded: {error}"
+        return f"this installation has no native module for {sys.platform}"
+    return ""
 
 
 def _is_installed() -> bool:

@@ -4,6 +4,7 @@
 //! of the length that the caller gives, so that Python handles signals in between.
 
 mod error;
+mod interpreter;
 mod look;
 mod opening;
 mod recipe;
@@ -35,6 +36,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::interpreter::claim(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
-from support import run
+from support import run, start
 
 import shmcreds
 from shmcreds import BRSConfigurationError, sharing
@@ -35,3 +36,24 @@ def test_it_can_be_turned_off(make, monkeypatch, caplog):
     with pytest.raises(BRSConfigurationError, match="engine='native' needs shared memory.*SHMCREDS_NATIVE=0"):
         make(engine="native")
     assert make(defer_refresh=False).status()["engine"] == "python"
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("order", [["main", "sub", "main", "sub", "main"], ["sub", "sub", "main", "sub", "main"]])
+def test_one_interpreter_of_a_process_shares_its_sets(order):
+    # CPython 3.10 to 3.12 say on standard error that `decimal` was loaded twice.
+    process = start("interpreters.py", ",".join(order))
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [(who, key) for who, key, *_ in told] == [(who, "KEY") for who in order]
+    # The first one that loads the native module; a new one of the same kind is another one.
+    first = ["main", "main", "main"] if order[0] == "main" else ["sub"]
+    shared = [one for one in told if one[2] == "host"]
+    assert [one[0] for one in shared] == first
+    assert {(reason, error) for *_, reason, error in shared} == {("", "BRSConnectionError")}
+    others = [one for one in told if one[2] == "process"]
+    assert len(shared) + len(others) == len(order)
+    for *_, reason, error in others:
+        assert reason.startswith("the native module cannot be loaded: another interpreter of this process has loaded")
+        assert error == "BRSConfigurationError"
