@@ -143,6 +143,15 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
     def _mandatory_refresh_timeout(self, seconds: float) -> None:
         self._engine.windows = self._engine.windows._replace(mandatory=float(seconds))
 
+    def __copy__(self) -> SharedCredentials:
+        return self
+
+    def __deepcopy__(self, _: object) -> SharedCredentials:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("The credentials object of a session cannot be pickled. Pickle the session.")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of the session {self._engine.store.name}>"
 

@@ -34,10 +34,11 @@ class SharedSession:
     """One set of credentials in shared memory, by the name of your choice. Made by :meth:`create`,
     :meth:`attach` or :meth:`attach_or_create`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, source: SourceFunction | None = None) -> None:
         self._engine = engine
         self._credentials = SharedCredentials(engine, "shmcreds")
-        self._has_source = True
+        #: None in a session that reads alone.
+        self._source = source
 
     @classmethod
     def create(
@@ -77,7 +78,7 @@ class SharedSession:
 
     @classmethod
     def _with(cls, store: Store, source: SourceFunction, windows: Windows) -> SharedSession:
-        return cls(Engine(store, lambda: _fetched(source), windows, _OPERATION))
+        return cls(Engine(store, lambda: _fetched(source), windows, _OPERATION), source)
 
     @classmethod
     def attach(cls, name: str) -> SharedSession:
@@ -89,9 +90,7 @@ class SharedSession:
         from .native_store import attach_native
 
         store = attach_native(sharing.require_native("SharedSession.attach"), name)
-        made = cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
-        made._has_source = False
-        return made
+        return cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
 
     @property
     def name(self) -> str:
@@ -123,7 +122,7 @@ class SharedSession:
         :meth:`RefreshableSession.export`. A source that reads the variables reads those of the export."""
         from .export import export
 
-        return export(self._engine, refreshes=self._has_source)
+        return export(self._engine, refreshes=self._source is not None)
 
     def unlink(self) -> None:
         """Removes the name. Processes that have the session keep it."""
@@ -133,8 +132,19 @@ class SharedSession:
         """A plain ``boto3.Session`` with these credentials. ``kwargs`` are arguments of ``boto3.Session``."""
         return boto3_session_of(self._engine, self._credentials, **kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is None:
+            return type(self).attach, (self.name,)
+        return _unpickle, (type(self), self.name, self._source, *self._engine.windows)
+
     def __repr__(self) -> str:
         return f"SharedSession(name={self.name!r})"
+
+
+def _unpickle(
+    cls: type[SharedSession], name: str, source: SourceFunction, advisory: float | None, mandatory: float | None
+) -> SharedSession:
+    return cls.attach_or_create(name, source, advisory_timeout=advisory, mandatory_timeout=mandatory)
 
 
 def boto3_session(name: str, **kwargs: Any) -> boto3.Session:

@@ -89,3 +89,10 @@ def test_an_eager_one_leaves_refreshing_to_the_first(make, sts):
     session = make(engine="python", defer_refresh=False)
     other = pickle.loads(pickle.dumps(session))
     assert (session._refresher is None, other._refresher is None) == (False, True)
+
+
+def test_the_credentials_object_is_copied_as_itself_and_not_pickled(make, sts):
+    credentials = make().get_credentials()
+    assert copy.deepcopy({"credentials": credentials})["credentials"] is copy.copy(credentials) is credentials
+    with pytest.raises(TypeError, match="Pickle the session"):
+        pickle.dumps(credentials)

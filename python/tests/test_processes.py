@@ -71,16 +71,16 @@ def test_the_creator_ends_and_a_newcomer_joins(sts):
 
 
 @pytest.mark.parametrize("how", ["_exit", "kill"])
-def test_what_a_killed_last_user_leaves_the_next_one_replaces(sts, how):
+def test_what_a_killed_last_user_leaves_the_next_one_replaces(sts, how, own_directory):
     process, first = _hold(sts, how)
     if how == "kill":
         process.kill()
     _end(process)
-    assert segments(first["name"]) != []
+    assert os.listdir(own_directory) != []
     newcomer, second = _hold(sts)
     assert second["key"] == sts.key(2)
     _end(newcomer)
-    assert segments(first["name"]) == []
+    assert os.listdir(own_directory) == []
 
 
 @engines

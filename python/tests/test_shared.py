@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 
 import pytest
@@ -84,14 +86,14 @@ def test_a_child_cannot_create_what_its_parent_has(name):
     assert made.credentials().access_key == "KEY"
 
 
-def test_what_killed_processes_left_is_no_session(name):
+def test_what_killed_processes_left_is_no_session(name, own_directory):
     child = os.fork()
     if child == 0:
         made = SharedSession.create(name, _source)
         made.credentials()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert segments(name) != []
+    assert any(name in entry for entry in os.listdir(own_directory))
     assert SharedSession.create(name, lambda: _source("NEW")).credentials().access_key == "NEW"
 
 
@@ -124,3 +126,17 @@ def test_what_the_segment_says_of_an_error(name):
         first.credentials()
     with pytest.raises(BRSConnectionError, match="ValueError: boom"):
         second.credentials()
+
+
+def test_it_can_be_pickled(name):
+    session = SharedSession.attach_or_create(name, _source, advisory_timeout=100)
+    reader = SharedSession.attach(name)
+    assert session.credentials().access_key == "KEY"
+    for one in (session, reader):
+        again = pickle.loads(pickle.dumps(one))
+        assert (type(again), again.name, again.credentials()) == (SharedSession, name, session.credentials())
+        assert copy.deepcopy(one).name == name
+    assert pickle.loads(pickle.dumps(session)).refresh().access_key == "KEY"
+    assert b"KEY" not in pickle.dumps(session)
+    with pytest.raises(BRSConfigurationError, match="has no source"):
+        pickle.loads(pickle.dumps(reader)).refresh()
