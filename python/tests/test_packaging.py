@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging import tags
+from packaging.utils import parse_wheel_filename
 
 HERE = Path(__file__).parents[1]
 
@@ -49,3 +51,17 @@ def test_what_pip_takes(wheels, tmp_path, platform, tags):
     subprocess.run(command, check=True, capture_output=True)
     (taken,) = tmp_path.glob("*.whl")
     assert taken.name.endswith(f"{tags}.whl")
+
+
+@pytest.mark.parametrize(
+    ("version", "abi", "platform_fits"),
+    [((3, 10), "cp310", True), ((3, 14), "cp314", True), ((3, 13), "cp313t", False), ((3, 14), "cp314t", False)],
+)
+def test_which_builds_of_python_take_the_native_module(wheels, version, abi, platform_fits):
+    # A free-threaded build, with the t, has no stable ABI.
+    platforms = ["manylinux_2_17_x86_64"]
+    known = {*tags.cpython_tags(version, [abi], platforms), *tags.compatible_tags(version, None, platforms)}
+    fits = {path.name: bool(known & parse_wheel_filename(path.name)[3]) for path in wheels.glob("*.whl")}
+    (native,) = (name for name in fits if "abi3" in name)
+    assert fits.pop(native) is platform_fits
+    assert list(fits.values()) == [True]
