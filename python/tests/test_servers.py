@@ -57,8 +57,9 @@ def test_process_pools(sts, kind, engine):
 
 
 @engines
-def test_a_data_loader(sts, engine):
-    _check(sts, run("loader.py", GENERATIONS, sts_url=sts.url, TEST_ENGINE=engine))
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_a_data_loader(sts, kind, engine):
+    _check(sts, run("loader.py", kind, GENERATIONS, sts_url=sts.url, TEST_ENGINE=engine))
 
 
 @engines

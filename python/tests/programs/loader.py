@@ -1,4 +1,5 @@
-"""A pool in the shape of a data loader: persistent workers take indexes, and each reads its objects."""
+"""A pool in the shape of torch's DataLoader, of the kind KIND: workers that stay get the dataset and a queue of indexes each,
+and put what they have read into one queue."""
 
 import multiprocessing
 import sys
@@ -13,7 +14,7 @@ class Dataset:
         self.session = session()
 
     def __getitem__(self, index):
-        return read_until(self.session, int(sys.argv[1]))
+        return read_until(self.session, int(sys.argv[2]))
 
 
 def _worker(dataset, indexes, results):
@@ -22,7 +23,7 @@ def _worker(dataset, indexes, results):
 
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(sys.argv[1])
     dataset, results = Dataset(), context.Queue()
     queues = [context.Queue() for _ in range(WORKERS)]
     workers = [context.Process(target=_worker, args=(dataset, queue, results)) for queue in queues]
