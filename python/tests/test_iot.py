@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from certificates import Authority
-from local_iot import IotServer
+from iot_fixtures import authority, server  # noqa: F401 - fixtures
 
 from shmcreds import (
     BRSConfigurationError,
@@ -18,18 +18,6 @@ from shmcreds import (
 )
 
 ENDPOINT = "x.credentials.iot.us-east-1.amazonaws.com"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-@pytest.fixture
-def server(authority, tmp_path):
-    made = IotServer(authority, tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

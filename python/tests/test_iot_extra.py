@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from local_iot import IotServer
+from iot_fixtures import authority, server  # noqa: F401 - fixtures
 from local_mqtt import MqttBroker
 from support import run
 
@@ -26,11 +26,6 @@ from shmcreds import (
 
 PIN = "5678"
 DATA = "x-ats.iot.us-east-1.amazonaws.com"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +56,6 @@ def module(tokens, monkeypatch):
     monkeypatch.setenv("SOFTHSM2_CONF", str(tokens))
     library = next(Path("/usr/lib").glob("**/softhsm/libsofthsm2.so"))
     return {"pkcs11_lib": str(library.resolve()), "user_pin": PIN, "token_label": "device", "private_key_label": "key"}
-
-
-@pytest.fixture
-def server(authority, tmp_path):
-    made = IotServer(authority, tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
