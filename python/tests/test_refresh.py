@@ -168,8 +168,9 @@ def test_eager_refreshes_without_reads(make, sts):
     sts.lifetime = 1.5
     session = make(engine="python", defer_refresh=False)
     assert len(sts.calls) == 1
-    until(lambda: len(sts.calls) >= 3)
-    assert session.status()["state"] in ("fresh", "advisory")
+    # A call is counted before its set is there, and a busy machine sees a set of 1.5 s in any state.
+    until(lambda: session.status()["generation"] >= 3)
+    assert len(sts.calls) >= 3
 
 
 def test_eager_raises_in_the_constructor(make, sts):
