@@ -183,6 +183,35 @@ pub fn large_tokens() {
     }
 }
 
+/// Nothing of a set is left in the pool when another one has taken its place, or when its role has lost the entry.
+pub fn old_sets_are_wiped() {
+    let sts = LocalSts::fork().unwrap();
+    let name = name("wiped");
+    let roles = pool(&name).capacity(4).create().unwrap();
+    let has = |text: &str| {
+        let bytes = std::fs::read(support::segment(&name)).unwrap();
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    let secrets = |set: &Credentials| {
+        [set.access_key_id(), set.secret_access_key(), set.session_token().unwrap()]
+            .map(str::to_owned)
+    };
+    let role = roles.role(tenant(&sts, 1)).unwrap();
+    // One set in a small cell, and one in a large cell.
+    for bytes in [800, 9000] {
+        sts.configure(Settings::new().token_bytes(bytes)).unwrap();
+        let [id, secret, token] = secrets(&role.refresh().unwrap());
+        assert!(has(&id) && has(&secret) && has(&token), "the search finds what is there");
+        let new = secrets(&role.refresh().unwrap());
+        // The process that has published the new one wipes the old one next.
+        until("the old set is wiped", || !has(&id) && !has(&token));
+        assert!(new.iter().all(|text| has(text)));
+        // The entry is free again when the call has ended.
+        until("the entry is free", || roles.evict(&tenant(&sts, 1)).unwrap());
+        assert!(!new.iter().any(|text| has(text)), "the set of a role without an entry is left");
+    }
+}
+
 pub fn a_pool_and_a_session() {
     let sts = LocalSts::fork().unwrap();
     let name = name("both");

@@ -80,6 +80,7 @@ fn main() {
         ("a_pool_is_full", entries::a_pool_is_full),
         ("an_evicted_role_comes_back", entries::an_evicted_role_comes_back),
         ("large_tokens", entries::large_tokens),
+        ("old_sets_are_wiped", entries::old_sets_are_wiped),
         ("a_pool_and_a_session", entries::a_pool_and_a_session),
         ("another_base_source_is_refused", entries::another_base_source_is_refused),
         ("memory_is_taken_in_steps", entries::memory_is_taken_in_steps),
