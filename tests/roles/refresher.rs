@@ -8,7 +8,7 @@ use std::{
 
 use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
 use shmcreds::{
-    LeaseHolder, Refresh, SharedRoles, State, StopHandle,
+    AssumeRole, LeaseHolder, Refresh, SharedRoles, State, StopHandle,
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 
@@ -73,13 +73,17 @@ pub fn hostile_requests_do_no_harm() {
         socket.send_to(message, &path).unwrap();
         until("it is refused", || refused() == sent as u64 + 1);
     }
-    // Other users cannot even send, unless somebody lets them.
+    // Other users cannot even send, unless somebody lets them. What this one sends is right but for its user.
+    let recipe = AssumeRole::new(arn_of(7)).session_name("test").region("us-east-1");
+    let key_of = roles.key_of(&recipe.endpoint_url(sts.url())).unwrap();
+    let words = key_of.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+    let right = request(1, 0, words.collect::<Vec<_>>().try_into().unwrap(), &allowed);
     let foreign = || {
         child(|_| {
             setgid(Gid::from_raw(65_534)).unwrap();
             setuid(Uid::from_raw(65_534)).unwrap();
             let socket = UnixDatagram::unbound().unwrap();
-            let sent = socket.send_to(&request(1, 0, key, &allowed), &path);
+            let sent = socket.send_to(&right, &path);
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(sent.is_ok(), mode & 0o077 != 0, "{sent:?}");
         })
@@ -96,6 +100,8 @@ pub fn hostile_requests_do_no_harm() {
     assert_of(&roles.role(tenant(&sts, 2)).unwrap().credentials().unwrap(), 2);
     let status = roles.status().unwrap();
     assert_eq!((assumed(&sts), status.entries().len(), status.takeovers_of_all()), (2, 2, 0));
+    socket.send_to(&right, &path).unwrap();
+    until("the same request of this user is obeyed", || assumed(&sts) == 3);
 }
 
 /// The place of the socket is taken by another user: `create` says so, and leaves nothing.
