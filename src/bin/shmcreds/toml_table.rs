@@ -9,7 +9,7 @@ use toml::{
 
 /// A table of which one setting after the other is taken. What is left at the end has an unknown name.
 pub(crate) struct Reading<'t> {
-    text: &'t str,
+    lines: &'t Lines,
     /// The name of the table, for people. Empty for the file itself.
     place: String,
     /// The line on which the table begins.
@@ -24,7 +24,7 @@ pub(crate) struct Reading<'t> {
 /// A sentence with the line. The parser's own text would quote it.
 pub(crate) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, String> {
     DeTable::parse(text).map_err(|error| {
-        let at = line(text, error.span().map_or(0, |span| span.start));
+        let at = Lines::of(text).at(error.span().map_or(0, |span| span.start));
         match error.message().contains("duplicate key") {
             true => format!("line {at}: a setting, or a table, that is in the file already"),
             false => format!("line {at} is not TOML (texts need quotes)"),
@@ -32,20 +32,29 @@ pub(crate) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, String> {
     })
 }
 
-/// The number of the line at `offset`.
-fn line(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+/// Where the lines of a text end. A file of many roles has as many places to tell.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Self {
+        Lines(text.bytes().enumerate().filter(|(_, c)| *c == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// The number of the line at `offset`.
+    fn at(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < offset)
+    }
 }
 
 impl<'t> Reading<'t> {
-    pub(crate) fn new(text: &'t str, place: impl Into<String>, table: &'t DeTable<'t>) -> Self {
+    pub(crate) fn new(lines: &'t Lines, place: impl Into<String>, table: &'t DeTable<'t>) -> Self {
         let entry = |(key, value): (&'t Spanned<_>, &'t Spanned<DeValue<'t>>)| {
             let key: &'t std::borrow::Cow<'t, str> = key.get_ref();
-            (&**key, (line(text, value.span().start), value.get_ref()))
+            (&**key, (lines.at(value.span().start), value.get_ref()))
         };
         let left: BTreeMap<_, _> = table.iter().map(entry).collect();
         let line = left.values().map(|(line, _)| *line).min().unwrap_or(1);
-        Reading { text, place: place.into(), line, left, known: Vec::new() }
+        Reading { lines, place: place.into(), line, left, known: Vec::new() }
     }
 
     fn take(&mut self, key: &'static str) -> Option<(usize, &'t DeValue<'t>)> {
@@ -147,7 +156,7 @@ impl<'t> Reading<'t> {
     ) -> Result<Option<Reading<'t>>, String> {
         let Some((line, value)) = self.take(key) else { return Ok(None) };
         match value.as_table() {
-            Some(table) => Ok(Some(Reading { line, ..Reading::new(self.text, place, table) })),
+            Some(table) => Ok(Some(Reading { line, ..Reading::new(self.lines, place, table) })),
             None => Err(self.at(line, &format!("{key} must be a table: [{key}]"))),
         }
     }
@@ -161,7 +170,7 @@ impl<'t> Reading<'t> {
             let place = place(name);
             match value.as_table() {
                 Some(table) => {
-                    let reading = Reading { line, ..Reading::new(self.text, place, table) };
+                    let reading = Reading { line, ..Reading::new(self.lines, place, table) };
                     Ok((name.to_owned(), reading))
                 }
                 None => Err(format!("line {line}: {place} must be a table: [{place}]")),
