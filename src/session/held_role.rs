@@ -100,7 +100,7 @@ impl HeldRole {
     }
 
     /// As [`SharedSession::credentials`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn credentials(&self) -> Result<Credentials, Error> {
         match self.quick() {
             Some(current) => current.credentials(),
@@ -129,7 +129,7 @@ impl HeldRole {
     }
 
     /// For the SDK.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn provide(&self) -> future::ProvideCredentials<'_> {
         match self.quick() {
             Some(current) => current.provided(),
@@ -162,7 +162,7 @@ impl HeldRole {
     }
 
     /// As `Inner::is_current`.
-    #[inline]
+    #[inline(always)]
     fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.published.version() == snapshot.life.version
     }

@@ -73,13 +73,13 @@ impl<T> Copies<T> {
     /// The other places, if there are any.
     #[inline(always)]
     fn others(&self) -> Option<&Places<T>> {
-        // Acquire pairs with the release in `places_for`.
+        // Acquire pairs with the release in `place_for`.
         let others = self.others.load(Ordering::Acquire);
-        // SAFETY: null, or the pointer of a box of `places_for`, which stays until `self` is dropped.
+        // SAFETY: null, or the pointer of a box of `place_for`, which stays until `self` is dropped.
         unsafe { others.as_ref() }
     }
 
-    /// The place of the thread with that record, if it is there already. Nothing here can panic: this is a part of a read.
+    /// The place of the thread with that record, if it is there already. A read has no way to panic.
     #[inline(always)]
     fn place(&self, record: &Record) -> Option<&AtomicPtr<T>> {
         match record.index() {
@@ -213,7 +213,7 @@ impl<T> Drop for Copies<T> {
         if others.is_null() {
             return;
         }
-        // SAFETY: the pointer of a box of `places_for`. Nobody borrows the places: that would borrow `self`.
+        // SAFETY: the pointer of a box of `place_for`. Nobody borrows the places: that would borrow `self`.
         let others = unsafe { Box::from_raw(others) };
         others.iter().for_each(|place| drop(swap(place, None)));
     }
