@@ -5,6 +5,7 @@
 //! the set is fresh again. While there is a session, the copies of the set are those of the session.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use aws_credential_types::{Credentials, provider::future};
+use aws_credential_types::{
+    Credentials,
+    provider::{self, ProvideCredentials, future},
+};
 
 use super::{
     SharedSession,
@@ -128,27 +132,26 @@ impl HeldRole {
         }
     }
 
-    /// For the SDK.
+    /// For the SDK. As that of a session.
     #[inline(always)]
     pub(crate) fn provide(&self) -> future::ProvideCredentials<'_> {
         match self.quick() {
-            Some(current) => current.provided(),
-            None => self.provide_looked_up(),
+            Some(current) => future::ProvideCredentials::ready(current.credentials()),
+            None => future::ProvideCredentials::new(self.provide_looked_up()),
         }
     }
 
     #[cold]
-    fn provide_looked_up(&self) -> future::ProvideCredentials<'_> {
-        use aws_credential_types::provider::ProvideCredentials;
-        match self.fresh() {
-            Some(snapshot) => future::ProvideCredentials::ready(Ok(snapshot.credentials.clone())),
-            None => future::ProvideCredentials::new(async {
-                let session = self.session();
-                let provided = session.session.provide_credentials().await;
-                self.settle(&session);
-                provided
-            }),
-        }
+    fn provide_looked_up(&self) -> Pin<Box<dyn Future<Output = provider::Result> + Send + '_>> {
+        Box::pin(async move {
+            if let Some(snapshot) = self.fresh() {
+                return Ok(snapshot.credentials.clone());
+            }
+            let session = self.session();
+            let provided = session.session.provide_credentials().await;
+            self.settle(&session);
+            provided
+        })
     }
 
     /// As `Inner::quick`.
