@@ -21,6 +21,10 @@ use crate::{
 pub(crate) const CREATION_LIMIT: Duration = Duration::from_millis(500);
 /// How often it checks: a half-made segment has no futex word to sleep on.
 const CREATION_LOOK: Duration = Duration::from_millis(1);
+/// How long a creator keeps others from the presence lock, before it gives them a chance.
+const REQUEST: Duration = Duration::from_millis(50);
+/// How long others wait for creators, before they go on: longer than one request, so that they do not starve a creator.
+const REQUEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Retries `attach` while a creator is at work, at most [`CREATION_LIMIT`].
 pub(crate) fn retry_while_creating<T>(
@@ -43,6 +47,7 @@ pub(crate) fn retry_while_creating<T>(
 pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     loop {
         let locks = LockFile::named(object::open(&name.lock())?, &name.lock());
+        make_way(&locks);
         if !locks.try_present()? {
             return Ok(None);
         }
@@ -54,6 +59,15 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
     }
 }
 
+/// Lets a creator have the presence lock first. Processes that look at the name one after the other would keep it without a
+/// gap.
+fn make_way(locks: &LockFile) {
+    let end = Instant::now() + REQUEST_WAIT;
+    while locks.is_requested() && Instant::now() < end {
+        std::thread::sleep(CREATION_LOOK);
+    }
+}
+
 /// Creates an empty lock file for `name`, and takes the presence lock exclusively. `None` when the session is in use.
 ///
 /// A file that killed processes left is not reused: their refresher may still wait for its presence lock, and would take
@@ -61,6 +75,7 @@ pub(crate) fn join(name: &SessionName) -> Result<Option<LockFile>, Fault> {
 /// that inspect such a file.
 pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFile>, Fault> {
     let end = Instant::now() + limit;
+    let mut request = None;
     loop {
         let (object, created) = object::open_or_create(&name.lock())?;
         let looked = look_at(name, LockFile::named(object, &name.lock()));
@@ -70,9 +85,36 @@ pub(crate) fn claim(name: &SessionName, limit: Duration) -> Result<Option<LockFi
             // The lock is held meanwhile: without it, this could remove the next file of that name.
             Found::Left(_locks) => object::remove(&name.lock())?,
             Found::Replaced => {}
-            Found::InUse if Instant::now() >= end => return Ok(None),
-            Found::InUse => std::thread::sleep(CREATION_LOOK),
+            Found::InUse(_) if Instant::now() >= end => return Ok(None),
+            Found::InUse(locks) => {
+                request = match request.take() {
+                    Some(Request { end, .. }) if Instant::now() >= end => None,
+                    None => Request::of(locks)?,
+                    current => current,
+                };
+                std::thread::sleep(CREATION_LOOK);
+            }
         }
+    }
+}
+
+/// The request of a creator for the presence lock.
+struct Request {
+    locks: LockFile,
+    end: Instant,
+}
+
+impl Request {
+    /// `None` when another creator has one.
+    fn of(locks: LockFile) -> Result<Option<Self>, Fault> {
+        let is_first = locks.request_alone()?;
+        Ok(is_first.then(|| Request { locks, end: Instant::now() + REQUEST }))
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.locks.end_request();
     }
 }
 
@@ -84,12 +126,12 @@ enum Found {
     Left(LockFile),
     /// Another file has the name by now.
     Replaced,
-    InUse,
+    InUse(LockFile),
 }
 
 fn look_at(name: &SessionName, locks: LockFile) -> Result<Found, Fault> {
     if !locks.try_alone()? {
-        return Ok(Found::InUse);
+        return Ok(Found::InUse(locks));
     }
     if object::inode_by_name(&name.lock())? != Some(locks.inode()) {
         return Ok(Found::Replaced);

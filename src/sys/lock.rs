@@ -32,6 +32,8 @@ use crate::error::Fault;
 
 /// The byte of the presence lock.
 const PRESENCE: i64 = 0;
+/// The byte of a creator that waits for the presence lock.
+pub(crate) const CREATOR: i64 = 2;
 
 /// A lock file.
 #[derive(Debug)]
@@ -192,6 +194,28 @@ impl LockFile {
     pub(crate) fn ensure_present(&self) -> Result<bool, Fault> {
         // Relaxed: as in `try_present`.
         if self.present.load(Ordering::Relaxed) { Ok(true) } else { self.try_present() }
+    }
+
+    /// Asks others not to take a share of the presence lock for a while. False when another creator does so. Ends with
+    /// [`end_request`](Self::end_request).
+    pub(crate) fn request_alone(&self) -> Result<bool, Fault> {
+        self.set(
+            FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, CREATOR)),
+            "waiting for the presence lock",
+        )
+    }
+
+    /// Also for a child that another thread has forked meanwhile: it has the same open file.
+    pub(crate) fn end_request(&self) {
+        // An error: the descriptor was closed, and the lock with it.
+        let _ = self.with(|fd| fcntl(fd, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, CREATOR))));
+    }
+
+    /// Whether a creator has asked for the presence lock. False also where the kernel does not tell.
+    pub(crate) fn is_requested(&self) -> bool {
+        let mut lock = range(libc::F_RDLCK, CREATOR);
+        let asked = self.with(|fd| fcntl(fd, FcntlArg::F_OFD_GETLK(&mut lock)));
+        matches!(asked, Ok((_, Ok(_)))) && lock.l_type != libc::F_UNLCK as i16
     }
 
     /// Whether this process has given up its share of the presence lock.
