@@ -41,11 +41,9 @@ impl PackedRole {
     }
 }
 
-/// Bytes of the mask that says which inputs differ.
-const MASK: usize = 4;
-
 /// Packs one input after the other.
 struct Packing {
+    /// Which inputs differ. Those that most often do come first, so that one byte tells it.
     mask: u32,
     fields: u32,
     bytes: Vec<u8>,
@@ -99,7 +97,7 @@ fn pack(inputs: &Inputs, model: &Inputs) -> Box<[u8]> {
         max_attempts,
         profile,
     } = inputs;
-    let mut packing = Packing { mask: 0, fields: 0, bytes: vec![0; MASK] };
+    let mut packing = Packing { mask: 0, fields: 0, bytes: Vec::new() };
     packing.field(role_arn, &model.role_arn);
     packing.field(session_name, &model.session_name);
     packing.field(duration, &model.duration);
@@ -120,15 +118,16 @@ fn pack(inputs: &Inputs, model: &Inputs) -> Box<[u8]> {
     packing.field(operation_timeout, &model.operation_timeout);
     packing.field(max_attempts, &model.max_attempts);
     packing.field(profile, &model.profile);
-    let Packing { mask, mut bytes, .. } = packing;
-    bytes[..MASK].copy_from_slice(&mask.to_le_bytes());
-    bytes.into()
+    let mut packed = Vec::new();
+    put_number(packing.mask.into(), &mut packed);
+    packed.extend(packing.bytes);
+    packed.into()
 }
 
 /// `None` for what is not packed with this `model`.
-fn unpack(bytes: &[u8], model: &Inputs) -> Option<Inputs> {
-    let (mask, bytes) = bytes.split_first_chunk()?;
-    let mut unpacking = Unpacking { mask: u32::from_le_bytes(*mask), bytes };
+fn unpack(mut bytes: &[u8], model: &Inputs) -> Option<Inputs> {
+    let mask = take_number(&mut bytes)?.try_into().ok()?;
+    let mut unpacking = Unpacking { mask, bytes };
     // In the order of `pack`.
     let inputs = Inputs {
         role_arn: unpacking.field(&model.role_arn)?,
@@ -383,7 +382,7 @@ mod tests {
                 .external_id(format!("customer-{name}"))
                 .tag("tenant", format!("tenant-{name}"))
         };
-        assert_eq!(tenant("4711").packed(&tenant("1234")).0.len(), 20);
-        assert_eq!(tenant("4711").packed(&tenant("4711")).0.len(), MASK);
+        assert_eq!(tenant("4711").packed(&tenant("1234")).0.len(), 17);
+        assert_eq!(tenant("4711").packed(&tenant("4711")).0.len(), 1);
     }
 }
