@@ -31,7 +31,7 @@ use nix::{
 };
 use shmcreds::{Provider, SharedSession};
 
-use support::{cpu, median, quantile};
+use support::{cpu, median, private_kib, quantile};
 
 /// The life of a set, so that some are replaced during a measurement.
 const LIFE: Duration = Duration::from_secs(8);
@@ -234,12 +234,12 @@ fn some_workers(count: usize, time: Duration) {
 
 /// What a worker does.
 fn work(name: &str, board: Board, index: usize, starts: &mut Starts, time: Duration) {
-    let memory = private_kib();
+    let memory: f64 = private_kib().iter().sum();
     let session = SharedSession::attach(name).expect("attached");
     let read = || session.credentials().is_ok();
     assert!(read());
     let told = |told: Told, value: f64| board.of(index, told).store(value as u64, Relaxed);
-    told(Told::PrivateKib, private_kib() - memory);
+    told(Told::PrivateKib, private_kib().iter().sum::<f64>() - memory);
     let done = |phase: f64| told(Told::Phases, phase);
     let busy = of_process();
     done(1.0);
@@ -274,13 +274,6 @@ fn of_process() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a usage");
     let nanos = |time: TimeVal| time.tv_sec() as f64 * 1e9 + time.tv_usec() as f64 * 1e3;
     nanos(usage.user_time()) + nanos(usage.system_time())
-}
-
-/// Memory that this process shares with nobody.
-fn private_kib() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let private = text.lines().filter(|line| line.starts_with("Private"));
-    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
 }
 
 /// The files of the session.

@@ -17,7 +17,7 @@ use shmcreds::{
 };
 
 use support::{
-    Helper, Table, blocks, cpu, median, monotonic, quantile, session,
+    Helper, Table, blocks, cpu, median, monotonic, private_kib, quantile, session,
     wake::{BareFutex, Pipe, Wakes, pair_of, publications},
     words,
 };
@@ -225,15 +225,6 @@ fn attach_and_memory(table: &mut Table) {
     let path = format!("/dev/shm/shmcreds-{}-{name}", nix::unistd::geteuid());
     let bytes = std::fs::metadata(path).expect("the segment").len();
     table.row("the segment", bytes as f64 / 1024.0, "limit", 64.0, "KiB");
-}
-
-/// Memory that this process shares with nobody: what it has written, and what it has only read.
-fn private_kib() -> [f64; 2] {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").expect("smaps");
-    ["Private_Dirty:", "Private_Clean:"].map(|label| {
-        let line = text.lines().find_map(|line| line.strip_prefix(label)).expect("its line");
-        line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
-    })
 }
 
 /// 64 workers that need credentials at once, beside one that is alone.

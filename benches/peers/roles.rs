@@ -22,7 +22,7 @@ use shmcreds::{
     SharedRolesBuilder, SharedSession, Source,
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
-use support::{Helper, Table, cpu, median, per_call, quantile, words};
+use support::{Helper, Table, cpu, median, per_call, private_kib, quantile, words};
 
 /// Blocks of a comparison. Its two sides are measured in turn.
 const BLOCKS: usize = 401;
@@ -214,7 +214,7 @@ fn memory(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
     table.row(&format!("{what}: shared"), shared, "limit", 36.0, "MB");
     let url = bench.sts.url();
     let mut worker = Helper::start(|_| {
-        let (before, private) = (heap(), support_private_kib());
+        let (before, private) = (heap(), private_kib().iter().sum::<f64>());
         let roles: Vec<RoleSession> = (0..bench.roles)
             .map(|tenant| pool.role(bench.recipe(&url, tenant)).expect("a role"))
             .collect();
@@ -222,7 +222,7 @@ fn memory(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
         let sets: Vec<Credentials> =
             roles.iter().map(|role| role.credentials().expect("a set")).collect();
         let all = heap() - before;
-        let private = support_private_kib() - private;
+        let private = private_kib().iter().sum::<f64>() - private;
         drop(sets);
         words([sessions / 1e6, (all - sessions) / 1e6, private / 1e3])
     });
@@ -234,13 +234,6 @@ fn memory(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
     table.note(&format!("{what}: heap of a worker that holds all, snapshots"), told[1], "MB");
     let beyond = told[2] - told[1];
     table.row(&format!("{what}: private memory beyond the snapshots"), beyond, "limit", 2.0, "MB");
-}
-
-/// Memory that this process shares with nobody.
-fn support_private_kib() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let private = text.lines().filter(|line| line.starts_with("Private"));
-    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
 }
 
 /// The first read of an entry in a process, in microseconds: each process reads each entry once.
