@@ -76,8 +76,8 @@ pub(crate) mod armed {
         IS_TIMED.store(true, Ordering::Relaxed);
     }
 
-    /// When this process was last at `point`, on `CLOCK_MONOTONIC`, which all processes share. `None` before the first time, and without
-    /// [`time_points`].
+    /// When this process was last at `point`, on `CLOCK_MONOTONIC`, which all processes share. `None` before the first time,
+    /// and without [`time_points`].
     pub fn time_of(point: FaultPoint) -> Option<Duration> {
         let time = TIMES[point as usize].load(Ordering::Relaxed);
         (time > 0).then(|| Duration::from_nanos(time))

@@ -275,22 +275,27 @@ fn the_first_error_is_that_of_create() {
     assert!(!Path::new(&segment(&name)).exists() && !Path::new(&lock(&name)).exists());
 }
 
+/// The base keys of a role, in the environment of a child, which has one thread.
+fn set_base_keys(url: &str, config_file: &str) {
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", BASE_SECRET),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL_STS", url),
+        ("AWS_CONFIG_FILE", config_file),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ];
+    for (key, value) in variables {
+        // SAFETY: this process has one thread.
+        unsafe { std::env::set_var(key, value) };
+    }
+}
+
 fn it_reads_the_environment_of_the_creator() {
     let sts = LocalSts::fork().unwrap();
     let (name, url) = (name("environment"), sts.url().to_string());
     child(|_| {
-        let variables = [
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", BASE_SECRET),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL_STS", url.as_str()),
-            ("AWS_CONFIG_FILE", "/dev/null"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-        ];
-        for (key, value) in variables {
-            // SAFETY: this process has one thread.
-            unsafe { std::env::set_var(key, value) };
-        }
+        set_base_keys(&url, "/dev/null");
         let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test");
         let builder = SharedSession::builder(&name).source(role).refresh(Refresh::Eager);
         let session = builder.refresher_program(PROGRAM).create().unwrap();
@@ -316,18 +321,7 @@ fn a_program_with_another_environment() {
     let here = script("here", std::env::current_dir().unwrap().to_str().unwrap());
     let elsewhere = script("elsewhere", "/");
     child(|_| {
-        let variables = [
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", BASE_SECRET),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL_STS", url.as_str()),
-            ("AWS_CONFIG_FILE", "absent-config"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-        ];
-        for (key, value) in variables {
-            // SAFETY: this process has one thread.
-            unsafe { std::env::set_var(key, value) };
-        }
+        set_base_keys(&url, "absent-config");
         let create = |program: &Path| {
             let role = AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test");
             let builder = SharedSession::builder(&name).source(role).refresh(Refresh::Eager);
