@@ -53,7 +53,7 @@ def shmcreds(tell: Tell, server: LocalSts, workers: int) -> None:
     keys = _measured(tell, "shmcreds", workers, lambda: credentials)
     assert len(keys) == GENERATIONS and len(server.calls) == GENERATIONS, (keys, len(server.calls))
     # Its refresher must not call the server of the next fleet.
-    session._engine.store.leave()
+    session._obtainer.store.leave()
     tell(f"STS calls, {workers} workers, first set and 3 refreshes", "shmcreds", len(server.calls), "calls")
     tell("engine of the eager session", session.status()["engine"], 1, "session")
 

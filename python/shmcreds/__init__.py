@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import AssumeRoleConfig, STSClientConfig
+    from .role_arguments import AssumeRoleConfig, STSClientConfig
     from .custom import CustomRefreshableSession
     from .exceptions import (
         BRSConfigurationError,
@@ -75,7 +75,7 @@ __all__ = [
 
 #: Where each name is. A module is loaded with the first use of one of its names, so that an import costs what is used.
 _MODULES = {
-    "config": "AssumeRoleConfig STSClientConfig",
+    "role_arguments": "AssumeRoleConfig STSClientConfig",
     "custom": "CustomRefreshableSession",
     "exceptions": "BRSConfigurationError BRSConnectionError BRSCredentialError BRSError BRSRequestError "
     "BRSValidationError BRSWarning",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.credentials import ReadOnlyCredentials
 
 from . import lasting
-from .engine import Engine
 from .exceptions import BRSConfigurationError
+from .obtain import Obtainer
 from .rejection import RejectionHook, rejected_key
 from .session import RefreshableSession
 from .shared import SharedSession
@@ -25,15 +25,15 @@ __all__ = ["AioCredentials", "session"]
 class AioCredentials:
     """Credentials for an ``AioSession``. A fresh set is read at once; a fetch runs on a thread."""
 
-    def __init__(self, engine: Engine, method: str) -> None:
-        self._engine = engine
-        self._fresh = engine.fresh
+    def __init__(self, obtainer: Obtainer, method: str) -> None:
+        self._obtainer = obtainer
+        self._fresh = obtainer.fresh
         self.method = method
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         frozen = self._fresh()
         if frozen is None:
-            look = await asyncio.to_thread(self._engine.obtain)
+            look = await asyncio.to_thread(self._obtainer.obtain)
             frozen = look.frozen
         return frozen
 
@@ -56,13 +56,13 @@ class AioCredentials:
         """Of the set that is there; it does not wait."""
 
         def known() -> Any:
-            look = self._engine.store.look()
+            look = self._obtainer.store.look()
             return None if look is None else getattr(look.frozen, property_name, None)
 
         return known
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of the session {self._engine.store.name}>"
+        return f"<{type(self).__name__} of the session {self._obtainer.store.name}>"
 
 
 class _AioRejectionHook(RejectionHook):
@@ -90,8 +90,8 @@ def session(shared: RefreshableSession | SharedSession) -> AioSession:
     made = AioSession()
     if isinstance(shared, RefreshableSession):
         made.set_config_variable("region", shared.region_name)
-    made._credentials = AioCredentials(shared._engine, shared._credentials.method)
-    _AioRejectionHook(shared._engine).register(made)
+    made._credentials = AioCredentials(shared._obtainer, shared._credentials.method)
+    _AioRejectionHook(shared._obtainer).register(made)
     lasting.register(made, signing=_lasting)
     return made
 
@@ -102,8 +102,8 @@ def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Calla
         credentials = client._request_signer._credentials
         if isinstance(credentials, AioCredentials):
             seconds = lasting.seconds_of(args, kwargs, place, default)
-            if not lasting.is_settled(credentials._engine, seconds):
-                await asyncio.to_thread(lasting.see_to, credentials._engine, seconds)
+            if not lasting.is_settled(credentials._obtainer, seconds):
+                await asyncio.to_thread(lasting.see_to, credentials._obtainer, seconds)
         return await sign(client, *args, **kwargs)
 
     return signed

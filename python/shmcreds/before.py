@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .recipe import EXPORTED
+from .caller import EXPORTED
 
 #: The variable with the note.
 VARIABLE = EXPORTED

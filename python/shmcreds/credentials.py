@@ -10,8 +10,8 @@ from typing import Any
 from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 
 from . import clock
-from .engine import Engine
 from .exceptions import BRSConfigurationError
+from .obtain import Obtainer
 from .store import EXPIRED, Look
 
 __all__ = ["SharedCredentials"]
@@ -23,9 +23,9 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
     A ``RefreshableCredentials`` for those who test for that class; all that it does is done by the session.
     """
 
-    def __init__(self, engine: Engine, method: str) -> None:
-        self._engine = engine
-        self._fresh = engine.fresh
+    def __init__(self, obtainer: Obtainer, method: str) -> None:
+        self._obtainer = obtainer
+        self._fresh = obtainer.fresh
         self.method = method
         # Others of botocore's attributes are properties below.
         self._refresh_lock = threading.Lock()
@@ -38,14 +38,14 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         frozen = self._fresh()
-        return frozen if frozen is not None else self._engine.obtain().frozen
+        return frozen if frozen is not None else self._obtainer.obtain().frozen
 
     def get_deferred_property(self, property_name: str) -> Callable[[], Any]:
         return lambda: getattr(self.get_frozen_credentials(), property_name, None)
 
     def snapshot(self) -> Look:
         """The set to use now, with its expiry: all of one set."""
-        return self._engine.obtain()
+        return self._obtainer.obtain()
 
     @property
     def access_key(self) -> str:
@@ -83,7 +83,7 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
         raise _shared("account_id")
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
-        look = self._engine.store.look()
+        look = self._obtainer.store.look()
         if look is None:
             return True
         if refresh_in is None:
@@ -91,18 +91,18 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
         return look.state == EXPIRED or self._seconds_remaining() < refresh_in
 
     def _is_expired(self) -> bool:
-        look = self._engine.store.look()
+        look = self._obtainer.store.look()
         return look is None or look.state == EXPIRED
 
     def _refresh(self) -> None:
         if self._fresh() is None:
-            self._engine.obtain()
+            self._obtainer.obtain()
 
     def _protected_refresh(self, is_mandatory: bool) -> None:
-        self._engine.refresh()
+        self._obtainer.refresh()
 
     def _refresh_using(self) -> dict[str, str | None]:
-        look = self._engine.refresh()
+        look = self._obtainer.refresh()
         return {
             "access_key": look.frozen.access_key,
             "secret_key": look.frozen.secret_key,
@@ -112,36 +112,36 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
         }
 
     def _seconds_remaining(self) -> float:
-        look = self._engine.store.look()
+        look = self._obtainer.store.look()
         return 0.0 if look is None else look.expires - _now().timestamp()
 
     @property
     def _expiry_time(self) -> datetime.datetime | None:
-        look = self._engine.store.look()
+        look = self._obtainer.store.look()
         return None if look is None else _datetime(look.expires)
 
     @property
     def _frozen_credentials(self) -> ReadOnlyCredentials | None:
-        look = self._engine.store.look()
+        look = self._obtainer.store.look()
         return None if look is None else look.frozen
 
     # Programs that set botocore's private windows are heard: the next set is published with them.
 
     @property
     def _advisory_refresh_timeout(self) -> float | None:
-        return self._engine.windows.advisory
+        return self._obtainer.windows.advisory
 
     @_advisory_refresh_timeout.setter
     def _advisory_refresh_timeout(self, seconds: float) -> None:
-        self._engine.windows = self._engine.windows._replace(advisory=float(seconds))
+        self._obtainer.windows = self._obtainer.windows._replace(advisory=float(seconds))
 
     @property
     def _mandatory_refresh_timeout(self) -> float | None:
-        return self._engine.windows.mandatory
+        return self._obtainer.windows.mandatory
 
     @_mandatory_refresh_timeout.setter
     def _mandatory_refresh_timeout(self, seconds: float) -> None:
-        self._engine.windows = self._engine.windows._replace(mandatory=float(seconds))
+        self._obtainer.windows = self._obtainer.windows._replace(mandatory=float(seconds))
 
     def __copy__(self) -> SharedCredentials:
         return self
@@ -153,7 +153,7 @@ class SharedCredentials(RefreshableCredentials):  # type: ignore[misc]
         raise TypeError("The credentials object of a session cannot be pickled. Pickle the session.")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of the session {self._engine.store.name}>"
+        return f"<{type(self).__name__} of the session {self._obtainer.store.name}>"
 
 
 def isoformat(expires: float) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .exceptions import BRSValidationError
 from .fetched import fetched_of
-from .recipe import Unhashable
 from .session import RefreshableSession
+from .set_name import Unhashable
 
 if TYPE_CHECKING:
     from .store import Fetched

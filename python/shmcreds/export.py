@@ -16,12 +16,12 @@ import subprocess
 import threading
 from typing import Any, NamedTuple
 
-from . import before, fork, sharing
+from . import before, fork, native_module
 from .descriptors import Owned
-from .engine import Engine
 from .exceptions import BRSConfigurationError
+from .obtain import Obtainer
 from .program import find_bin
-from .refresher import refresh_if_due, time_to_sleep
+from .refresh_thread import refresh_if_due, time_to_sleep
 
 logger = logging.getLogger("shmcreds")
 
@@ -113,10 +113,10 @@ def join(name: str) -> Joined:
 class Export:
     """An exported session, until :meth:`close`, the end of the ``with`` block, or the end of the process."""
 
-    def __init__(self, engine: Engine, *, refreshes: bool) -> None:
-        self._engine = engine
+    def __init__(self, obtainer: Obtainer, *, refreshes: bool) -> None:
+        self._obtainer = obtainer
         self._uses = 0
-        self._joined = join(engine.store.name)
+        self._joined = join(obtainer.store.name)
         try:
             self._changed = self._change()
         except BaseException:
@@ -128,7 +128,7 @@ class Export:
     @property
     def name(self) -> str:
         """The name of the session."""
-        return self._engine.store.name
+        return self._obtainer.store.name
 
     @property
     def url(self) -> str:
@@ -249,7 +249,7 @@ class Keeper:
         """Does what is due. False if that failed."""
         try:
             if self._refreshes:
-                refresh_if_due(self._export._engine)
+                refresh_if_due(self._export._obtainer)
             if not self._export._joined.is_alive():
                 self._export._serve_again()
             elif self._export._joined.continue_if_stopped():
@@ -260,7 +260,7 @@ class Keeper:
         return True
 
     def _sleep(self) -> float:
-        return time_to_sleep(self._export._engine.store) if self._refreshes else 1.0
+        return time_to_sleep(self._export._obtainer.store) if self._refreshes else 1.0
 
 
 def _state(pid: int) -> str:
@@ -313,16 +313,16 @@ _lock_watch = _Lock()
 fork.watch(_lock_watch)
 
 
-def export(engine: Engine, *, refreshes: bool = True) -> Export:
-    """Exports the session of that engine, for this process and its children.
+def export(obtainer: Obtainer, *, refreshes: bool = True) -> Export:
+    """Exports the session with that obtainer, for this process and its children.
 
     Raises:
         BRSConfigurationError: the session has no name, another one is exported, or it cannot be served.
         Exception: what the source raised, where there is no set yet.
     """
     global _active
-    sharing.require_native("export()")
-    name = engine.store.name
+    native_module.require("export()")
+    name = obtainer.store.name
     with _lock:
         inherited = before.note()
         if inherited is not None and inherited.session != name:
@@ -332,18 +332,18 @@ def export(engine: Engine, *, refreshes: bool = True) -> Export:
             )
         if _active is None:
             if refreshes:
-                engine.obtain()
+                obtainer.obtain()
             _pin_all()
-            _active = Export(engine, refreshes=refreshes)
+            _active = Export(obtainer, refreshes=refreshes)
         _active._uses += 1
         return _active
 
 
-def keep(engine: Engine) -> None:
+def keep(obtainer: Obtainer) -> None:
     """Goes on with an export that this process has inherited, if it is that of the session."""
     inherited = before.note()
-    if _active is None and inherited is not None and inherited.session == engine.store.name:
-        export(engine)
+    if _active is None and inherited is not None and inherited.session == obtainer.store.name:
+        export(obtainer)
 
 
 def _pin_all() -> None:

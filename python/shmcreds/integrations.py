@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .engine import Engine
+from .obtain import Obtainer
 
 if TYPE_CHECKING:
     import boto3
@@ -20,10 +20,10 @@ __all__ = ["boto3_session", "icechunk", "kombu_transport", "obstore", "polars", 
 
 def obstore(session: Any) -> Callable[[], dict[str, Any]]:
     """For ``obstore.store.S3Store(…, credential_provider=…)``."""
-    engine = _engine_of(session)
+    obtainer = _obtainer_of(session)
 
     def provider() -> dict[str, Any]:
-        look = engine.obtain()
+        look = obtainer.obtain()
         return {
             "access_key_id": look.frozen.access_key,
             "secret_access_key": look.frozen.secret_key,
@@ -36,10 +36,10 @@ def obstore(session: Any) -> Callable[[], dict[str, Any]]:
 
 def polars(session: Any) -> Callable[[], tuple[dict[str, str | None], int]]:
     """For ``credential_provider=`` of ``polars.scan_parquet`` and such."""
-    engine = _engine_of(session)
+    obtainer = _obtainer_of(session)
 
     def provider() -> tuple[dict[str, str | None], int]:
-        look = engine.obtain()
+        look = obtainer.obtain()
         keys = {
             "aws_access_key_id": look.frozen.access_key,
             "aws_secret_access_key": look.frozen.secret_key,
@@ -63,7 +63,7 @@ class _Icechunk:
     def __call__(self) -> Any:
         from icechunk import S3StaticCredentials
 
-        look = _engine_of(self._session).obtain()
+        look = _obtainer_of(self._session).obtain()
         frozen = look.frozen
         return S3StaticCredentials(frozen.access_key, frozen.secret_key, frozen.token, _moment(look.expires))
 
@@ -90,7 +90,7 @@ def boto3_session(session: Any, **kwargs: Any) -> boto3.Session:
     from .shared import boto3_session_of
 
     kwargs.setdefault("region_name", _region_of(session))
-    return boto3_session_of(session._engine, session._credentials, **kwargs)
+    return boto3_session_of(session._obtainer, session._credentials, **kwargs)
 
 
 def sqlalchemy_rds(session: Any, engine: Any, *, region: str | None = None) -> Any:
@@ -146,9 +146,9 @@ def _credentials_of(session: Any) -> Any:
     return session._credentials
 
 
-def _engine_of(session: Any) -> Engine:
-    engine: Engine = session._engine
-    return engine
+def _obtainer_of(session: Any) -> Obtainer:
+    obtainer: Obtainer = session._obtainer
+    return obtainer
 
 
 def _moment(expires: float) -> datetime.datetime:

@@ -22,8 +22,8 @@ from .exceptions import (
     BRSValidationError,
     BRSWarning,
 )
-from .recipe import Unhashable, digest_of
 from .session import RefreshableSession
+from .set_name import Unhashable, digest_of
 
 if TYPE_CHECKING:
     from .pkcs11 import HardwareKey

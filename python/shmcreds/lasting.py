@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .credentials import SharedCredentials
-from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSWarning
 from .interrupts import is_interrupt
+from .obtain import Obtainer
 from .policy import YOUNGEST_REPLACED
 from .store import FRESH, Look
 
@@ -57,52 +57,52 @@ def _lasting(sign: Callable[..., Any], place: int | None, default: int) -> Calla
         credentials = client._request_signer._credentials
         # A client can have other credentials than its session.
         if isinstance(credentials, SharedCredentials):
-            see_to(credentials._engine, seconds_of(args, kwargs, place, default))
+            see_to(credentials._obtainer, seconds_of(args, kwargs, place, default))
         return sign(client, *args, **kwargs)
 
     return signed
 
 
-def is_settled(engine: Engine, seconds: Any) -> bool:
+def is_settled(obtainer: Obtainer, seconds: Any) -> bool:
     """Whether the current set is valid for so long, or no better one can be had yet."""
-    look = engine.store.look()
+    look = obtainer.store.look()
     if look is None or look.state != FRESH:
         return False
     now = time.time()
-    generation, until = engine.best
+    generation, until = obtainer.best
     return bool(look.expires - now >= seconds or generation == look.generation and now < until)
 
 
-def see_to(engine: Engine, seconds: Any) -> None:
+def see_to(obtainer: Obtainer, seconds: Any) -> None:
     """Gets a set that is valid for so long, where that is possible, and warns once where it is not."""
-    if is_settled(engine, seconds):
+    if is_settled(obtainer, seconds):
         return
     try:
-        look = engine.lasting(seconds)
+        look = obtainer.lasting(seconds)
         if look.expires - time.time() < seconds:
-            _settle(engine, look)
+            _settle(obtainer, look)
     except BRSConfigurationError as error:
         if error.code == "TooShort":
-            _tell(engine, seconds)
+            _tell(obtainer, seconds)
     except Exception as error:
         if is_interrupt(error):
             raise
         # Signing raises it, unless there is a valid set.
-        logger.warning("session %s: no set for %s s: %s", engine.store.name, seconds, type(error).__name__)
+        logger.warning("session %s: no set for %s s: %s", obtainer.store.name, seconds, type(error).__name__)
 
 
-def _settle(engine: Engine, look: Look) -> None:
+def _settle(obtainer: Obtainer, look: Look) -> None:
     """Notes that this set is as good as it gets until it is an eighth of its life old: the next URLs need no look."""
-    life = engine.store.lifetime()
+    life = obtainer.store.lifetime()
     if life is not None:
-        engine.best = (look.generation, look.expires - life * (1 - YOUNGEST_REPLACED))
+        obtainer.best = (look.generation, look.expires - life * (1 - YOUNGEST_REPLACED))
 
 
-def _tell(engine: Engine, seconds: float) -> None:
-    look, life = engine.store.look(), engine.store.lifetime()
-    if engine.short_told or look is None or life is None:
+def _tell(obtainer: Obtainer, seconds: float) -> None:
+    look, life = obtainer.store.look(), obtainer.store.lifetime()
+    if obtainer.short_told or look is None or life is None:
         return
-    engine.short_told = True
+    obtainer.short_told = True
     BRSWarning.warn(
         f"A URL or token that should be valid for {seconds:g} s is valid for {look.expires - time.time():.0f} s: it ends "
         f"with the set that signs it, and the sets of this source live for {life:.0f} s. Raise 'DurationSeconds' and the "

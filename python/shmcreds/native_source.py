@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import botocore.handlers
 from botocore.config import Config
 
-from . import mfa, sharing
+from . import mfa, native_module
 from .exceptions import BRSConfigurationError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def choose(session: RefreshableSession, engine: str, sealed: bool, eager: bool) 
     wanted = "sealed=True" if sealed else "engine='native'"
     insists = sealed or engine == "native"
     if insists:
-        sharing.require_native(wanted)
-    elif sharing.native() is None:
+        native_module.require(wanted)
+    elif native_module.find() is None:
         return None
     try:
         kind, inputs = session._native_inputs()

@@ -15,8 +15,7 @@ from .exceptions import BRSConfigurationError, BRSConnectionError
 from .failure import BackOff, Failure, exception_of
 from .living import Living
 from .policy import Windows
-from .recipe import Recipe, random_name
-from .sharing import tell_collision
+from .set_name import Recipe, random_name, tell_collision
 from .store import Counters, Fetched, Look, SourceFailed, Term
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import logging
 import re
 from typing import Any
 
-from .engine import Engine
 from .interrupts import is_interrupt
+from .obtain import Obtainer
 
 logger = logging.getLogger("shmcreds")
 
@@ -21,8 +21,8 @@ _ID = "shmcreds-rejection"
 class RejectionHook:
     """Handlers of a botocore session's events."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, obtainer: Obtainer) -> None:
+        self._obtainer = obtainer
 
     def register(self, session: Any) -> None:
         session.register("request-created", self.note_key, unique_id=f"{_ID}-key")
@@ -42,9 +42,9 @@ class RejectionHook:
 
     def is_replaced(self, key: str) -> bool:
         """Whether there is another set than the one with this rejected key, or a new one could be fetched."""
-        self._engine.reject(key)
+        self._obtainer.reject(key)
         try:
-            newest = self._engine.obtain().frozen.access_key
+            newest = self._obtainer.obtain().frozen.access_key
         except Exception as error:
             if is_interrupt(error):
                 raise

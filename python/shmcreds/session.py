@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.session import Session as BotocoreSession
 
-from . import clients, fork, lasting, policy, sharing
+from . import clients, fork, lasting, native_module, policy
+from .caller import EXPORTED, base_identity
 from .clients import CachingSession
 from .credentials import SharedCredentials, isoformat
 from .dispatch import Dispatch, Registry
-from .engine import Engine
 from .exceptions import BRSConfigurationError, BRSValidationError
 from .fetched import fetched_of
-from .recipe import EXPORTED, PRIVATE, Recipe, Unhashable, base_identity, random_name, recipe_of
+from .obtain import Obtainer
+from .open_store import open_store
 from .rejection import RejectionHook
+from .set_name import PRIVATE, Recipe, Unhashable, random_name, recipe_of
 from .status import identity_by, status_of
 
 if TYPE_CHECKING:
     from .export import Export
     from .native_source import NativeSource
-    from .refresher import RefreshThread
+    from .refresh_thread import RefreshThread
     from .store import Fetched, Look
     from .types import Identity, RefreshMethod, SessionStatus, TemporaryCredentials
 
@@ -101,21 +103,21 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         native = self._native_source(engine, sealed, eager)
         self._sealed = sealed
         self._recipe_used = recipe
-        store = sharing.open_store(recipe, windows, self._operation, native)
-        self._engine = Engine(store, self._fetch, windows, self._operation)
-        self._credentials = SharedCredentials(self._engine, self.refresh_method)
+        store = open_store(recipe, windows, self._operation, native)
+        self._obtainer = Obtainer(store, self._fetch, windows, self._operation)
+        self._credentials = SharedCredentials(self._obtainer, self.refresh_method)
         self._session._credentials = self._credentials
-        RejectionHook(self._engine).register(self._session)
+        RejectionHook(self._obtainer).register(self._session)
         lasting.register(self._session)
         fork.watch(self)
-        self._refresher: RefreshThread | None = None
+        self._refresh_thread: RefreshThread | None = None
         if eager:
-            self._engine.obtain()
+            self._obtainer.obtain()
         if eager and not store.refreshes_itself:
-            from .refresher import RefreshThread
+            from .refresh_thread import RefreshThread
 
-            self._refresher = RefreshThread(self._engine)
-            self._refresher.start()
+            self._refresh_thread = RefreshThread(self._obtainer)
+            self._refresh_thread.start()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__new__(cls)
@@ -140,7 +142,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
                 f"'engine' is {engine!r}; it must be 'auto', 'native' or 'python'.", param="engine"
             )
         if sealed:
-            sharing.require_native("sealed=True")
+            native_module.require("sealed=True")
         if sealed and engine == "python":
             raise BRSConfigurationError(
                 "sealed=True and engine='python' do not fit together: only the refresher's own process writes a sealed "
@@ -278,7 +280,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
 
     def status(self) -> SessionStatus:
         """The state of the session. Fetches nothing."""
-        return status_of(self._engine)
+        return status_of(self._obtainer)
 
     def refresh(self) -> TemporaryCredentials:
         """Waits for a set newer than the current one, and gives that.
@@ -286,7 +288,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
         Raises:
             Exception: what the source raised. The current set stays.
         """
-        self._engine.refresh()
+        self._obtainer.refresh()
         return self.credentials
 
     def ensure_valid_for(self, seconds: float) -> TemporaryCredentials:
@@ -298,7 +300,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
             BRSConfigurationError: the sets of this source do not live so long. The code is ``TooShort``.
             Exception: what the source raised. The current set stays.
         """
-        return self._as_dict(self._engine.lasting(seconds))
+        return self._as_dict(self._obtainer.lasting(seconds))
 
     def export(self) -> Export:
         """Lets every library of this process and of its children use the session, by the variables that their own
@@ -321,7 +323,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
                 "sealed=True.",
                 param="sealed",
             )
-        return export(self._engine)
+        return export(self._obtainer)
 
     def _pin(self) -> None:
         """Who fetches is told by the variables as they were before an export."""
@@ -329,11 +331,11 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
 
         # The copy that signs as who assumes the role has the same parts.
         before.pin(self._session)
-        store = self._engine.store if hasattr(self, "_engine") else None
+        store = self._obtainer.store if hasattr(self, "_obtainer") else None
         if store is None or store.engine != "native" or self._sealed or self._names_its_caller():
             return
         # The library would read the variables of the export. The program that refreshes has those from before.
-        self._engine.store = sharing.open_store(self._recipe_used, self._engine.windows, self._operation)
+        self._obtainer.store = open_store(self._recipe_used, self._obtainer.windows, self._operation)
 
     def _names_its_caller(self) -> bool:
         """Whether no variable and no file decides who fetches."""
@@ -341,7 +343,7 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
 
     def unlink(self) -> None:
         """Removes the name, so that later processes start with a set of their own. Those that have the set keep it."""
-        self._engine.store.unlink()
+        self._obtainer.store.unlink()
 
     # Other processes.
 
@@ -367,11 +369,11 @@ class RefreshableSession(CachingSession, metaclass=Dispatch):
             raise TypeError("A session with 'botocore_session' cannot be pickled: make it in each process.")
         if self._sealed:
             raise TypeError("A sealed session cannot be pickled: no process finds it by a name. Fork the workers.")
-        return _unpickle, (cls, method, args, kwargs, self._engine.store.name)
+        return _unpickle, (cls, method, args, kwargs, self._obtainer.store.name)
 
     def __repr__(self) -> str:
-        engine = getattr(self, "_engine", None)
-        name = None if engine is None else engine.store.name
+        obtainer = getattr(self, "_obtainer", None)
+        name = None if obtainer is None else obtainer.store.name
         return f"{type(self).__name__}(region_name={self._session.get_config_variable('region')!r}, name={name!r})"
 
 
@@ -391,5 +393,5 @@ def _unpickle(
         # A spawned process inherited the variables. The endpoint must not end before it.
         from .export import keep
 
-        keep(made._engine)
+        keep(made._obtainer)
     return made

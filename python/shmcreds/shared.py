@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.credentials import ReadOnlyCredentials
 
-from . import lasting, sharing
+from . import lasting, native_module
 from .credentials import SharedCredentials
-from .engine import Engine
 from .exceptions import BRSConfigurationError
-from .policy import Windows, windows_of
-from .recipe import Recipe, recipe_of
-from .rejection import RejectionHook
 from .fetched import fetched_of
+from .obtain import Obtainer
+from .policy import Windows, windows_of
+from .rejection import RejectionHook
+from .set_name import Recipe, recipe_of
 from .status import status_of
 from .store import Fetched, Store
 
@@ -34,9 +34,9 @@ class SharedSession:
     """One set of credentials in shared memory, by the name of your choice. Made by :meth:`create`,
     :meth:`attach` or :meth:`attach_or_create`."""
 
-    def __init__(self, engine: Engine, source: SourceFunction | None = None) -> None:
-        self._engine = engine
-        self._credentials = SharedCredentials(engine, "shmcreds")
+    def __init__(self, obtainer: Obtainer, source: SourceFunction | None = None) -> None:
+        self._obtainer = obtainer
+        self._credentials = SharedCredentials(obtainer, "shmcreds")
         #: None in a session that reads alone.
         self._source = source
 
@@ -56,7 +56,7 @@ class SharedSession:
         """
         from .native_store import create_native
 
-        module = sharing.require_native("SharedSession.create")
+        module = native_module.require("SharedSession.create")
         windows = windows_of(advisory_timeout, mandatory_timeout)
         return cls._with(create_native(module, _recipe(name), windows), source, windows)
 
@@ -72,13 +72,13 @@ class SharedSession:
         """Opens the session of that name, or makes it: whichever process starts first."""
         from .native_store import open_native
 
-        module = sharing.require_native("SharedSession.attach_or_create")
+        module = native_module.require("SharedSession.attach_or_create")
         windows = windows_of(advisory_timeout, mandatory_timeout)
         return cls._with(open_native(module, _recipe(name), windows, _OPERATION), source, windows)
 
     @classmethod
     def _with(cls, store: Store, source: SourceFunction, windows: Windows) -> SharedSession:
-        return cls(Engine(store, lambda: _fetched(source), windows, _OPERATION), source)
+        return cls(Obtainer(store, lambda: _fetched(source), windows, _OPERATION), source)
 
     @classmethod
     def attach(cls, name: str) -> SharedSession:
@@ -89,13 +89,13 @@ class SharedSession:
         """
         from .native_store import attach_native
 
-        store = attach_native(sharing.require_native("SharedSession.attach"), name)
-        return cls(Engine(store, _no_source, windows_of(None, None), _OPERATION))
+        store = attach_native(native_module.require("SharedSession.attach"), name)
+        return cls(Obtainer(store, _no_source, windows_of(None, None), _OPERATION))
 
     @property
     def name(self) -> str:
         """The name."""
-        return self._engine.store.name
+        return self._obtainer.store.name
 
     def credentials(self) -> ReadOnlyCredentials:
         """The newest set, fetched or waited for where there is no valid one."""
@@ -103,39 +103,39 @@ class SharedSession:
 
     def refresh(self) -> ReadOnlyCredentials:
         """Waits for a set newer than the current one."""
-        return self._engine.refresh().frozen
+        return self._obtainer.refresh().frozen
 
     def ensure_valid_for(self, seconds: float) -> ReadOnlyCredentials:
         """A set that is valid for so many seconds; see :meth:`RefreshableSession.ensure_valid_for`."""
-        return self._engine.lasting(seconds).frozen
+        return self._obtainer.lasting(seconds).frozen
 
     def invalidate(self, access_key_id: str) -> bool:
         """Says that AWS rejected the set with this key. True for the first who says so of the newest set."""
-        return self._engine.reject(access_key_id)
+        return self._obtainer.reject(access_key_id)
 
     def status(self) -> SessionStatus:
         """The state of the session. Fetches nothing."""
-        return status_of(self._engine)
+        return status_of(self._obtainer)
 
     def export(self) -> Export:
         """Lets every library of this process and of its children use the session; see
         :meth:`RefreshableSession.export`. A source that reads the variables reads those of the export."""
         from .export import export
 
-        return export(self._engine, refreshes=self._source is not None)
+        return export(self._obtainer, refreshes=self._source is not None)
 
     def unlink(self) -> None:
         """Removes the name. Processes that have the session keep it."""
-        self._engine.store.unlink()
+        self._obtainer.store.unlink()
 
     def boto3_session(self, **kwargs: Any) -> boto3.Session:
         """A plain ``boto3.Session`` with these credentials. ``kwargs`` are arguments of ``boto3.Session``."""
-        return boto3_session_of(self._engine, self._credentials, **kwargs)
+        return boto3_session_of(self._obtainer, self._credentials, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is None:
             return type(self).attach, (self.name,)
-        return _unpickle, (type(self), self.name, self._source, *self._engine.windows)
+        return _unpickle, (type(self), self.name, self._source, *self._obtainer.windows)
 
     def __repr__(self) -> str:
         return f"SharedSession(name={self.name!r})"
@@ -153,11 +153,11 @@ def boto3_session(name: str, **kwargs: Any) -> boto3.Session:
     return SharedSession.attach(name).boto3_session(**kwargs)
 
 
-def boto3_session_of(engine: Engine, credentials: SharedCredentials, **kwargs: Any) -> boto3.Session:
-    """A plain ``boto3.Session`` with the sets of an engine."""
+def boto3_session_of(obtainer: Obtainer, credentials: SharedCredentials, **kwargs: Any) -> boto3.Session:
+    """A plain ``boto3.Session`` with the sets that ``obtainer`` gives."""
     session = boto3.Session(**kwargs)
     session._session._credentials = credentials
-    RejectionHook(engine).register(session._session)
+    RejectionHook(obtainer).register(session._session)
     lasting.register(session._session)
     return session
 

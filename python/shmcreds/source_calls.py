@@ -23,7 +23,7 @@ _calls: contextvars.ContextVar[tuple[_Call, ...]] = contextvars.ContextVar("shmc
 
 @contextlib.contextmanager
 def of(owner: object) -> Iterator[None]:
-    """The body calls the source of that engine."""
+    """The body calls the source of that owner."""
     call = _Call(owner)
     token = _calls.set((*_calls.get(), call))
     try:
@@ -34,6 +34,6 @@ def of(owner: object) -> Iterator[None]:
 
 
 def is_within(owner: object) -> bool:
-    """Whether this code runs in a call of the source of that engine. Not in a child that the source has forked."""
+    """Whether this code runs in a call of the source of that owner. Not in a child that the source has forked."""
     calls = _calls.get()
     return any(call.owner is owner and not call.is_over and call.pid == os.getpid() for call in calls)

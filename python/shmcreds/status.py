@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .credentials import isoformat
-from .engine import Engine
+from .obtain import Obtainer
 
 if TYPE_CHECKING:
     from .types import Identity, SessionStatus
 
 
-def status_of(engine: Engine) -> SessionStatus:
-    """The state of the session of that engine."""
-    store = engine.store
+def status_of(obtainer: Obtainer) -> SessionStatus:
+    """The state of the session with that obtainer."""
+    store = obtainer.store
     look, back_off, counters = store.look(), store.back_off(), store.counters()
     return {
         "name": store.name,

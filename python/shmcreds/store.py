@@ -1,4 +1,4 @@
-"""Where the set of a session is kept: what the engine needs of it."""
+"""Where the set of a session is kept: what an `Obtainer` needs of it."""
 
 from typing import NamedTuple, Protocol
 

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from .config import AssumeRoleConfig, STSClientConfig, checked_code
 from .exceptions import BRSConfigurationError, BRSValidationError, BRSWarning
-from .recipe import Unhashable, client_inputs, split_role
+from .role_arguments import AssumeRoleConfig, STSClientConfig, checked_code
 from .session import RefreshableSession
+from .set_name import Unhashable, client_inputs, split_role
 from .status import identity_by
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
         }
 
     def _has_fetched(self) -> bool:
-        engine = getattr(self, "_engine", None)
-        return engine is not None and engine.store.look() is not None
+        obtainer = getattr(self, "_obtainer", None)
+        return obtainer is not None and obtainer.store.look() is not None
 
     def _token_code(self) -> str:
         provider = self.mfa_token_provider

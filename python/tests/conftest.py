@@ -11,10 +11,10 @@ import pytest
 from local_sts import ROLE, LocalSts
 
 import shmcreds
-from shmcreds import sharing
+from shmcreds import native_module
 from shmcreds.program import own_program
 
-NATIVE = not sharing.absence()
+NATIVE = not native_module.absence()
 PROGRAM = NATIVE and own_program() is not None
 HSM = shutil.which("softhsm2-util") is not None
 

@@ -41,7 +41,7 @@ def test_a_presigned_url_is_signed_with_a_set_that_lasts(make, sts):
     async def run():
         async with aio.session(session).create_client("s3") as client:
             urls = [await client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=1)]
-            look = session._engine.store.look()
+            look = session._obtainer.store.look()
             while look.expires - time.time() > 5:
                 await asyncio.sleep(0.01)
             calls = [client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=5) for _ in range(8)]

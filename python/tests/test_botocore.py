@@ -186,9 +186,9 @@ def test_the_rejection_of_another_key_changes_nothing(make, sts):
     session = make()
     session.refresh()
     session.refresh()
-    assert session._engine.reject(sts.key(1)) is False
-    assert session._engine.reject(sts.key(2)) is True
-    assert session._engine.reject(sts.key(2)) is False
+    assert session._obtainer.reject(sts.key(1)) is False
+    assert session._obtainer.reject(sts.key(2)) is True
+    assert session._obtainer.reject(sts.key(2)) is False
 
 
 def test_no_client_of_sts_stays_after_a_fetch_but_one_that_was_looked_at(make, sts):

@@ -11,7 +11,7 @@ import pytest
 from support import environment
 
 import shmcreds
-from shmcreds import recipe
+from shmcreds import caller
 
 HERE = Path(__file__).parents[1]
 README = (HERE / "README.md").read_text()
@@ -28,8 +28,8 @@ with moto.mock_aws():
 @pytest.fixture
 def by_name():
     yield
-    if "web" in shmcreds.sharing.require_native("the test").names():
-        shmcreds.sharing.require_native("the test").remove("web")
+    if "web" in shmcreds.native_module.require("the test").names():
+        shmcreds.native_module.require("the test").remove("web")
 
 
 def _run(name, tmp_path, more=""):
@@ -93,4 +93,4 @@ def test_the_readme_shows_no_other_program():
 
 
 def test_each_variable_that_is_hashed_is_documented():
-    assert all(f"`{name}`" in README for name in recipe._VARIABLES)
+    assert all(f"`{name}`" in README for name in caller._VARIABLES)

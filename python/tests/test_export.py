@@ -127,7 +127,7 @@ def test_the_error_of_the_source_and_nothing_left(make, sts):
     session = make()
     with pytest.raises(Exception, match="not you"):
         session.export()
-    assert dict(os.environ) == variables and ended(session._engine.store.name)
+    assert dict(os.environ) == variables and ended(session._obtainer.store.name)
 
 
 def test_a_session_by_name_that_another_process_fetches_for():

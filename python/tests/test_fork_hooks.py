@@ -50,7 +50,7 @@ def test_others_may_be_added_meanwhile(request):
 
 def test_a_fork_while_the_interpreter_ends(make, monkeypatch):
     session = make(engine="python", defer_refresh=False)
-    thread = session._refresher._thread
+    thread = session._refresh_thread._thread
 
     def refuse(_):
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -62,4 +62,4 @@ def test_a_fork_while_the_interpreter_ends(make, monkeypatch):
     fork._in_parent()
     monkeypatch.undo()
     fork._in_parent()
-    assert session._refresher._thread.is_alive()
+    assert session._refresh_thread._thread.is_alive()

@@ -32,7 +32,7 @@ def test_a_session_class_loads_no_method_and_no_cache_of_clients():
     assert "shmcreds.session" in loaded
     own = {name for name in loaded if name.startswith("shmcreds.")}
     assert loaded - own == {"shmcreds"}
-    unused = "aio before custom export iot mfa native_source native_store process_store refresher shared sts types program".split()
+    unused = "aio before custom export iot mfa native_source native_store process_store refresh_thread shared sts types program".split()
     assert not own & {f"shmcreds.{name}" for name in unused}
 
 

@@ -102,14 +102,14 @@ def test_polars_is_told_the_true_expiry(session, sts):
     provider = integrations.polars(session)
     keys, expiry = provider()
     assert keys["aws_access_key_id"] == sts.key(1) and keys["aws_session_token"] == f"token-of-{sts.key(1)}"
-    assert isinstance(expiry, int) and time.time() + 3500 < expiry <= session._engine.store.look().expires
+    assert isinstance(expiry, int) and time.time() + 3500 < expiry <= session._obtainer.store.look().expires
     session.refresh()
     assert provider()[0]["aws_access_key_id"] == sts.key(2)
 
 
 def test_obstore_is_told_the_true_expiry(session, sts):
     given = integrations.obstore(session)()
-    expires = datetime.datetime.fromtimestamp(session._engine.store.look().expires, datetime.timezone.utc)
+    expires = datetime.datetime.fromtimestamp(session._obtainer.store.look().expires, datetime.timezone.utc)
     assert given == {
         "access_key_id": sts.key(1), "secret_access_key": f"secret-of-{sts.key(1)}",
         "token": f"token-of-{sts.key(1)}", "expires_at": expires,

@@ -86,7 +86,7 @@ def test_a_time_limit_is_raised_while_a_url_is_signed(alarm):
     session = _session(source)
     url = session.client("s3", region_name="us-east-1").generate_presigned_url
     assert "KEY1" in url("list_buckets", ExpiresIn=5)
-    until(lambda: session._engine.store.look().expires - time.time() < 16)
+    until(lambda: session._obtainer.store.look().expires - time.time() < 16)
     with pytest.raises(Limit):
         url("list_buckets", ExpiresIn=19)
     assert source.calls == 2
@@ -97,8 +97,8 @@ def test_a_time_limit_is_raised_while_a_rejected_set_is_replaced(alarm):
 
     session = _session(Source(None, alarm))
     assert session.get_credentials().access_key == "KEY1"
-    hook = RejectionHook(session._engine)
-    session._engine.reject("KEY1")
+    hook = RejectionHook(session._obtainer)
+    session._obtainer.reject("KEY1")
     # A young set stays for a moment.
     with pytest.raises(Limit):
         until(lambda: hook.is_replaced("KEY1"))
@@ -135,7 +135,7 @@ def test_the_refresh_thread_outlives_a_source_that_ends_the_program(error):
     source = Source(None, end, life=6)
     session = _session(source, defer_refresh=False)
     until(lambda: source.calls >= 3)
-    assert session._refresher._thread.is_alive()
+    assert session._refresh_thread._thread.is_alive()
     until(lambda: session.status()["generation"] >= 2)
 
 

@@ -28,7 +28,7 @@ def session(make, sts, request):
 
 def _age(session, left):
     """Until the set is valid for less than that."""
-    until(lambda: session._engine.store.look().expires - time.time() < left)
+    until(lambda: session._obtainer.store.look().expires - time.time() < left)
 
 
 def _presign(session, seconds=None):
@@ -138,7 +138,7 @@ def test_posts_and_tokens_of_databases(make, sts):
     post = lambda: session.client("s3").generate_presigned_post("b", "k", None, None, 6000)  # noqa: E731
     rds = lambda: session.client("rds").generate_db_auth_token("host", 1, "user")  # noqa: E731
     for sign in (post, rds):
-        session._engine.short_told = False
+        session._obtainer.short_told = False
         with pytest.warns(BRSWarning, match=r"valid for (6000|900) s is valid for (600|5\d\d) s"):
             assert sts.key(1) in str(sign())
     assert len(sts.calls) == 1
@@ -168,8 +168,8 @@ def test_a_session_by_name():
 def test_urls_of_a_young_set_ask_the_store_once(make, sts, monkeypatch):
     session = make()
     session.get_credentials().access_key
-    asked, stand = [], session._engine.store.stand_valid_for
-    monkeypatch.setattr(session._engine.store, "stand_valid_for", lambda *given: asked.append(given) or stand(*given))
+    asked, stand = [], session._obtainer.store.stand_valid_for
+    monkeypatch.setattr(session._obtainer.store, "stand_valid_for", lambda *given: asked.append(given) or stand(*given))
     for _ in range(5):
         assert _presign(session, 3600) == sts.key(1)
     assert len(asked) == 1

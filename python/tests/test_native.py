@@ -87,8 +87,8 @@ def test_a_failure_while_a_set_is_valid_is_no_error(native, sts):
 def test_a_rejected_set_is_replaced(native, sts):
     session = native()
     key = session.get_credentials().access_key
-    assert session._engine.reject(key) is True
-    assert session._engine.reject(key) is False
+    assert session._obtainer.reject(key) is True
+    assert session._obtainer.reject(key) is False
     until(lambda: session.get_credentials().access_key == sts.key(2))
 
 
@@ -217,7 +217,7 @@ def test_arguments_that_do_not_fit(make):
 def test_a_read_runs_no_code_of_python(make, sts, method):
     # At the end of the interpreter CPython cancels daemon threads that run some. The native module must not be below it.
     make().get_credentials().access_key
-    store, ran = make()._engine.store._store, []
+    store, ran = make()._obtainer.store._store, []
     sys.setprofile(lambda frame, event, _: event == "call" and ran.append(frame.f_code.co_name))
     try:
         found = getattr(store, method)()
@@ -232,5 +232,5 @@ def test_a_read_runs_no_code_of_python(make, sts, method):
 def test_no_secret_in_a_text(native, caplog):
     session = native(client={"aws_access_key_id": "AKIAX", "aws_secret_access_key": "hush-hush"}, role={"ExternalId": "guess-me"})
     session.get_credentials().access_key
-    for text in (repr(session), repr(session.status()), session._engine.store._store.describe(), caplog.text):
+    for text in (repr(session), repr(session.status()), session._obtainer.store._store.describe(), caplog.text):
         assert not any(secret in text for secret in ("hush-hush", "guess-me", "secret-of-", "token-of-"))

@@ -88,7 +88,7 @@ def test_an_own_botocore_session_is_no_plain_data(make):
 def test_an_eager_one_leaves_refreshing_to_the_first(make, sts):
     session = make(engine="python", defer_refresh=False)
     other = pickle.loads(pickle.dumps(session))
-    assert (session._refresher is None, other._refresher is None) == (False, True)
+    assert (session._refresh_thread is None, other._refresh_thread is None) == (False, True)
 
 
 def test_the_credentials_object_is_copied_as_itself_and_not_pickled(make, sts):

@@ -9,7 +9,7 @@ import pytest
 from support import run, start
 
 import shmcreds
-from shmcreds import BRSConfigurationError, sharing
+from shmcreds import BRSConfigurationError, native_module, open_store
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
@@ -23,7 +23,7 @@ def test_a_session_works(platform):
 
 def test_it_can_be_turned_off(make, monkeypatch, caplog):
     monkeypatch.setenv("SHMCREDS_NATIVE", "0")
-    monkeypatch.setattr(sharing, "_told", False)
+    monkeypatch.setattr(open_store, "_told", False)
     with caplog.at_level(logging.INFO, logger="shmcreds"):
         sessions = [make(), make()]
     assert [session.status()["sharing"] for session in sessions] == ["process"] * 2

@@ -52,21 +52,21 @@ def test_many_threads_make_one_call(make, sts):
 def test_the_advisory_window_holds_when_deferred(make, sts, advisory):
     session = make(advisory_timeout=advisory)
     assert session.get_credentials().access_key == sts.key(1)
-    refresh_in = session.get_credentials()._engine.store.look().refresh_in
+    refresh_in = session.get_credentials()._obtainer.store.look().refresh_in
     assert 3600 - advisory - 30 < refresh_in <= 3600 - advisory
 
 
 def test_the_window_follows_the_lifetime(make, sts):
     session = make()
     session.get_credentials().access_key
-    assert 1770 < session.get_credentials()._engine.store.look().refresh_in <= 2700
+    assert 1770 < session.get_credentials()._obtainer.store.look().refresh_in <= 2700
 
 
 def test_windows_set_on_the_credentials_object_are_heard(make, sts):
     session = make()
     session.get_credentials()._advisory_refresh_timeout = 60
     session.get_credentials().access_key
-    assert session.get_credentials()._engine.store.look().refresh_in > 3600 - 90
+    assert session.get_credentials()._obtainer.store.look().refresh_in > 3600 - 90
 
 
 def test_a_window_longer_than_half_the_life_is_told(make, sts):
@@ -74,7 +74,7 @@ def test_a_window_longer_than_half_the_life_is_told(make, sts):
     session = make(advisory_timeout=90)
     with pytest.warns(BRSWarning, match="'advisory_timeout' is 90 s, and the set lives 100 s"):
         session.get_credentials().access_key
-    assert 45 < session.get_credentials()._engine.store.look().refresh_in <= 55
+    assert 45 < session.get_credentials()._obtainer.store.look().refresh_in <= 55
     assert len(sts.calls) == 1
 
 
@@ -183,7 +183,7 @@ def test_the_refresh_thread_ends_with_its_session(make, sts):
     import gc
 
     session = make(engine="python", defer_refresh=False)
-    thread = session._refresher._thread
+    thread = session._refresh_thread._thread
     assert thread.is_alive()
     del session
     gc.collect()
@@ -195,7 +195,7 @@ def test_a_clock_that_differs_from_that_of_sts_is_corrected(make, sts):
     sts.skew = 900
     session = make()
     session.get_credentials().access_key
-    assert abs(session.get_credentials()._engine.store.look().expires - time.time() - 3600) < 5
+    assert abs(session.get_credentials()._obtainer.store.look().expires - time.time() - 3600) < 5
 
 
 def test_a_set_that_has_expired_is_refused(make, sts):

@@ -19,7 +19,7 @@ def test_texts(make, sts, caplog):
         role={"ExternalId": "guess-me"}, aws_access_key_id="AKIAX", aws_secret_access_key="explicit-secret"
     )
     session.get_credentials().access_key
-    texts = [repr(session), repr(session.get_credentials()), repr(session.status()), str(vars(session)["_engine"])]
+    texts = [repr(session), repr(session.get_credentials()), repr(session.status()), str(vars(session)["_obtainer"])]
     sts.failure = Failure("AccessDenied")
     with pytest.raises(botocore.exceptions.ClientError) as raised:
         session.refresh()

@@ -35,7 +35,7 @@ def memory_of(pid):
 
 threads = len(os.listdir("/proc/self/task"))
 made = session(defer_refresh=False)
-refresher = made._engine.store._store.elected()
+refresher = made._obtainer.store._store.elected()
 marks = sum(chunk.count(SECRET.encode() * 2) for chunk in memory_of(refresher))
 told = {
     "threads": threads,

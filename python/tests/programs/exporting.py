@@ -18,7 +18,7 @@ def key_by_chain():
 
 
 def child(made):
-    return [key_by_chain(), made.credentials["access_key"], made._engine.store.name]
+    return [key_by_chain(), made.credentials["access_key"], made._obtainer.store.name]
 
 
 def plain():
@@ -105,7 +105,7 @@ def orphan():
         if key not in keys:
             keys.append(key)
         time.sleep(0.02)
-    tell({"keys": keys, "name": made._engine.store.name})
+    tell({"keys": keys, "name": made._obtainer.store.name})
 
 
 def closes():
@@ -123,7 +123,7 @@ def closes():
         except Exception:
             time.sleep(0.05)
     tell({"key": key, "intact": [os.readlink(f"/proc/self/fd/{number}") for number in opened] == ["/dev/null"] * 20})
-    tell({"fork": outcome_of(plain), "name": made._engine.store.name})
+    tell({"fork": outcome_of(plain), "name": made._obtainer.store.name})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,6 @@ for eager in (False, True):
     if pid == 0:
         os._exit(0 if made.get_credentials().access_key == key else 3)
     assert os.waitpid(pid, 0)[1] == 0
-    assert not eager or made._engine.store.refreshes_itself or made._refresher._thread.is_alive()
+    assert not eager or made._obtainer.store.refreshes_itself or made._refresh_thread._thread.is_alive()
     made.unlink()
 tell("no warning")

@@ -31,7 +31,7 @@ if kind == "waits":
 if kind == "lasts":
     made.get_credentials().access_key
     end = time.monotonic() + 20
-    while made._engine.store.look().expires - time.time() > 5:
+    while made._obtainer.store.look().expires - time.time() > 5:
         assert time.monotonic() < end
         time.sleep(0.01)
     read = lambda: made.ensure_valid_for(5)["access_key"]  # noqa: E731

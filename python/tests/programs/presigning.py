@@ -27,7 +27,7 @@ seen = b""
 while len(seen) < workers:
     seen += os.read(arrived[0], workers)
 end = time.monotonic() + 20
-while made._engine.store.look().expires - time.time() > 5:
+while made._obtainer.store.look().expires - time.time() > 5:
     assert time.monotonic() < end
     time.sleep(0.01)
 os.close(go[1])

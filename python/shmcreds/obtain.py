@@ -25,7 +25,7 @@ GEVENT_SLICE = 0.02
 LEEWAY = 60.0
 
 
-class Engine:
+class Obtainer:
     """Gives the newest set of a store. The thread that is elected calls ``source`` itself.
 
     Args:

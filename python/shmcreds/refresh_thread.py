@@ -8,7 +8,7 @@ import threading
 import weakref
 
 from . import fork
-from .engine import Engine
+from .obtain import Obtainer
 from .store import FRESH, Store
 
 logger = logging.getLogger("shmcreds")
@@ -23,8 +23,8 @@ class RefreshThread:
     """Stops before each fork of this process and goes on after it in the parent, so that no fork copies a thread in
     the middle of a call."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = weakref.ref(engine, lambda _: self.stop())
+    def __init__(self, obtainer: Obtainer) -> None:
+        self._obtainer = weakref.ref(obtainer, lambda _: self.stop())
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         fork.watch(self)
@@ -32,7 +32,7 @@ class RefreshThread:
     def start(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=_run, args=(self._engine, self._stop), name="shmcreds-refresher", daemon=True
+            target=_run, args=(self._obtainer, self._stop), name="shmcreds-refresher", daemon=True
         )
         self._thread.start()
 
@@ -55,29 +55,29 @@ class RefreshThread:
         self._thread = None
 
 
-def _run(engine_of: weakref.ref[Engine], stop: threading.Event) -> None:
+def _run(obtainer_of: weakref.ref[Obtainer], stop: threading.Event) -> None:
     while not stop.is_set():
-        engine = engine_of()
-        if engine is None:
+        obtainer = obtainer_of()
+        if obtainer is None:
             return
-        store: Store = engine.store
-        refresh_if_due(engine)
-        del engine
+        store: Store = obtainer.store
+        refresh_if_due(obtainer)
+        del obtainer
         stop.wait(time_to_sleep(store))
 
 
-def refresh_if_due(engine: Engine) -> None:
+def refresh_if_due(obtainer: Obtainer) -> None:
     """Fetches a set where it is time for one. Tells of a failure in the log."""
-    look = engine.store.look()
+    look = obtainer.store.look()
     if look is not None and look.state == FRESH:
         return
-    if engine.store.back_off() is not None:
+    if obtainer.store.back_off() is not None:
         return
     try:
-        engine.obtain()
+        obtainer.obtain()
     except BaseException as error:
         # Also of a source that ends the program, or is cancelled: the thread goes on.
-        logger.warning("session %s: the refresh failed: %s", engine.store.name, type(error).__name__)
+        logger.warning("session %s: the refresh failed: %s", obtainer.store.name, type(error).__name__)
 
 
 def time_to_sleep(store: Store) -> float:

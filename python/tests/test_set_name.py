@@ -10,7 +10,7 @@ from botocore.config import Config
 from local_sts import ROLE
 
 from shmcreds import BRSWarning, IOTX509RefreshableSession
-from shmcreds.recipe import Digest
+from shmcreds.set_name import Digest
 
 
 def _name(make, **given):

@@ -8,12 +8,12 @@ user can read.
 import base64
 import hashlib
 import json
-import os
 import secrets
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from botocore.config import Config
+
+from .exceptions import BRSWarning
 
 #: The canonical form of this version. A change of it changes all names.
 PREFIX = "py1-"
@@ -21,19 +21,6 @@ PREFIX = "py1-"
 #: The fingerprint of a set that only the name tells apart from others.
 PRIVATE = hashlib.sha256(b"private").digest()
 
-#: The variable in which an export keeps the values from before.
-EXPORTED = "SHMCREDS_EXPORTED"
-
-_VARIABLES = (
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "HOME",
-)
-_VARIABLE_PREFIXES = ("AWS_CONTAINER_", "AWS_ENDPOINT_URL")
 #: What of botocore's Config decides where a request goes, and who answers it.
 _CONFIG_OPTIONS = (
     "region_name",
@@ -54,6 +41,8 @@ class Unhashable(Exception):
 
 
 class Recipe(NamedTuple):
+    """All that decides whose credentials come, as two digests. The name is one where nobody has chosen another."""
+
     name: str
     fingerprint: bytes
 
@@ -106,6 +95,15 @@ def recipe_of(public: dict[str, Any], guessable: dict[str, Any]) -> Recipe:
     return Recipe(name, digest.bytes())
 
 
+def tell_collision(name: str) -> None:
+    """Two recipes have one name: they differ in the external id or the policy, or the user chose the name."""
+    BRSWarning.warn(
+        f"The session {name} is in use with another recipe (an external id, a policy, or all where name= was "
+        f"given). This one keeps a set for itself and its forked children.",
+        stacklevel=5,
+    )
+
+
 def split_role(inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inputs of AssumeRole that may stand in a name, and those that could be guessed from it."""
     public = {k: v for k, v in inputs.items() if k not in _UNNAMED_INPUTS + _UNHASHED_INPUTS}
@@ -129,40 +127,9 @@ def client_inputs(given: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def environ() -> Mapping[str, str]:
-    """The variables that say who fetches: those from before an export."""
-    if EXPORTED not in os.environ:
-        return os.environ
-    from . import before  # Few processes need it.
-
-    return before.environ()
-
-
-def base_identity(session: Any) -> dict[str, Any]:
-    """Who calls the source: the explicit keys of a botocore session, or what its chain of providers looks at."""
-    explicit = session._credentials
-    if explicit is not None:
-        frozen = explicit.get_frozen_credentials()
-        return {"key": frozen.access_key, "secret": digest_of(f"{frozen.secret_key}\n{frozen.token}")}
-    variables = environ()
-    environment = {name: variables[name] for name in _VARIABLES if name in variables}
-    for name, value in variables.items():
-        if name.startswith(_VARIABLE_PREFIXES):
-            environment[name] = value
-    files = {
-        variable: _real_path(session.get_config_variable(variable))
-        for variable in ("config_file", "credentials_file")
-    }
-    return {"profile": session.profile, "files": files, "environment": environment}
-
-
 def digest_of(secret: str | bytes) -> str:
     data = secret.encode() if isinstance(secret, str) else secret
     return hashlib.sha256(b"shmcreds" + data).hexdigest()
-
-
-def _real_path(path: str | None) -> str | None:
-    return None if path is None else os.path.realpath(os.path.expanduser(path))
 
 
 def _base32(data: bytes) -> str:
