@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import http.server
@@ -9,11 +10,14 @@ import re
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/app"
+#: An answer that nobody releases goes out all the same. botocore would give up after 60 s.
+_LONGEST_HOLD = 45.0
 _XMLNS = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
@@ -32,6 +36,11 @@ class LocalSts:
         #: So many sets live for `lifetime`, and those after them for an hour. None: all do.
         self.short_sets: int | None = None
         self.delay = 0.0
+        self._released = threading.Event()
+        self._released.set()
+        self._answers_first = 0
+        #: The numbers of the calls that were answered.
+        self.answered: list[int] = []
         self.failure: Failure | None = None
         #: Moves the `Date` header and the expiry.
         self.skew = 0.0
@@ -55,6 +64,20 @@ class LocalSts:
         self._server.shutdown()
         self._server.server_close()
 
+    @contextlib.contextmanager
+    def holding(self, after: int = 0) -> Iterator[None]:
+        """No call but the first ``after`` is answered before the body ends, or calls :meth:`release`. So what happens
+        meanwhile happens during a call, however slow the machine is."""
+        self._answers_first = after
+        self._released.clear()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        self._released.set()
+
     @property
     def client(self) -> dict[str, Any]:
         """Arguments for a session's ``sts_client_kwargs``."""
@@ -73,6 +96,9 @@ class LocalSts:
             number = len(self.calls)
             self.entered.set()
         time.sleep(self.delay)
+        if number > self._answers_first:
+            self._released.wait(_LONGEST_HOLD)
+        self.answered.append(number)
         if self.failure is not None:
             return self.failure.status, _error(self.failure)
         return 200, self._role(inputs, number)

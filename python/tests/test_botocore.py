@@ -35,7 +35,9 @@ def test_the_credentials_are_refreshable_ones(make, sts):
     assert credentials.get_deferred_property("account_id")() == ACCOUNT
     assert not credentials.refresh_needed() and not credentials._is_expired()
     assert credentials.refresh_needed(refresh_in=3601) and not credentials.refresh_needed(refresh_in=3500)
-    assert 3500 < credentials._seconds_remaining() <= 3600
+    before, expires = time.time(), sts.expires[sts.key(1)]
+    remaining = credentials._seconds_remaining()
+    assert expires - time.time() - 1 < remaining < expires - before + 1
     assert credentials._frozen_credentials is frozen
     assert credentials._refresh_using()["access_key"] == sts.key(2)
 

@@ -48,25 +48,46 @@ def test_many_threads_make_one_call(make, sts):
     assert len(sts.calls) == 1
 
 
+def _window(session):
+    """How long before its expiry the set is due: at least and at most, since the clocks are not read at one moment."""
+    store = session.get_credentials()._obtainer.store
+    before = time.time()
+    look = store.look()
+    after = time.time()
+    return look.expires - after - look.refresh_in - 1, look.expires - before - look.refresh_in + 1
+
+
 @pytest.mark.parametrize("advisory", [1600, 60])
-def test_the_advisory_window_holds_when_deferred(make, sts, advisory):
-    session = make(advisory_timeout=advisory)
+@pytest.mark.parametrize(
+    ("engine", "deferred"),
+    [
+        ("python", True),
+        ("python", False),
+        pytest.param("native", True, marks=pytest.mark.host),
+        pytest.param("native", False, marks=pytest.mark.program),
+    ],
+)
+def test_the_advisory_window_holds(make, sts, advisory, engine, deferred):
+    session = make(advisory_timeout=advisory, engine=engine, defer_refresh=deferred)
     assert session.get_credentials().access_key == sts.key(1)
-    refresh_in = session.get_credentials()._obtainer.store.look().refresh_in
-    assert 3600 - advisory - 30 < refresh_in <= 3600 - advisory
+    least, most = _window(session)
+    assert least < advisory < most
 
 
 def test_the_window_follows_the_lifetime(make, sts):
     session = make()
     session.get_credentials().access_key
-    assert 1770 < session.get_credentials()._obtainer.store.look().refresh_in <= 2700
+    least, most = _window(session)
+    # From a quarter of an hour to half of the life, by chance.
+    assert most > 900 and least < 1800
 
 
 def test_windows_set_on_the_credentials_object_are_heard(make, sts):
     session = make()
     session.get_credentials()._advisory_refresh_timeout = 60
     session.get_credentials().access_key
-    assert session.get_credentials()._obtainer.store.look().refresh_in > 3600 - 90
+    least, most = _window(session)
+    assert least < 60 < most
 
 
 def test_a_window_longer_than_half_the_life_is_told(make, sts):
@@ -74,7 +95,8 @@ def test_a_window_longer_than_half_the_life_is_told(make, sts):
     session = make(advisory_timeout=90)
     with pytest.warns(BRSWarning, match="'advisory_timeout' is 90 s, and the set lives 100 s"):
         session.get_credentials().access_key
-    assert 45 < session.get_credentials()._obtainer.store.look().refresh_in <= 55
+    least, most = _window(session)
+    assert least < 9 / 20 * session.get_credentials()._obtainer.store.lifetime() < most
     assert len(sts.calls) == 1
 
 
@@ -83,28 +105,30 @@ def test_in_the_advisory_window_one_caller_refreshes(make, sts):
     session = make()
     credentials = session.get_credentials()
     assert credentials.access_key == sts.key(1)
-    until(lambda: session.status()["state"] == "advisory")
+    # A busy machine may see the set again when it has expired.
+    until(lambda: session.status()["state"] != "fresh")
     assert credentials.access_key == sts.key(2)
     assert len(sts.calls) == 2
 
 
 def test_a_failure_while_a_set_is_valid_is_no_error(make, sts, caplog):
-    sts.lifetime = 1.2
+    sts.lifetime = 5.0
     session = make()
+    session._sts_client  # Kept: the refresh is one request.
     credentials = session.get_credentials()
     assert credentials.access_key == sts.key(1)
     sts.failure = Failure("AccessDenied")
-    until(lambda: session.status()["state"] == "advisory")
-    for _ in range(50):
-        assert credentials.access_key == sts.key(1)
-    assert len(sts.calls) == 2
-    assert "the refresh failed (terminal, AccessDenied)" in caplog.text
+    until(lambda: session.status()["last_failure"] is not None or credentials.access_key != sts.key(1))
     failure = session.status()["last_failure"]
     assert (failure["kind"], failure["code"], failure["message"]) == ("terminal", "AccessDenied", "no")
-    until(lambda: session.status()["state"] == "expired")
+    assert "the refresh failed (terminal, AccessDenied)" in caplog.text
+    store = credentials._obtainer.store
     with pytest.raises(botocore.exceptions.ClientError) as raised:
-        credentials.access_key
+        until(lambda: credentials.access_key != sts.key(1))
+    # No read fails earlier. Two clocks: a tenth is no difference.
+    assert time.time() > store.look().expires - 0.1
     assert raised.value.response["Error"]["Code"] == "AccessDenied"
+    assert len(sts.calls) <= 3
 
 
 def test_one_failure_is_one_call(make, sts):
@@ -193,9 +217,12 @@ def test_the_refresh_thread_ends_with_its_session(make, sts):
 
 def test_a_clock_that_differs_from_that_of_sts_is_corrected(make, sts):
     sts.skew = 900
-    session = make()
+    session, before = make(), time.time()
     session.get_credentials().access_key
-    assert abs(session.get_credentials()._obtainer.store.look().expires - time.time() - 3600) < 5
+    after = time.time()
+    # The correction has the way of the answer in it, and a `Date` has whole seconds.
+    expires = session.get_credentials()._obtainer.store.look().expires
+    assert before + 3600 - 2 < expires < after + 3600 + (after - before) + 2
 
 
 def test_a_set_that_has_expired_is_refused(make, sts):

@@ -1,4 +1,5 @@
-"""An eager session that nobody reads for SECONDS, in a process with MODULE imported. Then tells its status."""
+"""An eager session that nobody reads, in a process with MODULE imported, until GENERATION. Tells its status, the state of the
+set at each call of the source, and the longest time for which this process was kept from running."""
 
 import importlib
 import sys
@@ -6,12 +7,27 @@ import time
 
 from reading import session, tell
 
+import shmcreds
+
+generation = int(sys.argv[1])
 if len(sys.argv) > 2:
     importlib.import_module(sys.argv[2])
-made = session(defer_refresh=False)
 states = []
-end = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < end:
-    states.append(made.status()["state"])
-    time.sleep(0.05)
-tell({"states": sorted(set(states)), **made.status()})
+fetch = shmcreds.RefreshableSession._fetch
+
+
+def remembering(made):
+    look = made._obtainer.store.look()
+    if look is not None:
+        states.append(look.state)
+    return fetch(made)
+
+
+shmcreds.RefreshableSession._fetch = remembering
+made = session(defer_refresh=False)
+last, pause, end = time.monotonic(), 0.0, time.monotonic() + 80
+while made.status()["generation"] < generation:
+    time.sleep(0.02)
+    pause, last = max(pause, time.monotonic() - last), time.monotonic()
+    assert last < end, (made.status(), states)
+tell({"states": states, "longest_pause": pause, **made.status()})

@@ -1,5 +1,6 @@
 """An eager session in a process with numpy and its threads. Waits for GENERATION without a read. Tells of
-the refresher's process, and the states that it saw."""
+the refresher's process, the states that it saw, and the longest time for which this process was kept from running. Stays until
+the file END is there."""
 
 import os
 import sys
@@ -49,13 +50,18 @@ told = {
     "marks": marks,
     "name": made.status()["name"],
 }
-generation, states, end = int(sys.argv[1]), set(), time.monotonic() + 60
+generation, states = int(sys.argv[1]), set()
+last, pause, end = time.monotonic(), 0.0, time.monotonic() + 80
 while made.status()["generation"] < generation:
-    assert time.monotonic() < end
     states.add(made.status()["state"])
     time.sleep(0.02)
+    pause, last = max(pause, time.monotonic() - last), time.monotonic()
+    assert last < end, made.status()
 pid = os.fork()
 if pid == 0:
     os._exit(0 if made.get_credentials().access_key else 3)
 assert os.waitpid(pid, 0)[1] == 0
-tell({**told, "states": sorted(states)})
+tell({**told, "states": sorted(states), "longest_pause": pause})
+while len(sys.argv) > 2 and not os.path.exists(sys.argv[2]):
+    assert time.monotonic() < end
+    time.sleep(0.02)
