@@ -1,4 +1,4 @@
-//! A shared session, as the package's engine uses it.
+//! A shared session, as `Obtainer` in Python uses it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
