@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -17,17 +18,19 @@ from shmcreds.program import own_program
 NATIVE = not native_module.absence()
 PROGRAM = NATIVE and own_program() is not None
 HSM = shutil.which("softhsm2-util") is not None
+TORCH = importlib.util.find_spec("torch") is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host: needs a store that all processes of the host share")
     config.addinivalue_line("markers", "hsm: needs SoftHSM, a PKCS#11 module in software")
+    config.addinivalue_line("markers", "torch: needs torch, which is too large to be installed for the tests")
     config.addinivalue_line("markers", "program: needs the program `shmcreds`, which published wheels contain")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of what this installation does not have are left out, and counted as left out."""
-    for marker, there in (("host", NATIVE), ("program", PROGRAM), ("hsm", HSM)):
+    for marker, there in (("host", NATIVE), ("program", PROGRAM), ("hsm", HSM), ("torch", TORCH)):
         left_out = [item for item in items if not there and item.get_closest_marker(marker)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -62,6 +62,14 @@ def test_a_data_loader(sts, kind, engine):
     _check(sts, run("loader.py", kind, GENERATIONS, sts_url=sts.url, TEST_ENGINE=engine))
 
 
+@pytest.mark.torch
+@engines
+@pytest.mark.parametrize("kind", ["fork", "spawn", "forkserver"])
+def test_a_data_loader_of_torch(sts, kind, engine):
+    options = ("-W", "ignore:This DataLoader will create")  # The machine may have fewer processors.
+    _check(sts, run("torch_loader.py", kind, GENERATIONS, sts_url=sts.url, options=options, TEST_ENGINE=engine))
+
+
 @engines
 @pytest.mark.parametrize("kind", ["aiobotocore", "crt"])
 def test_clients(sts, kind, engine):
