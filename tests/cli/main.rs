@@ -24,6 +24,8 @@ mod node_agent;
 mod old_clients;
 mod places;
 mod profiles;
+#[path = "../hostile/requests.rs"]
+mod requests;
 mod roles;
 mod roles_exec;
 mod roles_grants;

@@ -3,21 +3,24 @@
 #![allow(unsafe_code)]
 
 use std::{
-    io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_credential_types::Credentials;
 use aws_smithy_types::{DateTime, date_time::Format};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use shmcreds::{AssumeRole, CredentialProcess, IotCore, Pem, Provider, Source};
-use tokio::runtime::Runtime;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    runtime::Runtime,
+    time::Instant,
+};
+use tokio_rustls::TlsAcceptor;
 
-use crate::{choices::Choices, iot};
+use crate::{choices::Choices, clock, iot};
 
 /// No source takes longer, whatever it is answered: the longest limit of one, and a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -75,7 +78,8 @@ impl StandIn {
     /// Starts the servers, and says in the environment where they are. The process has one thread.
     pub fn start() -> Self {
         let answer = Arc::new(Mutex::new(Answer::default()));
-        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listen = || runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let (plain, secure) = (listen(), listen());
         let folder = tempfile::tempdir().unwrap();
         let authority = iot::Authority::new();
@@ -85,16 +89,14 @@ impl StandIn {
             secure: secure.local_addr().unwrap().to_string(),
             device: authority.device(iot::Key::Ec),
             ca: authority.certificate().to_owned(),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            runtime,
             folder,
         };
         stand_in.set_environment();
-        let config = Arc::new(authority.server());
-        let theirs = Arc::clone(&answer);
-        thread::spawn(move || plain.incoming().flatten().for_each(|s| drop(serve(s, &theirs))));
-        thread::spawn(move || {
-            secure.incoming().flatten().for_each(|s| drop(serve_tls(s, &answer, &config)));
-        });
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server()));
+        // On the thread that calls the sources: the servers run while it waits for them.
+        stand_in.runtime.spawn(accept(plain, None, Arc::clone(&answer)));
+        stand_in.runtime.spawn(accept(secure, Some(acceptor), answer));
         stand_in
     }
 
@@ -159,9 +161,16 @@ impl StandIn {
         std::fs::write(&answer, &bytes).unwrap();
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) =
             Answer { bytes, good, asked: 0 };
-        let began = Instant::now();
-        let fetched = self.runtime.block_on(async { self.source(asked, answer).fetch().await });
-        let took = began.elapsed();
+        let (fetched, took) = self.runtime.block_on(async {
+            let began = Instant::now();
+            let fetching = async { self.source(asked, answer).fetch().await };
+            let fetched = match asked {
+                // The clock of the program cannot be changed.
+                Asked::Program => fetching.await,
+                _ => clock::run(fetching).await,
+            };
+            (fetched, began.elapsed())
+        });
         assert!(took < LIMIT, "{asked:?} took {took:?}");
         match fetched {
             Ok(fetched) => Ok(fetched.credentials),
@@ -266,9 +275,25 @@ fn body(asked: Asked) -> String {
     }
 }
 
+/// Answers each connection.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Arc<Mutex<Answer>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, answer) = (tls.clone(), Arc::clone(&answer));
+        tokio::spawn(async move {
+            match tls {
+                Some(tls) => serve(tls.accept(stream).await?, &answer).await,
+                None => serve(stream, &answer).await,
+            }
+        });
+    }
+}
+
 /// Answers one request, and closes the connection.
-fn serve(mut stream: impl Read + Write, answer: &Mutex<Answer>) -> io::Result<()> {
-    read_request(&mut stream)?;
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &Mutex<Answer>,
+) -> io::Result<()> {
+    read_request(&mut stream).await?;
     let bytes = {
         let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
         let step = answer.asked;
@@ -279,12 +304,12 @@ fn serve(mut stream: impl Read + Write, answer: &Mutex<Answer>) -> io::Result<()
             false => answer.bytes.clone(),
         }
     };
-    stream.write_all(&bytes)?;
-    stream.flush()
+    stream.write_all(&bytes).await?;
+    stream.shutdown().await
 }
 
 /// Reads the head of a request, and its body as far as the head tells its length.
-fn read_request(stream: &mut impl Read) -> io::Result<()> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut request = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -295,21 +320,9 @@ fn read_request(stream: &mut impl Read) -> io::Result<()> {
                 return Ok(());
             }
         }
-        match stream.read(&mut chunk)? {
+        match stream.read(&mut chunk).await? {
             0 => return Ok(()),
             n => request.extend_from_slice(&chunk[..n]),
         }
     }
-}
-
-fn serve_tls(
-    stream: TcpStream,
-    answer: &Mutex<Answer>,
-    config: &Arc<ServerConfig>,
-) -> io::Result<()> {
-    let server = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-    let mut stream = StreamOwned::new(server, stream);
-    serve(&mut stream, answer)?;
-    stream.conn.send_close_notify();
-    stream.flush()
 }

@@ -132,7 +132,7 @@ fn assert_known(set: &Credentials) {
     assert_eq!(set.session_token(), Some(token(id).as_str()), "torn set");
 }
 
-/// Whether whoever changed the segment made its checksums right again.
+/// Which checksums the attacker has made right again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sums {
     AsTheyWere,

@@ -1,9 +1,10 @@
-//! Bytes of others: whatever stands in the files of a session, in the variable that names sealed ones, or in
+//! Hostile bytes: whatever is in the files of a session, in the variable that names sealed sessions, or in
 //! a source's answer, nothing panics, hangs, reads beyond a file's end, takes memory without bound, or gives a
 //! set that the source has not made. `cargo fuzz` uses the same entry points: `verify/fuzz`.
 
 mod answers;
 mod choices;
+mod clock;
 mod files;
 #[allow(dead_code)]
 #[path = "../../examples/stand_in/iot.rs"]
