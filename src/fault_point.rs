@@ -33,6 +33,8 @@ pub enum FaultPoint {
     Woken = 13,
     /// The newest set is copied, checked and decoded, and older copies are not wiped yet.
     Decoded = 14,
+    /// The process has looked at the state, and is about to stand for election.
+    Candidate = 15,
 }
 
 /// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there, or the times of points.
@@ -57,7 +59,7 @@ pub(crate) mod armed {
     use super::FaultPoint;
 
     /// One more than the last point.
-    const POINTS: usize = FaultPoint::Decoded as usize + 1;
+    const POINTS: usize = FaultPoint::Candidate as usize + 1;
 
     /// `point << 32 | signal`; 0 when nothing is armed.
     static ARMED: AtomicU64 = AtomicU64::new(0);

@@ -36,6 +36,7 @@ use super::election_lock::ElectionGuard;
 use crate::{
     clock::as_nanos,
     error::{ErrorKind, Fault},
+    fault_point::{FaultPoint, hit},
     segment::{
         Entry, EntryWriter,
         notes::{Attempt, ElectedNote},
@@ -287,6 +288,7 @@ pub(crate) fn stand(
     now: u64,
     lease: Duration,
 ) -> Result<Outcome, Fault> {
+    hit(FaultPoint::Candidate);
     let ticket = lock_ticket(&view, guard.locks(), now.saturating_add(as_nanos(lease)))?;
     let outcome = exchange(&view, guard.locks(), now, ticket);
     match outcome {

@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod looks;
 mod program;
+mod races;
 mod refresher;
 mod refresher_deaths;
 mod restart;
@@ -143,6 +144,14 @@ fn main() {
         ("closed_descriptors", program::closed_descriptors),
         ("a_pool_without_its_name", program::a_pool_without_its_name),
         ("a_full_file_system", program::a_full_file_system),
+        ("who_waits_has_lost_its_entry", races::who_waits_has_lost_its_entry),
+        ("who_refreshes_has_lost_its_entry", races::who_refreshes_has_lost_its_entry),
+        ("the_refresher_has_lost_an_entry", races::the_refresher_has_lost_an_entry),
+        ("who_evicts_finds_another_role", races::who_evicts_finds_another_role),
+        ("a_request_is_for_its_own_pool", races::a_request_is_for_its_own_pool),
+        ("the_refresher_leaves_the_last_calls", races::the_refresher_leaves_the_last_calls),
+        ("the_refresher_waits_for_the_back_off", races::the_refresher_waits_for_the_back_off),
+        ("a_new_refresher_wakes_who_waits", races::a_new_refresher_wakes_who_waits),
         ("never_a_foreign_set", hostile::never_a_foreign_set),
         ("forged_words", hostile::forged_words),
         ("damaged_lists_are_made_again", hostile::damaged_lists),

@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// A request of the format that `src/session/request.rs` describes.
-fn request(wish: u64, generation: u64, key: [u64; 4], inputs: &str) -> Vec<u8> {
+pub fn request(wish: u64, generation: u64, key: [u64; 4], inputs: &str) -> Vec<u8> {
     let words: Vec<u64> = [wish, generation].into_iter().chain(key).collect();
     let bytes = words.iter().flat_map(|word| word.to_le_bytes());
     b"shmask\0\x01".iter().copied().chain(bytes).chain(inputs.bytes()).collect()
 }
 
-fn inputs(arn: &str, url: &str, more: &str) -> String {
+pub fn inputs(arn: &str, url: &str, more: &str) -> String {
     format!(
         r#"{{"role_arn":"{arn}","session_name":"test","policy_arns":[],"tags":[],"transitive_tag_keys":[],
         "provided_contexts":[],"regions":[],"region":"us-east-1","endpoint_url":"{url}",
