@@ -16,9 +16,10 @@ use crate::{
 pub fn create_and_credentials_leave_nothing_behind() {
     let sts = LocalSts::fork().unwrap();
     // Where its `signal` feature is compiled in, tokio makes one socket pair for the life of the
-    // process with the first runtime, whoever builds it: not ours to close.
+    // process with the first runtime, which any code may build: the test must not close it.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
-    assert_eq!(entries("/proc/self/task"), 1);
+    // The kernel lists a joined thread of an earlier test for a moment longer.
+    until("no thread is left", || entries("/proc/self/task") == 1);
     let before = descriptors();
     let session = SharedSession::builder(name("clean")).source(role(&sts)).create().unwrap();
     assert_eq!(entries("/proc/self/task"), 1);
@@ -26,7 +27,7 @@ pub fn create_and_credentials_leave_nothing_behind() {
     assert_eq!(created.len(), before.len() + 2, "the segment and the lock file: {created:?}");
 
     session.credentials().unwrap();
-    // A joined thread may stand in /proc for a moment.
+    // The kernel lists a joined thread for a moment longer.
     until("no thread is left", || entries("/proc/self/task") == 1);
     assert_eq!(descriptors(), created);
 
