@@ -16,7 +16,7 @@ use crate::{
     error::{ErrorKind, Fault},
     name::SessionName,
     segment::{EntryWriter, Segment},
-    sys::{descriptor::ReservedStreams, lock::LockFile, object, process, spawn},
+    sys::{descriptor::ReservedStreams, lock::LockFile, memory_file, process, spawn},
 };
 
 /// Starts the refresher of the session `name`, and waits until it reports its start. `forget` drops the state of the
@@ -61,7 +61,7 @@ pub(crate) fn spawn(
 }
 
 /// Starts `program` as the refresher of the session `name`, and waits until it reports its start. What the program is to
-/// do is in `handover`. It stands in no argument and no variable.
+/// do is in `handover`. It is in no argument and no variable.
 ///
 /// # Errors
 /// As [`spawn`].
@@ -75,7 +75,7 @@ pub(crate) fn start_program(
 ) -> Result<(), Fault> {
     let _reserved = ReservedStreams::new();
     let (ready, report) = pipe().map_err(failed)?;
-    let memory = object::create_filled("shmcreds-handover", handover)?;
+    let memory = memory_file::create_filled("shmcreds-handover", handover)?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
     let (segment, descriptor) = (segment.fds()?, locks.descriptor()?);
     // In the order of `passed`.

@@ -1,6 +1,7 @@
 //! Refresh: when it happens, which process does it, and how the result is published.
 
 pub(crate) mod backoff;
+pub(crate) mod backoff_delays;
 pub(crate) mod dedicated;
 pub(crate) mod election;
 pub(crate) mod election_lock;
@@ -12,6 +13,7 @@ pub(crate) mod predecessor;
 pub(crate) mod publish;
 pub(crate) mod refresh_loop;
 pub(crate) mod service;
+mod slots;
 pub(crate) mod stop_handle;
 pub(crate) mod term_call;
 pub(crate) mod wait_for_holder;

@@ -2,29 +2,26 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use std::sync::atomic::Ordering;
-
 use tracing::info;
 
 use super::{
+    backoff_delays::{self, FailedCall},
     election::Elected,
-    policy::{self, FailedCall, Points, Windows},
+    policy::{self, Points, Windows},
+    slots::{FAILURES, SETS, release_others, store},
 };
 use crate::{
     clock::{Clock, as_nanos},
-    error::{ErrorKind, Fault},
+    error::Fault,
     fault_point::{FaultPoint, hit},
     segment::{
-        Counter, Entry, EntryLocks, EntryWriter, layout,
+        Counter, Entry, EntryWriter,
         pool::{Budget, PoolCounter},
         record::{FailureRecord, SetRecord, Words},
     },
-    seqlock::{HEAD as SLOT_HEAD, Latch, Version},
+    seqlock::{HEAD as SLOT_HEAD, Version},
     source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass, signing_keys},
-    sys::{
-        random,
-        task::{Presence, TaskMark},
-    },
+    sys::random,
 };
 
 /// The newest versions when the source was asked. A process may publish only while they are still the newest.
@@ -164,8 +161,10 @@ pub(crate) fn failure(
     let next = |in_a_row, now, expires| {
         let failed = FailedCall { class, in_a_row, retry_after: failure.retry_after() };
         match pool {
-            Some(_) => Ok(policy::next_attempt_of_role(failed, now, expires, random::fraction()?)),
-            None => Ok(policy::next_attempt(failed, now, expires, random::fraction()?)),
+            Some(_) => {
+                Ok(backoff_delays::next_attempt_of_role(failed, now, expires, random::fraction()?))
+            }
+            None => Ok(backoff_delays::next_attempt(failed, now, expires, random::fraction()?)),
         }
     };
     if let Some(pool) = pool.filter(|_| class == SourceErrorClass::Throttled) {
@@ -192,7 +191,7 @@ pub(crate) fn death(
     let next = |row, now, expires| {
         let at_once = at_once || expires <= now;
         let chance = random::fraction()?;
-        Ok(policy::next_attempt_after_death(row, at_once, now, expires, chance))
+        Ok(backoff_delays::next_attempt_after_death(row, at_once, now, expires, chance))
     };
     note(elected, Basis::of(elected), &failure, DIED, clock, next, || ())
 }
@@ -280,75 +279,6 @@ pub(super) fn newest(entry: Entry<'_>) -> (u64, u64) {
     (version.generation(), expires)
 }
 
-/// The slots of one latch, with their lock bytes and their claim words.
-struct SlotGroup {
-    slots: usize,
-    byte: fn(EntryLocks, usize) -> i64,
-    first_claim: usize,
-    /// Gives a slot its memory, in a pool.
-    provide: fn(&Elected, usize, usize) -> Result<(), Fault>,
-}
-
-const SETS: SlotGroup = SlotGroup {
-    slots: layout::SET_SLOTS,
-    byte: EntryLocks::set_slot,
-    first_claim: 0,
-    provide: |elected, slot, words| match elected.view().pool() {
-        Some(pool) => pool.lock(elected.locks())?.provide(elected.view().index(), slot, words),
-        None => Ok(()),
-    },
-};
-const FAILURES: SlotGroup = SlotGroup {
-    slots: layout::FAILURE_SLOTS,
-    byte: EntryLocks::failure_slot,
-    first_claim: layout::SET_SLOTS,
-    provide: |_, _, _| Ok(()),
-};
-
-/// Writes `words` into a free slot and publishes it, if `from` is still the newest version. Then calls `announce` at once:
-/// sleepers must not wait until the slot is free again, which takes system calls.
-///
-/// A slot has one writer at a time. A process that was stopped during a write keeps its slot, and the next writer uses
-/// another one.
-fn store(
-    elected: &Elected,
-    latch: Latch<'_>,
-    group: &SlotGroup,
-    from: Version,
-    words: &[u64],
-    announce: impl FnOnce(),
-) -> Result<Option<Version>, Fault> {
-    // Use a slot only as a last resort if its last writer is in another pid namespace.
-    for unseen in [false, true] {
-        for step in 1..=group.slots {
-            let slot = (from.slot() + step) % group.slots;
-            let Some(_claim) = Claim::take(elected, group, slot, unseen)? else { continue };
-            (group.provide)(elected, slot, words.len() + SLOT_HEAD)?;
-            if let Some(outcome) = write(latch, slot, from, words) {
-                if outcome.is_some() {
-                    announce();
-                }
-                return Ok(outcome);
-            }
-        }
-    }
-    let text = "no free slot: stopped processes hold all unpublished slots; resume or kill them";
-    Err(Fault::new(ErrorKind::System, text))
-}
-
-/// Frees the memory of the slots that are not published, in a pool. A slot that a stopped process may still write keeps it.
-fn release_others(elected: &Elected, version: Version) -> Result<(), Fault> {
-    let (view, locks) = (elected.view(), elected.locks());
-    let Some(pool) = view.pool() else { return Ok(()) };
-    let unpublished = (0..SETS.slots).filter(|slot| version.is_empty() || *slot != version.slot());
-    for slot in unpublished {
-        if let Some(_claim) = Claim::take(elected, &SETS, slot, false)? {
-            pool.lock(locks)?.release(view.index(), slot);
-        }
-    }
-    Ok(())
-}
-
 /// Takes the entry of a pool from its role: there is no set and no failure any more, and the entry is free. False when
 /// another process has published a set in the meantime, or the entry belongs to another role.
 pub(crate) fn eviction(elected: &Elected) -> Result<bool, Fault> {
@@ -360,73 +290,6 @@ pub(crate) fn eviction(elected: &Elected) -> Result<bool, Fault> {
     let removed = pool.lock(elected.locks())?.remove(view.index(), key);
     view.announce();
     Ok(removed)
-}
-
-/// The right to write a slot, for one thread.
-///
-/// It consists of a byte lock and a mark. The kernel frees the byte lock when the process dies, but also when any code
-/// in the process closes the lock file. In that case the mark in the segment remains, and counts as long as its thread
-/// lives.
-struct Claim<'a> {
-    elected: &'a Elected,
-    byte: i64,
-    place: usize,
-    mark: u64,
-}
-
-impl<'a> Claim<'a> {
-    /// Claims `slot`. `None` when another thread has it. With `unseen` this also takes a slot with a free byte whose
-    /// writer is in another pid namespace: the free byte is then the only sign that the writer died.
-    fn take(
-        elected: &'a Elected,
-        group: &SlotGroup,
-        slot: usize,
-        unseen: bool,
-    ) -> Result<Option<Self>, Fault> {
-        let byte = (group.byte)(elected.view().reader().locks(), slot);
-        let place = group.first_claim + slot;
-        if !elected.locks().try_lock(byte)? {
-            return Ok(None);
-        }
-        let word = elected.view().claim(place);
-        let seen = word.load(Ordering::Relaxed);
-        let is_free = match TaskMark::from_word(seen).presence(place as u64) {
-            Presence::Gone => true,
-            Presence::Unseen => unseen,
-            Presence::Alive => false,
-        };
-        let mark = TaskMark::of_this_thread(place as u64).word();
-        // Acquire pairs with the release in `drop` of the previous claim: the words of its writer come before the
-        // words of this one. After a death the kernel's lock table has ordered the two.
-        let taken = is_free
-            && word.compare_exchange(seen, mark, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        if !taken {
-            elected.locks().unlock(byte);
-        }
-        Ok(taken.then_some(Claim { elected, byte, place, mark }))
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let word = self.elected.view().claim(self.place);
-        // Release pairs with the acquire in `take`. The word holds another mark only if this thread looked dead.
-        let _ = word.compare_exchange(self.mark, 0, Ordering::Release, Ordering::Relaxed);
-        self.elected.locks().unlock(self.byte);
-    }
-}
-
-/// `None` when the slot is the published one. `Some(None)` when another process published first.
-fn write(latch: Latch<'_>, slot: usize, from: Version, words: &[u64]) -> Option<Option<Version>> {
-    let mut writing = latch.begin(slot)?;
-    let middle = words.len() / 2;
-    for (at, word) in words.iter().enumerate() {
-        if at == middle {
-            hit(FaultPoint::MidWrite);
-        }
-        writing.word(*word);
-    }
-    Some(writing.publish(from).ok())
 }
 
 /// Nanoseconds since 1970; 0 before.

@@ -55,7 +55,8 @@ use crate::{
         descriptor::Descriptor,
         directory,
         mapping::ReadMapping,
-        object::{self, Object, Seal},
+        memory_file::{self, Seal},
+        object::{self, Object},
         process_token::ProcessToken,
         task::TaskMark,
     },
@@ -113,9 +114,9 @@ impl Segment {
 
     /// Creates a segment in a memory file: it has no name, and only processes that inherit it can use it.
     pub(crate) fn create_nameless(name: &SessionName, header: Header) -> Result<Self, Fault> {
-        let object = object::create_anonymous(&name.segment(), reserved_bytes(&header))?;
+        let object = memory_file::create_anonymous(&name.segment(), reserved_bytes(&header))?;
         fill(&object, &header, || Ok(()))?;
-        object::seal(&object, Seal::Size)?;
+        memory_file::seal(&object, Seal::Size)?;
         Segment::mapped(object.fd, None, header)
     }
 
@@ -125,16 +126,16 @@ impl Segment {
         name: &SessionName,
         header: Header,
     ) -> Result<(Self, EntryWriter), Fault> {
-        let object = object::create_anonymous(&name.segment(), reserved_bytes(&header))?;
+        let object = memory_file::create_anonymous(&name.segment(), reserved_bytes(&header))?;
         let payload =
-            header.secret.then(|| object::create_secret(layout::SETS_BYTES)).transpose()?;
+            header.secret.then(|| memory_file::create_secret(layout::SETS_BYTES)).transpose()?;
         let secret = payload.as_ref().map(Descriptor::get).transpose()?;
         let (fd, bytes) = (object.fd.get()?, header.total_bytes());
         size(&object, &header)?;
         let writer = EntryWriter::map(Place::Alone, fd, bytes, secret)?;
         writer.own(TaskMark::default(), header.instance);
         header.write(&writer.file);
-        object::seal(&object, Seal::AgainstWriting)?;
+        memory_file::seal(&object, Seal::AgainstWriting)?;
         Ok((Segment::mapped(object.fd, payload, header)?, writer))
     }
 
@@ -366,8 +367,8 @@ impl Segment {
         self.locked_in_ram && self.process == ProcessToken::current()
     }
 
-    /// How long to sleep until an event at most, for a sleep of `limit`. Whoever reads the segment can move the sleepers of
-    /// its futex to another futex (`FUTEX_REQUEUE`), where no event wakes them. In a session of one user only that user
+    /// How long to sleep until an event at most, for a sleep of `limit`. A process that reads the segment can move the sleepers
+    /// of its futex to another futex (`FUTEX_REQUEUE`), where no event wakes them. In a session of one user only that user
     /// can.
     pub(crate) fn slice(&self, limit: Duration) -> Duration {
         if self.header.readers.is_some() { limit.min(LONGEST_SLICE) } else { limit }

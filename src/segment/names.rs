@@ -13,7 +13,8 @@ use crate::{
         descriptor::Inode,
         lock::LockFile,
         mapping::ReadMapping,
-        object::{self, Seal},
+        memory_file::{self, Seal},
+        object,
     },
 };
 
@@ -148,9 +149,9 @@ pub(crate) fn with_requests(locks: LockFile, header: &Header) -> Result<LockFile
 /// Creates a lock file without a name, for a segment without one.
 pub(crate) fn anonymous_locks(name: &SessionName, header: &Header) -> Result<LockFile, Fault> {
     let bytes = header.pool.map_or(layout::REQUESTS_BYTES, PoolLayout::requests_bytes);
-    let object = object::create_anonymous(&name.lock(), bytes)?;
-    object::seal(&object, Seal::Size)?;
-    object::open_to_inheritors(&object)?;
+    let object = memory_file::create_anonymous(&name.lock(), bytes)?;
+    memory_file::seal(&object, Seal::Size)?;
+    memory_file::open_to_inheritors(&object)?;
     let locks = LockFile::new(object);
     locks.try_present()?;
     Ok(locks)

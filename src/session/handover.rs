@@ -1,5 +1,5 @@
 //! What a refresher of its own program gets from the process that starts it: in a memory file, which only the two have.
-//! It holds secrets. So it stands in no argument and no variable.
+//! It holds secrets. So it is in no argument and no variable.
 
 use std::{
     convert::Infallible,
@@ -29,12 +29,7 @@ use crate::{
     },
     segment::Segment,
     source::{self, PortableSource},
-    sys::{
-        descriptor::Inode,
-        lock::LockFile,
-        object::{self, Object},
-        spawn,
-    },
+    sys::{descriptor::Inode, lock::LockFile, memory_file, object::Object, spawn},
 };
 
 /// The program and the library must be of the same version: they share more than the layout of the segment.
@@ -156,7 +151,7 @@ impl Handover {
             variables.map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value))),
         );
         let passed = |number, what: &str, (device, inode)| {
-            object::copy_of(number, Inode::from_parts(device, inode))
+            memory_file::copy_of(number, Inode::from_parts(device, inode))
                 .ok_or_else(|| other(format!("{what} was not handed over")))
         };
         let segment = passed(passed::SEGMENT, "the segment", self.segment)?;

@@ -6,6 +6,7 @@ mod builder;
 mod consumers;
 mod creator;
 mod electing;
+mod eviction;
 mod fleet_status;
 mod group;
 mod handover;
@@ -288,7 +289,7 @@ impl SharedSession {
     /// # Errors
     /// [`NoSource`](crate::ErrorKind::NoSource) when this process has none;
     /// [`System`](crate::ErrorKind::System) when the kernel refuses a lock, a mapping or a thread. A failure of
-    /// the source is none: it stands in the status and is tried again.
+    /// the source is none: the status shows it, and the refresher tries again.
     pub fn run_refresher(&self, stop: &StopHandle) -> Result<(), Error> {
         let inner = self.inner.latest();
         inner.run_refresher(stop).map_err(|fault| inner.fault("run_refresher", fault))

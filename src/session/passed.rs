@@ -20,7 +20,8 @@ use crate::{
     sys::{
         descriptor::{Descriptor, Inode},
         lock::LockFile,
-        object::{self, Object},
+        memory_file,
+        object::Object,
         process,
     },
 };
@@ -74,7 +75,7 @@ pub(super) fn take(name: &SessionName) -> Result<Option<(LockFile, Segment)>, Fa
     let Ok(list) = std::env::var(VARIABLE) else { return Ok(None) };
     let entry = list.split(';').find(|entry| name_of(entry) == name.as_str());
     let Some((instance, fds)) = entry.and_then(parse) else { return Ok(None) };
-    let copy = |(number, inode)| object::copy_of(number, inode);
+    let copy = |(number, inode)| memory_file::copy_of(number, inode);
     let [segment, locks, more] = fds.map(|fd| fd.and_then(copy));
     let (Some(segment), Some(locks)) = (segment, locks) else { return Ok(None) };
     let segment = match Segment::inherited(segment, more) {

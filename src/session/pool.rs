@@ -1,4 +1,4 @@
-//! A pool in this process: which entry a role has, and when STS may be called.
+//! A pool in this process: which entry a role has, and when STS may be called. Which role loses its entry: `eviction.rs`.
 
 use std::{
     any::Any,
@@ -11,44 +11,28 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{creator::Creator, pool_rules::Rules, unreachable::Unreachable};
+use super::{creator::Creator, eviction::Freed, pool_rules::Rules, unreachable::Unreachable};
 use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
     name::SessionName,
     refresh::{
-        election::{self, Elected, Outcome},
+        election::Elected,
         election_lock::ElectionLock,
         fetch::{Job, Recipe},
         policy::Windows,
-        publish,
     },
     segment::{
         Key, Published, Segment, lock_inode,
         pool::{Budget, PoolCounter, Reserved},
     },
     source::AssumeRole,
-    sys::random,
 };
 
-/// The lease of a process that takes an entry from a role.
-const EVICTION_LEASE: Duration = Duration::from_secs(5);
-/// How many of the entries that were used least recently are tried, until one is free.
-const CANDIDATES: usize = 64;
 /// How often a new role looks for an entry: other processes may take each one that becomes free.
 const ATTEMPTS: usize = 64;
 /// Nanoseconds of a minute.
 const MINUTE: u64 = 60_000_000_000;
-
-/// A search for an entry that can be freed.
-enum Freed {
-    /// An entry is free by now.
-    Now,
-    /// An entry was free already.
-    Before,
-    /// All entries are being refreshed.
-    None,
-}
 
 /// What all roles of a pool share in a process.
 #[derive(Debug)]
@@ -163,57 +147,6 @@ impl Pool {
     /// The current minute of the boot clock, as [`note_use`](Self::note_use) writes it.
     pub(super) fn minute(&self) -> u64 {
         minute(self.clock.boot())
-    }
-
-    /// Frees the entry that was used least recently and is not being refreshed.
-    fn evict_least_recent(&self) -> Result<Freed, Fault> {
-        let Some(pool) = self.segment.pool() else { return Ok(Freed::None) };
-        // A random number decides between entries of one minute. Otherwise all processes would try the same.
-        let salt = random::number()?;
-        let uses = self.lock.requests().last_uses().iter().take(pool.made()).enumerate();
-        let mut entries: Vec<(u64, u64, usize)> = uses
-            .map(|(index, minute)| {
-                let mixed = (index as u64 ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (minute.load(Ordering::Relaxed), mixed, index)
-            })
-            .collect();
-        if entries.len() > CANDIDATES {
-            entries.select_nth_unstable(CANDIDATES);
-            entries.truncate(CANDIDATES);
-        }
-        entries.sort_unstable();
-        for (_, _, index) in entries {
-            let key = pool.key_of(index);
-            if key == Key::default() {
-                return Ok(Freed::Before);
-            }
-            if self.evict(index, &key)? {
-                return Ok(Freed::Now);
-            }
-        }
-        Ok(Freed::None)
-    }
-
-    /// Takes the entry from the role with `key`. False when the role has no entry, or it is being refreshed.
-    pub(super) fn evict_role(&self, key: &Key) -> Result<bool, Fault> {
-        match self.segment.pool().and_then(|pool| pool.find(key)) {
-            Some(index) => self.evict(index, key),
-            None => Ok(false),
-        }
-    }
-
-    fn evict(&self, index: usize, key: &Key) -> Result<bool, Fault> {
-        let segment = self.segment_of(index, key)?;
-        let lock = self.lock.for_entry();
-        let Some(guard) = lock.try_lock_election(&segment) else { return Ok(false) };
-        // A thread of this process that is elected for the entry has its mark there, so it counts as elected.
-        let now = self.clock.boot();
-        let outcome = election::stand(guard, segment.writable()?, now, EVICTION_LEASE)?;
-        let Outcome::Won(elected) = outcome else { return Ok(false) };
-        let is_its = self.segment.pool().is_some_and(|pool| pool.key_of(index) == *key);
-        let evicted = is_its && publish::eviction(&elected)?;
-        elected.resign();
-        Ok(evicted)
     }
 
     /// Reserves a call within `limit`, and extends the lease by the time until then. Without a call in time it resigns: that

@@ -13,6 +13,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod mapping;
+pub(crate) mod memory_file;
 pub(crate) mod namespace;
 pub(crate) mod object;
 #[cfg(feature = "cli-core")]

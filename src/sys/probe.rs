@@ -11,7 +11,7 @@ use nix::{
 };
 use rustix::fs::MemfdFlags;
 
-use super::object::{check_limit, memory_file};
+use super::{memory_file::memory_file, object::check_limit};
 
 const PAGE: usize = 4096;
 

@@ -6,7 +6,10 @@ pub use crate::source::FailedRegions;
 use crate::{
     SourceErrorClass,
     clock::as_nanos,
-    refresh::policy::{self, FailedCall, Points, Windows},
+    refresh::{
+        backoff_delays::{self, FailedCall},
+        policy::{self, Points, Windows},
+    },
 };
 
 /// How long after its fetch a set that lives for `lifetime` is refreshed. `spread` is that of
@@ -25,7 +28,7 @@ pub fn next_attempt(
     chance: f64,
 ) -> Duration {
     let failed = FailedCall { class, in_a_row, retry_after };
-    Duration::from_nanos(policy::next_attempt(failed, 0, as_nanos(left), chance))
+    Duration::from_nanos(backoff_delays::next_attempt(failed, 0, as_nanos(left), chance))
 }
 
 /// What is left of a set by the wall clock of this machine and by the server's `Date`, put together.
