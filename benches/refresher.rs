@@ -126,7 +126,7 @@ fn ended(table: &mut Table) {
         let stat = format!("/proc/{}/stat", refresher(&session));
         drop(session);
         let start = Instant::now();
-        // Nobody's child: whoever is to bury it may take a while.
+        // It is no child of this process: its new parent may take a while to reap it.
         let runs = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
         while runs() {
             sleep(Duration::from_micros(100));

@@ -13,7 +13,7 @@
 //!
 //! # let name = format!("doc-crate-{}", std::process::id());
 //! # let name = name.as_str();
-//! // In the parent, before fork. In earnest the source is an `AssumeRole`, or a `Provider` of the
+//! // In the parent, before fork. In a real program the source is an `AssumeRole`, or a `Provider` of the
 //! // SDK's default chain.
 //! let session = SharedSession::builder(name)
 //!     .source(Provider::new("example", || async {
@@ -86,7 +86,7 @@ pub use source::{
     AssumeRole, CredentialProcess, Fetched, Fetching, Fingerprint, FingerprintEncoder, Identifying,
     Identity, IotCore, ManualSource, Pem, Profile, Provider, Source, SourceError, SourceErrorClass,
 };
-// How a session is.
+// The state of a session.
 #[doc(hidden)]
 pub use session::run_refresher_program;
 pub use session::{
@@ -107,7 +107,7 @@ pub use refresh::stop_handle::StopHandle;
 // The set over HTTP, for libraries with a chain of their own.
 #[cfg(feature = "endpoint")]
 pub use endpoint::Endpoint;
-// Whether it will work here.
+// What `shmcreds doctor` finds.
 #[cfg(feature = "cli-core")]
 pub use diagnosis::{Finding, Inquiry, Level, diagnose};
 #[cfg(feature = "cli-core")]

@@ -55,7 +55,7 @@ fn session(sts: &LocalSts, what: &str) -> (SharedSession, ManualClock) {
 }
 
 /// Waits until no refresh is under way.
-fn settled(session: &SharedSession) {
+fn wait_until_idle(session: &SharedSession) {
     until("the refresh is over", || session.status().unwrap().lease_holder().is_none());
 }
 
@@ -89,7 +89,7 @@ fn the_states_of_a_set() {
     assert_eq!(session.status().unwrap().state(), State::Advisory);
     let same = session.credentials().unwrap();
     assert_eq!(same.access_key_id(), first.access_key_id(), "at once");
-    settled(&session);
+    wait_until_idle(&session);
     assert_eq!(assumed(&sts), 2);
     assert_ne!(session.credentials().unwrap().access_key_id(), first.access_key_id());
     assert_eq!(session.status().unwrap().generation(), 2);
@@ -142,7 +142,7 @@ fn an_outage_fails_no_read_while_the_set_is_valid() {
         let blocked = before.last_failure().is_some_and(|f| !f.next_attempt_in().is_zero());
         let set = session.credentials().unwrap();
         assert_eq!(set.access_key_id(), first.access_key_id());
-        settled(&session);
+        wait_until_idle(&session);
         let calls = session.status().unwrap().source_calls();
         assert!(calls == before.source_calls() || !blocked, "a call within the back-off");
         attempts = calls;

@@ -307,7 +307,7 @@ fn an_address_that_cannot_be_used_shows_no_request() {
         .mfa_command("123456789", ["/bin/echo", "654321"]);
     let problem = source.validate().unwrap_err();
     assert!(problem.starts_with("endpoint_url is not an address, must be"), "{problem}");
-    // A session would not have it; whoever asks the source itself is no better off.
+    // A session would not have it; a program that asks the source itself is no better off.
     let failure = fetch(&source).unwrap_err();
     let shown = format!("{failure} {failure:?} {source:?}");
     assert!(shown.contains("failed to apply endpoint"), "{shown}");

@@ -102,17 +102,17 @@ fn a_close_does_not_free_the_election() {
 
 /// One that holds the election for long, in a process that does other things beside.
 fn a_close_does_not_free_a_dedicated() {
-    let name = name("closed-duty");
+    let name = name("closed-loop");
     let session = SharedSession::builder(&name).source(instant()).create().unwrap();
     session.credentials().unwrap();
     let mut dedicated = child(|report| {
         let session = SharedSession::attach(&name).unwrap();
         let (own, stop) = (session.clone(), shmcreds::StopHandle::new());
-        let duty = std::thread::spawn(move || own.run_refresher(&stop));
+        let running = std::thread::spawn(move || own.run_refresher(&stop));
         until("it is elected", || session.status().unwrap().lease_holder().is_some());
         open_and_close(&name);
         report.say(".");
-        let _ = duty.join();
+        let _ = running.join();
     });
     dedicated.hear();
     let pid = Some(dedicated.pid);

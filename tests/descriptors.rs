@@ -195,7 +195,7 @@ fn a_worker_that_closed_everything() {
     }
 }
 
-/// The lock that says that the session is in use goes with its descriptor; whoever opens the file again
+/// The lock that says that the session is in use goes with its descriptor; a process that opens the file again
 /// takes it again.
 fn a_lost_presence_is_taken_again() {
     let name = name("presence");

@@ -1,4 +1,4 @@
-//! Processes that become another user, and processes whose pid is another's: a session belongs to whoever has
+//! Processes that become another user, and processes whose pid is another's: a session belongs to the process that has
 //! it, not to a name or a number.
 #![allow(unsafe_code)]
 

@@ -158,7 +158,8 @@ fn workers_refresh() {
 }
 
 fn workers_take_over_the_duty() {
-    let mut server = Server::start(name("duty"), |builder| builder.refresh(Refresh::Eager));
+    let mut server =
+        Server::start(name("orphaned-loop"), |builder| builder.refresh(Refresh::Eager));
     server.next_set();
     server.kill_the_parent();
     server.next_set();

@@ -262,7 +262,7 @@ fn a_role_takes_the_given_proxy() {
     assert!(seen.contains("POST http://sts.example.invalid/"), "{seen:?}: {error}");
     assert_eq!(named.seen(), "", "what the environment names is not asked");
     assert!(!error.contains("hush"), "{error}");
-    // A request to this machine takes no proxy, whoever gives it.
+    // A request to this machine takes no proxy, wherever the proxy is set.
     let sts = LocalSts::fork().unwrap();
     child(|_| {
         environment(&variables);

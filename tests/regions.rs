@@ -156,7 +156,7 @@ fn serve(listener: TcpListener, server: ServerConfig, folder: PathBuf) {
     });
 }
 
-/// Whoever goes away early ends it.
+/// A client that goes away early ends it.
 async fn tunnel(stream: TcpStream, acceptor: TlsAcceptor, folder: &Path) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let mut first = String::new();

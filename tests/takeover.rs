@@ -264,14 +264,14 @@ impl Scene {
         }
     }
 
-    /// Whoever is elected; none of those that must not be killed is.
+    /// The elected process. It is none of those that must not be killed.
     fn victim(&self) -> Option<Pid> {
         let victim = elected(&self.session)?;
         assert!(victim != Pid::this() && self.workers.iter().all(|worker| worker.pid != victim));
         Some(victim)
     }
 
-    /// Kills whoever is elected. A standby is replaced.
+    /// Kills the elected process. A standby is replaced.
     fn kill(&mut self) {
         let Some(victim) = self.victim() else { return };
         kill(victim, Signal::SIGKILL).unwrap();
@@ -283,7 +283,7 @@ impl Scene {
         }
     }
 
-    /// Stops whoever is elected for a period: less than its lease.
+    /// Stops the elected process for a period: less than its lease.
     fn stop(&mut self) {
         let Some(victim) = self.victim() else { return };
         kill(victim, Signal::SIGSTOP).unwrap();

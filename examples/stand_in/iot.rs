@@ -139,7 +139,7 @@ async fn connection(
                 let answer = respond(&request, &thing, &calls);
                 async { Ok::<_, io::Error>(answer) }
             });
-            // Whoever goes away early misses the answer.
+            // A client that goes away early misses the answer.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         }
         Err((_, mut stream)) => {

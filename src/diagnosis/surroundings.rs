@@ -42,7 +42,7 @@ fn container() -> Finding {
 }
 
 fn first_process() -> Finding {
-    let why = "where the server is pid 1 or a subreaper, one more process stands between it and its refresher";
+    let why = "where the server is pid 1 or a subreaper, there is one more process between it and its refresher";
     let text = match std::process::id() {
         1 => "this is pid 1".to_owned(),
         pid => format!("this is pid {pid}"),

@@ -150,7 +150,7 @@ impl Fleet {
     }
 
     /// Shares the set itself: one host fetches, and the others take its set from the store, where it is encrypted with
-    /// AES-256-GCM. For fleets with one identity. Whoever has a key, and may read the store, has the credentials of the
+    /// AES-256-GCM. For fleets with one identity. A person who has a key, and may read the store, has the credentials of the
     /// fleet.
     ///
     /// `name` is the name of the set in the store. Hosts share it if their sources have the same fingerprint. A set that

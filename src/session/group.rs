@@ -111,8 +111,8 @@ fn find(name: &SessionName, places: &Places) -> Result<(SessionName, Segment), F
     }))
 }
 
-/// A session that this process reads. Its lock file is one that no other process has: it stands for the one that it may
-/// not open.
+/// A session that this process reads. Its lock file is one that no other process has, in place of the one that
+/// it may not open.
 fn join(name: SessionName, segment: Arc<Segment>, settings: Settings) -> Result<Joined, Fault> {
     let election_lock = ElectionLock::new(segment::anonymous_locks(&name, &segment.header)?)?;
     election_lock.enter();

@@ -86,13 +86,13 @@ impl Inner {
         let view = self.segment.view();
         let generation = view.published().generation();
         let election_lock = &self.shared.election_lock;
-        let standing = Backoff::read(view);
-        if standing.as_ref().is_some_and(|standing| standing.forbids(now))
+        let backoff = Backoff::read(view);
+        if backoff.as_ref().is_some_and(|backoff| backoff.forbids(now))
             || election::holder(view, election_lock.locks(), now)?.is_some()
         {
             return Ok(false);
         }
-        if standing.is_some_and(|standing| standing.died) {
+        if backoff.is_some_and(|backoff| backoff.died) {
             return Ok(true);
         }
         // A refresh that has time leaves the rest of the budget to roles that have no set.
@@ -109,8 +109,8 @@ impl Inner {
             let job = self.job(recipe);
             predecessor::complete(&mut elected, &job);
             match Backoff::read(view) {
-                Some(standing) if standing.forbids(now) => elected.resign(),
-                Some(standing) if standing.died => {
+                Some(backoff) if backoff.forbids(now) => elected.resign(),
+                Some(backoff) if backoff.died => {
                     elected.resign();
                     return Ok(true);
                 }

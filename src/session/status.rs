@@ -375,11 +375,11 @@ pub(super) fn tail(key: &str) -> String {
 }
 
 fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {
-    let standing = Backoff::read(inner.segment.view())?;
+    let backoff = Backoff::read(inner.segment.view())?;
     Some(LastFailure {
-        at: standing.at,
-        next_attempt_in: standing.next_attempt_in(now),
-        in_a_row: standing.in_a_row,
-        failure: standing.failure,
+        at: backoff.at,
+        next_attempt_in: backoff.next_attempt_in(now),
+        in_a_row: backoff.in_a_row,
+        failure: backoff.failure,
     })
 }

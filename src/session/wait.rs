@@ -174,11 +174,11 @@ impl Wait<'_> {
             return Ok(Some(Ok(snapshot)));
         }
         let failure = Backoff::read(inner.segment.view())
-            .filter(|standing| !standing.died)
-            .filter(|standing| standing.version != self.failed || standing.forbids(now));
-        Ok(failure.map(|standing| {
-            let next = standing.next_attempt_in(now);
-            Err(refused(standing.failure, next))
+            .filter(|backoff| !backoff.died)
+            .filter(|backoff| backoff.version != self.failed || backoff.forbids(now));
+        Ok(failure.map(|backoff| {
+            let next = backoff.next_attempt_in(now);
+            Err(refused(backoff.failure, next))
         }))
     }
 
@@ -187,8 +187,8 @@ impl Wait<'_> {
     fn pause(&self) -> Option<Duration> {
         self.recipe().filter(|_| !matches!(self.need, Need::After(_)))?;
         let now = self.inner.shared.clock.boot();
-        let standing = Backoff::read(self.inner.segment.view())?;
-        (standing.died && standing.forbids(now)).then(|| standing.next_attempt_in(now))
+        let backoff = Backoff::read(self.inner.segment.view())?;
+        (backoff.died && backoff.forbids(now)).then(|| backoff.next_attempt_in(now))
     }
 
     /// Sleeps for `pause` or until an event. Does not sleep if there is a set that suffices.
@@ -224,7 +224,7 @@ impl Wait<'_> {
                 wait_for_holder::sleep(&inner.segment, &guard, holder, now, event, left)?;
                 Ok(None)
             }
-            // Somebody may have settled it between the look and the election.
+            // Another process may have done it between the look and the election.
             Outcome::Won(elected) if self.outcome()?.is_some() || inner.was_taken() => {
                 elected.resign();
                 Ok(None)

@@ -121,7 +121,7 @@ pub fn kept(sts: &LocalSts, name: &str) -> (Running, String, String) {
     (running, url, token)
 }
 
-/// Whether the refresher of an eager session has begun its duty. The first set may be fetched by whoever
+/// Whether the refresher of an eager session has begun its work. The first set may be fetched by any process that
 /// asks for it, who is elected for that one call, in a thread of its own.
 fn refresher_stands(sts: &LocalSts, name: &str) -> bool {
     let refresher = || status(sts, name).0["refresher"].clone();

@@ -103,7 +103,7 @@ pub fn one_that_is_stopped_in_a_refresh() {
         until("it stops", || proc_file(first, "stat").contains(") T "));
         let generation = session.status().unwrap().generation();
         assert_eq!(generation, if stage == FaultPoint::Published { 2 } else { 1 }, "{stage:?}");
-        // Past its lease: whoever needs a set goes on without it.
+        // Past its lease: a process that needs a set goes on without it.
         clock.advance(Duration::from_secs(60));
         // A worker that ended between publishing and counting would not have counted.
         until("another refreshes", || session.status().unwrap().published() > generation);

@@ -100,7 +100,7 @@ pub fn a_failover() {
         until("the old primary follows the new one", || {
             says(&old, &["INFO", "replication"], "master_link_status", "up")
         });
-        // Whoever names it is passed over: a list, and a Sentinel that is not up to date.
+        // A list that names it is passed over, and a Sentinel that is not up to date.
         let answers = FleetStoreState::Answers;
         assert_eq!(state(patient("redis://127.0.0.1:7001,127.0.0.1:7002")), answers);
         let stale = b"*2\r\n$9\r\n127.0.0.1\r\n$4\r\n7001\r\n".to_vec();

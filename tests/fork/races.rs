@@ -15,7 +15,7 @@ pub fn attach_beside_create() {
             match SharedSession::builder(&name).source(instant()).create() {
                 // Now and then somebody attaches meanwhile.
                 Ok(_session) => std::thread::sleep(Duration::from_micros(100)),
-                // Whoever does keeps the name in use for a moment.
+                // One that does keeps the name in use for a moment.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::InUse, "{error}"),
             }
         }
@@ -104,7 +104,7 @@ pub fn a_live_session_names_its_user() {
     creator.signal(Signal::SIGKILL);
     creator.reap();
     in_use(&worker);
-    // The worker's session still serves whoever attaches.
+    // The worker's session still serves each process that attaches.
     let reader = SharedSession::attach(&name).unwrap();
     assert_whole(&reader.credentials().unwrap());
     drop(reader);

@@ -83,11 +83,11 @@ class Session:
         return holder, (ticket >> 21) / 1e3 - boot() / 1e9
 
     def want_successor_of(self, generation):
-        bell = ctypes.c_uint32.from_buffer(self.requests, 0)
+        notified = ctypes.c_uint32.from_buffer(self.requests, 0)
         wanted = ctypes.c_uint64.from_buffer(self.requests, 8)
         wanted.value = max(wanted.value, generation)
-        bell.value += 1
-        ctypes.CDLL(None).syscall(SYS_FUTEX, ctypes.byref(bell), FUTEX_WAKE, 1 << 30, None, None, 0)
+        notified.value += 1
+        ctypes.CDLL(None).syscall(SYS_FUTEX, ctypes.byref(notified), FUTEX_WAKE, 1 << 30, None, None, 0)
 
 
 def thread_of(mark):
@@ -152,7 +152,7 @@ def read(program, name):
     session.want_successor_of(generation)
     end = time.monotonic() + LIMIT
     while session.word(PUBLISHED) >> 9 == generation:
-        assert time.monotonic() < end, "nobody answered the bell"
+        assert time.monotonic() < end, "no process answered the request"
         time.sleep(0.01)
     assert compare(session, program, name) == generation + 1
     print(f"read {len(session.bytes)} bytes by the book: what `{os.path.basename(program)}` says, twice")

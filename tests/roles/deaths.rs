@@ -118,7 +118,7 @@ fn kills(rounds: u64) {
                 .is_some_and(|holder| holder.pid() == writer.pid.as_raw() as u32)
         };
         elected += u64::from(status.entries().iter().any(was_elected));
-        // Whoever takes the lock next makes the index again, if the dead process had it.
+        // The next process that takes the lock makes the index again, if the dead process had it.
         let number = 100 + round as usize;
         assert!(
             roles.role(tenant(&sts, number)).is_ok() && roles.evict(&tenant(&sts, number)).is_ok()

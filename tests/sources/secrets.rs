@@ -130,7 +130,7 @@ pub fn no_error_shows_a_secret() {
         {
             assert!(!said.contains(secret), "{what} shows a {which}");
         }
-        // These two look like any other text: whoever was told one knows it to be secret.
+        // These two look like any other text: the person who was given one knows that it is secret.
         // What a failing program says itself is shown, without all that has the shape of a secret.
         let external_id = ["a profile", "a web identity", "a failing program"].contains(&what);
         let code = external_id || what == "a role";

@@ -86,7 +86,7 @@ pub fn stand_in(mut answer: impl FnMut(&Asked) -> (u16, String)) -> (Child, Stri
                  x-aws-ec2-metadata-token-ttl-seconds: 600\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             );
-            // Whoever has heard enough may have gone.
+            // The client may have heard enough and gone.
             let _ = stream.write_all(head.as_bytes());
         }
     });

@@ -23,7 +23,7 @@ pub struct Args {
     /// The name of the session [default: prefork-PID]
     #[arg(long)]
     pub session: Option<String>,
-    /// Let a process of its own refresh the credentials, instead of whoever needs them
+    /// Let a process of its own refresh the credentials, instead of the workers that need them
     #[arg(long)]
     pub eager: bool,
     /// Keep the session where workers cannot write it

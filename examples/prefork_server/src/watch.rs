@@ -1,4 +1,4 @@
-//! What the session itself tells, as live lines: sets, failures and takeovers, whoever caused them.
+//! What the session itself tells, as live lines: sets, failures and takeovers, of all processes.
 //! A refresher of its own prints nothing, and of several processes only one is to print an event.
 
 use shmcreds::{SharedSession, Status};

@@ -111,7 +111,7 @@ fn first_credentials(
             let key = credentials.access_key_id();
             let tail = &key[key.len().saturating_sub(4)..];
             say!(json, "worker {pid} has credentials …{tail} after {took:.1} ms");
-            // One short line: whole, whoever else writes.
+            // One short line: it stays whole although other processes write.
             report.write_all(format!("{took} {key}\n").as_bytes())?;
         }
         // It serves nevertheless: the next request tries again.

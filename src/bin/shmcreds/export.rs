@@ -203,7 +203,7 @@ impl Serving {
         let said = started.as_ref().map_or_else(ToString::to_string, |_| READY.to_owned());
         // A starter that was killed has told nobody. Then nobody uses the endpoint, and it ends.
         let _ = starter.write_all(said.as_bytes());
-        // Whoever joins next finds what this process has noted, also where its starter was killed.
+        // The next process that joins finds what this process has noted, also if its starter was killed.
         drop((starter, directory));
         let is_end = |event: &Event| matches!(event, Event::Unused | Event::Endpoint(_));
         let end = started?.iter().find(is_end);

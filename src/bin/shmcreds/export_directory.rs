@@ -71,7 +71,7 @@ impl ExportDirectory {
         let mut file = open(&self.path, "server")?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // What stands behind it is the rest of a longer state before.
+        // What comes after it is the rest of a longer state before.
         let known = serde_json::Deserializer::from_str(&text).into_iter().next();
         Ok((file, known.and_then(Result::ok)))
     }

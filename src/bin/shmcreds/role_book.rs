@@ -18,7 +18,7 @@ use crate::{
     token::{Token, TokenFile, TokenPlace},
 };
 
-/// Stands for a role that is asked for by its ARN, when the inputs of such roles are checked.
+/// An ARN in place of that of a client, when the inputs of such roles are checked.
 const ANY_ROLE: &str = "arn:aws:iam::123456789012:role/any";
 
 /// The roles of a pool, for clients.

@@ -120,7 +120,7 @@ impl Parser {
                 section.properties.insert(key, property);
                 return;
             }
-            (None, Some(_)) => "it stands before the first [section]",
+            (None, Some(_)) => "it is before the first [section]",
             (_, None) => "it is neither a [section] nor KEY = VALUE",
         };
         self.document.problems.push(Problem { line, section: name, text: problem });

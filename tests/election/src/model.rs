@@ -10,7 +10,7 @@ use crate::{
 /// The protocol with one thing done wrong: then a property must fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
-    /// Whoever stands stores its ticket whatever the word is by now.
+    /// A candidate stores its ticket, whatever the word is by now.
     ElectedUncompared,
     /// A lease that is over counts as held while its owner lives.
     ExpiredLeaseHolds,
@@ -20,9 +20,9 @@ pub(crate) enum Mutation {
     FreedBeforeRenewal,
     /// Resignation frees the byte before the word is 0.
     FreedBeforeResignation,
-    /// Resignation stores 0 whoever is elected by now.
+    /// Resignation stores 0, although another process may be elected by now.
     ResignedUncompared,
-    /// The winner does not look whether somebody has settled it meanwhile.
+    /// The winner does not check whether another process has published meanwhile.
     NoSecondLook,
     /// The version is stored, and not exchanged from the one that the set is based on.
     PublishedUncompared,
@@ -32,7 +32,7 @@ pub(crate) enum Mutation {
     NoSlotGuard,
     /// Slots are written under their locks, and without claims.
     NoClaim,
-    /// The elected leaves no mark.
+    /// The elected process leaves no mark.
     NoMark,
     /// A slot is written although it is published.
     PublishedSlotTaken,
