@@ -158,14 +158,14 @@ impl<T: Send + Sync + 'static> Copies<T> {
         if !is_newest() {
             old.extend(swap(own, None));
         }
-        retire(record.sections(), old);
+        retire(record.sections(), Some(record), old);
     }
 
-    /// Takes all copies away.
-    pub(crate) fn clear_in(&self, sections: &'static Sections) {
+    /// Takes all copies away. `own` is the record of the calling thread.
+    pub(crate) fn clear_in(&self, sections: &'static Sections, own: Option<&'static Record>) {
         let mut old = Vec::new();
         self.take_all(None, &mut old);
-        retire(sections, old);
+        retire(sections, own, old);
     }
 
     /// Adds all copies to `old`, besides that in the place `but`.
@@ -191,8 +191,12 @@ impl<T: Send + Sync + 'static> Copies<T> {
     }
 }
 
-fn retire<T: Send + Sync + 'static>(sections: &'static Sections, old: Vec<Arc<T>>) {
-    sections.retire(old.into_iter().map(|copy| copy as Item).collect());
+fn retire<T: Send + Sync + 'static>(
+    sections: &'static Sections,
+    own: Option<&'static Record>,
+    old: Vec<Arc<T>>,
+) {
+    sections.retire(own, old.into_iter().map(|copy| copy as Item).collect());
 }
 
 /// Replaces the copy in a place.

@@ -188,6 +188,29 @@ fn a_record_goes_to_another_thread() {
     });
 }
 
+/// No other thread has a record when the copies are taken away. One begins to read at that moment.
+#[test]
+fn a_thread_begins_to_read_beside_a_single_one() {
+    explore(|| {
+        let (world, [own, other]) = World::new();
+        world.look(own);
+        world.look(other);
+        other.release();
+        let reader = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let late = world.sections.claim();
+                world.read(late);
+                world.read(late);
+            }
+        });
+        world.newest.store(2, Ordering::Relaxed);
+        world.look(own);
+        reader.join().unwrap();
+        world.check();
+    });
+}
+
 /// A signal handler reads in the middle of a read of the same thread. The read goes on after that.
 #[test]
 fn a_read_inside_a_read_does_not_end_it() {

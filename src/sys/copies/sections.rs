@@ -14,6 +14,9 @@
 //! * Steps 3 and 4: a reader that ends its section unseen sees that it is awaited. So the item is dropped as soon as its
 //!   last reader has left, also if none of the threads reads again.
 //!
+//! A thread is in no section before it has a record. So where no other thread has one, the heavy barrier of step 1 is not
+//! needed: a fence is enough, which pairs with that of a thread that gets its record.
+//!
 //! Nobody waits. A thread that was stopped in the middle of a section keeps only what it was reading.
 
 use std::{iter, marker::PhantomData, ptr::null_mut, sync::Arc};
@@ -188,8 +191,8 @@ impl Sections {
                 }
             }
         };
-        // Pairs with the fence in `barrier::heavy` where that reaches no other thread: a thread that does not see this
-        // record as taken has removed its items before this thread reads anything.
+        // Pairs with the fence in `is_alone`, and with that in `barrier::heavy` where it reaches no other thread: a thread
+        // that does not see this record as taken has removed its items before this thread reads anything.
         fence(Ordering::SeqCst);
         record
     }
@@ -198,13 +201,26 @@ impl Sections {
         iter::successors(record_at(&self.first), |record| record_at(&record.next))
     }
 
-    /// Drops `items` as soon as no section can read them. They are in no place any more.
-    pub(super) fn retire(&self, items: Vec<Item>) {
+    /// Whether no thread has a record besides the calling one, which has `own`.
+    ///
+    /// Then no other thread reads what the calling one has removed from its place: it needs a record for that.
+    fn is_alone(&self, own: Option<&'static Record>) -> bool {
+        // Pairs with the fence in `claim`: a thread whose record is not seen as taken here finds the items removed.
+        fence(Ordering::SeqCst);
+        self.records()
+            .filter(|record| own.is_none_or(|own| !std::ptr::eq(own, *record)))
+            // Acquire pairs with the release in `Record::release`: the last owner's accesses come before the drop.
+            .all(|record| !record.is_taken.load(Ordering::Acquire))
+    }
+
+    /// Drops `items` as soon as no section can read them. They are in no place any more. `own` is the record of the
+    /// calling thread.
+    pub(super) fn retire(&self, own: Option<&'static Record>, items: Vec<Item>) {
         if items.is_empty() {
             return;
         }
-        // Pairs with the light barrier in `Section::enter`.
-        let reaches_all = barrier::heavy();
+        // Pairs with the light barrier in `Section::enter`. A process with one thread needs no system call for it.
+        let reaches_all = self.is_alone(own) || barrier::heavy();
         let readers: Vec<Reader> = self
             .records()
             .map(|record| Reader { record, count: record.count.load(Ordering::Acquire) })

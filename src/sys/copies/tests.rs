@@ -60,7 +60,7 @@ fn a_new_version_ends_the_copies_of_all_threads() {
     assert!(world.copies.lend(world.other).is_none());
     assert!(world.copies.lend(world.own).is_some());
     assert_eq!(world.copies.seen(), 2);
-    world.copies.clear_in(world.sections);
+    world.copies.clear_in(world.sections, Some(world.own));
     assert_eq!(world.drops(), 3);
 }
 
@@ -179,6 +179,6 @@ fn readers_and_renewers_side_by_side() {
             std::thread::yield_now();
         }
     });
-    copies.clear_in(sections);
+    copies.clear_in(sections, None);
     assert!(sections.is_done(), "something waits for a reader, and none is there");
 }

@@ -58,7 +58,7 @@ pub(crate) fn after_fork_in_child() {
 impl<T: Send + Sync + 'static> Copies<T> {
     /// Takes all copies away.
     pub(crate) fn clear(&self) {
-        self.clear_in(&SECTIONS);
+        self.clear_in(&SECTIONS, known());
     }
 }
 
