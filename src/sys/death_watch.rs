@@ -28,12 +28,12 @@ use super::{
 /// How often a process is checked that has no visible pid, because it is in another pid namespace.
 const UNSEEN: Duration = Duration::from_millis(50);
 
-/// How long the thread of a dropped watch sleeps before it ends, unless something waits for its end. Waking
-/// it at once would delay the caller, which was just woken and has credentials to read.
-const GRACE: Duration = Duration::from_millis(10);
-
-/// How often a process is looked at when the kernel gives no pidfd.
+/// How often a process is looked at when the kernel gives no pidfd. And when the thread of a watch looks for the first
+/// time whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often at least it looks. A watch may last for days.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// How a watched process is seen to die.
 enum Target {
@@ -49,14 +49,23 @@ impl Target {
         let event = open(pid).map(Target::Event);
         event.or_else(|| Task::of(pid).map(Target::Looks))
     }
+
+    /// Whether the process is dead, where no event says so.
+    fn is_gone(&self) -> bool {
+        match self {
+            Target::Event(_) => false,
+            Target::Looks(task) => !task.lives(),
+        }
+    }
 }
 
-/// A watch on one process. Its thread ends soon after the watch is dropped.
+/// A watch on one process.
+///
+/// Whoever drops it was just woken, and has credentials to read. So the drop makes no system call. The thread sees by
+/// itself that it is not wanted any more: after at most as long again as it has watched, and after at least [`LOOK`].
+/// A fork, the next watch, and [`join_ended`] end it at once.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    alarm: Arc<Alarm>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Watch(Arc<Alarm>);
 
 impl Watch {
     /// Calls `then` once: when process `pid` dies, or after `limit`.
@@ -76,7 +85,7 @@ impl Watch {
             return Ok(None);
         }
         let limit = if target.is_some() { limit } else { limit.min(UNSEEN) };
-        Ending::list().wake_all();
+        Threads::list().end_unwanted();
         let alarm = Arc::new(Alarm::new(limit, Box::new(then))?);
         let theirs = Arc::clone(&alarm);
         let thread =
@@ -86,17 +95,14 @@ impl Watch {
                     then();
                 }
             })?;
-        Ok(Some(Watch { alarm, thread: Some(thread) }))
+        Threads::list().threads.push((Arc::downgrade(&alarm), thread));
+        Ok(Some(Watch(alarm)))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        drop(self.alarm.disarm());
-        self.alarm.fire_after(GRACE);
-        if let Some(thread) = self.thread.take() {
-            Ending::list().threads.push((Arc::downgrade(&self.alarm), thread));
-        }
+        drop(self.0.disarm());
     }
 }
 
@@ -127,31 +133,39 @@ impl Alarm {
 
     /// Takes the action away: the thread does nothing when it wakes.
     fn disarm(&self) -> Option<Then> {
-        self.then.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.then().take()
     }
 
-    /// Sleeps until the timer fires or `target` is dead.
+    fn is_armed(&self) -> bool {
+        self.then().is_some()
+    }
+
+    fn then(&self) -> MutexGuard<'_, Option<Then>> {
+        self.then.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until the timer fires, `target` is dead, or the watch is dropped.
     fn wait(&self, target: Option<&Target>) {
         let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN)];
         if let Some(Target::Event(fd)) = target {
             fds.push(PollFd::new(fd, PollFlags::IN));
         }
+        let longest = if let Some(Target::Looks(_)) = target { LOOK } else { LONGEST_LOOK };
         // A signal ends the sleep early. The caller treats that like the limit: it looks at the state again.
-        match target {
-            Some(Target::Looks(task)) => {
-                let mut sleep = |time| poll(&mut fds, Some(&timespec(time))) == Ok(0);
-                while_it_lives(&mut sleep, || task.lives());
-            }
-            Some(Target::Event(_)) | None => {
-                let _ = poll(&mut fds, None);
-            }
-        }
+        let sleep = |time| poll(&mut fds, Some(&timespec(time))) == Ok(0);
+        watch(longest, sleep, || self.is_armed() && !target.is_some_and(Target::is_gone));
     }
 }
 
-/// Sleeps again and again, until `lives` or `sleep` returns false.
-fn while_it_lives(mut sleep: impl FnMut(Duration) -> bool, mut lives: impl FnMut() -> bool) {
-    while sleep(LOOK) && lives() {}
+/// Sleeps again and again, until `goes_on` or `sleep` returns false: each time as long as all sleeps before, and at most
+/// `longest`.
+fn watch(longest: Duration, mut sleep: impl FnMut(Duration) -> bool, goes_on: impl Fn() -> bool) {
+    let mut time = LOOK.min(longest);
+    let mut slept = Duration::ZERO;
+    while sleep(time) && goes_on() {
+        slept = slept.saturating_add(time);
+        time = slept.min(longest);
+    }
 }
 
 impl fmt::Debug for Alarm {
@@ -160,8 +174,9 @@ impl fmt::Debug for Alarm {
     }
 }
 
-/// The threads of dropped watches. No thread survives a fork, so a fork first ends them and joins them.
-struct Ending {
+/// The threads of all watches. No thread survives a fork, so a fork first ends those that are not wanted any more, and
+/// joins them.
+struct Threads {
     /// The process that the threads belong to; `None` before the first use.
     process: Option<ProcessToken>,
     /// The thread owns the alarm.
@@ -169,17 +184,17 @@ struct Ending {
 }
 
 /// A fork joins the threads and holds the list until it is over.
-static ENDING: ForkLock<Ending> =
-    ForkLock::with(LockOrder::Watches, Ending { process: None, threads: Vec::new() }, |ending| {
-        ending.of_this_process().join()
+static THREADS: ForkLock<Threads> =
+    ForkLock::with(LockOrder::Watches, Threads { process: None, threads: Vec::new() }, |threads| {
+        threads.of_this_process().join_unwanted()
     });
 
-impl Ending {
+impl Threads {
     /// The list of this process.
     fn list() -> MutexGuard<'static, Self> {
-        let mut ending = ENDING.lock();
-        ending.of_this_process();
-        ending
+        let mut threads = THREADS.lock();
+        threads.of_this_process();
+        threads
     }
 
     /// Empties the list in a child process. A child that was forked without the fork handlers (a raw `clone`)
@@ -195,34 +210,48 @@ impl Ending {
         self
     }
 
-    /// Wakes all threads so that they end now: a caller that watches often must not accumulate threads.
-    fn wake_all(&mut self) {
-        let threads = std::mem::take(&mut self.threads);
-        let (finished, running) = threads.into_iter().partition(|(_, thread)| thread.is_finished());
-        self.threads = running;
-        // Finished for the library, but maybe not yet for the kernel: a thread that is counted must not be one of
-        // these.
-        let finished: Vec<(Weak<Alarm>, JoinHandle<()>)> = finished;
-        for (_, thread) in finished {
-            let _ = thread.join();
-        }
-        for alarm in self.threads.iter().filter_map(|(alarm, _)| alarm.upgrade()) {
-            alarm.fire_after(Duration::ZERO);
+    /// Wakes the threads of dropped watches so that they end now: a caller that watches often must not accumulate
+    /// threads.
+    fn end_unwanted(&mut self) {
+        for (alarm, thread) in self.take_unwanted() {
+            // Finished for the library, but maybe not yet for the kernel: a thread that is counted must not be one of
+            // these.
+            match thread.is_finished() {
+                true => drop(thread.join()),
+                false => self.threads.push((alarm, thread)),
+            }
         }
     }
 
-    /// Joins all threads. It takes microseconds: they wait for nothing else in this process.
-    fn join(&mut self) {
-        self.wake_all();
-        for (_, thread) in self.threads.drain(..) {
+    /// The same, and joins them. It takes microseconds: they wait for nothing else in this process.
+    fn join_unwanted(&mut self) {
+        for (_, thread) in self.take_unwanted() {
             let _ = thread.join();
         }
+    }
+
+    /// Takes the threads from the list whose watches were dropped, or have fired, and wakes them.
+    fn take_unwanted(&mut self) -> Vec<(Weak<Alarm>, JoinHandle<()>)> {
+        let mut unwanted = Vec::new();
+        for (alarm, thread) in std::mem::take(&mut self.threads) {
+            // Looked at once: a watch that is dropped after that is not woken.
+            match alarm.upgrade() {
+                Some(alarm) if alarm.is_armed() => {
+                    self.threads.push((Arc::downgrade(&alarm), thread));
+                    continue;
+                }
+                Some(alarm) => alarm.fire_after(Duration::ZERO),
+                None => {}
+            }
+            unwanted.push((alarm, thread));
+        }
+        unwanted
     }
 }
 
 /// Ends the threads of dropped watches and joins them.
 pub(crate) fn join_ended() {
-    Ending::list().join();
+    Threads::list().join_unwanted();
 }
 
 pub(super) fn timespec(time: Duration) -> Timespec {
@@ -240,46 +269,83 @@ pub(super) fn open(pid: u32) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{cell::Cell, time::Instant};
 
     use super::*;
 
-    /// In a time that only sleeps let pass.
+    /// In a time that only sleeps let pass: how long a watch sleeps while it `goes_on`, and how often.
+    fn watched(longest: Duration, goes_on: impl Fn(Duration) -> bool) -> (Duration, u32) {
+        let (now, sleeps) = (Cell::new(Duration::ZERO), Cell::new(0));
+        let sleep = |time| {
+            now.set(now.get() + time);
+            sleeps.set(sleeps.get() + 1);
+            true
+        };
+        watch(longest, sleep, || goes_on(now.get()));
+        (now.get(), sleeps.get())
+    }
+
     #[test]
     fn a_death_without_a_pidfd_is_noticed_within_a_second() {
         const PROMISED: Duration = Duration::from_secs(1);
         for death in (0..3000).map(Duration::from_millis) {
-            let (now, looks) = (Cell::new(Duration::ZERO), Cell::new(0));
-            let sleep = |time| {
-                now.set(now.get() + time);
-                true
-            };
-            let lives = || {
-                looks.set(looks.get() + 1);
-                now.get() < death
-            };
-            while_it_lives(sleep, lives);
-            assert!(now.get() - death <= PROMISED, "{death:?} {now:?}");
+            let (end, looks) = watched(LOOK, |now| now < death);
+            assert!(end - death <= PROMISED, "{death:?} {end:?}");
             // It sleeps in between: a watch of an hour costs little.
-            assert!(looks.get() <= 1 + death.as_millis() / 100, "{death:?}: {looks:?} looks");
+            assert!(u128::from(looks) <= 1 + death.as_millis() / 100, "{death:?}: {looks} looks");
+        }
+    }
+
+    /// Its thread is there for as long again at most, and for a minute at most. While it lasts, it seldom looks.
+    #[test]
+    fn a_dropped_watch_ends_soon() {
+        for dropped in (0..100_000).step_by(100).map(Duration::from_millis) {
+            let (end, looks) = watched(LONGEST_LOOK, |now| now < dropped);
+            assert!(end - dropped <= dropped.max(LOOK).min(LONGEST_LOOK), "{dropped:?} {end:?}");
+            assert!(looks <= 11, "{dropped:?}: {looks} looks");
         }
     }
 
     #[test]
-    fn the_end_of_a_watch_ends_the_looks() {
+    fn the_end_of_a_sleep_ends_the_looks() {
         let looks = Cell::new(0);
-        while_it_lives(
-            |_| looks.get() < 3,
-            || {
-                looks.set(looks.get() + 1);
-                true
-            },
-        );
+        let goes_on = || {
+            looks.set(looks.get() + 1);
+            true
+        };
+        watch(LOOK, |_| looks.get() < 3, goes_on);
         assert_eq!(looks.get(), 3);
     }
 
     #[test]
+    fn the_thread_of_a_dropped_watch_ends_by_itself() {
+        let (hour, us) = (Duration::from_secs(3600), std::process::id());
+        let then = || unreachable!("this process lives");
+        let watch = Watch::new(us, hour, || true, then).unwrap().unwrap();
+        let alarm = Arc::downgrade(&watch.0);
+        drop(watch);
+        let start = Instant::now();
+        while alarm.strong_count() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// A fork, and who counts the threads, does not wait for a watch that goes on.
+    #[test]
+    fn the_thread_of_a_watch_that_goes_on_is_not_joined() {
+        let (hour, us) = (Duration::from_secs(3600), std::process::id());
+        let watch = || Watch::new(us, hour, || true, || ()).unwrap().unwrap();
+        let (dropped, goes_on) = (watch(), watch());
+        let alarms = [&dropped, &goes_on].map(|watch| Arc::downgrade(&watch.0));
+        drop(dropped);
+        join_ended();
+        assert_eq!(alarms[0].strong_count(), 0);
+        assert!(alarms[1].strong_count() > 1 && goes_on.0.is_armed());
+    }
+
+    #[test]
     fn a_fork_does_not_catch_the_list() {
-        crate::sys::fork::tests::a_child_can_take(|| Box::new(Ending::list()));
+        crate::sys::fork::tests::a_child_can_take(|| Box::new(Threads::list()));
     }
 }
