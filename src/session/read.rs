@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 
 use super::{
     inner::Inner,
-    snapshot::{Current, Phase, Snapshot},
+    snapshot::{Current, Phase, SecretRoom, Snapshot},
     timing::{Limit, MANDATORY_WAIT},
     wait::{Aim, End, Need},
 };
@@ -189,12 +189,20 @@ impl Inner {
     /// The newest set, decoded once for each place of `copies`. A damaged set counts as absent if another one can be
     /// fetched. Then this also requests a refresh.
     pub(super) fn newest(&self) -> Result<Option<Arc<Snapshot>>, Fault> {
+        self.newest_in(&mut None)
+    }
+
+    /// The same. If the set has to be decoded, its secrets are in `room`.
+    pub(super) fn newest_in(
+        &self,
+        room: &mut Option<SecretRoom>,
+    ) -> Result<Option<Arc<Snapshot>>, Fault> {
         let record = copies::claimed();
         let known = record.and_then(|record| self.copies.get(record));
         if let Some(snapshot) = known.filter(|snapshot| self.is_current(snapshot)) {
             return Ok(Some(snapshot));
         }
-        let read = match Snapshot::read(self.segment.view()) {
+        let read = match Snapshot::read_in(self.segment.view(), room) {
             // The set of the role that has the entry now.
             Err(fault) if fault.kind == ErrorKind::BadChecksum && self.was_taken() => None,
             Err(fault) if fault.kind == ErrorKind::BadChecksum && self.may_write() => {
@@ -218,6 +226,15 @@ impl Inner {
             (None, _) => self.copies.clear(),
         }
         Ok(read)
+    }
+
+    /// Room for the secrets of the next set, for a thread that is about to sleep until it comes. Made after the sleep, it
+    /// would delay the caller by a system call. `None` before the first set: nobody knows how much it takes.
+    pub(super) fn room_for_next(&self) -> Option<SecretRoom> {
+        let known = self.copies.lend(copies::known()?)?;
+        // A process may have thousands of roles: their copies take no byte that they do not need.
+        let slack = if self.shared.role.is_some() { usize::MAX } else { 32 };
+        Some(known.room_for_next(slack))
     }
 
     /// See [`testing::decode_newest`](crate::testing::decode_newest).

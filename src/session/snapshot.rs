@@ -15,11 +15,14 @@ use crate::{
         record::{SetRecord, Words},
     },
     seqlock::Version,
-    sys::{copies::Lent, dump::undumped},
+    sys::{copies::Lent, dump::Undumped},
 };
 
 /// What the SDK calls the origin of the credentials.
 const PROVIDER_NAME: &str = "shmcreds";
+
+/// Memory for the secrets of a set: the secret access key and the session token.
+pub(super) type SecretRoom = Undumped<2>;
 
 /// The state of a set at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,11 +136,29 @@ impl Life {
 impl Snapshot {
     /// The newest set; `None` when there is none yet.
     pub(super) fn read(view: Entry<'_>) -> Result<Option<Self>, Fault> {
-        newest(view, Snapshot::new)
+        Snapshot::read_in(view, &mut None)
     }
 
-    fn new(life: Life, record: &SetRecord<'_>) -> Self {
-        let [secret, token] = undumped([record.secret_access_key, record.session_token]);
+    /// The same. The secrets are in `room`, if there is any.
+    pub(super) fn read_in(
+        view: Entry<'_>,
+        room: &mut Option<SecretRoom>,
+    ) -> Result<Option<Self>, Fault> {
+        newest(view, |life, record| Snapshot::new(life, record, room.take()))
+    }
+
+    /// Room for the set that follows this one, and for tokens that are longer by one in `slack`: those of one source differ
+    /// by a few bytes.
+    pub(super) fn room_for_next(&self, slack: usize) -> SecretRoom {
+        let set = &self.credentials;
+        let secrets = [set.secret_access_key(), set.session_token().unwrap_or("")];
+        SecretRoom::with_room(secrets.map(|text| text.len() + text.len() / slack))
+    }
+
+    fn new(life: Life, record: &SetRecord<'_>, room: Option<SecretRoom>) -> Self {
+        let secrets = [record.secret_access_key, record.session_token];
+        let room = room.unwrap_or_else(|| SecretRoom::with_room(secrets.map(str::len)));
+        let [secret, token] = room.hold(secrets);
         let mut credentials = Credentials::builder()
             .access_key_id(record.access_key_id)
             .secret_access_key(secret)

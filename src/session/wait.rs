@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Inner,
-    snapshot::{Phase, Snapshot},
+    snapshot::{Phase, SecretRoom, Snapshot},
     timing::{Limit, READER_INTERVAL},
 };
 use crate::{
@@ -84,6 +84,8 @@ struct Wait<'a> {
     started: bool,
     /// The call of this wait has to wait for the budget of the pool.
     budgeted: bool,
+    /// Where the secrets of the set that is waited for will be.
+    room: Option<SecretRoom>,
 }
 
 impl Inner {
@@ -95,9 +97,19 @@ impl Inner {
     /// Waits at most `limit` for a set, or for the election of this process.
     pub(super) fn wait_for(&self, need: Need, aim: Aim, limit: Limit) -> Result<End, Fault> {
         let (end, failed) = (limit.end(), self.segment.view().failures().version());
-        let (refresh, looked, started, budgeted) = (None, false, false, false);
-        let mut wait =
-            Wait { inner: self, need, aim, limit, end, failed, refresh, looked, started, budgeted };
+        let mut wait = Wait {
+            inner: self,
+            need,
+            aim,
+            limit,
+            end,
+            failed,
+            refresh: None,
+            looked: false,
+            started: false,
+            budgeted: false,
+            room: None,
+        };
         let outcome = wait.run();
         wait.join();
         // Who may have its workers yet to fork has no thread more than before.
@@ -128,6 +140,7 @@ impl Wait<'_> {
                 return Err(self.give_up());
             }
             let left = self.inner.segment.slice(left);
+            self.room = self.room.take().or_else(|| self.inner.room_for_next());
             let pause = self.pause().filter(|_| !self.started);
             if let Some(pause) = pause {
                 self.keep_still(event, pause.min(left))?;
@@ -159,10 +172,11 @@ impl Wait<'_> {
     }
 
     /// The outcome, if there is one already.
-    fn outcome(&self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
+    fn outcome(&mut self) -> Result<Option<Result<Arc<Snapshot>, Fault>>, Fault> {
         let inner = self.inner;
         let now = inner.shared.clock.boot();
-        let newest = inner.newest()?.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
+        let newest = inner.newest_in(&mut self.room)?;
+        let newest = newest.filter(|snapshot| snapshot.life.phase(now) != Phase::Expired);
         let enough = newest.filter(|snapshot| match self.need {
             Need::Valid => true,
             Need::Better(generation)
