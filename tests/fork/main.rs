@@ -2,6 +2,8 @@
 //! safely.
 #![allow(unsafe_code)]
 
+#[path = "../support/calls.rs"]
+mod calls;
 mod children;
 mod deaths;
 mod races;
@@ -10,6 +12,7 @@ mod shortages;
 #[path = "../support/mod.rs"]
 mod support;
 mod threads;
+mod wakes;
 
 use std::fs;
 
@@ -37,6 +40,9 @@ use threads::{
     a_fork_beside_a_first_wait, a_fork_beside_busy_threads, a_joined_thread_is_in_nobodys_way,
     a_sleeper_may_fork,
 };
+use wakes::{
+    a_woken_sleeper_beside_threads_makes_one_system_call, a_woken_sleeper_makes_no_system_call,
+};
 
 fn main() {
     support::run_forking(&[
@@ -58,6 +64,11 @@ fn main() {
         ("a_sleeper_may_fork_as_soon_as_it_wakes", a_sleeper_may_fork),
         ("a_joined_thread_is_in_nobodys_way", a_joined_thread_is_in_nobodys_way),
         ("a_fork_beside_busy_threads_hangs_nobody", a_fork_beside_busy_threads),
+        ("a_woken_sleeper_makes_no_system_call", a_woken_sleeper_makes_no_system_call),
+        (
+            "a_woken_sleeper_beside_threads_makes_one_system_call",
+            a_woken_sleeper_beside_threads_makes_one_system_call,
+        ),
         ("a_fork_beside_a_first_wait_hangs_nobody", a_fork_beside_a_first_wait),
         ("a_thousand_kills_lose_nothing", a_thousand_kills),
         ("locked_bytes_are_an_error_that_names_the_process", locked_bytes_are_an_error),

@@ -186,6 +186,11 @@ impl Report {
         self.0.write_all(text.as_ref().as_bytes()).unwrap();
     }
 
+    /// The same, for another thread.
+    pub fn again(&self) -> File {
+        self.0.try_clone().unwrap()
+    }
+
     /// The number of its descriptor.
     pub fn number(&self) -> i32 {
         self.0.as_raw_fd()
