@@ -44,17 +44,20 @@ class Joined(NamedTuple):
     remove: list[str]
     #: As long as it is open, here or in a forked child, the endpoint serves.
     users: Owned
+    #: A socket that keeps the port of the endpoint from other users, also while no process serves.
+    port: Owned
     #: A pidfd of the process that serves; None where the kernel has none.
     server: Owned | None
 
     def close(self) -> None:
         self.users.close()
+        self.port.close()
         if self.server is not None:
             self.server.close()
 
     def is_alive(self) -> bool:
         """Whether the endpoint serves, and knows of this process."""
-        if not self.users.is_open():
+        if not self.users.is_open() or not self.port.is_open():
             return False
         if self.server is not None:
             return self.server.is_open() and not _is_readable(0, self.server)
@@ -99,15 +102,15 @@ def join(name: str) -> Joined:
             raise BRSConfigurationError(f"The session {name} cannot be exported: {late}") from None
         if done.returncode != 0:
             raise BRSConfigurationError(f"The session {name} cannot be exported: {done.stderr.strip()}")
-        text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 2)
+        text, descriptors, _, _ = socket.recv_fds(ours, _LARGEST_MESSAGE, 3)
     told = json.loads(text)
-    users, server = descriptors[0], descriptors[1] if len(descriptors) > 1 else None
-    # A program that takes the place of this one by exec() keeps the endpoint.
-    os.set_inheritable(users, True)
-    if server is not None:
-        os.set_inheritable(server, False)
-    watched = None if server is None else Owned(server)
-    return Joined(told["pid"], told["set"], told["remove"], Owned(users), watched)
+    users, port, *server = map(Owned, descriptors)
+    # A program that takes the place of this one by exec() keeps the endpoint and its port.
+    for kept in (users, port):
+        os.set_inheritable(kept.number, True)
+    for watched in server:
+        os.set_inheritable(watched.number, False)
+    return Joined(told["pid"], told["set"], told["remove"], users, port, server[0] if server else None)
 
 
 class Export:

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    io::IoSliceMut,
+    io::{self, IoSliceMut},
     iter::zip,
+    net::{TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::{fs::PermissionsExt, net::UnixStream},
+        unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -33,7 +34,8 @@ use crate::{
 /// One use of the endpoint, until it is dropped.
 struct Use {
     told: Value,
-    _descriptors: Vec<OwnedFd>,
+    /// Of the file of the users, of a socket with the port, and of the process that serves.
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Use {
@@ -84,7 +86,7 @@ fn start_joining(mut command: Command) -> (UnixStream, Child) {
 
 #[allow(unsafe_code)]
 fn answer(ours: &UnixStream) -> Use {
-    let (mut text, mut space) = (vec![0; 1 << 16], cmsg_space!([i32; 2]));
+    let (mut text, mut space) = (vec![0; 1 << 16], cmsg_space!([i32; 3]));
     let mut parts = [IoSliceMut::new(&mut text)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(ours.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
@@ -96,7 +98,7 @@ fn answer(ours: &UnixStream) -> Use {
         }
     }
     let told = serde_json::from_slice(&text[..length]).unwrap();
-    Use { told, _descriptors: descriptors }
+    Use { told, descriptors }
 }
 
 fn directory(name: &str) -> PathBuf {
@@ -143,6 +145,76 @@ fn a_killed_endpoint_is_followed_by_one_with_its_address_and_token() {
     assert_ne!(first.server(), second.server());
     assert_eq!((first.url(), first.token()), (second.url(), second.token()));
     assert_eq!(first.key(), session.credentials().unwrap().access_key_id());
+}
+
+/// Whether another user of this host can listen there; this user, if the test may not change its user.
+fn another_user_can_listen(address: &str) -> bool {
+    let code = "import socket, sys\n\
+                host, port = sys.argv[1].split(':')\n\
+                listener = socket.socket()\n\
+                for option in sys.argv[2:]: listener.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)\n\
+                listener.bind((host, int(port)))\n\
+                listener.listen()";
+    // Without a change of the user, SO_REUSEPORT would let it.
+    let options: &[&str] =
+        if geteuid().is_root() { &["SO_REUSEADDR", "SO_REUSEPORT"] } else { &["SO_REUSEADDR"] };
+    let mut command = Command::new("python3");
+    command.args(["-c", code, address]).args(options);
+    if geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success() || said.contains("Address already in use"), "{said}");
+    output.status.success()
+}
+
+#[test]
+fn no_other_user_gets_the_port_of_a_killed_endpoint() {
+    let sts = LocalSts::start().unwrap();
+    let session = session(&sts, "export-port");
+    let first = join(session.name()).unwrap();
+    let told = (first.url(), first.token());
+    let address = told.0.split('/').nth(2).unwrap().to_owned();
+    let mut server = first.server();
+    let mut users = vec![first, join(session.name()).unwrap()];
+    while !users.is_empty() {
+        kill(server, Signal::SIGKILL).unwrap();
+        until("it is dead", || !lives(server));
+        let refused = TcpStream::connect(&address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "no client waits");
+        assert!(!another_user_can_listen(&address));
+        let next = join(session.name()).unwrap();
+        assert_eq!((next.url(), next.token()), told);
+        assert_eq!(next.key(), session.credentials().unwrap().access_key_id());
+        server = next.server();
+        // The port stays with those who are left.
+        users.pop();
+    }
+}
+
+#[test]
+fn an_endpoint_whose_port_was_taken_has_nothing_of_the_one_before() {
+    let sts = LocalSts::start().unwrap();
+    let session = session(&sts, "export-port-taken");
+    let mut first = join(session.name()).unwrap();
+    let file = first.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    // Other code of the process has closed its socket.
+    drop(first.descriptors.remove(1));
+    kill(first.server(), Signal::SIGKILL).unwrap();
+    until("it is dead", || !lives(first.server()));
+    let address = first.url().split('/').nth(2).unwrap().to_owned();
+    // What listens here gets the token of a client that has read the old variables.
+    let _thief = TcpListener::bind(&address).unwrap();
+    let second = join(session.name()).unwrap();
+    assert_ne!(second.url(), first.url());
+    assert_ne!(second.token(), first.token());
+    assert_ne!(second.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"), file);
+    assert!(!Path::new(&file).exists(), "such a client would send the new token there");
+    let (status, _) =
+        get(&second.url(), "/credentials", &format!("Authorization: {}\r\n", first.token()));
+    assert_eq!(status, 403);
+    assert_eq!(second.key(), session.credentials().unwrap().access_key_id());
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! `export`: joins the endpoint that the processes of a session share, or starts it.
 //!
 //! The Python package runs this, and gives a Unix socket as the standard input. It gets the variables to set, the
-//! descriptor whose lock says that it uses the endpoint, and a pidfd of the process that serves. That process belongs to
-//! no user of it, and ends with the last one.
+//! descriptor whose lock says that it uses the endpoint, a socket that keeps the port, and a pidfd of the process that
+//! serves. That process belongs to no user of it, and ends with the last one.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::{self, IoSlice, PipeReader, PipeWriter, Read, Write, stdin},
-    net::{Ipv4Addr, TcpListener},
+    net::TcpListener,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -35,7 +35,7 @@ use shmcreds::{
     Profile, SharedSession,
     endpoint::{
         environment::{CLEARED, Files, variables},
-        http, random,
+        random,
         service::PATH,
     },
 };
@@ -44,6 +44,7 @@ use crate::{
     command_error::{CommandError, Doing, USAGE},
     endpoint::Endpoint,
     export_directory::{ExportDirectory, Server, name_by_content, note},
+    port,
     session::Event,
 };
 
@@ -81,8 +82,10 @@ pub(crate) fn run(name: &str) -> Result<ExitCode, CommandError> {
     let caller = caller()?;
     let session = SharedSession::attach(name)?;
     let directory = ExportDirectory::of(name).doing("making the directory of the endpoint")?;
-    let users = directory.join().doing("joining the endpoint (flock)")?;
-    let (lock, known) = directory.server().doing("reading the state of the endpoint")?;
+    let users = directory.join().inspect_err(|_| directory.remove_if_empty());
+    let users = users.doing("joining the endpoint (flock)")?;
+    let known = directory.server().inspect_err(|_| directory.remove_if_unused(&users));
+    let (lock, known) = known.doing("reading the state of the endpoint")?;
     let server = match (lock.try_lock(), known) {
         (Err(_), Some(alive)) => alive,
         (Err(_), None) => {
@@ -102,11 +105,15 @@ pub(crate) fn run(name: &str) -> Result<ExitCode, CommandError> {
             }
         },
     };
+    let port = port::keep(server.port).doing("keeping the port of the endpoint")?;
     let settings = Profile::selected().without_credentials();
     let config = directory.write(&name_by_content("config-", &settings), &settings);
     let message = message(&server, &config.doing("writing a config file")?);
     let pidfd = Pid::from_raw(server.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    send(&caller, &message, &users, pidfd.as_ref()).doing("answering (sendmsg)")?;
+    let kept =
+        [Some(users.as_raw_fd()), Some(port.as_raw_fd()), pidfd.as_ref().map(AsRawFd::as_raw_fd)];
+    send(&caller, &message, &kept.into_iter().flatten().collect::<Vec<_>>())
+        .doing("answering (sendmsg)")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,7 +133,7 @@ fn start(
     lock: File,
     before: Option<&Server>,
 ) -> Result<Started, CommandError> {
-    let listener = listen(before).doing("listening on 127.0.0.1")?;
+    let (listener, before) = listen(before).doing("listening on 127.0.0.1")?;
     let port = listener.local_addr().doing("reading an address")?.port();
     let token = before.map_or_else(random::token, |before| Ok(before.token.clone()));
     let token = token.doing("drawing a token (getrandom)")?;
@@ -174,10 +181,25 @@ fn wait_until_ready(mut server: PipeReader) -> io::Result<()> {
     }
 }
 
-/// A socket with the address of the server before. If another program has taken that port: with another address.
-fn listen(before: Option<&Server>) -> io::Result<TcpListener> {
-    let bind = |port| http::bind((Ipv4Addr::LOCALHOST, port).into());
-    before.and_then(|before| bind(before.port).ok()).map_or_else(|| bind(0), Ok)
+/// A socket with the address of the server before. If another program has taken that port, it may belong to another user,
+/// and clients send it the token. So the new server has nothing of the one before, and clients do not find its new token
+/// where the old one was.
+fn listen(before: Option<&Server>) -> io::Result<(TcpListener, Option<&Server>)> {
+    let Some(before) = before else { return Ok((port::listen(0)?, None)) };
+    match port::listen(before.port) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            fs::remove_file(&before.token_file).or_else(ignore_missing)?;
+            Ok((port::listen(0)?, None))
+        }
+        listening => Ok((listening?, Some(before))),
+    }
+}
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// The file with the token. It has a random name, which stays.
@@ -271,16 +293,9 @@ fn message(server: &Server, config: &Path) -> String {
 }
 
 /// Sends the message with the descriptors.
-fn send(
-    caller: &UnixStream,
-    message: &str,
-    users: &File,
-    pidfd: Option<&OwnedFd>,
-) -> io::Result<()> {
-    let fds: Vec<RawFd> =
-        [Some(users.as_raw_fd()), pidfd.map(AsRawFd::as_raw_fd)].into_iter().flatten().collect();
+fn send(caller: &UnixStream, message: &str, descriptors: &[RawFd]) -> io::Result<()> {
     let parts = [IoSlice::new(message.as_bytes())];
-    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = [ControlMessage::ScmRights(descriptors)];
     sendmsg::<()>(caller.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None)?;
     Ok(())
 }

@@ -115,6 +115,11 @@ impl ExportDirectory {
         }
     }
 
+    /// Removes the directory, if it is new.
+    pub(crate) fn remove_if_empty(&self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+
     fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.path)
     }

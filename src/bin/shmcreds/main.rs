@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod old_clients;
 mod overlaps;
+mod port;
 mod process_pair;
 mod recursion;
 // Private modules of the library.
