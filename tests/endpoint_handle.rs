@@ -11,8 +11,12 @@ use std::{
     process::Command,
 };
 
+use aws_smithy_types::{DateTime, date_time::Format};
 use nix::unistd::geteuid;
-use shmcreds::{SharedSession, testing::LocalSts};
+use shmcreds::{
+    SharedSession,
+    testing::{LocalSts, ManualClock},
+};
 use support::{assumed, child, name, role};
 
 fn main() {
@@ -22,6 +26,7 @@ fn main() {
         ("a_forked_child_asks_its_parent", a_forked_child_asks_its_parent),
         ("the_socket_of_a_forked_child_accepts_nobody", the_socket_of_a_forked_child),
         ("nothing_shows_the_token", nothing_shows_the_token),
+        ("the_expiry_is_by_the_clock_of_the_client", the_expiry_is_by_the_clock_of_the_client),
     ]);
 }
 
@@ -31,11 +36,15 @@ fn session(sts: &LocalSts, what: &str) -> SharedSession {
 
 /// The answer for the credentials; an empty text when nobody answers.
 fn ask(url: &str, token: &str) -> String {
+    ask_for("", url, token)
+}
+
+fn ask_for(query: &str, url: &str, token: &str) -> String {
     let host = url.strip_prefix("http://").unwrap().split('/').next().unwrap();
     let Ok(mut stream) = TcpStream::connect(host) else { return String::new() };
     stream.set_read_timeout(Some(support::LIMIT)).unwrap();
     let request = format!(
-        "GET /credentials HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"
+        "GET /credentials{query} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"
     );
     let mut answer = String::new();
     let _ = stream.write_all(request.as_bytes());
@@ -136,4 +145,30 @@ fn nothing_shows_the_token() {
     let endpoint = session(&sts, "handle-debug").endpoint().unwrap();
     let text = format!("{endpoint:?}");
     assert!(text.contains(endpoint.url()) && !text.contains(endpoint.token()), "{text}");
+}
+
+fn the_expiry_is_by_the_clock_of_the_client() {
+    let (sts, clock) = (LocalSts::start().unwrap(), ManualClock::new().unwrap());
+    let builder = SharedSession::builder(name("handle-clock")).source(role(&sts)).clock(&clock);
+    let session = builder.create().unwrap();
+    // The endpoint waits for the first set for less than a second.
+    session.credentials().unwrap();
+    let endpoint = session.endpoint().unwrap();
+    let expiration = |query: &str| {
+        let answer = ask_for(query, endpoint.url(), endpoint.token());
+        let (_, rest) =
+            answer.split_once("\"Expiration\":\"").unwrap_or_else(|| panic!("{answer}"));
+        let text = rest.split('"').next().unwrap();
+        DateTime::from_str(text, Format::DateTime).unwrap().secs()
+    };
+    let now = || DateTime::from(clock.wall()).secs();
+    // SDKs would not use a set that seems to have expired, and would keep one that seems to last for another day.
+    for step in [0, 86_400, -2 * 86_400] {
+        clock.step_wall(step);
+        for query in ["", "?valid_for=60"] {
+            let left = expiration(query) - now();
+            assert!((3590..=3600).contains(&left), "{left} s after a step of {step} s, {query:?}");
+        }
+    }
+    assert_eq!(assumed(&sts), 1);
 }

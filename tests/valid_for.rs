@@ -21,6 +21,7 @@ fn main() {
         ("sets_that_become_shorter_cause_one_call", sets_that_become_shorter),
         ("a_thousand_requests_a_minute_for_59_of_60_minutes", a_thousand_requests_a_minute),
         ("clocks_that_jump", clocks_that_jump),
+        ("the_expiry_follows_the_wall_clock", the_expiry_follows_the_wall_clock),
         ("a_failure_is_an_error_and_holds_the_others_back", a_failure_is_an_error),
         ("a_worker_killed_in_the_refresh_is_replaced", a_worker_killed_in_the_refresh),
         ("workers_that_die_in_the_refresh_make_no_storm", workers_that_die_make_no_storm),
@@ -217,6 +218,28 @@ fn clocks_that_jump() {
     let set = scene.ask(50).unwrap();
     assert!(set.generation() == 3 && set.expires_in() >= 50 * MINUTE, "{set:?}");
     assert_eq!(assumed(&scene.sts), 3);
+}
+
+/// Other programs compare an expiry with the wall clock as it is set now. One of before a step would make them drop a valid
+/// set, or keep an expired one.
+fn the_expiry_follows_the_wall_clock() {
+    let scene = deferred();
+    let look = || scene.session.snapshot().unwrap().unwrap();
+    let fetched = look().credentials().expiry().unwrap();
+    assert_eq!(look().expiry(), fetched, "no step, the same expiry at each look");
+    for seconds in [86_400, -2 * 86_400, 86_400] {
+        scene.clock.step_wall(seconds);
+        scene.clock.advance(MINUTE);
+        let set = look();
+        let left = set.expiry().duration_since(scene.clock.wall()).unwrap();
+        assert_eq!(left.as_secs(), set.expires_in().as_secs(), "after a step of {seconds} s");
+        assert_eq!(set.dated().expiry(), Some(set.expiry()));
+    }
+    assert_eq!(look().expiry(), fetched, "the steps add up to none");
+    scene.clock.step_wall(-86_400);
+    scene.clock.advance(60 * MINUTE);
+    assert!(look().expiry() <= scene.clock.wall(), "it has expired");
+    assert_eq!(assumed(&scene.sts), 1);
 }
 
 fn a_failure_is_an_error() {

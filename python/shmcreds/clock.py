@@ -17,3 +17,11 @@ elif sys.platform == "darwin" and hasattr(time, "CLOCK_MONOTONIC"):
     now = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 else:
     now = time.monotonic
+
+
+def expiry_now(expires: float, left: float) -> float:
+    """When a set expires by the wall clock as it is set now. ``expires`` is by the wall clock of its fetch, and ``left`` the
+    seconds until then."""
+    now = time.time() + left
+    # Two reads of clocks, one after the other, differ by less.
+    return expires if abs(now - expires) < 1.0 else now

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import clock
 from .credentials import SharedCredentials
 from .exceptions import BRSConfigurationError, BRSWarning
 from .interrupts import is_interrupt
@@ -68,9 +69,8 @@ def is_settled(obtainer: Obtainer, seconds: Any) -> bool:
     look = obtainer.store.look()
     if look is None or look.state != FRESH:
         return False
-    now = time.time()
     generation, until = obtainer.best
-    return bool(look.expires - now >= seconds or generation == look.generation and now < until)
+    return bool(look.expires - time.time() >= seconds or generation == look.generation and clock.now() < until)
 
 
 def see_to(obtainer: Obtainer, seconds: Any) -> None:
@@ -95,7 +95,8 @@ def _settle(obtainer: Obtainer, look: Look) -> None:
     """Notes that this set is as good as it gets until it is an eighth of its life old: the next URLs need no look."""
     life = obtainer.store.lifetime()
     if life is not None:
-        obtainer.best = (look.generation, look.expires - life * (1 - YOUNGEST_REPLACED))
+        left = look.expires - time.time()
+        obtainer.best = (look.generation, clock.now() + left - life * (1 - YOUNGEST_REPLACED))
 
 
 def _tell(obtainer: Obtainer, seconds: float) -> None:

@@ -94,7 +94,8 @@ class ProcessStore:
         now = clock.now()
         refresh_in = current.points.advisory - now
         state = self._state(current, now)
-        return Look(current.frozen, current.expires, state, current.generation, refresh_in)
+        expires = clock.expiry_now(current.expires, current.points.expires - now)
+        return Look(current.frozen, expires, state, current.generation, refresh_in)
 
     def _state(self, current: _Current, now: float) -> str:
         at = current.points

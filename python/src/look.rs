@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 use pyo3::{prelude::*, types::PyTuple};
@@ -63,8 +63,7 @@ impl Frozen {
 
     /// All that is to be known of the set.
     pub(crate) fn look(&self, py: Python<'_>, set: &SetSnapshot) -> PyResult<Look> {
-        let expires = set.credentials().expiry().unwrap_or(SystemTime::UNIX_EPOCH);
-        let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let expires = set.expiry().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let state = if set.is_rejected() && set.state() == State::Mandatory {
             "rejected"
         } else {

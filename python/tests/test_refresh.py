@@ -11,6 +11,7 @@ from local_sts import Failure
 from waiting import until
 
 from shmcreds import BRSWarning, process_store
+from shmcreds.store import Fetched
 
 
 def test_a_600_s_set_is_fetched_once(make, sts):
@@ -238,6 +239,18 @@ def test_a_term_given_up_is_a_failure_that_passes():
     assert isinstance(store.stand(0), process_store.ProcessTerm)
     assert store.counters() == (1, 1)
     assert store.back_off().failure.kind == "transient"
+
+
+def test_the_expiry_follows_the_wall_clock(monkeypatch):
+    """Others compare it with that clock. An expiry from before a step would make them drop a valid set, or keep an expired one."""
+    store, real = process_store.ProcessStore("x", b"", process_store.Windows(), ""), time.time
+    expires = real() + 600
+    store.stand(0).publish(Fetched("key", "secret", "token", expires))
+    assert store.look().expires == expires
+    for step in (86_400, -86_400):
+        monkeypatch.setattr(time, "time", lambda step=step: real() + step)
+        assert store.look().expires - time.time() == pytest.approx(expires - real(), abs=0.5)
+        assert store.look().state == "fresh"
 
 
 def _no_retries():

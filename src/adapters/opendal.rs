@@ -6,7 +6,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use reqsign_aws_core::Credential;
 use reqsign_core::{Context, Error, ProvideCredential, Result, time::Timestamp};
 
-use crate::session::SharedSession;
+use crate::session::{SetSnapshot, SharedSession};
 
 /// With the feature `opendal`. reqsign gets the true expiry of each set. It keeps a set until two minutes before that, and
 /// asks the session for each request from then on.
@@ -28,6 +28,9 @@ impl ProvideCredential for SharedSession {
         let set = self.provide_credentials().await.map_err(|error| {
             Error::credential_invalid("the session has no credentials").with_source(error)
         })?;
+        // The same set, or a newer one. reqsign compares its expiry with the wall clock as it is now.
+        let newest = self.snapshot().ok().flatten().filter(SetSnapshot::is_valid);
+        let set = newest.map_or(set, |newest| newest.dated());
         Ok(Some(Credential {
             access_key_id: set.access_key_id().to_owned(),
             secret_access_key: set.secret_access_key().to_owned(),

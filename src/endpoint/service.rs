@@ -198,6 +198,15 @@ pub fn token(headers: &HeaderMap) -> &[u8] {
 
 /// What gives sets: a session, or a role of a pool.
 pub trait Sets: ProvideCredentials {
+    /// The newest set.
+    fn newest(&self) -> Option<SetSnapshot>;
+
+    /// The newest set with its expiry by the wall clock of now, which clients compare it with. `set` has just been given; it
+    /// stays where there is no valid newest one, as for a role that has left its pool.
+    fn dated(&self, set: Credentials) -> Credentials {
+        self.newest().filter(SetSnapshot::is_valid).map_or(set, |newest| newest.dated())
+    }
+
     /// A set that is valid for so long.
     fn valid_for(
         &self,
@@ -206,6 +215,10 @@ pub trait Sets: ProvideCredentials {
 }
 
 impl Sets for SharedSession {
+    fn newest(&self) -> Option<SetSnapshot> {
+        self.snapshot().ok().flatten()
+    }
+
     fn valid_for(
         &self,
         duration: Duration,
@@ -215,6 +228,10 @@ impl Sets for SharedSession {
 }
 
 impl Sets for RoleSession {
+    fn newest(&self) -> Option<SetSnapshot> {
+        self.snapshot().ok().flatten()
+    }
+
     fn valid_for(
         &self,
         duration: Duration,
@@ -235,7 +252,7 @@ pub async fn of(
         return valid_for(sets, time, long_waits).await;
     }
     match tokio::time::timeout(limit, sets.provide_credentials()).await {
-        Ok(Ok(set)) => of_set(&set),
+        Ok(Ok(set)) => of_set(&sets.dated(set)),
         Ok(Err(error)) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             refusal(503, "Unavailable", &cause.unwrap_or_else(|| error.to_string()))
@@ -253,7 +270,7 @@ async fn valid_for(sets: &impl Sets, time: &str, long_waits: &Semaphore) -> Answ
     // Each wait needs a thread. Those who come later find the set that the first ones waited for.
     let _slot = long_waits.acquire().await;
     match sets.valid_for(duration).await {
-        Ok(set) => of_set(set.credentials()),
+        Ok(set) => of_set(&set.dated()),
         Err(error) if error.kind() == ErrorKind::TooShort => {
             refusal(400, "TooShort", &error.to_string())
         }

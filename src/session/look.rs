@@ -1,6 +1,10 @@
 //! A look at the newest set that neither waits nor starts anything.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::Credentials;
 
@@ -9,7 +13,10 @@ use super::{
     snapshot::Snapshot,
     status::{State, tail},
 };
-use crate::error::Fault;
+use crate::{clock::Clock, error::Fault};
+
+/// Two reads of clocks, one after the other, differ by less. A step of the wall clock that is smaller does not matter.
+const SMALLEST_STEP: Duration = Duration::from_secs(1);
 
 /// One set as it was at one moment: what [`SharedSession::snapshot`](crate::SharedSession::snapshot) found.
 ///
@@ -20,10 +27,12 @@ pub struct SetSnapshot {
     state: State,
     expires_in: Duration,
     refresh_in: Duration,
+    clock: Clock,
 }
 
 impl SetSnapshot {
-    /// The credentials, with their expiry on the wall clock. AWS refuses them when [`state`](Self::state) is
+    /// The credentials, with their expiry by the wall clock of the moment when they were fetched; see
+    /// [`dated`](Self::dated). AWS refuses them when [`state`](Self::state) is
     /// [`Expired`](State::Expired), and has refused them when the set [is rejected](Self::is_rejected).
     pub fn credentials(&self) -> &Credentials {
         &self.set.credentials
@@ -52,6 +61,29 @@ impl SetSnapshot {
     /// How long the set was valid from then; zero for one that had expired.
     pub fn expires_in(&self) -> Duration {
         self.expires_in
+    }
+
+    /// When the set expires, by the wall clock as it is set now. If somebody has set that clock since the set was fetched,
+    /// this differs from the expiry of the [`credentials`](Self::credentials).
+    pub fn expiry(&self) -> SystemTime {
+        let fetched = self.credentials().expiry().unwrap_or(SystemTime::UNIX_EPOCH);
+        // In this order: if the process is stopped in between, the set expires too early and never too late.
+        let wall = self.clock.wall();
+        let left = self.set.life.points.expires.saturating_sub(self.clock.boot());
+        let now = wall + Duration::from_nanos(left);
+        let apart = now.duration_since(fetched).unwrap_or_else(|earlier| earlier.duration());
+        match left {
+            0 => fetched.min(wall),
+            _ if apart < SMALLEST_STEP => fetched,
+            _ => now,
+        }
+    }
+
+    /// The credentials with [this](Self::expiry) as their expiry, for a program that compares it with the wall clock.
+    pub fn dated(&self) -> Credentials {
+        let mut credentials = self.credentials().clone();
+        *credentials.expiry_mut() = Some(self.expiry());
+        credentials
     }
 
     /// How long the set was valid when it was fetched: as long as the source's sets live.
@@ -93,6 +125,7 @@ impl Inner {
             state: set.life.phase(now).into(),
             expires_in: left(points.expires),
             refresh_in: left(points.advisory),
+            clock: self.shared.clock.clone(),
             set,
         }
     }

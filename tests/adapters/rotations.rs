@@ -4,6 +4,7 @@
 mod stand_in;
 
 use std::{
+    collections::BTreeSet,
     process,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
@@ -13,7 +14,7 @@ use aws_credential_types::Credentials;
 use object_store::{ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, path::Path};
 use opendal::{Operator, services::S3};
 use reqsign_core::ProvideCredentialChain;
-use shmcreds::{Provider, SharedSession, SourceError, SourceErrorClass};
+use shmcreds::{Provider, SharedSession, SourceError, SourceErrorClass, testing::ManualClock};
 use stand_in::{LIFE, OBJECT, Scene, millis, read_on};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,6 +86,54 @@ async fn opendal_keeps_a_set_until_two_minutes_before_its_expiry() {
     let expires: u128 = first.strip_prefix("ASIA").unwrap().parse().unwrap();
     let left = expires - millis(SystemTime::now());
     assert!(left > 60_000, "{left} ms");
+}
+
+/// reqsign compares the expiry with the wall clock, which somebody may have set since the fetch.
+#[tokio::test]
+async fn opendal_is_told_the_expiry_by_the_clock_of_now() {
+    let clock = ManualClock::new().unwrap();
+    let (life, expiry) = (Duration::from_secs(3600), clock.wall() + Duration::from_secs(3600));
+    let source = Provider::new("test", move || async move {
+        Credentials::new("ASIAEXAMPLE", "secret", Some("token".into()), Some(expiry), "test")
+    });
+    let name = format!("adapter-clock-{}", process::id());
+    let session = SharedSession::builder(name).source(source).clock(&clock).create().unwrap();
+    let context = reqsign_core::Context::new();
+    for step in [0, 86_400, -2 * 86_400] {
+        clock.step_wall(step);
+        let set = reqsign_core::ProvideCredential::provide_credential(&session, &context).await;
+        let told = set.unwrap().unwrap().expires_in.unwrap().as_millisecond();
+        let right = millis(clock.wall() + life) as i64;
+        assert!((told - right).abs() < 10, "{told}, must be {right}, after a step of {step} s");
+    }
+}
+
+/// What the default build and the others compile.
+#[test]
+fn nothing_of_an_adapter_is_compiled_without_its_feature() {
+    let crates = |features: &str| {
+        let mut command = std::process::Command::new(env!("CARGO"));
+        command.args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"]);
+        command.args(["--package", "shmcreds", "--format", "{lib}", "--features", features]);
+        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let names = String::from_utf8(output.stdout).unwrap();
+        names.lines().map(ToOwned::to_owned).collect::<BTreeSet<String>>()
+    };
+    let default = crates("");
+    assert!(default.contains("aws_sdk_sts"), "{default:?}");
+    for (feature, brings) in [
+        ("object-store", "object_store"),
+        ("object-store-0-13", "object_store"),
+        ("opendal", "reqsign_core"),
+        ("endpoint", "humantime"),
+    ] {
+        assert!(crates(feature).contains(brings), "{feature}");
+        assert!(!default.contains(brings), "{brings} without the feature {feature}");
+    }
+    for other in ["opendal", "reqsign_aws_core", "reqwest", "clap", "redis", "datafusion"] {
+        assert!(!default.contains(other), "{other}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use aws_credential_types::{
     Credentials,
     provider::{self, ProvideCredentials},
 };
-use shmcreds::{Error, RoleSession, SetSnapshot, SharedSession, Status, endpoint::service::PATH};
+use shmcreds::{
+    Error, RoleSession, SetSnapshot, SharedSession, Status,
+    endpoint::service::{PATH, Sets as _},
+};
 
 use crate::{command_error::CommandError, role_book::RoleBook};
 
@@ -70,11 +73,11 @@ impl Sets {
 
     /// The credentials: those of a set that is valid for so long, if that was asked for.
     pub(crate) fn credentials(&self, valid_for: Option<Duration>) -> Result<Credentials, Error> {
-        let of = |set: SetSnapshot| set.credentials().clone();
+        let of = |set: SetSnapshot| set.dated();
         match (self, valid_for) {
-            (Sets::Session(session), None) => session.credentials(),
+            (Sets::Session(session), None) => session.credentials().map(|set| session.dated(set)),
             (Sets::Session(session), Some(time)) => session.credentials_valid_for(time).map(of),
-            (Sets::Role(role), None) => role.credentials(),
+            (Sets::Role(role), None) => role.credentials().map(|set| role.dated(set)),
             (Sets::Role(role), Some(time)) => role.credentials_valid_for(time).map(of),
         }
     }
