@@ -327,11 +327,30 @@ def opensearch(url, session):
     return read
 
 
+def requests(url, session):
+    """requests-aws4auth, which signs for requests and opensearch-py."""
+    import boto3
+    import requests
+    from requests_aws4auth import AWS4Auth
+
+    if session is None:
+        auth = AWS4Auth(region=REGION, service="s3", refreshable_credentials=boto3.Session().get_credentials())
+    else:
+        auth = integrations.requests_auth(session, REGION, "s3")
+
+    def read():
+        answer = requests.get(f"{url}/b/x.csv", auth=auth, timeout=20)
+        answer.raise_for_status()
+        return answer.content
+
+    return read
+
+
 LIBRARIES = {
     made.__name__: made
     for made in (
         boto3, aiobotocore, s3fs, obstore, obstore_boto3, polars, polars_provider, pyarrow, deltalake, awscrt, icechunk,
-        smart_open, awswrangler, django, opensearch,
+        smart_open, awswrangler, django, opensearch, requests,
     )  # fmt: skip
 }
 
@@ -339,7 +358,8 @@ LIBRARIES = {
 WITHOUT_ADAPTER = {"pyarrow", "deltalake", "awscrt", "polars_provider"}
 #: The packages whose versions the table names, where they have other names.
 PACKAGES = {
-    "django": "django-storages", "opensearch": "opensearch-py", "obstore_boto3": "obstore", "polars_provider": "polars"
+    "django": "django-storages", "opensearch": "opensearch-py", "obstore_boto3": "obstore", "polars_provider": "polars",
+    "requests": "requests-aws4auth",
 }  # fmt: skip
 
 

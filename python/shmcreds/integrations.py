@@ -6,6 +6,7 @@ whenever the library asks, and tells when the set expires.
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,12 @@ def requests_auth(session: Any, region: str, service: str) -> Any:
     """For ``auth=`` of ``requests``, of opensearch-py and others that take one. Needs ``requests-aws4auth``."""
     from requests_aws4auth import AWS4Auth
 
-    return AWS4Auth(region=region, service=service, refreshable_credentials=_credentials_of(session))
+    class Auth(AWS4Auth):  # type: ignore[misc]
+        def __call__(self, request: Any) -> Any:
+            # It keeps the set in its attributes while it signs. With one object, threads would mix two sets.
+            return AWS4Auth.__call__(copy.copy(self), request)
+
+    return Auth(region=region, service=service, refreshable_credentials=_credentials_of(session))
 
 
 def s3fs(session: Any, **kwargs: Any) -> Any:

@@ -102,6 +102,35 @@ def test_requests_are_signed_with_the_newest_set(objects, session, sts):
         session.refresh()
 
 
+def test_threads_that_sign_requests_do_not_mix_two_sets(session, sts, monkeypatch):
+    import requests
+    from requests_aws4auth import AWS4Auth
+
+    auth = integrations.requests_auth(session, "us-east-1", "s3")
+    prepare = lambda: requests.Request("GET", "http://h/b/x").prepare()  # noqa: E731
+    is_signing, may_end, of_class = threading.Event(), threading.Event(), AWS4Auth.get_canonical_request
+
+    def paused(self, *given):
+        # The token stands in the request already, and the signature is still to come.
+        if threading.current_thread() is signing:
+            is_signing.set()
+            assert may_end.wait(20)
+        return of_class(self, *given)
+
+    monkeypatch.setattr(AWS4Auth, "get_canonical_request", paused)
+    first, second = prepare(), prepare()
+    signing = threading.Thread(target=auth, args=(first,))
+    signing.start()
+    assert is_signing.wait(20)
+    session.refresh()
+    auth(second)
+    may_end.set()
+    signing.join(20)
+    for request, number in ((first, 1), (second, 2)):
+        assert f"Credential={sts.key(number)}/" in request.headers["Authorization"]
+        assert request.headers["x-amz-security-token"] == f"token-of-{sts.key(number)}"
+
+
 def test_polars_is_told_the_true_expiry(session, sts):
     provider = integrations.polars(session)
     keys, expiry = provider()
@@ -153,8 +182,10 @@ def test_a_session_by_name():
 
 
 def test_nothing_is_imported_before_it_is_used():
-    code = "import sys; from shmcreds import integrations; print([n for n in ('obstore', 'polars', 's3fs', 'icechunk', 'requests_aws4auth', 'aiobotocore') if n in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = "import sys, boto3.session, shmcreds; before = set(sys.modules); from shmcreds import integrations; print(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "shmcreds.integrations" in loaded
+    assert [name for name in loaded if not name.startswith("shmcreds.")] == []
 
 
 def test_an_error_of_the_source_is_that_of_the_session():
