@@ -9,6 +9,9 @@ pub(super) fn redact(text: &str) -> String {
         let end = rest[start..].find(|c| !is_key_char(c)).map_or(rest.len(), |n| start + n);
         clean.push_str(&rest[..start]);
         let run = &rest[start..end];
+        // A backslash at the end belongs to what follows, for example to a quote.
+        let run = Some(run.trim_end_matches('\\')).filter(|run| !run.is_empty()).unwrap_or(run);
+        let end = start + run.len();
         let read = text.len() - rest.len() + end;
         let named = ends_in_arn(&clean) || ends_in_path(&text[..read]);
         let secret = has_key_id(run) || (looks_random(run) && !named);
@@ -18,9 +21,9 @@ pub(super) fn redact(text: &str) -> String {
     clean + rest
 }
 
-/// The alphabets of base64, of base64 for URLs, and of percent-encoding.
+/// The alphabets of base64, of base64 for URLs, of percent-encoding, and of escapes in JSON: `\/` and `\u002b`.
 fn is_key_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "+/=_-%".contains(c)
+    c.is_ascii_alphanumeric() || "+/=_-%\\".contains(c)
 }
 
 /// `AKIA…` or `ASIA…`, 16 characters or more.
@@ -142,6 +145,9 @@ mod tests {
             (format!("/tmp/{}", SECRET.replace('/', "x")), "[redacted]".to_owned()),
             (format!("/no/{SECRET}"), "[redacted]".to_owned()),
             (format!("/tmp/a {SECRET}"), "/tmp/a [redacted]".to_owned()),
+            (format!(r#"{{\"\n{SECRET}\"}}"#), r#"{\"[redacted]\"}"#.to_owned()),
+            (format!(r"\\{id}\\ \"), r"[redacted]\\ \".to_owned()),
+            (SECRET.replace('/', r"\/"), "[redacted]".to_owned()),
             (format!("arn:aws:iam::1:x/{id}"), "arn:aws:iam::1:[redacted]".to_owned()),
             (format!("SecretAccessKey:{SECRET}"), "SecretAccessKey:[redacted]".to_owned()),
             (format!("{{\"t\":\"{token}\"}}"), "{\"t\":\"[redacted]\"}".to_owned()),

@@ -27,6 +27,9 @@ const TOO_LARGE: &str = "SetTooLarge";
 /// A message quotes at most this many characters of an unknown answer.
 const LONGEST_QUOTE: usize = 160;
 
+/// Only so many bytes of an unknown answer are looked at.
+const LONGEST_ANSWER: usize = 4096;
+
 /// Any error of the user's code.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
@@ -205,15 +208,17 @@ impl SourceError {
 
     /// The same from status and body.
     pub(super) fn from_status(place: &str, status: u16, body: &[u8]) -> Self {
-        let quote = quote(body);
-        let said = if quote.is_empty() { "nothing else".to_owned() } else { format!("{quote:?}") };
-        SourceError::new(
-            SourceErrorClass::of_status(status),
-            format!(
-                "{place} answered with HTTP status {status} and {said}; is it the service, or a proxy?"
-            ),
-        )
-        .with_http_status(status)
+        let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_ANSWER)]);
+        let said = if names_credentials(&text) {
+            "credentials that cannot be read; one of their fields is missing or wrong".to_owned()
+        } else {
+            let quote = quote(&text);
+            let said =
+                if quote.is_empty() { "nothing else".to_owned() } else { format!("{quote:?}") };
+            said + "; is it the service, or a proxy?"
+        };
+        let message = format!("{place} answered with HTTP status {status} and {said}");
+        SourceError::new(SourceErrorClass::of_status(status), message).with_http_status(status)
     }
 
     /// Any other error. `doing` says what was tried. The class comes from the first of these: a service answer in the
@@ -317,9 +322,17 @@ fn before_request(mut text: String) -> String {
     text
 }
 
-/// The first words of an answer, without HTML tags.
-fn quote(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+/// Whether an answer has the fields of a set, in any format and spelling. Nothing of it is shown then: not every secret
+/// has a shape that [`redact`] knows.
+fn names_credentials(answer: &str) -> bool {
+    let letters = answer.chars().filter(char::is_ascii_alphanumeric);
+    let letters: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+    letters.contains("accesskeyid") && letters.contains("secretaccesskey")
+}
+
+/// The first words of an answer, without HTML tags. Secrets are removed before the rest is cut off, because a part of a
+/// secret has no shape.
+fn quote(text: &str) -> String {
     let mut words = String::new();
     let mut in_tag = false;
     for c in text.chars() {
@@ -334,7 +347,7 @@ fn quote(body: &[u8]) -> String {
         }
     }
     let words: Vec<&str> = words.split_whitespace().collect();
-    words.join(" ").chars().take(LONGEST_QUOTE).collect()
+    redact(&words.join(" ")).chars().take(LONGEST_QUOTE).collect()
 }
 
 /// The text without secrets, in one line, and not too long.

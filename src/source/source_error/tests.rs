@@ -96,6 +96,45 @@ fn an_answer_of_another_server_is_named_by_its_status_and_first_words() {
 }
 
 #[test]
+fn a_quoted_answer_shows_no_part_of_a_secret() {
+    let part = &SECRET[..8];
+    for length in 0..LONGEST_QUOTE + 8 {
+        let cut = format!("{} {SECRET} and more", "x".repeat(length));
+        let failure = SourceError::from_status("it", 500, cut.as_bytes());
+        assert!(!failure.message().contains(part), "{length}: {failure}");
+    }
+    let escaped = SECRET.replace('/', "\\/");
+    let (slashes, unicode) = (escaped.as_str(), SECRET.replace('/', "\\u002F"));
+    for secret in [slashes, &unicode] {
+        let text = format!("{{\"key\":\"{secret}\"}}");
+        let quoted = SourceError::from_status("it", 500, text.as_bytes());
+        let told = SourceError::new(SourceErrorClass::Transient, &text);
+        for failure in [quoted, told] {
+            assert!(!failure.message().contains(part), "{failure}");
+            assert!(!failure.message().contains("CYEXAMPLEKEY"), "{failure}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_credentials_is_not_quoted() {
+    for body in [
+        "<Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>hush</SecretAccessKey></Credentials>",
+        r#"{"AccessKeyId":"A","SecretAccessKey":"hush","Token":"hush"}"#,
+        r#"{"credentials":{"accessKeyId":"A","secretAccessKey":"hush"}}"#,
+        "aws_access_key_id=A\naws_secret_access_key=hush",
+    ] {
+        let failure = SourceError::from_status("STS in eu-west-1", 200, body.as_bytes());
+        let message = failure.message();
+        assert_eq!(
+            message,
+            "STS in eu-west-1 answered with HTTP status 200 and credentials that cannot be read; \
+             one of their fields is missing or wrong"
+        );
+    }
+}
+
+#[test]
 fn a_long_text_is_cut_at_a_character() {
     let long = "no é ".repeat(100_000);
     let failure = SourceError::new(SourceErrorClass::Transient, &long).with_code(&long);
