@@ -182,6 +182,8 @@ fn a_broken_file_changes_nothing() {
             "role.new: token-file",
         ),
         ("hush-hush".to_owned(), "line 1 is not TOML"),
+        // A program that writes the file has failed, or has just begun.
+        ("\n".to_owned(), "roles.toml: it is empty"),
     ] {
         std::fs::write(folder.file(), text).unwrap();
         running.signal(Signal::SIGHUP);
@@ -195,6 +197,12 @@ fn a_broken_file_changes_nothing() {
     running.signal(Signal::SIGHUP);
     let line = next();
     assert!(line.contains("the roles stay as they are") && line.contains("roles.toml"), "{line}");
+    // Opening a pipe would wait for a writer, and no later signal would be noticed.
+    nix::unistd::mkfifo(&folder.file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    running.signal(Signal::SIGHUP);
+    let line = next();
+    assert!(line.contains("the roles stay as they are") && line.contains("it is a pipe"), "{line}");
+    std::fs::remove_file(folder.file()).unwrap();
     // The settings of the pool stay what they were.
     folder.write("capacity = 7", &[ALPHA]);
     running.signal(Signal::SIGHUP);

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
+use nix::fcntl::OFlag;
 use toml::{Table, Value};
 
 use crate::{
@@ -45,8 +47,30 @@ pub(crate) fn arguments(
 
 /// The text of a file of `longest` bytes at most. It may be a pipe: it is read once.
 pub(crate) fn text(path: &Path, longest: u64) -> io::Result<String> {
+    content(&File::open(path)?, longest)
+}
+
+/// The text of a file that was read before. Another program may have put anything in its place, so nothing here waits.
+///
+/// # Errors
+/// It is a pipe, which has no content for a second reader. Or it is empty: a program that writes it has failed, or is
+/// not ready.
+pub(crate) fn text_again(path: &Path, longest: u64) -> io::Result<String> {
+    // Opening a pipe would wait for a writer.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is a pipe or a device, must be a file to be read again"));
+    }
+    match content(&file, longest)? {
+        text if text.trim().is_empty() => Err(io::Error::other("it is empty")),
+        text => Ok(text),
+    }
+}
+
+fn content(file: &File, longest: u64) -> io::Result<String> {
     let mut text = String::new();
-    match File::open(path)?.take(longest + 1).read_to_string(&mut text) {
+    match file.take(longest + 1).read_to_string(&mut text) {
         Ok(length) if length as u64 > longest => {
             Err(io::Error::other(format!("it has more than {longest} bytes")))
         }

@@ -142,7 +142,7 @@ impl RoleBook {
 
     /// Reads the file again. If it cannot be used, everything stays as it is.
     pub(crate) fn reload(self: &Arc<Self>) {
-        let read = RolesFile::read(&self.path).and_then(|file| {
+        let read = RolesFile::read_again(&self.path).and_then(|file| {
             let settings = role_pool::Settings::of(&file);
             self.turn(file).map(|before| (settings, before))
         });

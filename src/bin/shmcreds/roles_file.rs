@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -42,7 +43,19 @@ pub(crate) struct NamedRole {
 
 impl RolesFile {
     pub(crate) fn read(path: &Path) -> Result<Self, CommandError> {
-        let text = config::text(path, LONGEST).map_err(|error| {
+        RolesFile::read_by(config::text, path)
+    }
+
+    /// The same after [`read`](Self::read).
+    pub(crate) fn read_again(path: &Path) -> Result<Self, CommandError> {
+        RolesFile::read_by(config::text_again, path)
+    }
+
+    fn read_by(
+        text: fn(&Path, u64) -> io::Result<String>,
+        path: &Path,
+    ) -> Result<Self, CommandError> {
+        let text = text(path, LONGEST).map_err(|error| {
             CommandError::new(NO_INPUT, format!("--roles {}: {}", path.display(), told(&error)))
         })?;
         RolesFile::of(&text)
