@@ -388,3 +388,34 @@ fn the_program_gets_the_limits_of_its_parent() {
     let mut command = wrapped("ulimit -Sn 300; exec \"$@\"", &program);
     assert_eq!(text(&command.output().unwrap().stdout), "300\n");
 }
+
+/// Each limit of threads that is too low is an error that says so, and leaves nothing.
+#[test]
+fn too_few_threads_are_an_error() {
+    // The limit does not count for root.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (sts, name) = (LocalSts::start().unwrap(), name("threads"));
+    // A user who has no other process.
+    let uid = 1_000_000 + std::process::id();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid)).unwrap();
+    let mut exec = shmcreds(&sts);
+    exec.args(["exec", "--deadline", "1", "--name", &name]).args(ROLE).args(["--", "/bin/true"]);
+    exec.env("SHMCREDS_DIR", folder.path());
+    let enough = (1..64).find(|limit| {
+        let script = format!(
+            "ulimit -u {limit}; exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\""
+        );
+        let output = wrapped(&script, &exec).output().unwrap();
+        let said = text(&output.stderr);
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+        assert!(left.is_empty(), "limit {limit}: {left:?}, {said}");
+        let succeeded = output.status.success();
+        assert!(succeeded || said.contains("RLIMIT_NPROC"), "limit {limit}: {output:?}");
+        assert!(!said.contains("panicked"), "limit {limit}: {said}");
+        succeeded
+    });
+    assert!(enough.is_some_and(|limit| limit > 3), "{enough:?}");
+}

@@ -44,7 +44,7 @@ use crate::{
     process_pair::{self, Guarded, KillSwitch, Role},
     role_pool, role_refresher,
     same_user::SameUser,
-    session::{self, Event},
+    session::{self, Event, THREAD},
 };
 
 /// The signals that end this process before CMD runs.
@@ -146,7 +146,7 @@ fn serve(
     let (sender, events) = channel();
     let target = SharedTarget::default();
     let guard = guarded.guard;
-    forward(signals, guard, Arc::clone(&target), sender.clone());
+    forward(signals, guard, Arc::clone(&target), sender.clone()).doing(THREAD)?;
     prepare(&mut command, guarded.kill_switch);
     let sets = offer.sets;
     let _refresher = match kept {
@@ -164,7 +164,7 @@ fn serve(
         && options.session.is_eager()
         && !options.sealed
     {
-        session::keep_fresh(session);
+        session::keep_fresh(session)?;
     }
     let limit = Duration::from_secs(options.session.deadline);
     match first_set(&events, limit)? {
@@ -232,8 +232,13 @@ fn signals() -> io::Result<Signals> {
 
 /// Forwards the signals of the guard to CMD. CMD gets a signal that the terminal or another process sends to the whole
 /// job itself.
-fn forward(mut signals: Signals, guard: Pid, target: SharedTarget, events: Sender<Event>) {
-    thread::spawn(move || {
+fn forward(
+    mut signals: Signals,
+    guard: Pid,
+    target: SharedTarget,
+    events: Sender<Event>,
+) -> io::Result<()> {
+    let work = move || {
         for origin in signals.forever() {
             let guard_is_dead = getppid() != guard;
             let by_the_guard = origin.process.is_some_and(|sender| sender.pid == guard.as_raw());
@@ -247,7 +252,8 @@ fn forward(mut signals: Signals, guard: Pid, target: SharedTarget, events: Sende
                 _ => {}
             }
         }
-    });
+    };
+    thread::Builder::new().name("signals".into()).spawn(work).map(drop)
 }
 
 impl Target {

@@ -26,7 +26,7 @@ use crate::{
     role_grant::BY_NAME,
     role_pool, role_refresher,
     same_user::SameUser,
-    session::{self, Event},
+    session::{self, Event, THREAD},
     tls::Certificate,
     token::{Token, TokenFile, TokenPlace},
     unix_socket::Rules,
@@ -68,9 +68,9 @@ fn one_session(options: Serve) -> Result<ExitCode, CommandError> {
     let served = endpoint.serve(session.clone(), sender.clone());
     let socket_file = served.doing("starting the endpoint")?;
     if options.session.is_eager() {
-        session::keep_fresh(&session);
+        session::keep_fresh(&session)?;
     }
-    listen(signals, sender);
+    listen(signals, sender)?;
     let outcome = wait(&events, || ready(&session), |_| false);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     session.unlink();
@@ -102,7 +102,7 @@ fn roles(options: Serve, path: &std::path::Path) -> Result<ExitCode, CommandErro
     let refresher = role_refresher::start(&options.session, &pool)?;
     let served = endpoint.serve_roles(Arc::clone(&book), same_user, None, sender.clone());
     let socket_file = served.doing("starting the endpoint")?;
-    listen(signals, sender);
+    listen(signals, sender)?;
     let ready = || {
         tracing::info!(pool = pool.name(), "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -126,12 +126,14 @@ fn reload(book: &Arc<RoleBook>) -> bool {
     true
 }
 
-fn listen(mut signals: Signals, sender: Sender<Event>) {
-    thread::spawn(move || {
+fn listen(mut signals: Signals, sender: Sender<Event>) -> Result<(), CommandError> {
+    let work = move || {
         for signal in signals.forever() {
             let _ = sender.send(Event::Signal(signal));
         }
-    });
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(work);
+    thread.map(drop).doing(THREAD)
 }
 
 /// Waits until a signal ends the process that `handle` does not handle.

@@ -11,7 +11,7 @@ use shmcreds::{Error, Refresh, SharedSession, SharedSessionBuilder, SourceErrorC
 
 use crate::{
     arguments,
-    command_error::{CommandError, UNAVAILABLE},
+    command_error::{CommandError, Doing, UNAVAILABLE},
     kept::Sets,
     sources,
 };
@@ -20,6 +20,9 @@ use crate::{
 /// attempts after a failed refresh.
 pub(crate) const ADVISORY: Duration = Duration::from_secs(20 * 60);
 pub(crate) const MANDATORY: Duration = Duration::from_secs(60);
+
+/// What a command does when it fails to start a thread.
+pub(crate) const THREAD: &str = "starting a thread";
 
 /// The time between two attempts for the first set.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -130,11 +133,13 @@ pub(crate) fn warn_of_consumers(session: &SharedSession) {
 }
 
 /// Refreshes the session in time, in a new thread, until the process ends.
-pub(crate) fn keep_fresh(session: &SharedSession) {
+pub(crate) fn keep_fresh(session: &SharedSession) -> Result<(), CommandError> {
     let session = session.clone();
-    thread::spawn(move || {
+    let work = move || {
         if let Err(error) = session.run_refresher(&shmcreds::StopHandle::new()) {
             tracing::error!(%error, "no process refreshes in time any more; a program that asks does");
         }
-    });
+    };
+    let thread = thread::Builder::new().name("refresher".into()).spawn(work);
+    thread.map(drop).doing(THREAD)
 }
