@@ -59,6 +59,13 @@ impl Round<'_, '_> {
     }
 }
 
+impl Lead {
+    /// Whether the answer to the claim was lost.
+    fn is_unknown(&self) -> bool {
+        self.token == 0
+    }
+}
+
 impl<'a> SharedSet<'a> {
     pub(super) fn of(fleet: &'a Fleet) -> Option<Self> {
         Some(SharedSet { fleet, settings: fleet.settings.set.as_ref()? })
@@ -184,7 +191,12 @@ impl<'a> SharedSet<'a> {
                 return self.fail_silently(passage, lead, FAILURE_PAUSE).await;
             }
         };
+        let before = passage.notes.get(FleetNote::Answer);
         match self.fleet.answer(passage, self.fleet.store.publish(lead, &set)).await {
+            // The claim was not granted. What the store answered to the claim is how it is.
+            Some(Publication::Fenced) if lead.is_unknown() => {
+                passage.notes.set(FleetNote::Answer, before);
+            }
             Some(Publication::Stored) => {
                 passage.notes.count(FleetNote::Given);
                 passage.notes.set(FleetNote::Role, LEADER);
@@ -216,7 +228,12 @@ impl<'a> SharedSet<'a> {
     }
 
     async fn fail_silently(&self, passage: &Passage<'_>, lead: &Lead, pause: Duration) {
+        let before = passage.notes.get(FleetNote::Answer);
         self.fleet.answer(passage, self.fleet.store.fail(lead, pause)).await;
+        // The store ignores the failure of a claim that it did not grant, and does not say so.
+        if lead.is_unknown() {
+            passage.notes.set(FleetNote::Answer, before);
+        }
     }
 
     /// The stored set, if it opens and is what this host may use.
