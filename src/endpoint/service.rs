@@ -180,7 +180,7 @@ impl Service {
             return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
         }
         let Shared { session, long_waits, .. } = &*self.shared;
-        of(session, request, long_waits, LONGEST_ANSWER).await
+        of(session, request, &[long_waits], LONGEST_ANSWER).await
     }
 
     fn ready(&self) -> Answer {
@@ -240,11 +240,12 @@ impl Sets for RoleSession {
     }
 }
 
-/// The newest set within `limit`; or one that is valid for as long as the request says.
+/// The newest set within `limit`; or one that is valid for as long as the request says. Such a request takes a permit of
+/// each of `long_waits`, one after the other.
 pub async fn of(
     sets: &impl Sets,
     request: &Request<Incoming>,
-    long_waits: &Semaphore,
+    long_waits: &[&Semaphore],
     limit: Duration,
 ) -> Answer {
     let query = request.uri().query().unwrap_or_default();
@@ -262,13 +263,16 @@ pub async fn of(
 }
 
 /// A set that is valid for `time`. Its client has asked for that and waits for it.
-async fn valid_for(sets: &impl Sets, time: &str, long_waits: &Semaphore) -> Answer {
+async fn valid_for(sets: &impl Sets, time: &str, long_waits: &[&Semaphore]) -> Answer {
     let duration = match duration(time) {
         Ok(duration) => duration,
         Err(rule) => return refusal(400, "InvalidParameter", &format!("valid_for {rule}")),
     };
     // Each wait needs a thread. Those who come later find the set that the first ones waited for.
-    let _slot = long_waits.acquire().await;
+    let mut permits = Vec::with_capacity(long_waits.len());
+    for waits in long_waits {
+        permits.push(waits.acquire().await);
+    }
     match sets.valid_for(duration).await {
         Ok(set) => of_set(&set.dated()),
         Err(error) if error.kind() == ErrorKind::TooShort => {

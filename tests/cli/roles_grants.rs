@@ -1,13 +1,18 @@
 //! `[grant.NAME]`: roles by their ARN, with a token that is good for the patterns of one tenant alone.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::TcpStream,
     os::unix::fs::{MetadataExt, PermissionsExt},
+    time::Duration,
 };
 
 use nix::{sys::signal::Signal, unistd::geteuid};
 use serde_json::Value;
-use shmcreds::{SharedRoles, testing::LocalSts};
+use shmcreds::{
+    SharedRoles,
+    testing::{LocalSts, Settings},
+};
 
 use crate::{harness::*, roles::*};
 
@@ -157,4 +162,43 @@ fn a_token_for_all_is_asked_for_by_name() {
     assert_eq!(ask(&url, &path(OF_BETA), &folder.token("grant.alpha")).0, 403);
     let answer: Value = ask(&url, &path(OF_ALPHA), &folder.token("grant.alpha")).1;
     assert!(answer["code"].is_null() || answer["code"] == "NotReady", "{answer}");
+}
+
+/// Waits for sets of some length are limited. Those of one tenant do not delay another one, who has a set.
+#[test]
+fn the_waits_of_one_tenant_delay_no_other() {
+    const MANY: usize = 24;
+    let sts = LocalSts::start().unwrap();
+    let name = name("waits");
+    let patient = "timeout = 60\nread-timeout = 60";
+    let both = grant("alpha", "alpha-*", patient) + &grant("beta", "beta-*", "");
+    let folder = Folder::new(&format!("calls-per-second = 1000\n{both}"), &[]);
+    let (running, url) = served_roles(&sts, &name, &folder);
+    let [alpha, beta] = ["grant.alpha", "grant.beta"].map(|file| folder.token(file));
+    set_of(&url, &path(OF_BETA), &beta);
+    sts.configure(Settings::new().latency(Duration::from_secs(600))).unwrap();
+    let mut waiting = Vec::new();
+    for number in 0..MANY {
+        let path = path(&format!("{OF_ALPHA}-{number}?valid_for=60"));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {alpha}\r\n\r\n",
+            address(&url)
+        );
+        let mut stream = TcpStream::connect(address(&url)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        waiting.push(stream);
+    }
+    until("alpha waits", || assumed(&sts) > MANY);
+    set_of(&url, &path(&format!("{OF_BETA}?valid_for=60")), &beta);
+    for mut stream in waiting {
+        stream.set_nonblocking(true).unwrap();
+        let answer = stream.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(
+            answer,
+            Err(ErrorKind::WouldBlock),
+            "the waits of alpha came before that of beta"
+        );
+    }
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 0);
 }

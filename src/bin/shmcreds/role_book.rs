@@ -7,6 +7,7 @@ use std::{
 };
 
 use shmcreds::{AssumeRole, Fingerprint, RoleSession, RoleStatus, SharedRoles, Source};
+use tokio::sync::Semaphore;
 
 use crate::{
     arn_table::ArnTable,
@@ -20,6 +21,10 @@ use crate::{
 
 /// An ARN in place of that of a client, when the inputs of such roles are checked.
 const ANY_ROLE: &str = "arn:aws:iam::123456789012:role/any";
+
+/// How many clients with one token wait for a set of some length at a time. All tokens together have
+/// [`LONG_WAITS`](shmcreds::endpoint::service::LONG_WAITS), so one tenant does not delay the others.
+const LONG_WAITS_OF_ONE: usize = 4;
 
 /// The roles of a pool, for clients.
 pub(crate) struct RoleBook {
@@ -67,6 +72,7 @@ pub(crate) struct ByArn {
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) token: Token,
+    pub(crate) long_waits: Arc<Semaphore>,
     place: Option<TokenPlace>,
     file: Option<Arc<TokenFile>>,
 }
@@ -75,6 +81,7 @@ pub(crate) struct Access {
 struct Draft {
     option: String,
     token: Token,
+    long_waits: Arc<Semaphore>,
     place: Option<TokenPlace>,
     file: File,
 }
@@ -265,6 +272,8 @@ impl RoleBook {
             return Err(CommandError::new(DATA, text));
         }
         let token = known.map_or_else(Token::random, |known| Ok(known.token.clone()))?;
+        let long_waits = known.map(|known| Arc::clone(&known.long_waits));
+        let long_waits = long_waits.unwrap_or_else(|| Arc::new(Semaphore::new(LONG_WAITS_OF_ONE)));
         let kept = known.filter(|known| known.place == place).and_then(|known| known.file.clone());
         let option = format!("{}: {option}: token-file", self.path.display());
         let file = match (&place, kept) {
@@ -280,7 +289,7 @@ impl RoleBook {
             },
             (Some(place), None) => File::New(TokenFile::draft(&option, place, &token)?),
         };
-        Ok(Draft { option, token, place, file })
+        Ok(Draft { option, token, long_waits, place, file })
     }
 }
 
@@ -291,12 +300,12 @@ pub(crate) fn hex(key: &Fingerprint) -> String {
 
 impl Draft {
     fn finish(self) -> Result<Access, CommandError> {
-        let Draft { option, token, place, file } = self;
+        let Draft { option, token, long_waits, place, file } = self;
         let file = match (file, &place) {
             (File::New(file), Some(place)) => Some(Arc::new(file.named(&option, place)?)),
             (File::Kept(file), _) => Some(file),
             _ => None,
         };
-        Ok(Access { token, place, file })
+        Ok(Access { token, long_waits, place, file })
     }
 }

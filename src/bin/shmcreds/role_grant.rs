@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use shmcreds::{Error, ErrorKind, RoleSession};
+use tokio::sync::Semaphore;
 
 use crate::{
     arn_table::{GRANT, SHARED},
@@ -68,6 +69,14 @@ impl Refusal {
 }
 
 impl Grant {
+    /// The waits of those who have this token.
+    pub(crate) fn long_waits(&self) -> &Semaphore {
+        match self {
+            Grant::Named(role) => &role.access.long_waits,
+            Grant::Arn(by_arn, _) => &by_arn.access.long_waits,
+        }
+    }
+
     /// Whether this is the same role, with the same settings.
     pub(crate) fn is_same(&self, other: &Grant) -> bool {
         match (self, other) {

@@ -92,7 +92,7 @@ impl RoleService {
         let role = book.session(&grant).await?;
         // For programs of this user, the settings of the pool are the limit.
         let limit = if self.for_user { Duration::MAX } else { LONGEST_ANSWER };
-        let answer = service::of(&role, request, long_waits, limit).await;
+        let answer = service::of(&role, request, &[grant.long_waits(), long_waits], limit).await;
         // The role may have been removed, or changed, while its set was waited for.
         match book.permit(path, proof)?.is_same(&grant) {
             true => Ok(answer),
