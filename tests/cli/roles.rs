@@ -2,9 +2,12 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        net::UnixStream,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     process::Command,
@@ -256,6 +259,27 @@ fn a_program_of_the_user_gets_a_role_by_its_name() {
     assert_eq!(crate::harness::code(&second), 73, "{said}");
     assert!(said.contains(&format!("process {} serves the roles", running.pid())), "{said}");
     assert_eq!(folder.names(), ["alpha", "beta"], "it has not touched the files of the first one");
+}
+
+/// A process of another user may have the name of the socket for programs of this user, and accept nobody.
+#[test]
+fn a_socket_that_accepts_nobody_delays_little() {
+    let (sts, name) = (LocalSts::start().unwrap(), name("squatted"));
+    let squatted = format!("shmcreds-roles-{}-{name}", geteuid());
+    let squatted = SocketAddr::from_abstract_name(squatted).unwrap();
+    let listener = UnixListener::bind_addr(&squatted).unwrap();
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _fills_the_queue = UnixStream::connect_addr(&squatted).unwrap();
+    let folder = Folder::new("", &[("alpha", "id-of-alpha")]);
+    let (mut running, url) = served_roles(&sts, &name, &folder);
+    assert!(is_of(&set_of(&url, "/v1/roles/alpha", &folder.token("alpha")), "id-of-alpha"));
+    let (code, _, said) = helper(&sts, &name, "alpha", &[]);
+    assert!(code == 69 && said.contains("accepts no connection"), "{code}: {said}");
+    running.signal(Signal::SIGTERM);
+    let mut log = String::new();
+    running.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("has the socket for this name"), "{log}");
+    assert_eq!(running.wait(), 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::{
-    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    sys::socket::{UnixAddr, getsockopt, sockopt::PeerCredentials},
     unistd::geteuid,
 };
 use serde_json::Value;
@@ -23,7 +23,7 @@ use crate::{
         CANNOT_CREATE, CONFIGURATION, CommandError, Doing, NO_PERMISSION, SYSTEM, UNAVAILABLE,
     },
     recursion,
-    unix_socket::{Peers, Rules},
+    unix_socket::{self, Peers, Rules},
 };
 
 /// Longer than a process that serves waits for a set by default.
@@ -34,8 +34,12 @@ const LONGEST: u64 = 4 * 1024 * 1024;
 /// The socket, before the process serves.
 pub(crate) struct SameUser(UnixListener);
 
-fn address(pool: &str) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("shmcreds-roles-{}-{pool}", geteuid()))
+fn name(pool: &str) -> String {
+    format!("shmcreds-roles-{}-{pool}", geteuid())
+}
+
+fn connect(pool: &str) -> io::Result<UnixStream> {
+    unix_socket::connect(&UnixAddr::new_abstract(name(pool).as_bytes())?)
 }
 
 /// The user and the process at the other end.
@@ -50,7 +54,7 @@ impl SameUser {
     /// # Errors
     /// When another process of this user serves the roles of this pool.
     pub(crate) fn bind(pool: &str) -> Result<Option<Self>, CommandError> {
-        let address = address(pool).doing("naming a socket")?;
+        let address = SocketAddr::from_abstract_name(name(pool)).doing("naming a socket")?;
         let bound = UnixListener::bind_addr(&address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok(listener)
@@ -58,7 +62,7 @@ impl SameUser {
         match bound {
             Ok(listener) => Ok(Some(SameUser(listener))),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let holder = UnixStream::connect_addr(&address).and_then(|stream| peer(&stream));
+                let holder = connect(pool).and_then(|stream| peer(&stream));
                 match holder {
                     Ok((uid, pid)) if uid == geteuid().as_raw() => {
                         let text = format!(
@@ -68,8 +72,8 @@ impl SameUser {
                     }
                     _ => {
                         tracing::warn!(
-                            "another user has the socket for this name, so `credentials --role` and the names of roles \
-                             in `status` do not work; choose another --name"
+                            "another user, or a process that is stopped, has the socket for this name, so \
+                             `credentials --role` and the names of roles in `status` do not work; choose another --name"
                         );
                         Ok(None)
                     }
@@ -89,15 +93,18 @@ impl SameUser {
 /// The JSON that the process which serves the roles of `pool` answers.
 pub(crate) fn ask(pool: &str, path: &str) -> Result<Value, CommandError> {
     let doing = "asking the process that serves the roles";
-    let mut stream = address(pool).and_then(|address| UnixStream::connect_addr(&address)).map_err(
-        |_| {
-            let text = format!(
+    let mut stream = connect(pool).map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::WouldBlock => format!(
+                "the process that has the name {pool:?} accepts no connection: it is stopped, or of another user"
+            ),
+            _ => format!(
                 "no process of this user serves the roles of {pool:?}, or it is in another network namespace; start \
                  `shmcreds serve --roles`"
-            );
-            CommandError::new(UNAVAILABLE, text)
-        },
-    )?;
+            ),
+        };
+        CommandError::new(UNAVAILABLE, text)
+    })?;
     let (uid, pid) = peer(&stream).doing(doing)?;
     if uid != geteuid().as_raw() {
         let text = format!(

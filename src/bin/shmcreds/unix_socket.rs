@@ -5,7 +5,7 @@
 use std::{
     fs, io,
     os::{
-        fd::AsFd,
+        fd::{AsFd, AsRawFd},
         unix::{
             fs::{FileTypeExt, MetadataExt},
             net::{UnixListener, UnixStream},
@@ -17,7 +17,13 @@ use std::{
 };
 
 use nix::{
-    sys::stat::{Mode, umask},
+    sys::{
+        socket::{
+            self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt::SendTimeout,
+        },
+        stat::{Mode, umask},
+        time::{TimeVal, TimeValLike},
+    },
     unistd::geteuid,
 };
 use shmcreds::endpoint::{answers, http::Listener};
@@ -32,6 +38,8 @@ use crate::{
 const UNMAPPED: u32 = 65_534;
 /// How long a client that is refused may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long another process may take to accept a connection, in seconds, while its queue is full.
+const CONNECT_LIMIT: i64 = 2;
 const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
@@ -157,13 +165,28 @@ fn check_directory(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Connects to a socket. A process that accepts nobody, because it is stopped or hostile, lets `connect` wait without end
+/// once its queue is full: here for `CONNECT_LIMIT`, then it is the error `WouldBlock`.
+pub(crate) fn connect(address: &UnixAddr) -> io::Result<UnixStream> {
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(CONNECT_LIMIT))?;
+    socket::connect(socket.as_raw_fd(), address)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::zero())?;
+    Ok(socket.into())
+}
+
 /// Removes the socket that a killed process has left.
 fn remove_left(path: &Path) -> Result<(), String> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err("it exists, and is no socket; remove it, or give another path".to_owned());
     }
-    match UnixStream::connect(path) {
+    match UnixAddr::new(path).map_err(io::Error::from).and_then(|address| connect(&address)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err("another process listens there, and is stopped; end it, or give another path"
+                .to_owned())
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
             .map_err(|error| format!("removing what is left: {}", told(&error))),
         Ok(_) => Err("another process listens there; end it, or give another path".to_owned()),
