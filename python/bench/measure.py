@@ -1,10 +1,10 @@
 """Measures the installed package beside its peers, and prints one line of JSON for each figure.
 
-    bench/measure.py [--peer PYTHON] [--only PART…]
+    bench/measure.py [--peer PYTHON] [--elhaz PROGRAM] [--only PART…]
 
-PYTHON is an interpreter that has boto3-refresh-session. Nothing is compared with a limit here: figures of a busy machine
-are worth little, so each part measures its peers in the same run. `bench/plot.py` draws the plots of the README from the
-output. Needs the `test` extra, and a release build.
+PYTHON is an interpreter that has boto3-refresh-session, and PROGRAM is the command of the package elhaz. Nothing is compared
+with a limit here: figures of a busy machine are worth little, so each part measures its peers in the same run.
+`bench/plot.py` draws the plots of the README from the output. Needs the `test` extra, and a release build.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 import fleet  # noqa: E402
 from local_sts import ROLE, LocalSts  # noqa: E402
 from support import run  # noqa: E402
+from waiting import until  # noqa: E402
 
 WORKERS = 64
 PARTS = ("imports", "reads", "constructor", "memory", "fleet")
@@ -116,6 +118,40 @@ def peer(python: str, url: str) -> None:
     tell("get_frozen_credentials", "boto3-refresh-session", float(said[1]), "us")
 
 
+def elhaz(program: str, url: str) -> None:
+    """A daemon whose sets come by `credential_process`: a program for each set of each process, which botocore then keeps.
+    Beside it `shmcreds credentials`, the same for a session that is there."""
+    import shmcreds
+
+    config = Path.home() / ".elhaz/configs/app.yaml"
+    config.parent.mkdir(parents=True)
+    role = {"RoleArn": ROLE, "RoleSessionName": "elhaz"}
+    config.write_text(json.dumps({"AssumeRole": role, "STS": {"endpoint_url": url, "region_name": "us-east-1"}}))
+    client = {"endpoint_url": url, "region_name": "us-east-1"}
+    session = shmcreds.RefreshableSession(assume_role_kwargs={"RoleArn": ROLE}, sts_client_kwargs=client)
+    session.get_credentials().access_key
+    own = [shmcreds.find_bin(), "credentials", session.status()["name"]]
+    other = [program, "export", "--format", "credential-process", "--name", "app"]
+    # It waits 5 s for the daemon, which is not enough on a busy machine.
+    subprocess.run([program, "daemon", "start"], check=False, capture_output=True)
+    try:
+        until(lambda: subprocess.run(other, check=False, capture_output=True).returncode == 0, 60)
+        for who, command in (("elhaz", other), ("shmcreds", own)):
+            quickest = min(_milliseconds(command) for _ in range(5))
+            tell("a set for another program, by credential_process", who, quickest, "ms")
+    finally:
+        subprocess.run([program, "daemon", "stop"], check=True, capture_output=True)
+
+
+def _milliseconds(command: list[str]) -> float:
+    """The time of the processor for a program, from start to exit."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "AccessKeyId" in said, said
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
+
+
 IMPORTS = """
 import boto3, boto3.session, botocore.session, time
 b = time.process_time(); {code}; print((time.process_time() - b) * 1000)
@@ -145,6 +181,7 @@ def memory(url: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", help="an interpreter that has boto3-refresh-session")
+    parser.add_argument("--elhaz", help="the command of the package elhaz")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure")
     options = parser.parse_args()
     # Of a fork beside the threads of the local STS.
@@ -159,6 +196,8 @@ def main() -> None:
             constructor(server.url)
         if options.peer:
             peer(options.peer, server.url)
+        if options.elhaz:
+            elhaz(options.elhaz, server.url)
         if "memory" in options.only:
             memory(server.url)
         if "fleet" in options.only:
