@@ -18,6 +18,7 @@ fn main() {
         ("one_refresh_gives_a_set_that_lasts", one_refresh_gives_a_set_that_lasts),
         ("sixty_four_workers_ask_at_once", sixty_four_workers_ask_at_once),
         ("more_than_a_role_gives_is_an_error_without_a_call", more_than_a_role_gives),
+        ("an_hour_of_a_role_of_an_hour_is_not_too_much", an_hour_of_a_role_of_an_hour),
         ("sets_that_become_shorter_cause_one_call", sets_that_become_shorter),
         ("a_thousand_requests_a_minute_for_59_of_60_minutes", a_thousand_requests_a_minute),
         ("clocks_that_jump", clocks_that_jump),
@@ -157,6 +158,22 @@ fn more_than_a_role_gives() {
         assert_eq!(error.kind(), ErrorKind::TooShort, "{error}");
     }
     assert_eq!(assumed(&scene.sts), 2);
+}
+
+/// Its sets live a moment less.
+fn an_hour_of_a_role_of_an_hour() {
+    let scene = deferred();
+    let lifetime = scene.session.snapshot().unwrap().unwrap().lifetime();
+    assert!(lifetime < 60 * MINUTE && lifetime > 59 * MINUTE, "{lifetime:?}");
+    assert_eq!(scene.ask(60).unwrap().generation(), 1);
+    scene.clock.advance(10 * MINUTE);
+    for _ in 0..10 {
+        let set = scene.ask(60).unwrap();
+        assert!(set.generation() == 2 && set.expires_in() > 59 * MINUTE, "{set:?}");
+    }
+    assert_eq!((assumed(&scene.sts), scene.early()), (2, 1));
+    let error = scene.session.credentials_valid_for(60 * MINUTE + Duration::from_secs(11));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::TooShort);
 }
 
 fn sets_that_become_shorter() {

@@ -22,7 +22,7 @@ SLICE = 0.1
 #: The same where gevent has patched `time`: other greenlets run in between.
 GEVENT_SLICE = 0.02
 #: So much more than its life may be asked of a set.
-LEEWAY = 60.0
+LEEWAY = 10.0
 
 
 class Obtainer:
@@ -112,7 +112,7 @@ class Obtainer:
     def _within_life(self, seconds: float) -> float:
         """A set of an hour lives a moment less: its way here is taken off."""
         life = self.store.lifetime()
-        if life is not None and life < seconds <= life + LEEWAY:
+        if life is not None and life < seconds <= life + min(LEEWAY, life / 8):
             return life - 0.01
         return seconds
 

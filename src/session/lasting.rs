@@ -17,6 +17,10 @@ use crate::{
     refresh::policy,
 };
 
+/// Sets of an hour live a moment less: a source tells whole seconds, and its answer takes time. A caller who asks for an hour
+/// of them asks for the whole life.
+const LEEWAY: Duration = Duration::from_secs(10);
+
 /// What a set is to a caller that needs it for some time.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -39,8 +43,8 @@ impl SharedSession {
     /// | `duration` | this gives |
     /// | --- | --- |
     /// | up to 7/8 of `L` | a set that is valid for `duration` |
-    /// | more, up to `L` | such a set, unless the newest one is younger than `L`/8: then that one, which is valid for at least 7/8 of `L` |
-    /// | more than `L` | [`TooShort`](ErrorKind::TooShort), without a call of the source |
+    /// | more, up to `L` and 10 s | such a set as far as it lives, unless the newest one is younger than `L`/8: then that one, which is valid for at least 7/8 of `L` |
+    /// | more | [`TooShort`](ErrorKind::TooShort), without a call of the source |
     ///
     /// So callers cause at most eight calls in `L`, however many ask, and for however long.
     /// [`expires_in`](SetSnapshot::expires_in) tells how long the set is valid.
@@ -159,7 +163,7 @@ impl Inner {
         let end = now.saturating_add(as_nanos(duration));
         if end <= life.points.expires {
             Verdict::Usable
-        } else if duration > life.length() {
+        } else if duration > life.length() + LEEWAY.min(life.length() / 8) {
             Verdict::TooShort
         } else if now < policy::may_be_replaced(life.fetched, life.points.expires) {
             Verdict::Usable
