@@ -103,6 +103,9 @@ class STSRefreshableSession(RefreshableSession, registry_key="sts"):
         from . import native_source
 
         self._check_fetches_itself(STSRefreshableSession)
+        by = type(self)._mfa_token_from_command
+        if self.mfa_token_provider is not None and by is not STSRefreshableSession._mfa_token_from_command:
+            raise native_source.Untranslatable(f"{by.__qualname__} is code of this program")
         return "role", native_source.role_of(self)
 
     def _names_its_caller(self) -> bool:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
+from local_sts import ROLE
 
-from shmcreds import BRSConfigurationError, BRSValidationError, BRSWarning
+from shmcreds import BRSConfigurationError, BRSValidationError, BRSWarning, STSRefreshableSession, native_module
 
 SERIAL = {"SerialNumber": "arn:aws:iam::123456789012:mfa/me"}
 
@@ -68,6 +70,31 @@ def test_a_command_that_takes_too_long(make, sts):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(BRSConfigurationError, match="took longer than 0.2 s"):
         _code(make, sts, command, mfa_token_provider_kwargs={"timeout": 0.2})
+
+
+def test_a_command_has_30_seconds(make, sts, monkeypatch):
+    limits, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *given, **more: limits.append(more["timeout"]) or run(*given, **more))
+    assert _code(make, sts, "echo 123456") == "123456"
+    assert limits == [30]
+
+
+def test_a_subclass_that_asks_the_command_in_its_own_way(sts):
+    class Mine(STSRefreshableSession):
+        def _mfa_token_from_command(self, command, **kwargs):
+            assert (command, kwargs) == ("ask me", {"timeout": 5})
+            return "987654"
+
+    given = ({"RoleArn": ROLE, **SERIAL}, sts.client, "ask me", {"timeout": 5})
+    session = Mine(*given)
+    assert session.get_credentials().access_key == sts.key(1)
+    assert sts.calls[0]["TokenCode"] == "987654"
+    # The Rust library would run the command.
+    session = Mine(*given, defer_refresh=False, name="mfa-of-a-subclass")
+    assert (session.status()["engine"], session.get_credentials().access_key) == ("python", sts.key(2))
+    if not native_module.absence():
+        with pytest.raises(BRSConfigurationError, match="Mine._mfa_token_from_command is code of this program"):
+            Mine(*given, engine="native")
 
 
 @pytest.mark.parametrize("name", ["shell", "executable", "preexec_fn", "stdout", "stderr"])
