@@ -32,6 +32,7 @@ fn main() {
             a_dump_of_a_sealed_sessions_worker_holds_none,
         ),
         ("handles_that_come_and_go_leave_nothing", handles_that_come_and_go),
+        ("a_first_read_writes_to_few_pages_of_the_stack", a_first_read_writes_to_few_pages),
     ]);
 }
 
@@ -53,6 +54,34 @@ fn handles_that_come_and_go() {
         // An entry of a list has 50 bytes at least; the allocator's own ups and downs are far below.
         assert!(grown < 256 << 10, "{grown} bytes are left of 50,000 handles");
         drop(session);
+    })
+    .finish();
+}
+
+/// The pages of the stack that this process has written to, and shares with no other one, in KiB.
+#[inline(never)]
+fn own_stack() -> usize {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let stack = smaps.split_once("[stack]").unwrap().1;
+    let written = stack.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+    written.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A forked worker gets a copy of each of them. In a debug build they were 68 KiB when each read had room for the longest
+/// token there.
+fn a_first_read_writes_to_few_pages() {
+    let session = SharedSession::builder(name("pages")).source(instant()).create().unwrap();
+    session.credentials().unwrap();
+    let again = SharedSession::attach(session.name()).unwrap();
+    child(|_| {
+        // Its own pages, once.
+        own_stack();
+        let before = own_stack();
+        let set = again.credentials().unwrap();
+        let written = own_stack() - before;
+        support::assert_whole(&set);
+        println!("a first read writes to {written} KiB of the stack");
+        assert!(written <= 32, "{written} KiB");
     })
     .finish();
 }

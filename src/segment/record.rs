@@ -22,12 +22,19 @@ const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
 
+/// The words of any record.
+pub(crate) type Words = WordsUpTo<SET_SLOT_WORDS>;
+
+/// The words of nearly all sets: tokens of STS have some 1,200 bytes. On the stack they take less than a page, and `Words`
+/// take five. The compiler's stack probes write to each of these pages, so a forked worker would get copies of them.
+pub(crate) type FewWords = WordsUpTo<448>;
+
 /// The words of a record, which may be secret. They are wiped on drop, and filled in place: a move would leave a copy
 /// behind.
 #[derive(Default)]
-pub(crate) struct Words(ArrayVec<u64, SET_SLOT_WORDS>);
+pub(crate) struct WordsUpTo<const MOST: usize>(ArrayVec<u64, MOST>);
 
-impl Deref for Words {
+impl<const MOST: usize> Deref for WordsUpTo<MOST> {
     type Target = [u64];
 
     fn deref(&self) -> &[u64] {
@@ -35,7 +42,7 @@ impl Deref for Words {
     }
 }
 
-impl Room for Words {
+impl<const MOST: usize> Room for WordsUpTo<MOST> {
     fn hold(&mut self, words: impl ExactSizeIterator<Item = u64>) -> bool {
         self.0.as_mut_slice().zeroize();
         self.0.clear();
@@ -47,7 +54,7 @@ impl Room for Words {
     }
 }
 
-impl Drop for Words {
+impl<const MOST: usize> Drop for WordsUpTo<MOST> {
     fn drop(&mut self) {
         self.0.as_mut_slice().zeroize();
     }

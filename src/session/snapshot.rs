@@ -12,7 +12,7 @@ use crate::{
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         Entry,
-        record::{SetRecord, Words},
+        record::{FewWords, SetRecord, Words},
     },
     seqlock::Version,
     sys::{copies::Lent, dump::Undumped},
@@ -79,15 +79,37 @@ pub(super) fn newest<T>(
 ) -> Result<Option<T>, Fault> {
     // Looked at first: what is published after this look is whole.
     let is_empty = view.published().is_empty();
+    let mut words = FewWords::default();
+    match view.sets().read(&mut words) {
+        Some(version) => told(view, version, &words, tell).map(Some),
+        None if is_empty => Ok(None),
+        None => newest_of_any_size(view, tell).map(Some),
+    }
+}
+
+/// The same for a set that takes many words, and for one that is damaged.
+// A function of its own, so that others have no place for so many words on the stack.
+#[cold]
+#[inline(never)]
+fn newest_of_any_size<T>(
+    view: Entry<'_>,
+    tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
+) -> Result<T, Fault> {
     let mut words = Words::default();
     match view.sets().read(&mut words) {
-        Some(version) => {
-            let record = SetRecord::decode(&words, view.key()).ok_or_else(|| damaged("the set"))?;
-            Ok(Some(tell(Life::of(version, &record), &record)))
-        }
-        None if is_empty => Ok(None),
+        Some(version) => told(view, version, &words, tell),
         None => Err(damaged("the set")),
     }
+}
+
+fn told<T>(
+    view: Entry<'_>,
+    version: Version,
+    words: &[u64],
+    tell: impl FnOnce(Life, &SetRecord<'_>) -> T,
+) -> Result<T, Fault> {
+    let record = SetRecord::decode(words, view.key()).ok_or_else(|| damaged("the set"))?;
+    Ok(tell(Life::of(version, &record), &record))
 }
 
 /// Which set it is, and its points in time.
