@@ -179,7 +179,7 @@ impl Snapshot {
 
     fn new(life: Life, record: &SetRecord<'_>, room: Option<SecretRoom>) -> Self {
         let secrets = [record.secret_access_key, record.session_token];
-        let room = room.unwrap_or_else(|| SecretRoom::with_room(secrets.map(str::len)));
+        let room = room.unwrap_or_else(|| SecretRoom::for_set(secrets.map(str::len)));
         let [secret, token] = room.hold(secrets);
         let mut credentials = Credentials::builder()
             .access_key_id(record.access_key_id)
