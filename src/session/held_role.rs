@@ -60,7 +60,7 @@ impl HeldRole {
         index: usize,
         role: &AssumeRole,
     ) -> Result<Self, Fault> {
-        let inputs = role.packed(&pool.model(role));
+        let inputs = PackedRole::new(&role.packed(&pool.model(role)));
         Ok(HeldRole {
             published: pool.published_of(index)?,
             pool: Arc::clone(pool),
@@ -79,6 +79,11 @@ impl HeldRole {
 
     pub(crate) fn key(&self) -> &Fingerprint {
         bytemuck::cast_ref(&self.key)
+    }
+
+    /// The inputs of the role, packed.
+    pub(crate) fn inputs(&self) -> &[u8] {
+        self.inputs.bytes()
     }
 
     /// The inputs of the role, without its base source.

@@ -51,7 +51,8 @@ pub(super) struct Pool {
     /// The base source; `None` in a process that can only read.
     pub(super) recipe: Option<Recipe>,
     /// The role from which the roles that this process has differ in few inputs: the first one. See `source/assume_role/packed.rs`.
-    pub(super) model: ArcSwapOption<AssumeRole>,
+    /// The pool that takes this one's place has the same model. So equal bytes always stand for equal inputs.
+    pub(super) model: Arc<ArcSwapOption<AssumeRole>>,
     /// The pool that took this one's place when this one had been ended.
     pub(super) successor: ArcSwapOption<Successor>,
 }

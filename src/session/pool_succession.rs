@@ -20,14 +20,16 @@ use crate::{
     error::{ErrorKind, Fault},
     refresh::policy::Windows,
     segment::{Segment, pool::Budget},
+    source::AssumeRole,
 };
 
 impl Pool {
-    /// The pool that this process has opened as `shared`.
+    /// The pool that this process has opened as `shared`. Its roles have this `model`.
     pub(super) fn new(
         shared: &ProcessSession,
         segment: Arc<Segment>,
         rules: Rules,
+        model: Arc<ArcSwapOption<AssumeRole>>,
     ) -> Result<Arc<Self>, Fault> {
         let Some(calls_per_second) = (rules.rate)(&segment.header.description) else {
             let text =
@@ -46,7 +48,7 @@ impl Pool {
             unreachable: Unreachable::default(),
             rules,
             recipe: shared.recipe.clone(),
-            model: ArcSwapOption::empty(),
+            model,
             successor: ArcSwapOption::empty(),
             segment,
         }))
@@ -86,7 +88,8 @@ impl Pool {
         let inode = latest.lock.locks().inode();
         match registry::follow(&latest.name, inode, settings, &latest.segment, |_| true) {
             Ok(Some((share, segment))) => {
-                let pool = Pool::new(&share, segment, latest.rules)?;
+                let model = Arc::clone(&latest.model);
+                let pool = Pool::new(&share, segment, latest.rules, model)?;
                 let next = Some(Arc::new(Successor { pool, _share: share }));
                 // Another thread may have been faster. All go on with the first one.
                 latest.successor.compare_and_swap(&None::<Arc<Successor>>, next);

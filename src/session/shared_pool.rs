@@ -29,7 +29,7 @@ use crate::{
             layout::{self, PoolLayout},
         },
     },
-    source::{AssumeRole, Fingerprint, Source},
+    source::{AssumeRole, Fingerprint, Packing, Source},
     sys::random,
 };
 
@@ -102,7 +102,7 @@ impl SharedPool {
     }
 
     fn new((shared, segment): Joined, rules: Rules) -> Result<Self, Fault> {
-        Ok(SharedPool { pool: Pool::new(&shared, segment, rules)?, shared, rules })
+        Ok(SharedPool { pool: Pool::new(&shared, segment, rules, Arc::default())?, shared, rules })
     }
 
     /// The pool that has the name now, if this one was ended and another one has taken its place; else this one.
@@ -147,6 +147,11 @@ impl SharedPool {
             Some(asker) => held.asked(role, asker),
             None => held,
         })
+    }
+
+    /// The inputs of `role`, as those of the roles that this process has are packed. `None` before it has one.
+    pub(crate) fn packed(&self, role: &AssumeRole) -> Option<Packing> {
+        self.pool.model.load().as_ref().map(|model| role.packed(model))
     }
 
     /// Whether the roles of the pool must be such that its refresher can be asked for them.

@@ -25,7 +25,7 @@ use super::{
     profile::{ProxyUrl, Settings},
 };
 pub(super) use inputs::Inputs;
-pub(crate) use packed::PackedRole;
+pub(crate) use packed::{PackedRole, Packing};
 pub(super) use session_name::default_session_name;
 
 /// A source that assumes a role at AWS STS.

@@ -51,8 +51,8 @@ use std::{
 use aws_credential_types::Credentials;
 
 pub use assume_role::AssumeRole;
-pub(crate) use assume_role::PackedRole;
 pub(crate) use assume_role::pooled::environment as role_environment;
+pub(crate) use assume_role::{PackedRole, Packing};
 #[cfg(feature = "fleet-kms")]
 #[doc(hidden)]
 pub use base_identity::BaseIdentity;

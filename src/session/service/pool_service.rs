@@ -58,7 +58,7 @@ impl PoolService {
             creator: None,
             rules: self.terms.rules,
             recipe: Some(self.terms.base.clone()),
-            model: ArcSwapOption::empty(),
+            model: Arc::default(),
             successor: ArcSwapOption::empty(),
             unreachable: Unreachable::default(),
         }

@@ -21,6 +21,11 @@ impl AssumeRole {
         &self.inputs.role_arn
     }
 
+    /// Whether a pool can have the role: its inputs alone tell whose the credentials are.
+    pub(crate) fn is_of_inputs_only(&self) -> bool {
+        self.mfa.is_none() && self.settings.is_none() && matches!(self.base, Base::DefaultChain)
+    }
+
     /// Identifies all that can change what STS answers, and who asks. `base` is the fingerprint of the pool's base source,
     /// `environment` that of [`environment`].
     ///
