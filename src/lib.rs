@@ -112,6 +112,9 @@ pub use endpoint::Endpoint;
 pub use diagnosis::{Finding, Inquiry, Level, diagnose};
 #[cfg(feature = "cli-core")]
 #[doc(hidden)]
+pub use source::command_file::{file_or_pipe, regular_file};
+#[cfg(feature = "cli-core")]
+#[doc(hidden)]
 pub use sys::peer::peer_groups;
 // What can go wrong.
 pub use error::{Error, ErrorKind};

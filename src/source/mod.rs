@@ -10,6 +10,8 @@ mod base_identity;
 mod causes;
 mod class;
 mod clock_skew;
+#[cfg(feature = "cli-core")]
+pub(crate) mod command_file;
 mod container_endpoint;
 mod credential_process;
 mod fingerprint;

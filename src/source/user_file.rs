@@ -20,11 +20,14 @@ const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// The content without a byte order mark.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let bytes = bytes(path)?;
-    Ok(match bytes.strip_prefix(BYTE_ORDER_MARK) {
+    bytes(path).map(without_mark)
+}
+
+pub(super) fn without_mark(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match bytes.strip_prefix(BYTE_ORDER_MARK) {
         Some(text) => Zeroizing::new(text.to_vec()),
         None => bytes,
-    })
+    }
 }
 
 /// The content.
@@ -49,17 +52,23 @@ pub(crate) fn content(file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
             "it is a pipe, must be a file: it is read again for each set",
         ));
     }
+    up_to(file, LONGEST)
+}
+
+pub(super) fn up_to(file: &File, longest: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    match file.take(LONGEST + 1).read_to_end(&mut bytes) {
-        Ok(length) if length as u64 > LONGEST => {
-            Err(io::Error::other(format!("it has more than {LONGEST} bytes")))
-        }
+    match file.take(longest + 1).read_to_end(&mut bytes) {
+        Ok(length) if length as u64 > longest => Err(too_long(longest)),
         Ok(_) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::other(
             "it is a terminal or another device without content, must be a file",
         )),
         Err(error) => Err(error),
     }
+}
+
+pub(super) fn too_long(longest: u64) -> io::Error {
+    io::Error::other(format!("it has more than {longest} bytes"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use shmcreds::{SharedSession, testing::LocalSts};
 
-use crate::harness::{ROLE, Running, code, name, shmcreds, text};
+use crate::harness::{ROLE, Running, code, name, said_soon, shmcreds, text};
 
 /// The findings, by their subjects.
 fn findings(output: &Output) -> BTreeMap<String, Vec<Value>> {
@@ -216,22 +216,6 @@ fn paths_without_a_file(folder: &Path) -> Vec<(PathBuf, &'static str)> {
         (folder.to_owned(), "EISDIR"),
         (PathBuf::from("/dev/zero"), "it has more than 4194304 bytes"),
     ]
-}
-
-/// What the program said; it must end soon.
-fn said_soon(mut command: std::process::Command) -> String {
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while child.try_wait().unwrap().is_none() {
-        if std::time::Instant::now() > end {
-            child.kill().unwrap();
-            panic!("it hangs: {command:?}");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let output = child.wait_with_output().unwrap();
-    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]

@@ -52,6 +52,27 @@ pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("{:?}: {}", output.status, text(&output.stderr)))
 }
 
+/// What a program gave that must end soon.
+pub fn ended_soon(mut command: Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > end {
+            child.kill().unwrap();
+            panic!("it hangs: {command:?}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// What it said.
+pub fn said_soon(command: Command) -> String {
+    let output = ended_soon(command);
+    text(&output.stdout) + &text(&output.stderr)
+}
+
 pub fn assert_gone(name: &str) {
     assert!(!Path::new(&segment(name)).exists(), "the segment of {name} is left");
     assert!(!Path::new(&crate::support::lock(name)).exists(), "the locks of {name} are left");

@@ -280,6 +280,12 @@ fn https_is_for_other_hosts() {
     // A half-written pair changes nothing, and the next whole pair is used.
     fs::write(folder.path().join("tls.crt"), "half of it").unwrap();
     assert!(ask_tls(&url, &first, &token).status.success());
+    // Nor does a pipe, into which nobody writes.
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    fs::rename(&pipe, folder.path().join("tls.crt")).unwrap();
+    assert!(ask_tls(&url, &first, &token).status.success());
+    fs::remove_file(folder.path().join("tls.crt")).unwrap();
     let second = certificate(folder.path());
     let answer = ask_tls(&url, &second, &token);
     assert!(text(&answer.stdout).contains("ASIANODE"), "{answer:?}");

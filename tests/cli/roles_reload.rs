@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -215,4 +216,66 @@ fn a_broken_file_changes_nothing() {
     for secret in [&alpha, &beta, "hush-hush", "id-of-alpha", BASE_SECRET] {
         assert!(!said.contains(secret), "{said}");
     }
+}
+
+/// Makes each kind of path that is no regular file; gives it and what is said about it.
+fn paths_without_a_file(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+    let place = |name: &str| folder.join(name);
+    nix::unistd::mkfifo(&place("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    std::os::unix::fs::symlink(place("pipe"), place("link")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(place("socket")).unwrap());
+    vec![
+        (place("pipe"), "it is a pipe, must be a regular file"),
+        (place("link"), "it is a pipe, must be a regular file"),
+        (place("socket"), "it is a socket, must be a regular file"),
+        (folder.to_owned(), "it is a directory, must be a regular file"),
+        (PathBuf::from("/dev/zero"), "it is a device, must be a regular file"),
+        (PathBuf::from("/dev/tty"), "it is a device, must be a regular file"),
+    ]
+}
+
+/// A path may lead to anything. Nothing waits for what nobody writes.
+#[test]
+fn a_roles_file_that_is_no_regular_file_is_refused_at_the_start() {
+    let (sts, folder) = (LocalSts::start().unwrap(), Folder::new("", &[]));
+    for (path, problem) in paths_without_a_file(folder.0.path()) {
+        let name = name("no-file");
+        let mut exec = shmcreds(&sts);
+        exec.args(["exec", "--name", &name, "--roles"]).arg(&path).args(["--", "true"]);
+        for command in [serve_roles(&sts, &name, &path), exec] {
+            let output = ended_soon(command);
+            let said = text(&output.stderr);
+            assert!(said.contains("--roles") && said.contains(path.to_str().unwrap()), "{said}");
+            assert!(said.contains(problem) && said.lines().count() == 1, "{said}");
+            assert_eq!(code(&output), 66, "{said}");
+        }
+        assert_gone(&name);
+    }
+}
+
+/// The same at SIGHUP: the roles stay, and the next file is read.
+#[test]
+fn a_roles_file_that_becomes_a_pipe_changes_nothing() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("piped");
+    let folder = Folder::new("", &[ALPHA]);
+    let (mut running, url) = served_roles(&sts, &name, &folder);
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let pipes = tempfile::tempdir().unwrap();
+    for (path, problem) in paths_without_a_file(pipes.path()) {
+        std::fs::remove_file(folder.file()).unwrap();
+        std::os::unix::fs::symlink(&path, folder.file()).unwrap();
+        running.signal(Signal::SIGHUP);
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.contains("the roles stay as they are") && line.contains(problem), "{line}");
+        assert!(is_of(&set_of(&url, "/v1/roles/alpha", &folder.token("alpha")), "id-of-alpha"));
+    }
+    std::fs::remove_file(folder.file()).unwrap();
+    folder.write("", &[ALPHA, BETA]);
+    running.signal(Signal::SIGHUP);
+    until("beta is there", || folder.names() == ["alpha", "beta"]);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(), 0);
+    assert_gone(&name);
 }

@@ -1,6 +1,6 @@
 //! The options of the sources: what is said on the command line, or in a file, arrives.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Command};
 
 use shmcreds::testing::LocalSts;
 
@@ -224,4 +224,25 @@ fn a_source_that_is_named_counts_more_than_the_environment() {
         let expected = if arguments[0] == "--profile" { "00002" } else { "00001" };
         assert!(text(&output.stdout).contains(expected), "{arguments:?}");
     }
+}
+
+/// It is read once, so a shell may write it (`--config <(...)`).
+#[test]
+fn a_configuration_file_may_be_a_pipe() {
+    let (sts, name) = (LocalSts::start().unwrap(), name("piped"));
+    let role = "arn:aws:iam::123456789012:role/piped";
+    let script = format!(
+        "exec \"$SHMCREDS\" exec --name {name} --config <(sleep 0.2; echo 'role-arn = \"{role}\"') -- /bin/echo started"
+    );
+    let mut bash = Command::new("/bin/bash");
+    for (key, value) in shmcreds(&sts).get_envs() {
+        match value {
+            Some(value) => bash.env(key, value),
+            None => bash.env_remove(key),
+        };
+    }
+    bash.args(["-c", &script]);
+    let output = ended_soon(bash);
+    assert_eq!(text(&output.stdout), "started\n", "{}", text(&output.stderr));
+    assert!(sts.calls().unwrap().iter().any(|call| call.parameters["RoleArn"] == role));
 }

@@ -1,15 +1,8 @@
 //! The configuration file: the same options as on the command line.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    fs::{File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{collections::BTreeSet, ffi::OsString, io, path::Path, time::Duration};
 
-use nix::fcntl::OFlag;
+use shmcreds::file_or_pipe;
 use toml::{Table, Value};
 
 use crate::{
@@ -19,6 +12,8 @@ use crate::{
 
 /// All options together need less.
 const LONGEST: u64 = 1024 * 1024;
+/// How long to wait for a program that writes the file into a pipe.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The options that choose a source. Only one of them can be used.
 const SOURCES: [&str; 8] = [
@@ -38,44 +33,19 @@ pub(crate) fn arguments(
     path: &Path,
     given: &BTreeSet<String>,
 ) -> Result<Vec<OsString>, CommandError> {
-    let text = text(path, LONGEST).map_err(|error| {
+    // It is read once, so it may be a pipe.
+    let read = file_or_pipe(path, LONGEST, PATIENCE).and_then(|bytes| text(&bytes));
+    let text = read.map_err(|error| {
         CommandError::new(NO_INPUT, format!("--config {}: {}", path.display(), told(&error)))
     })?;
     options(&text, given)
         .map_err(|problem| CommandError::new(DATA, format!("{}: {problem}", path.display())))
 }
 
-/// The text of a file of `longest` bytes at most. It may be a pipe: it is read once.
-pub(crate) fn text(path: &Path, longest: u64) -> io::Result<String> {
-    content(&File::open(path)?, longest)
-}
-
-/// The text of a file that was read before. Another program may have put anything in its place, so nothing here waits.
-///
-/// # Errors
-/// It is a pipe, which has no content for a second reader. Or it is empty: a program that writes it has failed, or is
-/// not ready.
-pub(crate) fn text_again(path: &Path, longest: u64) -> io::Result<String> {
-    // Opening a pipe would wait for a writer.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is a pipe or a device, must be a file to be read again"));
-    }
-    match content(&file, longest)? {
-        text if text.trim().is_empty() => Err(io::Error::other("it is empty")),
-        text => Ok(text),
-    }
-}
-
-fn content(file: &File, longest: u64) -> io::Result<String> {
-    let mut text = String::new();
-    match file.take(longest + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 > longest => {
-            Err(io::Error::other(format!("it has more than {longest} bytes")))
-        }
-        read => read.map(|_| text),
-    }
+/// The text in the bytes of a file.
+pub(crate) fn text(bytes: &[u8]) -> io::Result<String> {
+    let text = std::str::from_utf8(bytes).map(str::to_owned);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text in UTF-8"))
 }
 
 fn options(text: &str, given: &BTreeSet<String>) -> Result<Vec<OsString>, String> {

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use shmcreds::regular_file;
+
 use crate::{
     arn_table::{self, ArnTable, GRANT, SHARED},
     command_error::{CommandError, DATA, NO_INPUT},
@@ -43,19 +45,23 @@ pub(crate) struct NamedRole {
 
 impl RolesFile {
     pub(crate) fn read(path: &Path) -> Result<Self, CommandError> {
-        RolesFile::read_by(config::text, path)
+        RolesFile::read_by(path, Ok)
     }
 
-    /// The same after [`read`](Self::read).
+    /// The same after [`read`](Self::read). An empty file is an error: a program that writes it has failed, or is not ready.
     pub(crate) fn read_again(path: &Path) -> Result<Self, CommandError> {
-        RolesFile::read_by(config::text_again, path)
+        RolesFile::read_by(path, |text| match text.trim().is_empty() {
+            true => Err(io::Error::other("it is empty")),
+            false => Ok(text),
+        })
     }
 
     fn read_by(
-        text: fn(&Path, u64) -> io::Result<String>,
         path: &Path,
+        check: impl Fn(String) -> io::Result<String>,
     ) -> Result<Self, CommandError> {
-        let text = text(path, LONGEST).map_err(|error| {
+        let read = regular_file(path, LONGEST).and_then(|bytes| config::text(&bytes));
+        let text = read.and_then(check).map_err(|error| {
             CommandError::new(NO_INPUT, format!("--roles {}: {}", path.display(), told(&error)))
         })?;
         RolesFile::of(&text)

@@ -12,11 +12,17 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use shmcreds::endpoint::http::Listener;
+use shmcreds::{endpoint::http::Listener, regular_file};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::command_error::{CONFIGURATION, CommandError};
+use crate::{
+    command_error::{CONFIGURATION, CommandError},
+    errno::told,
+};
+
+/// A chain of certificates, or a key, needs less.
+const LONGEST: u64 = 1024 * 1024;
 
 /// Which version of the two files was read.
 type Stamp = [(i64, i64, u64, u64); 2];
@@ -59,17 +65,22 @@ fn load(files: &[PathBuf; 2]) -> Result<(Stamp, Arc<ServerConfig>), String> {
     let [certificate, key] = files;
     // Before the files are read: what changes meanwhile is read again.
     let stamp = stamp(files).map_err(|error| {
-        format!("--tls-certificate {}, --tls-key {}: {error}", certificate.display(), key.display())
+        let (certificate, key) = (certificate.display(), key.display());
+        format!("--tls-certificate {certificate}, --tls-key {key}: {}", told(&error))
     })?;
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let read = |option: &str, file: &Path| {
+        regular_file(file, LONGEST)
+            .map_err(|error| format!("{option} {}: {}", file.display(), told(&error)))
+    };
+    let pem = read("--tls-certificate", certificate)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain =
         chain.map_err(|error| format!("--tls-certificate {}: {error}", certificate.display()))?;
     if chain.is_empty() {
         let file = certificate.display();
         return Err(format!("--tls-certificate {file}: it contains no certificate in PEM"));
     }
-    let secret = PrivateKeyDer::from_pem_file(key)
+    let secret = PrivateKeyDer::from_pem_slice(&read("--tls-key", key)?)
         .map_err(|_| format!("--tls-key {}: it contains no private key in PEM", key.display()))?;
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
