@@ -73,7 +73,8 @@ pub(super) fn release_others(elected: &Elected, version: Version) -> Result<(), 
     let (view, locks) = (elected.view(), elected.locks());
     let Some(pool) = view.pool() else { return Ok(()) };
     let unpublished = (0..SETS.slots).filter(|slot| version.is_empty() || *slot != version.slot());
-    for slot in unpublished {
+    // Most often none of them has memory. What another process gives one meanwhile is not this one's to free.
+    for slot in unpublished.filter(|slot| pool.has_cell(view.index(), *slot)) {
         if let Some(_claim) = Claim::take(elected, &SETS, slot, false)? {
             pool.lock(locks)?.release(view.index(), slot);
         }

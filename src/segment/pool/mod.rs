@@ -199,6 +199,12 @@ impl<'a> PoolWriter<'a> {
         counters.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
+    /// Whether the slot of an entry has a cell, for a look.
+    pub(crate) fn has_cell(self, entry: usize, slot: usize) -> bool {
+        // Relaxed: under the lock the word is looked at again.
+        self.owned(entry)[slot].load(Ordering::Relaxed) != 0
+    }
+
     fn owned(self, entry: usize) -> &'a [AtomicU64] {
         self.head(entry, layout::OWNED_CELLS, SET_SLOTS)
     }
