@@ -229,7 +229,7 @@ impl Pool {
     ) -> Result<T, Fault> {
         let view = self.segment.view();
         let refusal = || self.segment.pool().map_or(0, |pool| pool.refusal(key));
-        let (before, end) = (refusal(), Instant::now() + limit);
+        let (before, end, mut asked) = (refusal(), Instant::now() + limit, false);
         loop {
             // Before the look at the state: what happens after it ends the sleep.
             let event = view.latest_event();
@@ -243,7 +243,8 @@ impl Pool {
                 return Err(self.refused(refusal));
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // A limit of zero is too short to wait, but not to ask once.
+            if std::mem::replace(&mut asked, true) && left.is_zero() {
                 return Err(self.silent(limit));
             }
             asker.ask(self, key, wish, QUEUE_LIMIT.min(left))?;

@@ -150,6 +150,13 @@ impl Pool {
         minute(self.clock.boot())
     }
 
+    /// Whether the role with `key` has an entry with a set.
+    pub(super) fn has_set(&self, key: &Key) -> bool {
+        let index = self.segment.pool().and_then(|pool| pool.find(key));
+        let published = index.and_then(|index| self.segment.published_of(index));
+        published.is_some_and(|published| !published.version().is_empty())
+    }
+
     /// Reserves a call within `limit`, and extends the lease by the time until then. Without a call in time it resigns: that
     /// is the inner error.
     pub(super) fn reserve_call(

@@ -122,6 +122,8 @@ impl Inner {
         match snapshot.life.phase(now) {
             Phase::Fresh => {}
             Phase::Mandatory if snapshot.life.is_rejected_too_soon(now) => {}
+            // A process fetches the next set there: see `follow_role`.
+            Phase::Advisory | Phase::Mandatory if self.is_replaced() => {}
             Phase::Mandatory if !self.was_waited_for(&snapshot) => {
                 return Ok(Found::Valid(snapshot));
             }

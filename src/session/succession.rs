@@ -5,10 +5,12 @@
 //!
 //! Looked for only where the old session was marked as ended and its set is due: the old set stays good until then.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Inner, group,
+    Inner,
+    asking::RoleOf,
+    group,
     process_session::{ProcessSession, Settings},
     registry, role,
     snapshot::{Phase, Snapshot},
@@ -37,14 +39,16 @@ impl Inner {
         if !latest.is_superseded() {
             return Ok(latest);
         }
-        let phase = |set: Arc<Snapshot>| set.life.phase(latest.shared.clock.boot());
-        let phase = latest.newest()?.map_or(Phase::Expired, phase);
+        let life = latest.newest()?.map(|set: Arc<Snapshot>| set.life);
+        let phase = life.map_or(Phase::Expired, |life| life.phase(latest.shared.clock.boot()));
         // A pool of many roles is not asked for all of them at once when it was created anew.
         if phase == Phase::Fresh && latest.shared.role.is_some() {
             return Ok(latest);
         }
-        // While what is there is valid, another session has to have a set.
-        match latest.follow(phase != Phase::Expired) {
+        // While what is there is valid, another session has to have a set. A role whose set AWS rejected has nothing to lose.
+        let is_rejected = life.is_some_and(|life| life.version.is_rejected());
+        let is_good = phase != Phase::Expired && !(is_rejected && latest.shared.role.is_some());
+        match latest.follow(is_good) {
             // The next read goes on there.
             _ if phase == Phase::Fresh => Ok(latest),
             Ok(true) => Ok(self.latest()),
@@ -97,6 +101,40 @@ impl Inner {
         self.successor.load().is_some()
     }
 
+    /// The same for a role: its entry in the pool that has the name now, or another entry in its own. With `needs_set` this
+    /// waits for nothing: if the role has no set there, one is fetched in the background.
+    fn follow_role(&self, role: &RoleOf, needs_set: bool) -> Result<bool, Fault> {
+        let next = role.next_pool()?;
+        if next.is_none() && !self.was_taken() {
+            return Ok(false);
+        }
+        let (pool, recipe) = (next.as_ref().unwrap_or(&role.pool), self.shared.recipe.clone());
+        let now = self.shared.clock.boot();
+        if needs_set && !pool.has_set(&role.key) && !self.is_probe_due(now) {
+            return Ok(false);
+        }
+        let limit = if needs_set { Duration::ZERO } else { ANSWER_LIMIT };
+        match role::joined(pool, role.key, role.role.clone(), recipe, limit) {
+            Ok((shared, segment)) if needs_set && segment.view().published().is_empty() => {
+                // True would be a reason to wait.
+                let _ = Inner::new(shared, segment).refresh_in_background(now);
+                Ok(false)
+            }
+            Ok((shared, segment)) => {
+                self.succeed(shared, segment);
+                Ok(true)
+            }
+            // The caller looks again, as long as it has time.
+            Err(fault) if fault.kind == ErrorKind::Timeout && role.asker.is_some() => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether the role has its next set from a pool that took the place of its own.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.shared.role.as_ref().is_some_and(|role| role.pool.successor.load().is_some())
+    }
+
     /// Looks, where this session was ended, for another one of its name, user and source: true if it has taken this
     /// one's place. With `needs_set` one that has no set yet does not count.
     ///
@@ -110,20 +148,7 @@ impl Inner {
             return Ok(true);
         }
         if let Some(role) = &self.shared.role {
-            let next = role.next_pool()?;
-            if next.is_none() && !self.was_taken() {
-                return Ok(false);
-            }
-            let (pool, recipe) = (next.as_ref().unwrap_or(&role.pool), self.shared.recipe.clone());
-            return match role::joined(pool, role.key, role.role.clone(), recipe, ANSWER_LIMIT) {
-                Ok((shared, segment)) => {
-                    self.succeed(shared, segment);
-                    Ok(true)
-                }
-                // The caller looks again, as long as it has time.
-                Err(fault) if fault.kind == ErrorKind::Timeout && role.asker.is_some() => Ok(false),
-                Err(fault) => Err(fault),
-            };
+            return self.follow_role(role, needs_set);
         }
         if self.shared.is_creator() {
             return Ok(false);

@@ -162,6 +162,14 @@ fn main() {
             heap::a_known_role_is_read_without_an_allocation,
         ),
         ("workers_follow_a_new_pool", restart::workers_follow_a_new_pool),
+        (
+            "a_due_role_keeps_its_set_until_the_new_pool_has_one",
+            restart::a_due_role_keeps_its_set_until_the_new_pool_has_one,
+        ),
+        (
+            "a_failure_in_the_new_pool_is_no_error_of_a_valid_set",
+            restart::a_failure_in_the_new_pool_is_no_error_of_a_valid_set,
+        ),
         ("pools_in_between_are_not_kept", restart::pools_in_between_are_not_kept),
         ("a_worker_that_only_reads_follows", restart::a_worker_that_only_reads_follows),
         ("what_the_new_pool_does_not_allow", restart::what_the_new_pool_does_not_allow),

@@ -1,11 +1,11 @@
 //! The process that made the pool ends, and starts again, while workers live.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use shmcreds::{
     ErrorKind, Provider, SharedRoles, SharedRolesBuilder, SharedSession,
-    testing::{LocalSts, ManualClock},
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 
 use crate::{
@@ -109,6 +109,86 @@ pub fn workers_follow_a_new_pool() {
     assert_ne!(read(&one, 1), next);
     second.end();
     assert!(!std::path::Path::new(&segment(&name)).exists());
+}
+
+/// The set of the old pool is due, and the new pool has none: the role keeps what it has, without a wait and without an error,
+/// until the new pool has a set.
+pub fn a_due_role_keeps_its_set_until_the_new_pool_has_one() {
+    let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("due"));
+    let builder = || pool(&name).clock(&clock);
+    let mut first = Server::new(builder(), &sts, &[1]);
+    let mut second = Server::new(builder(), &sts, &[]);
+    let old = first.start();
+    let roles = builder().attach().unwrap();
+    let one = roles.role(tenant(&sts, 1)).unwrap();
+    let read = || {
+        let set = one.credentials().unwrap();
+        assert_of(&set, 1);
+        set.access_key_id().to_owned()
+    };
+    assert_eq!(read(), old[0]);
+    first.end();
+    second.start();
+    let calls = || sts.count("AssumeRole").unwrap();
+    let before = calls();
+    // Longer than the call of a role may take. A read that waits for it gets its error.
+    let hangs = Fault::Under(Settings::new().latency(Duration::from_secs(600)));
+    sts.inject(hangs, Times::Next(1)).unwrap();
+    // In its last minutes, and then in the last one.
+    for left in [Duration::from_secs(240), Duration::from_secs(30)] {
+        clock.advance(one.status().unwrap().expires_in() - left);
+        let began = Instant::now();
+        assert_eq!(read(), old[0]);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+    until("a call is made", || calls() == before + 1);
+    assert_eq!(read(), old[0]);
+    assert_eq!(calls(), before + 1, "all reads together make one");
+    second.end();
+}
+
+/// The same where the call fails: it is no error of a read, and a later call gives the next set.
+pub fn a_failure_in_the_new_pool_is_no_error_of_a_valid_set() {
+    let (sts, clock, name) =
+        (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("fails"));
+    let builder = || pool(&name).clock(&clock);
+    let mut first = Server::new(builder(), &sts, &[1]);
+    let mut second = Server::new(builder(), &sts, &[]);
+    let old = first.start();
+    let roles = builder().attach().unwrap();
+    let one = roles.role(tenant(&sts, 1)).unwrap();
+    let read = || {
+        let set = one.credentials().unwrap();
+        assert_of(&set, 1);
+        set.access_key_id().to_owned()
+    };
+    assert_eq!(read(), old[0]);
+    first.end();
+    second.start();
+    let calls = || sts.count("AssumeRole").unwrap();
+    let before = calls();
+    sts.inject(Fault::AccessDenied, Times::Next(1)).unwrap();
+    clock.advance(one.status().unwrap().expires_in() - Duration::from_secs(240));
+    assert_eq!(read(), old[0]);
+    until("the call has failed", || {
+        // Another process, which has no set, is told of the failure.
+        let failed = roles
+            .status()
+            .unwrap()
+            .entries()
+            .iter()
+            .any(|entry| entry.status().last_failure().is_some());
+        assert_eq!(read(), old[0]);
+        failed
+    });
+    assert_eq!(calls(), before + 1);
+    until("there is a new set", || {
+        // The back-off of a refusal is 5 s.
+        clock.advance(Duration::from_secs(1));
+        read() != old[0]
+    });
+    assert_eq!(calls(), before + 2);
+    second.end();
 }
 
 /// A process that asks for its roles anew each time keeps the pool that it has opened, and the latest one.
