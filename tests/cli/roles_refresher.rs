@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::FileExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -143,6 +144,37 @@ fn a_killed_refresher_is_followed() {
     assert!(reader.status().unwrap().refresher().is_none());
     drop(reader);
     assert_gone(&name);
+}
+
+/// The next one refreshes what a killed one has left, also if no client asks for it.
+#[test]
+fn what_a_killed_one_has_left_is_refreshed_without_a_request() {
+    let (sts, name, folder) =
+        (LocalSts::start().unwrap(), name("left"), Folder::new("", &[ALPHA, BETA]));
+    // The refresh point is between 10 s and 11 s after the call.
+    sts.configure(Settings::new().lifetime(Duration::from_secs(20))).unwrap();
+    let (mut first, url) = served_roles(&sts, &name, &folder);
+    until_refreshed_by(&name, first.pid());
+    let set = set_of(&url, "/v1/roles/alpha", &folder.token("alpha"));
+    let reader = SharedRoles::attach(&name).unwrap();
+    first.signal(Signal::SIGKILL);
+    first.wait_for_end();
+    let (second, url) = served_roles(&sts, &name, &folder);
+    until_refreshed_by(&name, second.pid());
+    assert_eq!(assumed(&sts), 1);
+    // Another process uses the role in a later minute than that of its call. The first page of the file has the requests.
+    let uses = std::fs::OpenOptions::new().write(true).open(crate::support::lock(&name)).unwrap();
+    until("it is refreshed", || {
+        uses.write_all_at(&u64::MAX.to_le_bytes(), 4096).unwrap();
+        assumed(&sts) == 2
+    });
+    until("the new set is there", || {
+        let now = set_of(&url, "/v1/roles/alpha", &folder.token("alpha"));
+        assert!(is_of(&now, ALPHA.1));
+        now != set
+    });
+    assert_eq!(calls(&sts).get(BETA.1), None, "it had no set");
+    drop(reader);
 }
 
 /// A call that hangs does not delay the end.
