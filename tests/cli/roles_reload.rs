@@ -241,7 +241,8 @@ fn a_roles_file_that_is_no_regular_file_is_refused_at_the_start() {
     for (path, problem) in paths_without_a_file(folder.0.path()) {
         let name = name("no-file");
         let mut exec = shmcreds(&sts);
-        exec.args(["exec", "--name", &name, "--roles"]).arg(&path).args(["--", "true"]);
+        exec.args(["exec", "--name", &name, "--role", "alpha", "--roles"]).arg(&path);
+        exec.args(["--", "true"]);
         for command in [serve_roles(&sts, &name, &path), exec] {
             let output = ended_soon(command);
             let said = text(&output.stderr);
