@@ -1,8 +1,6 @@
 //! The roles that this process has: so that a recipe which is built for each request leads to the same copy of the set each
 //! time.
 
-#![expect(clippy::mutable_key_type, reason = "what changes in a role is not its key")]
-
 use std::{
     borrow::Borrow,
     collections::HashSet,
