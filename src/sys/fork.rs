@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use nix::libc;
 
-use super::{copies, process_token};
+use super::{copies, dump, process_token};
 
 /// The locks of the library, in the order in which one thread may take them: a thread that holds a lock takes only
 /// later ones. A fork takes all of them in this order, so it never waits for a thread that waits for it.
@@ -118,6 +118,7 @@ extern "C" fn after() {
 extern "C" fn after_in_child() {
     process_token::count_fork();
     copies::after_fork_in_child();
+    dump::after_fork_in_child();
     after();
 }
 
