@@ -123,6 +123,27 @@ impl Inner {
         Ok(false)
     }
 
+    /// The same for a caller that waits for a set, at most `left`. It makes the call itself where it may.
+    pub(super) fn start_waited_for(
+        &self,
+        elected: Elected,
+        recipe: &Recipe,
+        job: Job,
+        left: Duration,
+    ) -> Result<Option<FetchHandle>, Fault> {
+        if self.fetches_once() && fetch::may_be_here(&job, left) {
+            return fetch::here(elected, &job).map(|()| None);
+        }
+        self.start(elected, recipe, job)
+    }
+
+    /// Whether the elected process fetches one set, and does not refresh for good.
+    fn fetches_once(&self) -> bool {
+        // The refresher of a pool refreshes all its roles. It comes back when it has died.
+        let is_role = self.shared.role.is_some();
+        !self.segment.header.eager || self.shared.is_creator() || is_role
+    }
+
     /// Starts the work of the elected. In an eager session it goes on for good: what the dedicated
     /// process did, this one does from now on, on a thread. Not where the user may want to fork.
     pub(super) fn start(
@@ -131,9 +152,7 @@ impl Inner {
         recipe: &Recipe,
         job: Job,
     ) -> Result<Option<FetchHandle>, Fault> {
-        // The refresher of a pool refreshes all its roles. It comes back when it has died.
-        let is_role = self.shared.role.is_some();
-        if !self.segment.header.eager || self.shared.is_creator() || is_role {
+        if self.fetches_once() {
             return fetch::start(elected, job).map(Some);
         }
         let stop = StopHandle::new();

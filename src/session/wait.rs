@@ -256,7 +256,8 @@ impl Wait<'_> {
                 }
                 let (elected, job) = inner.reserve(elected, job, left)??;
                 self.budgeted = job.not_before > 0;
-                self.refresh = inner.start(elected, &recipe, job)?;
+                let left = self.end.saturating_duration_since(Instant::now());
+                self.refresh = inner.start_waited_for(elected, &recipe, job, left)?;
                 self.started = true;
                 Ok(None)
             }

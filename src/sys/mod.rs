@@ -25,4 +25,5 @@ pub(crate) mod process_token;
 pub(crate) mod random;
 pub(crate) mod runtime;
 pub(crate) mod spawn;
+pub(crate) mod stack;
 pub(crate) mod task;

@@ -17,7 +17,7 @@ use nix::{
         AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname, socketpair,
     },
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
     descriptor::Inode,
@@ -38,6 +38,11 @@ static KEPT: ForkLock<Kept> = ForkLock::new(LockOrder::Runtime, Kept::Unknown);
 /// Notes that this process itself replaced the pair.
 pub(super) fn forget() {
     *KEPT.lock() = Kept::NotOurs;
+}
+
+/// Whether the calling thread is inside a runtime: then no other one can run on it.
+pub(crate) fn is_inside() -> bool {
+    Handle::try_current().is_ok()
 }
 
 /// Makes a runtime for the current thread.

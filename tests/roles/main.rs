@@ -3,6 +3,7 @@
 
 mod asked;
 mod budget;
+mod callers;
 #[path = "../support/heap.rs"]
 mod counted;
 mod deaths;
@@ -160,6 +161,10 @@ fn main() {
         (
             "a_known_role_is_read_without_an_allocation",
             heap::a_known_role_is_read_without_an_allocation,
+        ),
+        (
+            "a_call_is_made_on_the_thread_of_its_caller",
+            callers::a_call_is_made_on_the_thread_of_its_caller,
         ),
         ("workers_follow_a_new_pool", restart::workers_follow_a_new_pool),
         (
