@@ -33,6 +33,11 @@ fn number(variable: &str, default: usize) -> usize {
 
 fn main() {
     println!("load {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    // SAFETY: the process has one thread.
+    unsafe {
+        env::set_var("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE");
+        env::set_var("AWS_SECRET_ACCESS_KEY", "secret");
+    }
     let mut table = Table::default();
     failing(&mut table);
     let sts = LocalSts::fork().expect("an STS");
@@ -49,7 +54,8 @@ fn main() {
     first_reads(&mut table, &bench, &pool);
     kept(&mut table, &bench, &pool);
     by_recipe(&mut table, &bench, &pool);
-    misses(&mut table, &bench);
+    misses(&mut table, &bench, "the default chain", &Provider::default_chain());
+    misses(&mut table, &bench, "a closure", &base());
     throughput(&mut table, &bench, &pool);
     table.print();
 }
@@ -340,11 +346,13 @@ fn by_recipe(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
     table.note("a recipe alone", recipe, "ns");
 }
 
-/// A role that nobody has asked for, beside the same call of the source without a pool.
-fn misses(table: &mut Table, bench: &Bench) {
+/// A role that nobody has asked for, beside the same call of the source without a pool. A source that is a closure of the
+/// program is asked on a thread of its own.
+fn misses(table: &mut Table, bench: &Bench, what: &str, base: &Provider) {
     let (rounds, url) = (bench.roles.min(1000), bench.sts.url());
-    let pool = bench.pool("misses").create().expect("a pool");
-    let base: Arc<dyn Source> = Arc::new(base());
+    let name = format!("misses-{}", what.len());
+    let pool = bench.pool(&name).base_source(base.clone()).create().expect("a pool");
+    let base: Arc<dyn Source> = Arc::new(base.clone());
     let milli = |start: Instant| start.elapsed().as_nanos() as f64 / 1e3;
     let (mut miss, mut call) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -363,12 +371,14 @@ fn misses(table: &mut Table, bench: &Bench) {
     }
     let mut beyond: Vec<f64> = miss.iter().zip(&call).map(|(miss, call)| miss - call).collect();
     let [p50, p99] = [0.5, 0.99].map(|share| quantile(&mut beyond, share));
-    table.note("a cold miss, median", median(miss.clone()), "µs");
+    let miss_of = format!("a cold miss, base credentials of {what}");
+    table.note(&format!("{miss_of}: median"), median(miss.clone()), "µs");
     table.note("the same call without a pool, median", median(call.clone()), "µs");
-    table.note("a cold miss beyond the call, median of the pairs", p50, "µs");
+    table.note(&format!("{miss_of}: beyond the call, median of the pairs"), p50, "µs");
     table.note("the same, p99 of the pairs (with the noise of both)", p99, "µs");
     let beyond = quantile(&mut miss, 0.99) - quantile(&mut call, 0.99);
-    table.within("p99 of cold misses beyond p99 of calls", beyond, "limit", 200.0, "µs");
+    let what = format!("{miss_of}: p99 beyond p99 of calls");
+    table.within(&what, beyond, "limit", 200.0, "µs");
 }
 
 /// Numbers below `count`, the small ones more often: the n-th with a weight of 1/n.
@@ -388,57 +398,69 @@ fn zipf(count: usize, seed: u64) -> Vec<u32> {
     std::iter::repeat_with(draw).take(1 << 16).collect()
 }
 
-/// Reads of all entries by some processes at once.
+/// Reads of all entries by some processes at once, beside clones of private sets in the same order: the caches and the
+/// scheduler of the machine change both.
 fn throughput(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
-    const READS: u32 = 1 << 18;
-    const ROUNDS: usize = 21;
+    // So many that the start and the end of a round do not count.
+    const READS: u32 = 1 << 20;
+    const ROUNDS: usize = 15;
     let url = bench.sts.url();
     let work = |seed: u64| {
         let roles: Vec<RoleSession> = (0..bench.roles)
             .map(|tenant| pool.role(bench.recipe(&url, tenant)).expect("a role"))
             .collect();
+        let own: Vec<Credentials> = (0..bench.roles).map(|_| support::set()).collect();
         let order = zipf(bench.roles, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         roles.iter().for_each(|role| drop(role.credentials()));
-        move || {
-            let busy = cpu();
+        move |is_control: bool| {
             let next = |at: u32| order[at as usize % order.len()] as usize;
-            (0..READS).for_each(|at| drop(black_box(roles[next(at)].credentials())));
+            let busy = cpu();
+            match is_control {
+                true => (0..READS).for_each(|at| drop(black_box(own[next(at)].clone()))),
+                false => (0..READS).for_each(|at| drop(black_box(roles[next(at)].credentials()))),
+            }
             (cpu() - busy) as f64 / f64::from(READS)
         }
     };
     let mut helpers: Vec<Helper> = (0..4u64)
         .map(|seed| {
             let mut reads = None;
-            Helper::start(move |_| words([reads.get_or_insert_with(|| work(seed + 1))()]))
+            Helper::start(move |order| {
+                words([reads.get_or_insert_with(|| work(seed + 1))(order == 1)])
+            })
         })
         .collect();
-    // Each makes its list first.
+    // Each makes its lists first.
     helpers.iter_mut().for_each(|helper| helper.order(0));
     helpers.iter_mut().for_each(|helper| drop(helper.answer()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut times, mut rates) = ([vec![], vec![], vec![]], [vec![], vec![], vec![]]);
+    // CPU time and wall time of a read, by whether it is the control, and by the number of processes.
+    let mut times: [[[Vec<f64>; 3]; 2]; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (at, count) in [1, 2, 4].into_iter().enumerate() {
-            let start = Instant::now();
-            helpers[..count].iter_mut().for_each(|helper| helper.order(0));
-            let each = helpers[..count].iter_mut().map(|helper| helper.answer()[0]);
-            times[at].push(each.collect::<Vec<f64>>());
-            let reads = f64::from(READS) * count as f64;
-            rates[at]
-                .push(vec![start.elapsed().as_nanos() as f64 / reads * count.min(cores) as f64]);
+            for control in [0, 1] {
+                let start = Instant::now();
+                helpers[..count].iter_mut().for_each(|helper| helper.order(control as u64));
+                let each = helpers[..count].iter_mut().map(|helper| helper.answer()[0]);
+                times[0][control][at].push(each.sum::<f64>() / count as f64);
+                let reads = f64::from(READS) * count as f64 / count.min(cores) as f64;
+                times[1][control][at].push(start.elapsed().as_nanos() as f64 / reads);
+            }
         }
     }
-    for (at, count) in [(1, 2), (2, 4)] {
-        let what = format!("reads of {} roles, Zipf, {count} processes", bench.roles);
-        let cpu = (&*times[at], "of 1 process", &*times[0]);
-        table.compare(&format!("{what}: CPU of a read"), cpu, 0.5, 1.1, "ns");
-        let wall = (&*rates[at], "of 1 process", &*rates[0]);
-        table.compare(
-            &format!("{what}: time of a read on each of {cores} cores"),
-            wall,
-            0.5,
-            1.1,
-            "ns",
-        );
+    for (kind, of) in [(0, "CPU of a read"), (1, "time of a read on each core")] {
+        let [pool, own] = &times[kind];
+        for (at, count) in [(1, 2), (2, 4)] {
+            let what =
+                format!("{} roles, Zipf, {count} processes on {cores} cores: {of}", bench.roles);
+            let (many, one) = (support::blocks(&pool[at]), support::blocks(&pool[0]));
+            table.compare(&what, (&many, "one process", &one), 0.5, 1.1, "ns");
+            let grown = |of: &[Vec<f64>; 3]| -> Vec<Vec<f64>> {
+                of[at].iter().zip(&of[0]).map(|(many, one)| vec![many / one]).collect()
+            };
+            let what = format!("the same, as a multiple of one process's, {count} processes");
+            let control = "clones of private sets";
+            table.compare(&what, (&grown(pool), control, &grown(own)), 0.5, 1.1, "");
+        }
     }
 }
