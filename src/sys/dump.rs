@@ -1,6 +1,6 @@
 //! Memory that core dumps leave out.
 
-use std::{cell::RefCell, ffi::c_void, ops::Range, ptr::NonNull};
+use std::{cell::RefCell, ffi::c_void, mem, ops::Range, ptr::NonNull};
 
 use nix::sys::mman::{MmapAdvise, madvise};
 

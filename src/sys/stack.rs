@@ -23,8 +23,10 @@ pub(crate) fn left() -> usize {
 
 fn lowest_address() -> Option<usize> {
     let mut attributes = MaybeUninit::uninit();
+    // SAFETY: it only tells which thread this is.
+    let own = unsafe { libc::pthread_self() };
     // SAFETY: the attributes are written by this call, if it succeeds.
-    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
+    if unsafe { libc::pthread_getattr_np(own, attributes.as_mut_ptr()) } != 0 {
         return None;
     }
     let (mut lowest, mut bytes) = (null_mut(), 0);
