@@ -149,27 +149,27 @@ impl<T: Send + Sync + 'static> Copies<T> {
         let is_first = self.seen.fetch_max(version, Ordering::Relaxed) < version;
         let own = self.place_for(record);
         let mut old = Vec::new();
-        old.extend(swap(own, Some(copy)));
+        old.extend(taken(own, Some(copy)));
         if is_first {
             self.take_all(Some(own), &mut old);
         }
         // Another thread may have seen a newer version and taken all copies away before the swap of `own`. That swap
         // has read the other thread's, or `place_for` has. So this look sees the newer version, too.
         if !is_newest() {
-            old.extend(swap(own, None));
+            old.extend(taken(own, None));
         }
-        retire(record.sections(), Some(record), old);
+        record.sections().retire(Some(record), old);
     }
 
     /// Takes all copies away. `own` is the record of the calling thread.
     pub(crate) fn clear_in(&self, sections: &'static Sections, own: Option<&'static Record>) {
         let mut old = Vec::new();
         self.take_all(None, &mut old);
-        retire(sections, own, old);
+        sections.retire(own, old);
     }
 
     /// Adds all copies to `old`, besides that in the place `but`.
-    fn take_all(&self, but: Option<&AtomicPtr<T>>, old: &mut Vec<Arc<T>>) {
+    fn take_all(&self, but: Option<&AtomicPtr<T>>, old: &mut Vec<Item>) {
         // A thread may be adding the other places. Release pairs with the acquire in `place_for`, when that comes later;
         // acquire, as in `others`, when it came before.
         let none = self.others.compare_exchange(
@@ -180,8 +180,8 @@ impl<T: Send + Sync + 'static> Copies<T> {
         );
         let others = none.is_err().then(|| self.others()).flatten().into_iter().flatten();
         let places = others.chain([&self.first]);
-        let taken = places.filter(|place| !but.is_some_and(|but| std::ptr::eq(*place, but)));
-        old.extend(taken.filter_map(|place| swap(place, None)));
+        let places = places.filter(|place| !but.is_some_and(|but| std::ptr::eq(*place, but)));
+        old.extend(places.filter_map(|place| taken(place, None)));
     }
 
     /// The newest version of which there was a copy; 0 before the first.
@@ -189,14 +189,6 @@ impl<T: Send + Sync + 'static> Copies<T> {
         // Relaxed: the number orders nothing.
         self.seen.load(Ordering::Relaxed)
     }
-}
-
-fn retire<T: Send + Sync + 'static>(
-    sections: &'static Sections,
-    own: Option<&'static Record>,
-    old: Vec<Arc<T>>,
-) {
-    sections.retire(own, old.into_iter().map(|copy| copy as Item).collect());
 }
 
 /// Replaces the copy in a place.
@@ -207,6 +199,11 @@ fn swap<T>(place: &AtomicPtr<T>, copy: Option<Arc<T>>) -> Option<Arc<T>> {
     let old = place.swap(copy, Ordering::AcqRel);
     // SAFETY: null, or the pointer of an `Arc` that was in the place, and is now of this thread alone.
     (!old.is_null()).then(|| unsafe { Arc::from_raw(old) })
+}
+
+/// The same, for a copy that others may read.
+fn taken<T: Send + Sync + 'static>(place: &AtomicPtr<T>, copy: Option<Arc<T>>) -> Option<Item> {
+    swap(place, copy).map(|old| old as Item)
 }
 
 impl<T> Drop for Copies<T> {
