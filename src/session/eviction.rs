@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::pool::Pool;
+use super::pool::{Freed, Pool};
 use crate::{
     error::Fault,
     refresh::{
@@ -17,16 +17,6 @@ use crate::{
 const EVICTION_LEASE: Duration = Duration::from_secs(5);
 /// How many of the entries that were used least recently are tried, until one is free.
 const CANDIDATES: usize = 64;
-
-/// A search for an entry that can be freed.
-pub(super) enum Freed {
-    /// An entry is free by now.
-    Now,
-    /// An entry was free already.
-    Before,
-    /// All entries are being refreshed.
-    None,
-}
 
 impl Pool {
     /// Frees the entry that was used least recently and is not being refreshed.

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{creator::Creator, eviction::Freed, pool_rules::Rules, unreachable::Unreachable};
+use super::{creator::Creator, pool_rules::Rules, unreachable::Unreachable};
 use crate::{
     clock::{Clock, as_nanos},
     error::{ErrorKind, Fault},
@@ -33,6 +33,16 @@ use crate::{
 const ATTEMPTS: usize = 64;
 /// Nanoseconds of a minute.
 const MINUTE: u64 = 60_000_000_000;
+
+/// A search for an entry that can be freed.
+pub(super) enum Freed {
+    /// An entry is free by now.
+    Now,
+    /// An entry was free already.
+    Before,
+    /// All entries are being refreshed.
+    None,
+}
 
 /// What all roles of a pool share in a process.
 #[derive(Debug)]
