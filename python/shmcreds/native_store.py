@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.credentials import ReadOnlyCredentials
 
-from . import fork, greenlets
+from . import clock, fork, greenlets, policy
 from .exceptions import BRSConfigurationError, BRSConnectionError
 from .failure import BackOff, Failure, exception_of
 from .living import Living
 from .policy import Windows
 from .set_name import Recipe, random_name, tell_collision
-from .store import Counters, Fetched, Look, SourceFailed, Term
+from .store import REJECTED, Counters, Fetched, Look, SourceFailed, Term
 
 if TYPE_CHECKING:
     from .native_source import NativeSource
@@ -67,6 +67,8 @@ class NativeStore:
         self.engine = "python" if native is None else "native"
         #: Whether a process of its own refreshes the set.
         self.refreshes_itself: bool = store.is_eager()
+        #: The rejected generation for whose successor callers wait, and until when.
+        self._patience = (0, 0.0)
         #: The native method itself: nothing stands between botocore and the set.
         self.fresh = store.fresh
         _open.add(self)
@@ -88,7 +90,24 @@ class NativeStore:
         return None if seen is None else Look(*seen)
 
     def stand(self, seconds: float) -> Look | Term | None:
-        return self._outcome(self._store.stand, seconds)
+        began = clock.now()
+        outcome = self._outcome(self._store.stand, seconds)
+        # The library gives a rejected set at the end of a wait. Here this is the end of a slice of the caller's wait.
+        is_slice_over = clock.now() - began >= seconds / 2
+        if is_slice_over and isinstance(outcome, Look) and self._waits_for_next(outcome, began):
+            return None
+        return outcome
+
+    def _waits_for_next(self, look: Look, began: float) -> bool:
+        """Whether a caller goes on to wait for the set that takes the place of this one, because AWS rejected this one."""
+        if look.state != REJECTED or self.back_off() is not None:
+            return False
+        age = (self.lifetime() or 0.0) - (look.expires - time.time())
+        if age < policy.REJECTION_FLOOR:
+            return False
+        if self._patience[0] != look.generation:
+            self._patience = (look.generation, began + policy.REJECTED_WAIT)
+        return clock.now() < self._patience[1]
 
     def stand_after(self, generation: int, seconds: float) -> Look | Term | None:
         return self._outcome(self._store.stand_after, generation, seconds)

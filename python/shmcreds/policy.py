@@ -11,6 +11,8 @@ from .exceptions import BRSValidationError, BRSWarning
 MINUTE = 60.0
 #: A set that AWS rejects is not replaced earlier than this after its fetch.
 REJECTION_FLOOR = 5.0
+#: How long callers wait for the set that takes the place of a rejected one. Then they get that one: a caller waits for 30 s in all.
+REJECTED_WAIT = 29.0
 LONGEST = 300.0
 LONGEST_WITHOUT_A_SET = 5.0
 #: The same when the source throttles.

@@ -15,9 +15,8 @@ from .failure import TRANSIENT, BackOff, Failure
 from .policy import Points, Windows
 from .store import ADVISORY, EXPIRED, FRESH, MANDATORY, REJECTED, Counters, Fetched, Look, SourceFailed
 
-#: How long callers wait in the last minute of a set for another thread's refresh; and with a set that AWS rejected.
+#: How long callers wait in the last minute of a set for another thread's refresh.
 MANDATORY_WAIT = 1.0
-REJECTED_WAIT = 30.0
 
 
 class _Current(NamedTuple):
@@ -168,7 +167,7 @@ class ProcessStore:
     def _newer(self, look: Look, seconds: float) -> Look | ProcessTerm | None:
         """The next set, where another thread fetches it soon enough; else this one."""
         if self._patience[0] != look.generation:
-            limit = REJECTED_WAIT if look.state == REJECTED else MANDATORY_WAIT
+            limit = policy.REJECTED_WAIT if look.state == REJECTED else MANDATORY_WAIT
             self._patience = (look.generation, clock.now() + limit)
         left = self._patience[1] - clock.now()
         if left <= 0:
