@@ -86,7 +86,9 @@ def is_clear(error):
 def lives(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(") ")[2][0] != "Z"
+            main_lives = file.read().rpartition(") ")[2][0] != "Z"
+        # The first thread may end before the others, which hold all that the process has.
+        return main_lives or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 
