@@ -26,11 +26,12 @@ def key_by_chain():
 
 
 def alive(pid):
-    """A zombie is not."""
+    """A zombie is not, once all its threads have ended: they hold its lock."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(") ", 1)[1][0] != "Z"
-    except FileNotFoundError:
+            first_lives = file.read().rsplit(") ", 1)[1][0] != "Z"
+        return first_lives or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
         return False
 
 
