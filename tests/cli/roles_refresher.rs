@@ -121,17 +121,23 @@ fn what_is_used_is_refreshed_without_a_request() {
     assert_gone(&name);
 }
 
+/// The set of alpha, and a reader that keeps the pool, of a `serve` that was killed while it refreshed.
+fn left_by_a_killed_one(sts: &LocalSts, name: &str, folder: &Folder) -> (Value, SharedRoles) {
+    let (mut first, url) = served_roles(sts, name, folder);
+    until_refreshed_by(name, first.pid());
+    let set = set_of(&url, "/v1/roles/alpha", &folder.token("alpha"));
+    let reader = SharedRoles::attach(name).unwrap();
+    first.signal(Signal::SIGKILL);
+    first.wait_for_end();
+    (set, reader)
+}
+
 /// A killed `serve` is followed by the next one, which refreshes the pool that a reader has kept.
 #[test]
 fn a_killed_refresher_is_followed() {
     let (sts, name, folder) =
         (LocalSts::start().unwrap(), name("followed"), Folder::new("", &[ALPHA, BETA]));
-    let (mut first, url) = served_roles(&sts, &name, &folder);
-    until_refreshed_by(&name, first.pid());
-    let set = set_of(&url, "/v1/roles/alpha", &folder.token("alpha"));
-    let reader = SharedRoles::attach(&name).unwrap();
-    first.signal(Signal::SIGKILL);
-    first.wait_for_end();
+    let (set, reader) = left_by_a_killed_one(&sts, &name, &folder);
     assert_eq!(refresher_of(&reader), None);
     let (second, url) = served_roles(&sts, &name, &folder);
     until("the next one follows", || refresher_of(&reader) == Some(second.pid()));
@@ -153,12 +159,7 @@ fn what_a_killed_one_has_left_is_refreshed_without_a_request() {
         (LocalSts::start().unwrap(), name("left"), Folder::new("", &[ALPHA, BETA]));
     // The refresh point is between 10 s and 11 s after the call.
     sts.configure(Settings::new().lifetime(Duration::from_secs(20))).unwrap();
-    let (mut first, url) = served_roles(&sts, &name, &folder);
-    until_refreshed_by(&name, first.pid());
-    let set = set_of(&url, "/v1/roles/alpha", &folder.token("alpha"));
-    let reader = SharedRoles::attach(&name).unwrap();
-    first.signal(Signal::SIGKILL);
-    first.wait_for_end();
+    let (set, reader) = left_by_a_killed_one(&sts, &name, &folder);
     let (second, url) = served_roles(&sts, &name, &folder);
     until_refreshed_by(&name, second.pid());
     assert_eq!(assumed(&sts), 1);

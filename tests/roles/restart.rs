@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use shmcreds::{
-    ErrorKind, Provider, SharedRoles, SharedRolesBuilder, SharedSession,
+    ErrorKind, Provider, RoleSession, SharedRoles, SharedRolesBuilder, SharedSession,
     testing::{Fault, LocalSts, ManualClock, Times},
 };
 
@@ -71,6 +71,13 @@ fn reader(name: &str, clock: &ManualClock) -> SharedRoles {
     SharedRoles::builder(name).clock(clock).wait_timeout(Duration::from_secs(20)).attach().unwrap()
 }
 
+/// The access key id of the set of a tenant's role.
+fn read(role: &RoleSession, number: usize) -> String {
+    let set = role.credentials().unwrap();
+    assert_of(&set, number);
+    set.access_key_id().to_owned()
+}
+
 pub fn workers_follow_a_new_pool() {
     let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("new"));
     let builder = || pool(&name).clock(&clock);
@@ -80,11 +87,6 @@ pub fn workers_follow_a_new_pool() {
     let roles = builder().attach().unwrap();
     let [one, two] = [1, 2].map(|number| roles.role(tenant(&sts, number)).unwrap());
     let mut lent = one.reader();
-    let read = |role: &shmcreds::RoleSession, number| {
-        let set = role.credentials().unwrap();
-        assert_of(&set, number);
-        set.access_key_id().to_owned()
-    };
     assert_eq!([read(&one, 1), read(&two, 2)], [old[0].as_str(), &old[1]]);
     first.end();
     // There is no new pool yet. The workers have the old one.
@@ -123,11 +125,7 @@ pub fn a_due_role_keeps_its_set_until_the_new_pool_has_one() {
     let old = first.start();
     let roles = builder().attach().unwrap();
     let one = roles.role(tenant(&sts, 1).operation_timeout(second)).unwrap();
-    let read = || {
-        let set = one.credentials().unwrap();
-        assert_of(&set, 1);
-        set.access_key_id().to_owned()
-    };
+    let read = || read(&one, 1);
     assert_eq!(read(), old[0]);
     first.end();
     next.start();
@@ -158,11 +156,7 @@ pub fn a_failure_in_the_new_pool_is_no_error_of_a_valid_set() {
     let old = first.start();
     let roles = builder().attach().unwrap();
     let one = roles.role(tenant(&sts, 1)).unwrap();
-    let read = || {
-        let set = one.credentials().unwrap();
-        assert_of(&set, 1);
-        set.access_key_id().to_owned()
-    };
+    let read = || read(&one, 1);
     assert_eq!(read(), old[0]);
     first.end();
     second.start();
