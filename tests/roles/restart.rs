@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use shmcreds::{
     ErrorKind, Provider, RoleSession, SharedRoles, SharedRolesBuilder, SharedSession,
-    testing::{Fault, LocalSts, ManualClock, Times},
+    testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 
 use crate::{
@@ -78,6 +78,11 @@ fn read(role: &RoleSession, number: usize) -> String {
     set.access_key_id().to_owned()
 }
 
+/// A call in the background has a thread of its own.
+fn until_the_call_has_ended() {
+    until("the call has ended", || std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
+}
+
 pub fn workers_follow_a_new_pool() {
     let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("new"));
     let builder = || pool(&name).clock(&clock);
@@ -141,7 +146,7 @@ pub fn a_due_role_keeps_its_set_until_the_new_pool_has_one() {
     until("a call is made", || calls() == before + 1);
     assert_eq!(read(), old[0]);
     assert_eq!(calls(), before + 1, "all reads together make one");
-    until("the call has ended", || std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
+    until_the_call_has_ended();
     assert_eq!(read(), old[0]);
     next.end();
 }
@@ -177,13 +182,18 @@ pub fn a_failure_in_the_new_pool_is_no_error_of_a_valid_set() {
         failed
     });
     assert_eq!(calls(), before + 1);
+    // A slow call. The clock stands still in it, since a lease ends by this clock, too.
+    let slow = Settings::new().latency(Duration::from_millis(500));
+    sts.inject(Fault::Under(slow), Times::Next(1)).unwrap();
     until("there is a new set", || {
         // The back-off of a refusal is 5 s.
         clock.advance(Duration::from_secs(1));
-        read() != old[0]
+        let set = read();
+        until_the_call_has_ended();
+        set != old[0]
     });
     assert_eq!(calls(), before + 2);
-    until("the call has ended", || std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
+    until_the_call_has_ended();
     second.end();
 }
 
