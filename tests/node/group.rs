@@ -88,7 +88,6 @@ pub fn reads_and_waits() {
         report.say("attached\n");
         let began = Instant::now();
         let first = key(&session);
-        report.say(format!("{first}\n"));
         let set = session.snapshot().unwrap().unwrap();
         assert_eq!((set.generation(), set.credentials().access_key_id()), (1, &*first));
         let status = session.status().unwrap();
@@ -109,6 +108,8 @@ pub fn reads_and_waits() {
         // What is forked from it reads on.
         child(|_| assert_eq!(key(&session), first)).finish();
         session.leave();
+        // Only now may the agent make the next set.
+        report.say(format!("{first}\n"));
         let changed = until_another(&session, &first);
         report.say(format!("{changed}\n"));
     });
