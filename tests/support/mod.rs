@@ -44,11 +44,18 @@ pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'stati
     let trial = |&(name, test): &(&'static str, fn())| {
         Trial::test(name, move || {
             test();
+            until("the threads of the test have ended", is_alone);
             Ok::<(), Failed>(())
         })
     };
     let soaks = soaks.iter().map(|soak| trial(soak).with_ignored_flag(true));
     libtest_mimic::run(&arguments, tests.iter().map(trial).chain(soaks).collect()).exit();
+}
+
+/// Whether this process has one thread. The next test forks, and a refresh in the background goes on for a moment after its set
+/// is published.
+fn is_alone() -> bool {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) <= 1
 }
 
 /// A session name that no other test has. A session of that name that is left is a failure of the test binary.
