@@ -78,9 +78,16 @@ mod tests {
     #[tokio::test]
     async fn the_log_has_its_standard_error_without_secrets_and_nothing_else() {
         let log = tempfile::NamedTempFile::new().unwrap();
+        // With one subscriber alone, tracing asks the thread that first logs at a place, for all threads. That may be
+        // another one. With two it asks both.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let writer = std::sync::Mutex::new(log.reopen().unwrap());
         let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
         let _here = tracing::subscriber::set_default(subscriber);
+        // Another thread logs in the meantime.
+        let other = || async { shell("echo 123456; echo other >&2").run("it", has_code).await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::spawn(move || runtime.block_on(other()).map(drop)).join().unwrap().unwrap();
         let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         let script = format!("echo answer; echo touch the key >&2; echo {secret} >&2");
         let program = Program::new(["/bin/sh", "-c", &script], Duration::from_secs(60));
