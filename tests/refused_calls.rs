@@ -171,7 +171,7 @@ fn create_says_what_failed() {
             let said = child.finish();
             judge(refusal, &said, "create", &mut problems);
             // The refresher removes the names when it ends.
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + support::LIMIT;
             while is_left(&name) && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Refreshers and keepers remove the names of their sessions themselves, soon after the last user.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The process of the test binary, and the files that were there before it.
 struct Binary {
