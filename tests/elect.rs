@@ -516,12 +516,11 @@ fn a_sealed_session_never_gives_a_term() {
 }
 
 fn a_process_without_a_source() {
-    let name = name("name-only");
+    let (name, asked) = (name("name-only"), support::StopFile::new(&name("asked")));
     let mut creator = child(|report| {
         let session = SharedSession::builder(&name).source(manual()).create().unwrap();
         report.say("!");
-        until("it is asked for a set", || session.status().unwrap().source().contains("test"));
-        thread::sleep(Duration::from_millis(100));
+        until("another process has asked for a set", || asked.is_there());
         let set = term(&session).publish(instant_set()).unwrap();
         report.say(format!("{}\n", key(&set)));
         until("it is killed", || false);
@@ -530,6 +529,7 @@ fn a_process_without_a_source() {
     let session = SharedSession::attach(&name).unwrap();
     let error = session.elect_within(Duration::from_millis(20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSource);
+    asked.write();
     assert_eq!(key(&valid(&session)), creator.hear_line());
     let error = session.elect_after(1, Duration::from_millis(20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSource);
