@@ -170,7 +170,7 @@ fn work(session: &SharedSession, report: &mut Report) {
             }
         }
         // The machine is to be shared with STS and the other workers.
-        sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(20));
     }
 }
 
