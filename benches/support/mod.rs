@@ -6,6 +6,7 @@ pub mod threads;
 pub mod wake;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, PipeReader, PipeWriter, Write},
     time::{Duration, Instant, SystemTime},
 };
@@ -246,9 +247,10 @@ impl Table {
 /// Memory of this process's private mappings that it shares with nobody, in KiB: pages that it has written, and pages that it
 /// has only read. Of a shared mapping the kernel calls a page private as long as no other process has touched it.
 pub fn private_kib() -> [f64; 2] {
-    let text = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+    // Line by line: a process with many mappings has a text of a megabyte, which would be counted.
+    let smaps = BufReader::new(File::open("/proc/self/smaps").expect("smaps"));
     let (mut is_private, mut kib) = (false, [0.0; 2]);
-    for line in text.lines() {
+    for line in smaps.lines().map(|line| line.expect("a line")) {
         let mut words = line.split_whitespace();
         let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         match first {

@@ -11,11 +11,14 @@ const MOST_BYTES: usize = 32 * 1024;
 const SETS_FOR_EACH: usize = 64;
 /// A buffer that is this much larger than a text is not used for it.
 const SLACK: usize = 256;
+/// The kernel excludes whole blocks of this many bytes. Each excluded piece of memory is a mapping of its own, and a process
+/// can have 65,530 of them: pages of single sets would use them up.
+const BLOCK: usize = 64 * 1024;
 
 /// Memory for texts on pages that core dumps leave out (`MADV_DONTDUMP`).
 ///
-/// The pages stay excluded: other allocations on them, now and later, are missing in a core dump, too. When
-/// the kernel refuses the advice, this is ordinary memory.
+/// The pages around them, up to 64 KiB, are excluded, too, and stay so: other allocations on them, now and later, are
+/// missing in a core dump. When the kernel refuses the advice, this is ordinary memory.
 #[derive(Debug)]
 pub(crate) struct Undumped<const N: usize>([String; N]);
 
@@ -110,28 +113,29 @@ fn buffers(lengths: [usize; 2]) -> Pair {
 fn exclude_all<'a>(buffers: impl IntoIterator<Item = &'a String>) {
     let mut advised = 0..0;
     // The allocator mostly gives the buffers memory that is side by side: then one call is enough for all.
-    for pages in buffers.into_iter().map(pages) {
-        if pages.start <= advised.end && advised.start <= pages.end {
-            advised = advised.start.min(pages.start)..advised.end.max(pages.end);
+    for blocks in buffers.into_iter().map(blocks) {
+        if blocks.start <= advised.end && advised.start <= blocks.end {
+            advised = advised.start.min(blocks.start)..advised.end.max(blocks.end);
         } else {
             exclude(&advised);
-            advised = pages;
+            advised = blocks;
         }
     }
     exclude(&advised);
 }
 
-/// The addresses of the pages that an allocation touches.
-fn pages(buffer: &String) -> Range<usize> {
-    let page = rustix::param::page_size();
+/// The addresses of the blocks that an allocation touches.
+fn blocks(buffer: &String) -> Range<usize> {
+    // A page is 64 KiB at most.
     let start = buffer.as_ptr().addr();
-    start - start % page..(start + buffer.capacity()).next_multiple_of(page)
+    start - start % BLOCK..(start + buffer.capacity()).next_multiple_of(BLOCK)
 }
 
-fn exclude(pages: &Range<usize>) {
-    let Some(start) = NonNull::new(pages.start as *mut c_void) else { return };
-    // SAFETY: the pages that an allocation touches are mapped as a whole, and this advice changes no contents.
-    let _ = unsafe { madvise(start, pages.len(), MmapAdvise::MADV_DONTDUMP) };
+fn exclude(blocks: &Range<usize>) {
+    let Some(start) = NonNull::new(blocks.start as *mut c_void) else { return };
+    // SAFETY: this advice changes no contents. The pages of an allocation are mapped. The kernel passes over parts of a block
+    // that are not mapped, and gives the advice for the others: then it returns ENOMEM.
+    let _ = unsafe { madvise(start, blocks.len(), MmapAdvise::MADV_DONTDUMP) };
 }
 
 #[cfg(test)]
@@ -206,6 +210,20 @@ mod tests {
         assert!(copies.len() > 100);
         assert!(copies.iter().flatten().all(|copy| is_excluded(copy)));
         assert!(copies.iter().all(|[secret, _]| secret == "s".repeat(40).as_str()));
+    }
+
+    /// A process that holds thousands of sets must not run out of mappings.
+    #[test]
+    fn many_sets_need_few_mappings() {
+        let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+        let before = mappings();
+        // Other memory between the sets, as that of a program.
+        let held: Vec<_> = (0..2000)
+            .map(|_| (copies([40, 1200], [&"s".repeat(40), &"t".repeat(1200)]), vec![1_u8; 3000]))
+            .collect();
+        let more = mappings().saturating_sub(before);
+        // More than 8 MB: without blocks a mapping for nearly each set. Other tests have threads meanwhile.
+        assert!(more < 500, "{more} mappings for {} sets", held.len());
     }
 
     #[test]
