@@ -63,15 +63,28 @@ pub(crate) fn build() -> io::Result<Runtime> {
 
 fn new() -> io::Result<Runtime> {
     let build = || Builder::new_current_thread().enable_all().build();
-    // Tokio panics when it gets no descriptors.
+    // Tokio panics when it gets no descriptors: another thread may have taken them meanwhile.
     catch_unwind(build).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map_or("it panicked", String::as_str);
         Err(io::Error::other(text.to_owned()))
     })
 }
 
+/// The descriptors that the first runtime of a process takes: two for epoll, one to wake it, the pair, and a copy of one of
+/// the pair.
+const FIRST: usize = 6;
+
+/// Checks that there are enough free descriptors for the first runtime. Tokio panics when it gets no pair, and the panic hook
+/// of the program would see that.
+fn room() -> io::Result<()> {
+    let pair = || socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+    (0..FIRST / 2).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
+    Ok(())
+}
+
 /// Makes a first runtime and finds the sockets that stay after it.
 fn first() -> io::Result<Kept> {
+    room()?;
     let before = unix_sockets();
     // The caller may be inside another runtime. There a blocking drop would panic.
     new()?.shutdown_background();

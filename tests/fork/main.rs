@@ -34,7 +34,8 @@ use refreshes::{
     each_cycle_is_one_call, one_failure_is_one_call,
 };
 use shortages::{
-    full_or_missing_shared_memory, locked_bytes_are_an_error, whatever_a_process_lacks,
+    a_first_call_with_few_descriptors, full_or_missing_shared_memory, locked_bytes_are_an_error,
+    whatever_a_process_lacks,
 };
 use threads::{
     a_fork_beside_a_first_wait, a_fork_beside_busy_threads, a_joined_thread_is_in_nobodys_way,
@@ -82,6 +83,7 @@ fn main() {
         ("a_live_session_names_its_user", a_live_session_names_its_user),
         ("jitter_differs_between_children", jitter_differs_between_children),
         ("full_or_missing_shared_memory_is_an_error", full_or_missing_shared_memory),
+        ("a_first_call_with_few_descriptors_is_an_error", a_first_call_with_few_descriptors),
         ("whatever_a_process_lacks_nothing_is_left", whatever_a_process_lacks),
     ]);
 }

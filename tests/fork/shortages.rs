@@ -1,6 +1,14 @@
 //! The system refuses something: an error, and nothing is left.
 
-use std::{fs, os::fd::AsRawFd, path::Path};
+use std::{
+    fs,
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
@@ -77,6 +85,32 @@ pub fn full_or_missing_shared_memory() {
     })
     .finish();
     assert!(said == "refused" || said == "not allowed here", "{said}");
+}
+
+/// The first call of a source finds few free descriptors: an error says so. No panic hook of the program is called.
+pub fn a_first_call_with_few_descriptors() {
+    let name = name("few-descriptors");
+    let session = SharedSession::builder(&name).source(instant()).create().unwrap();
+    let said = child(|report| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let panics = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&panics);
+        std::panic::set_hook(Box::new(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        let next = fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        let mut refused = 0;
+        for more in 0..100 {
+            setrlimit(Resource::RLIMIT_NOFILE, next + more, hard).unwrap();
+            let Err(error) = session.credentials() else { break };
+            assert!(error.to_string().contains("EMFILE"), "{error}");
+            refused += 1;
+        }
+        report.say(format!("{refused} {}", panics.load(Ordering::Relaxed)));
+    })
+    .finish();
+    let said: Vec<u32> = said.split(' ').map(|number| number.parse().unwrap()).collect();
+    assert!(matches!(said[..], [3..100, 0]), "{said:?}");
 }
 
 /// A process that may have few descriptors, little memory, or short files: some call of `create` fails.
