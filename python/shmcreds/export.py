@@ -219,7 +219,7 @@ class Keeper:
             return
         self._thread = None
         self._wake[1].close()
-        thread.join(_FORK_WAIT)
+        fork.wait_for_end(thread, _FORK_WAIT)
 
     def close(self) -> None:
         self._closed = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from typing import Protocol
 
 from .living import Living
@@ -47,6 +49,20 @@ def _in_parent() -> None:
 def _in_child() -> None:
     for forkable in _known.all():
         forkable.after_fork_in_child()
+
+
+def wait_for_end(thread: threading.Thread, limit: float) -> None:
+    """Waits until the thread has ended, also for the kernel, at most ``limit`` seconds.
+
+    Until Python 3.12 ``join`` returns a moment before that. A fork would still count the thread: Python warns of it.
+    """
+    until = time.monotonic() + limit
+    thread.join(limit)
+    if thread.native_id == threading.get_native_id():
+        # A greenlet that gevent runs in place of a thread.
+        return
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < until:
+        time.sleep(0.0001)
 
 
 # Absent on Windows, which has no fork.

@@ -42,7 +42,7 @@ class RefreshThread:
     def before_fork(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():
             self.stop()
-            self._thread.join(FORK_WAIT)
+            fork.wait_for_end(self._thread, FORK_WAIT)
 
     def after_fork_in_parent(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():
