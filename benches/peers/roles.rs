@@ -1,7 +1,7 @@
 //! Pools of roles, beside sessions, and beside maps in the process that have the same key: moka and DashMap.
 //!
 //! `SHMCREDS_ROLES` says how many roles there are (10,000 by default), and `SHMCREDS_ROLES_WORKERS` how many processes ask
-//! for all of them at once (64 by default).
+//! for all of them at once (64 by default). With `SHMCREDS_ROLES_MISSES=1` only the cold misses are measured.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -39,10 +39,16 @@ fn main() {
         env::set_var("AWS_SECRET_ACCESS_KEY", "secret");
     }
     let mut table = Table::default();
-    failing(&mut table);
+    if env::var_os("SHMCREDS_ROLES_MISSES").is_none() {
+        failing(&mut table);
+    }
     let sts = LocalSts::fork().expect("an STS");
     sts.configure(Settings::new().token_bytes(support::TOKEN)).expect("an answer");
     let bench = Bench { sts, roles: number("SHMCREDS_ROLES", 10_000) };
+    if env::var_os("SHMCREDS_ROLES_MISSES").is_some() {
+        all_misses(&mut table, &bench);
+        return table.print();
+    }
     // A process that inherits no pool.
     let mut stranger = Helper::start(|_| bench.attaches());
     let pool = bench.pool("pool").create().expect("a pool");
@@ -54,8 +60,7 @@ fn main() {
     first_reads(&mut table, &bench, &pool);
     kept(&mut table, &bench, &pool);
     by_recipe(&mut table, &bench, &pool);
-    misses(&mut table, &bench, "the default chain", &Provider::default_chain());
-    misses(&mut table, &bench, "a closure", &base());
+    all_misses(&mut table, &bench);
     throughput(&mut table, &bench, &pool);
     table.print();
 }
@@ -344,6 +349,11 @@ fn by_recipe(table: &mut Table, bench: &Bench, pool: &SharedRoles) {
     table.compare(what, (&measured, beside, &control), 0.5, 1.0, "ns");
     let recipe = per_call(CALLS * 100, || drop(black_box(bench.recipe(&url, next(h)))));
     table.note("a recipe alone", recipe, "ns");
+}
+
+fn all_misses(table: &mut Table, bench: &Bench) {
+    misses(table, bench, "the default chain", &Provider::default_chain());
+    misses(table, bench, "a closure", &base());
 }
 
 /// A role that nobody has asked for, beside the same call of the source without a pool. A source that is a closure of the
