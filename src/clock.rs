@@ -8,7 +8,7 @@
 #[cfg(feature = "testing")]
 mod manual;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -100,6 +100,12 @@ impl Moment {
 fn nanos(time: Timespec) -> u64 {
     // These clocks are never negative.
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The end of a wait that begins now. A program may give any limit: one beyond what the clock can count is none.
+pub(crate) fn after(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
 }
 
 /// A duration in nanoseconds. Saturates after 584 years.

@@ -16,7 +16,8 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError},
 };
 use shmcreds::{
-    ErrorKind, Provider, SharedSession, SourceError, State, StopHandle,
+    AssumeRole, CredentialProcess, Election, ErrorKind, Profile, Provider, Refresh, SharedSession,
+    SharedSessionBuilder, SourceError, SourceErrorClass, State, StopHandle,
     testing::{self, Fault, LocalSts, ManualClock, Settings, Times},
 };
 use tracing_subscriber::{
@@ -637,4 +638,79 @@ fn a_stop_handle_ends_exactly_what_it_is_given_to() {
     first.stop();
     run(&first).join().unwrap();
     assert_eq!(session.status().unwrap().source_calls(), 1);
+}
+
+/// Times that are longer than a clock can count.
+const HUGE: [Duration; 4] = [
+    Duration::MAX,
+    Duration::from_secs(u64::MAX),
+    Duration::from_secs(i64::MAX as u64),
+    Duration::from_nanos(u64::MAX),
+];
+
+#[test]
+fn a_session_waits_for_any_time_that_it_is_told() {
+    for huge in HUGE {
+        let builder = SharedSession::builder(name("huge")).source(instant()).wait_timeout(huge);
+        let session = builder.advisory_window(huge).mandatory_window(huge).create().unwrap();
+        assert_whole(&session.credentials().unwrap());
+        assert_whole(&session.credentials_within(huge).unwrap());
+        assert_eq!(session.refresh_after(1, huge).unwrap().generation(), 2, "{huge:?}");
+        for long in
+            [session.elect_valid_for(huge, huge).err(), session.credentials_valid_for(huge).err()]
+        {
+            assert_eq!(long.map(|error| error.kind()), Some(ErrorKind::TooShort), "{huge:?}");
+        }
+        assert!(matches!(session.elect_within(huge).unwrap(), Election::Valid(_)));
+        let Election::Elected(term) = session.elect_after(2, huge).unwrap() else {
+            panic!("the set is no later one")
+        };
+        let throttled = SourceError::new(SourceErrorClass::Throttled, "later");
+        term.fail(throttled.with_retry_after(huge)).unwrap();
+        assert_whole(&session.credentials().unwrap());
+        assert!(session.status().unwrap().last_failure().unwrap().next_attempt_in() < 10 * MINUTE);
+        assert!(SharedSession::life_for_consumers(huge) >= Duration::from_secs(36 * 3600));
+    }
+}
+
+#[test]
+fn a_time_that_is_too_long_is_told() {
+    type With = fn(SharedSessionBuilder, Duration) -> SharedSessionBuilder;
+    let settings: [(&str, With); 9] = [
+        ("consumers_keep", |builder, huge| builder.consumers_keep(huge)),
+        ("start_spread", |builder, huge| builder.refresh(Refresh::Eager).start_spread(huge)),
+        ("duration", |builder, huge| builder.source(app().duration(huge))),
+        ("connect_timeout", |builder, huge| builder.source(app().connect_timeout(huge))),
+        ("read_timeout", |builder, huge| builder.source(app().read_timeout(huge))),
+        ("operation_timeout", |builder, huge| builder.source(app().operation_timeout(huge))),
+        ("timeout", |builder, huge| builder.source(instant().timeout(huge))),
+        ("timeout", |builder, huge| builder.source(Profile::new("huge").timeout(huge))),
+        ("timeout", |builder, huge| {
+            builder.source(CredentialProcess::new(["/bin/true"]).timeout(huge))
+        }),
+    ];
+    for huge in HUGE {
+        for (field, with) in settings {
+            let builder = SharedSession::builder(name("long")).source(instant());
+            let error = with(builder, huge).create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.to_string().contains(field), "{field}: {error}");
+        }
+    }
+}
+
+fn app() -> AssumeRole {
+    AssumeRole::new("arn:aws:iam::123456789012:role/app").session_name("test")
+}
+
+#[test]
+fn a_clock_of_a_test_never_turns_back() {
+    let clock = ManualClock::new().unwrap();
+    let before = clock.wall();
+    clock.advance(Duration::MAX);
+    let end = clock.wall();
+    assert!(end > before);
+    clock.advance(Duration::MAX);
+    clock.step_wall(i64::MAX);
+    assert!(clock.wall() >= end);
 }

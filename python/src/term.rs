@@ -42,8 +42,9 @@ impl Term {
             .access_key_id(access_key)
             .secret_access_key(secret_key)
             .session_token(token)
-            .expiry(std::time::UNIX_EPOCH + duration(expires))
             .provider_name("python");
+        // Without an expiry, where no clock can show it: the library refuses the set.
+        set.set_expiry(std::time::UNIX_EPOCH.checked_add(duration(expires)));
         set.set_account_id(account_id.map(Into::into));
         py.detach(|| term.publish(set.build())).map(drop).map_err(raised)
     }

@@ -36,8 +36,10 @@ impl ManualClock {
 
     /// Moves the clock forward, in every process that shares it.
     pub fn advance(&self, by: Duration) {
+        let by = super::as_nanos(by);
+        let advanced = |now: u64| Some(now.saturating_add(by));
         // Relaxed: the time orders no other memory.
-        self.words.word(0).fetch_add(super::as_nanos(by), Ordering::Relaxed);
+        let _ = self.words.word(0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, advanced);
     }
 
     /// Steps only the wall clock by `seconds`, in every process that shares it, as an administrator who sets the time
@@ -62,11 +64,12 @@ impl ManualClock {
         self.words.word(0).load(Ordering::Relaxed)
     }
 
-    /// The time on the wall clock.
+    /// The time on the wall clock. It stays where it would be without the steps, if no clock could show the time.
     pub fn wall(&self) -> SystemTime {
         let even = self.wall_at_zero + Duration::from_nanos(self.boot());
         let stepped = self.words.word(8).load(Ordering::Relaxed) as i64;
         let step = Duration::from_secs(stepped.unsigned_abs());
-        if stepped < 0 { even - step } else { even + step }
+        let wall = if stepped < 0 { even.checked_sub(step) } else { even.checked_add(step) };
+        wall.unwrap_or(even)
     }
 }

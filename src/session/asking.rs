@@ -15,7 +15,7 @@ use super::{
     unreachable,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, after},
     error::{ErrorKind, Fault},
     refresh::election,
     segment::{Key, Segment, pool::Refusal},
@@ -229,7 +229,7 @@ impl Pool {
     ) -> Result<T, Fault> {
         let view = self.segment.view();
         let refusal = || self.segment.pool().map_or(0, |pool| pool.refusal(key));
-        let (before, end, mut asked) = (refusal(), Instant::now() + limit, false);
+        let (before, end, mut asked) = (refusal(), after(limit), false);
         loop {
             // Before the look at the state: what happens after it ends the sleep.
             let event = view.latest_event();

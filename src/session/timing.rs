@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::after;
+
 /// How long a caller waits when nothing valid is there, unless the user says otherwise.
 pub(super) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a caller in the mandatory window waits for the refresh in flight.
@@ -62,10 +64,4 @@ impl Limit {
         let end = self.end().min(after(most));
         Limit { end: Some(end), ..self }
     }
-}
-
-fn after(limit: Duration) -> Instant {
-    let now = Instant::now();
-    // A limit beyond what the clock can count is none.
-    now.checked_add(limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
 }

@@ -77,6 +77,28 @@ pub fn workers_ask_the_refresher() {
     }
 }
 
+/// A wait without an end is as good as any other.
+pub fn a_worker_waits_for_any_time_that_it_is_told() {
+    for (kind, with) in [KINDS[0], KINDS[1], ("deferred", |pool| pool)] {
+        let sts = LocalSts::fork().unwrap();
+        let huge = |pool: SharedRolesBuilder| {
+            let pool = pool.wait_timeout(Duration::MAX);
+            pool.advisory_window(Duration::MAX).mandatory_window(Duration::MAX)
+        };
+        let roles = huge(with(pool(&name(kind)))).create().unwrap();
+        child(|_| {
+            let builder = SharedRoles::builder(roles.name()).wait_timeout(Duration::MAX);
+            let role = builder.attach().unwrap().role(tenant(&sts, 1)).unwrap();
+            assert_of(&role.credentials().unwrap(), 1);
+            assert_of(&role.credentials_within(Duration::MAX).unwrap(), 1);
+            let error = role.credentials_valid_for(Duration::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TooShort, "{error}");
+            until("it is evicted", || roles.evict(&tenant(&sts, 1)).unwrap());
+        })
+        .finish();
+    }
+}
+
 /// Refreshes, rejections and evictions are requests, too.
 pub fn the_verbs_of_a_worker_that_cannot_write() {
     for (kind, with) in KINDS {

@@ -111,6 +111,10 @@ fn main() {
         ("the_elected_process_dies", deaths::the_elected_process_dies),
         ("a_stopped_process_does_not_overwrite", deaths::a_stopped_process_does_not_overwrite),
         ("workers_ask_the_refresher", asked::workers_ask_the_refresher),
+        (
+            "a_worker_waits_for_any_time_that_it_is_told",
+            asked::a_worker_waits_for_any_time_that_it_is_told,
+        ),
         ("the_verbs_of_a_worker_that_cannot_write", asked::the_verbs_of_a_worker_that_cannot_write),
         ("a_failure_reaches_all_who_wait", asked::a_failure_reaches_all_who_wait),
         ("hanging_calls", asked::hanging_calls),
