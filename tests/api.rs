@@ -16,8 +16,8 @@ use aws_credential_types::{
     provider::{ProvideCredentials, error::CredentialsError},
 };
 use shmcreds::{
-    AssumeRole, CredentialProcess, Election, ErrorKind, Profile, Provider, Refresh, SharedSession,
-    SharedSessionBuilder, SourceError, SourceErrorClass, State, StopHandle,
+    AssumeRole, CredentialProcess, Election, ErrorKind, Fetched, Profile, Provider, Refresh,
+    SharedSession, SharedSessionBuilder, SourceError, SourceErrorClass, State, StopHandle,
     testing::{self, Fault, LocalSts, ManualClock, Settings, Times},
 };
 use tracing_subscriber::{
@@ -440,6 +440,9 @@ fn no_text_shows_a_secret() {
     let message = format!("{} {BASE_SECRET}", set.session_token().unwrap());
     sts.inject(Fault::error(400, "ValidationError", message), Times::UntilCleared).unwrap();
     let error = session.refresh().unwrap_err();
+    let fetched = Fetched::new(set.clone()).server_time(Some(SystemTime::UNIX_EPOCH));
+    let look = session.snapshot().unwrap();
+    let tail = &set.access_key_id()[16..];
     let cause = std::error::Error::source(&error).unwrap();
     let status = session.status().unwrap();
     let log = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
@@ -455,6 +458,8 @@ fn no_text_shows_a_secret() {
     for (what, text, words) in [
         ("the builder", builder_debug, ["SharedSessionBuilder", "assume-role"]),
         ("the session", format!("{session:?} {session:#?}"), ["SharedSession", "t-secrets"]),
+        ("a set of a source", format!("{fetched:?} {fetched:#?}"), ["Fetched", tail]),
+        ("a look at the set", format!("{look:?} {look:#?}"), ["SetSnapshot", tail]),
         ("the reader", format!("{reader:?} {reader:#?}"), ["Reader", "t-secrets"]),
         (
             "the cause of the error",

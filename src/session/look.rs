@@ -8,12 +8,8 @@ use std::{
 
 use aws_credential_types::Credentials;
 
-use super::{
-    inner::Inner,
-    snapshot::Snapshot,
-    status::{State, tail},
-};
-use crate::{clock::Clock, error::Fault};
+use super::{inner::Inner, snapshot::Snapshot, status::State};
+use crate::{clock::Clock, error::Fault, source::tail};
 
 /// Two reads of clocks, one after the other, differ by less. A step of the wall clock that is smaller does not matter.
 const SMALLEST_STEP: Duration = Duration::from_secs(1);

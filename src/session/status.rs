@@ -16,7 +16,7 @@ use crate::{
     error::Fault,
     refresh::{backoff::Backoff, election},
     segment::{Counter, layout},
-    source::{SourceError, SourceErrorClass},
+    source::{SourceError, SourceErrorClass, tail},
 };
 
 type Counters = [u64; layout::COUNTERS];
@@ -366,12 +366,6 @@ fn skew_seconds(expires_unix: u64, expires_boot: u64, wall: SystemTime, boot: u6
     let wall = as_nanos(wall.duration_since(SystemTime::UNIX_EPOCH).ok()?);
     let right = i128::from(expires_unix) - i128::from(expires_boot) + i128::from(boot);
     Some((right - i128::from(wall)) as f64 / 1e9)
-}
-
-/// The last four characters of an access key id.
-pub(super) fn tail(key: &str) -> String {
-    let skip = key.chars().count().saturating_sub(4);
-    key.chars().skip(skip).collect()
 }
 
 fn failure(inner: &Inner, now: u64) -> Option<LastFailure> {

@@ -37,6 +37,7 @@ mod regions;
 mod remade;
 mod retry_after;
 mod server_time;
+mod shown_set;
 mod source_error;
 mod timestamp;
 pub(crate) mod user_file;
@@ -84,6 +85,8 @@ pub use regions::FailedRegions;
 pub(crate) use regions::with_failed_regions;
 pub(crate) use remade::source as remade;
 pub(crate) use server_time::{Exchange, by_clock};
+use shown_set::ShownSet;
+pub(crate) use shown_set::tail;
 pub use source_error::SourceError;
 pub(crate) use validate::{LONGEST_FETCH, signing_keys};
 
@@ -260,7 +263,6 @@ impl From<Credentials> for Fetched {
 pub(crate) struct KeysOf(pub(crate) String);
 
 /// A new set from a source.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Fetched {
     /// The credentials, with their expiry.
@@ -269,6 +271,16 @@ pub struct Fetched {
     pub server_time: Option<SystemTime>,
     /// When the request was sent and when the answer arrived, if the source knows it better than its caller.
     pub(crate) exchange: Option<Exchange>,
+}
+
+/// No secret.
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("credentials", &ShownSet(&self.credentials))
+            .field("server_time", &self.server_time)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Fetched {

@@ -10,7 +10,6 @@ use super::{
 };
 
 /// A way to credentials that needs no other credentials.
-#[derive(Debug)]
 pub(super) enum Base {
     Keys(Credentials),
     Environment,
