@@ -5,6 +5,9 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread::{sleep, spawn},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -14,6 +17,7 @@ use nix::{
 use serde_json::Value;
 use shmcreds::testing::LocalSts;
 
+use crate::support::LIMIT;
 pub use crate::support::{BASE_SECRET, assumed, name, segment, until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_shmcreds");
@@ -56,15 +60,33 @@ pub fn code(output: &Output) -> i32 {
 pub fn ended_soon(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // Read meanwhile: who says more than a pipe holds does not end before.
+    let stdout = read_beside(child.stdout.take().unwrap());
+    let stderr = read_beside(child.stderr.take().unwrap());
+    let end = Instant::now() + LIMIT;
+    let rest = || end.saturating_duration_since(Instant::now());
+    let said = [stdout.recv_timeout(rest()), stderr.recv_timeout(rest())];
     while child.try_wait().unwrap().is_none() {
-        if std::time::Instant::now() > end {
+        if rest().is_zero() {
             child.kill().unwrap();
             panic!("it hangs: {command:?}");
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        sleep(Duration::from_millis(5));
     }
-    child.wait_with_output().unwrap()
+    let [stdout, stderr] = said.map(|said| said.expect("what it has started still speaks"));
+    Output { status: child.wait().unwrap(), stdout, stderr }
+}
+
+/// All that comes out of a pipe, once it is closed.
+fn read_beside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    spawn(move || {
+        let mut said = Vec::new();
+        pipe.read_to_end(&mut said).unwrap();
+        // The test may have given up.
+        let _ = sender.send(said);
+    });
+    receiver
 }
 
 /// What it said.
