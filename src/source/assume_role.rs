@@ -8,6 +8,8 @@ mod every_input;
 mod fingerprint;
 mod inputs;
 mod packed;
+#[cfg(test)]
+mod pinned;
 pub(crate) mod pooled;
 mod portable;
 mod regions;
