@@ -17,11 +17,11 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork},
 };
-use shmcreds::Provider;
+use shmcreds::{Provider, testing::ManualClock};
 
 use crate::{
     Folder, GROUP, MEMBER, OWNER, become_user, builder, key, shared,
-    support::{Child, Report, StopFile, child, instant, instant_set, name, stop, until},
+    support::{Child, Report, StopFile, child, instant, instant_set, lives, name, stop, until},
     worlds::own_mounts,
 };
 
@@ -62,6 +62,9 @@ fn inner(pod: &Child) -> Pid {
     Pid::from_raw(children.trim().parse().unwrap())
 }
 
+/// Longer than any test lasts: a lease ends by the clock of a test.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A source that counts its calls, and answers each when `release` is there.
 struct Slow {
     calls: PathBuf,
@@ -86,7 +89,7 @@ impl Slow {
                 instant_set()
             }
         };
-        Provider::new("slow", fetch).timeout(Duration::from_secs(1))
+        Provider::new("slow", fetch).timeout(TIMEOUT)
     }
 
     fn calls(&self) -> usize {
@@ -103,10 +106,10 @@ struct Two {
     second: Child,
 }
 
-fn two(timeout: Duration) -> Two {
+fn two(clock: &ManualClock) -> Two {
     let (folder, name) = (Folder::new(0, 0, 0o700), name("pid"));
     let slow = Slow::new(&folder);
-    let open = || builder(&name, &folder).source(slow.source().timeout(timeout));
+    let open = || builder(&name, &folder).source(slow.source()).clock(clock);
     let mut first = pod(|report| {
         let session = open().create().unwrap();
         report.say("made\n");
@@ -129,7 +132,7 @@ fn two(timeout: Duration) -> Two {
 }
 
 pub fn a_holder_is_waited_for() {
-    let mut two = two(Duration::from_secs(60));
+    let mut two = two(&ManualClock::new().unwrap());
     // Many looks at what it cannot see.
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(two.slow.calls(), 1);
@@ -143,7 +146,7 @@ pub fn a_holder_is_waited_for() {
 
 /// The kernel frees its lock: nobody waits for the end of its lease.
 pub fn a_dead_holder() {
-    let mut two = two(Duration::from_secs(600));
+    let mut two = two(&ManualClock::new().unwrap());
     two.first.signal(Signal::SIGKILL);
     until("another pod calls", || two.slow.calls() == 2);
     two.slow.release.write();
@@ -153,9 +156,11 @@ pub fn a_dead_holder() {
 
 /// Its lock stays: its lease ends.
 pub fn a_stopped_holder() {
-    let mut two = two(Duration::from_secs(1));
+    let clock = ManualClock::new().unwrap();
+    let mut two = two(&clock);
     stop(inner(&two.first));
     assert_eq!(two.slow.calls(), 1);
+    clock.advance(TIMEOUT + Duration::from_secs(60));
     two.slow.release.write();
     assert!(!two.second.hear_line().is_empty());
     assert_eq!(two.slow.calls(), 2);
@@ -188,8 +193,11 @@ pub fn an_owner() {
     };
     let said = take_over();
     assert!(said.starts_with("InUse: ") && said.contains("cannot see"), "{said}");
+    let holder = inner(&first);
     first.signal(Signal::SIGKILL);
     first.reap();
+    // It dies a moment after the process that stands for it, and has the session until then.
+    until("the process in the pod is gone", || !lives(holder));
     assert_eq!(take_over(), theirs, "the session goes on");
     end.write();
     reader.finish();
