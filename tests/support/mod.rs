@@ -24,7 +24,7 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork, pipe2},
 };
-use shmcreds::{AssumeRole, Provider, SharedSession, testing::LocalSts};
+use shmcreds::{AssumeRole, Provider, SharedSession, SourceError, testing::LocalSts};
 
 /// Nothing that a test waits for takes as long as this, on however busy a machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -105,6 +105,25 @@ pub fn instant_set() -> Credentials {
     let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let hour = SystemTime::now() + Duration::from_secs(3600);
     Credentials::new(&id, secret_of(&id), Some(token_of(&id)), Some(hour), "instant")
+}
+
+/// A source that answers while the file `gate` is there, and what `answer` says then. A call waits for the file as long as any
+/// test lasts.
+pub fn gated(
+    gate: &StopFile,
+    answer: impl Fn() -> Result<Credentials, SourceError> + Clone + Send + Sync + 'static,
+) -> Provider {
+    let gate = gate.path().to_owned();
+    let ask = move || {
+        let (gate, answer) = (gate.clone(), answer.clone());
+        async move {
+            while !gate.exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            answer()
+        }
+    };
+    Provider::from_fn("gated", ask).timeout(3 * LIMIT)
 }
 
 pub fn secret_of(id: &str) -> String {
@@ -329,6 +348,11 @@ impl StopFile {
     /// Tells without waiting for anyone.
     pub fn write(&self) {
         std::fs::write(&self.0, "").unwrap();
+    }
+
+    /// Takes back what was told.
+    pub fn remove(&self) {
+        std::fs::remove_file(&self.0).unwrap();
     }
 
     /// Tells, and leaves the file there.
