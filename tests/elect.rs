@@ -216,6 +216,11 @@ fn a_failure_is_told_to_all() {
         let said = one.finish();
         assert!(said.contains("AccessDenied: not authorized (request id r-1)"), "{said}");
     }
+    let status = session.status().unwrap();
+    assert_eq!((status.source_calls(), status.failed()), (1, 1));
+    // Who asks later is told, too, as long as the clock stands still.
+    let (session, _clock) = with_clock("denied");
+    term(&session).fail(denied()).unwrap();
     let error = refused(&session);
     assert_eq!(error.kind(), ErrorKind::SourceTerminal, "the back-off holds");
     assert!(error.retry_after() > Some(Duration::from_secs(1)), "{error}");
@@ -224,7 +229,8 @@ fn a_failure_is_told_to_all() {
 }
 
 fn a_dropped_term_is_a_transient_failure() {
-    let session = session("dropped");
+    // The back-off may be a tenth of a second.
+    let (session, _clock) = with_clock("dropped");
     drop(term(&session));
     let error = refused(&session);
     assert_eq!(error.kind(), ErrorKind::SourceTransient);
@@ -283,7 +289,7 @@ fn a_forked_copy_does_nothing() {
 }
 
 fn jobs_that_die_in_their_term() {
-    let session = session("jobs");
+    let (session, clock) = with_clock("jobs");
     let die = || {
         let mut job = child(|_| {
             let _term = term(&session);
@@ -295,14 +301,24 @@ fn jobs_that_die_in_their_term() {
     die();
     // The first death is retried at once, and counts when the next process is elected.
     die();
-    let began = Instant::now();
-    let error = session.elect_within(Duration::from_millis(300)).unwrap_err();
+    let wait = || session.elect_within(Duration::from_millis(50)).unwrap_err();
+    let error = wait();
     assert_eq!(error.kind(), ErrorKind::Timeout, "it waits for the back-off: {error}");
     let failure = session.status().unwrap().last_failure().unwrap().clone();
     assert_eq!((failure.failure().code(), failure.in_a_row()), (Some("RefresherDied"), 2));
-    let set = term(&session).publish(instant_set()).unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
-    assert_eq!(key(&valid(&session)), key(&set));
+    let pause = failure.next_attempt_in();
+    assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    let mut waiting = child(|report| {
+        report.say("!");
+        report.say(key(&term(&session).publish(instant_set()).unwrap()));
+    });
+    waiting.hear();
+    let moment = Duration::from_millis(1);
+    clock.advance(pause - moment);
+    assert_eq!(wait().kind(), ErrorKind::Timeout);
+    assert_eq!(session.status().unwrap().source_calls(), 2, "nobody was elected");
+    clock.advance(moment);
+    assert_eq!(waiting.finish(), key(&valid(&session)));
     let status = session.status().unwrap();
     assert_eq!((status.source_calls(), status.failed()), (3, 0), "no failure of the source");
 }
@@ -336,9 +352,10 @@ fn a_set_that_is_due_is_replaced_by_one() {
     let began = Instant::now();
     assert_eq!(key(&valid(&session)), key(&second));
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    // Many, so that no pause of a busy machine takes as long as their waits would.
     let began = Instant::now();
-    assert_eq!(key(&valid(&session)), key(&second));
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    (0..100).for_each(|_| assert_eq!(key(&valid(&session)), key(&second)));
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     // A process that died in its call has a back-off, beside a valid set at once.
     drop(holder);
     clock.advance(Duration::from_secs(1));
@@ -401,7 +418,7 @@ fn a_useless_set_is_a_failure() {
             "129 bytes; a slot holds 128",
         ),
     ] {
-        let session = session(what);
+        let (session, _clock) = with_clock(what);
         let error = term(&session).publish(set).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (kind, "publish"), "{error}");
         assert!(error.to_string().contains(said), "{error}");
