@@ -9,7 +9,8 @@ use super::{
     keys,
 };
 
-/// A way to credentials that needs no other credentials.
+/// A way to credentials that needs no other credentials. Its `Debug` would show keys and command lines: only tests have it.
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Base {
     Keys(Credentials),
     Environment,
