@@ -135,8 +135,9 @@ fn make(
         // Before the segment: if it fails, only the lock file is there to remove.
         election_lock.locks().try_lock(segment::OWNER)?;
         let segment = Segment::create(name, header)?;
-        // From alone to together with others: the segment is finished.
-        election_lock.locks().try_present()?;
+        // From alone to together with others: the segment is finished. Without that it has no user, and must not stay.
+        let together = election_lock.locks().try_present();
+        together.inspect_err(|_| segment::remove(name, inode))?;
         Ok((election_lock, Arc::new(segment)))
     });
     made.inspect_err(|_| segment::remove_lock(name, inode))

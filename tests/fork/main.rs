@@ -34,8 +34,8 @@ use refreshes::{
     each_cycle_is_one_call, one_failure_is_one_call,
 };
 use shortages::{
-    a_first_call_with_few_descriptors, full_or_missing_shared_memory, locked_bytes_are_an_error,
-    whatever_a_process_lacks,
+    a_first_call_with_few_descriptors, a_refused_lock_leaves_no_name,
+    full_or_missing_shared_memory, locked_bytes_are_an_error, whatever_a_process_lacks,
 };
 use threads::{
     a_fork_beside_a_first_wait, a_fork_beside_busy_threads, a_joined_thread_is_in_nobodys_way,
@@ -51,6 +51,7 @@ fn main() {
             "create_and_credentials_leave_nothing_behind",
             create_and_credentials_leave_nothing_behind,
         ),
+        ("a_refused_lock_leaves_no_name", a_refused_lock_leaves_no_name),
         ("a_cold_start_is_one_call", a_cold_start_is_one_call),
         ("each_cycle_is_one_call", each_cycle_is_one_call),
         ("another_takes_over_when_the_elected_is_killed", another_takes_over),

@@ -18,6 +18,7 @@ use nix::{
 use shmcreds::{ErrorKind, SharedSession};
 
 use crate::{
+    calls::{Call, Traced, mark},
     entries,
     support::{self, assert_whole, child, instant, lock, name, segment},
 };
@@ -147,4 +148,44 @@ pub fn whatever_a_process_lacks() {
     .finish();
     let refused: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
     assert!(matches!(refused[..], [1..100, 1..100, 1..100]), "{refused:?}");
+}
+
+/// The kernel refuses any one of the locks that `create` takes.
+pub fn a_refused_lock_leaves_no_name() {
+    let is_lock = |call: &Call| {
+        let locks = [libc::F_SETLK, libc::F_OFD_SETLK].map(|command| command as u64);
+        call.number == libc::SYS_fcntl && locks.contains(&call.arguments[1])
+    };
+    for refused in 0.. {
+        let name = name("refused");
+        let traced = Traced::start(|report| {
+            mark();
+            let made = SharedSession::builder(&name).source(instant()).create();
+            report.say(made.map_or_else(|error| error.to_string(), |_| "made".to_owned()));
+            mark();
+        });
+        let mut locks = 0;
+        loop {
+            let call = traced.next_call();
+            if call.is_mark() {
+                break;
+            }
+            if is_lock(&call) {
+                if locks == refused {
+                    // No kind of a lock.
+                    traced.spoil(call.arguments[2], 99);
+                }
+                locks += 1;
+            }
+        }
+        let said = traced.finish();
+        let left = [segment(&name), lock(&name)].map(|path| Path::new(&path).exists());
+        let _ = SharedSession::remove(&name);
+        if said == "made" {
+            assert!(refused >= 3 && locks <= refused, "{refused} of {locks}");
+            return;
+        }
+        assert!(said.contains("(EINVAL)"), "{said}");
+        assert_eq!(left, [false; 2], "lock {refused}: {said}");
+    }
 }

@@ -1,7 +1,7 @@
 //! System calls of a child, one by one: it is traced, and stops at each of them.
 #![allow(dead_code, unsafe_code)]
 
-use std::ptr::null_mut;
+use std::{os::unix::fs::FileExt, ptr::null_mut};
 
 use nix::{
     errno::Errno,
@@ -70,10 +70,20 @@ impl Traced {
         }
     }
 
-    /// Lets it go on to its end, which must be a success.
-    pub fn finish(self) {
+    /// Replaces the first two bytes at `place` in its memory: an argument of the call that it is about to make.
+    pub fn spoil(&self, place: u64, value: u16) {
+        let mut word = [0; 8];
+        let path = format!("/proc/{}/mem", self.0.pid);
+        let memory = std::fs::File::options().read(true).write(true).open(path).unwrap();
+        memory.read_exact_at(&mut word, place).unwrap();
+        word[..2].copy_from_slice(&value.to_ne_bytes());
+        memory.write_all_at(&word, place).unwrap();
+    }
+
+    /// Lets it go on to its end, which must be a success; gives what it has said.
+    pub fn finish(self) -> String {
         trace(libc::PTRACE_DETACH as i32, self.0.pid, 0, null_mut());
-        self.0.finish();
+        self.0.finish()
     }
 
     /// The signal with which it stops next.
