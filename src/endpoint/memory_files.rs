@@ -45,7 +45,9 @@ impl MemoryFiles {
         let name = random_name(&prefix())?;
         let (draft, path) = (memory.join(format!(".{name}")), memory.join(&name));
         DirBuilder::new().mode(0o700).create(&draft)?;
-        let named = open(&draft).and_then(|directory| {
+        // The mask of the process (umask) may have taken bits from it.
+        let given = fs::set_permissions(&draft, Permissions::from_mode(0o700));
+        let named = given.and_then(|()| open(&draft)).and_then(|directory| {
             directory.try_lock().map_err(io::Error::from)?;
             fs::rename(&draft, &path)?;
             Ok(directory)
@@ -61,8 +63,10 @@ impl MemoryFiles {
         let path = self.path.join(random_name(name)?);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text.as_bytes())?;
+        // Whatever the mask of the process is.
+        let mode = if geteuid().is_root() { 0o444 } else { 0o600 };
+        file.set_permissions(Permissions::from_mode(mode))?;
         if geteuid().is_root() {
-            file.set_permissions(Permissions::from_mode(0o444))?;
             fs::set_permissions(&self.path, Permissions::from_mode(0o711))?;
         }
         Ok(path)

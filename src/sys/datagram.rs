@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::{
     death_watch,
     descriptor::{Descriptor, Inode, ReservedStreams},
-    object,
+    object::{self, PRIVATE, set_mode},
     process_token::ProcessToken,
 };
 use crate::error::{ErrorKind, Fault};
@@ -184,14 +184,18 @@ impl Inbox {
         let failed = |errno| Fault::system(&format!("binding the socket {path}"), errno);
         let _reserved = ReservedStreams::new();
         let socket = new_socket()?;
-        // The kernel takes the mode of the path from that of the socket.
-        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+        // The kernel takes the mode of the path from that of the socket, and the mask of the process (umask) from that.
+        fchmod(&socket, PRIVATE).map_err(failed)?;
         setsockopt(&socket, sockopt::PassCred, &true).map_err(failed)?;
         // What cannot be removed is an error of `bind`.
         let _ = object::remove(path);
         let (address, _directory) = address(path)?;
         bind(socket.as_raw_fd(), &address)
             .map_err(|errno| socket_at(path).err().unwrap_or_else(|| failed(errno)))?;
+        let stat = lstat(path).map_err(failed)?;
+        if stat.st_mode & 0o7777 != PRIVATE.bits() {
+            set_mode(path, PRIVATE).map_err(failed)?;
+        }
         let inode = socket_at(path)?.ok_or_else(|| failed(Errno::ENOENT))?;
         let socket = Descriptor::keep(socket, "the socket")?;
         Inbox::new(socket, Some((path.to_owned(), inode)))

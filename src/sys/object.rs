@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, posix_fallocate},
+    fcntl::{AT_FDCWD, OFlag, posix_fallocate},
     sys::{
         resource::{Resource, getrlimit},
-        stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat, stat},
+        stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, lstat, stat},
         uio::pwrite,
     },
     unistd::{Gid, fchown, ftruncate, geteuid, unlink},
@@ -131,13 +131,16 @@ pub(crate) fn open_or_create(name: &str) -> Result<(Object, bool), Fault> {
     loop {
         match open_file(name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE) {
             Ok(fd) => {
-                let made = Object::checked(name, fd, geteuid().as_raw());
-                let made = made.inspect_err(|_| drop(remove(name)));
+                let made = Object::made(name, fd).inspect_err(|_| drop(remove(name)));
                 return made.map(|object| (object, true));
             }
             Err(Errno::EEXIST) => match open(name) {
                 // It was removed meanwhile.
                 Err(fault) if fault.kind == ErrorKind::Absent => {}
+                // Another process has just made it, and gives it its mode now; or it was killed before that.
+                Err(fault) if fault.kind == ErrorKind::Uninitialized => {
+                    set_mode(name, PRIVATE).map_err(|_| fault)?;
+                }
                 opened => return opened.map(|object| (object, false)),
             },
             Err(errno) => return Err(creation_fault(name, errno)),
@@ -160,11 +163,28 @@ pub(crate) fn create(name: &str, bytes: usize) -> Result<Object, Fault> {
         }
     }
     let made =
-        open(name).and_then(|object| reserve(name, object.fd.get()?, bytes).map(|()| object));
+        open_made(name).and_then(|object| reserve(name, object.fd.get()?, bytes).map(|()| object));
     if made.is_err() {
         let _ = remove(name);
     }
     Ok(Object { bytes, ..made? })
+}
+
+/// Opens the object `name`, which this process has just created, and gives it its mode.
+fn open_made(name: &str) -> Result<Object, Fault> {
+    let open = || open_file(name, OFlag::O_RDWR, Mode::empty());
+    let opened = match open() {
+        // The mask of the process has taken the owner's bits from the mode, too.
+        Err(Errno::EACCES) => set_mode(name, PRIVATE).and_then(|()| open()),
+        opened => opened,
+    };
+    Object::made(name, opened.map_err(|errno| open_fault(name, geteuid().as_raw(), errno))?)
+}
+
+/// Gives a new file exactly `mode`, whatever the mask of the process is. For a file in a directory in which others cannot
+/// replace it.
+pub(super) fn set_mode(name: &str, mode: Mode) -> nix::Result<()> {
+    fchmodat(AT_FDCWD, name, mode, FchmodatFlags::FollowSymlink)
 }
 
 /// Creates the object `name` in `/dev/shm`.
@@ -300,6 +320,18 @@ impl Object {
         Ok(Object { fd, bytes, group_reads: false })
     }
 
+    /// A new object of this process. It gets exactly the mode [`PRIVATE`]: the mask of the process (umask) may have taken bits
+    /// from it that other processes of this user need.
+    fn made(name: &str, fd: OwnedFd) -> Result<Self, Fault> {
+        let object = Object::checked(name, fd, geteuid().as_raw())?;
+        let failed = |errno| Fault::system(&format!("setting the mode of {name}"), errno);
+        let fd = object.fd.get()?;
+        if fstat(fd).map_err(failed)?.st_mode & 0o7777 != PRIVATE.bits() {
+            fchmod(fd, PRIVATE).map_err(failed)?;
+        }
+        Ok(object)
+    }
+
     /// Checks that the open object is a regular file of the user `owner` that no other user can access, or that only a
     /// group can read.
     fn checked(name: &str, fd: OwnedFd, owner: u32) -> Result<Self, Fault> {
@@ -334,6 +366,15 @@ fn open_fault(name: &str, owner: u32, errno: Errno) -> Fault {
     let found = lstat(name).ok();
     if let Some(fault) = found.and_then(|stat| misfit(name, &stat, owner)) {
         return fault;
+    }
+    let mode = found.map_or(PRIVATE, |stat| Mode::from_bits_truncate(stat.st_mode & 0o7777));
+    if errno == Errno::EACCES && owner == geteuid().as_raw() && !mode.contains(PRIVATE) {
+        let text = format!(
+            "{name} has mode {:04o}, with which its own user cannot open it: its creator was killed, or somebody changed it; \
+             remove it",
+            mode.bits()
+        );
+        return Fault::new(ErrorKind::Uninitialized, text);
     }
     let kind = match errno {
         Errno::ENOENT => ErrorKind::Absent,

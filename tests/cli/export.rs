@@ -28,6 +28,7 @@ use shmcreds::{SharedSession, testing::LocalSts};
 
 use crate::{
     harness::*,
+    masks::{MASKS, masked},
     support::{lives, role},
 };
 
@@ -132,6 +133,30 @@ fn processes_of_a_session_share_an_endpoint_that_ends_with_the_last() {
     until("the endpoint ends with its last user", || !lives(server));
     assert!(!directory(session.name()).exists());
     assert_eq!(assumed(&sts), 1);
+}
+
+/// The mask of the first process (umask) takes nothing from those that come later.
+#[test]
+fn an_endpoint_is_joined_whatever_the_masks_are() {
+    let sts = LocalSts::start().unwrap();
+    for mask in MASKS {
+        let name = name("export-masked");
+        let mut running = Running::start(masked(mask, &serve(&sts, &name)));
+        running.line();
+        let mut command = Command::new(BINARY);
+        command.args(["export", &name]);
+        let uses = [mask, "777", "022"].map(|mask| {
+            let joined = join_by(masked(mask, &command));
+            joined.unwrap_or_else(|output| panic!("{mask}: {}", text(&output.stderr)))
+        });
+        let server = uses[0].server();
+        assert!(uses.iter().all(|one| one.server() == server));
+        let file = uses[0].variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        drop(uses);
+        until("the endpoint ends with its last user", || !lives(server));
+        assert!(!Path::new(&file).exists());
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod exec;
 mod export;
 mod files;
 mod harness;
+mod masks;
 mod metrics;
 mod node_agent;
 mod old_clients;

@@ -95,8 +95,10 @@ impl ExportDirectory {
     fn write_draft(&self, draft: &Path, text: &str) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
         file.write_all(text.as_bytes())?;
+        // Whatever the mask of the process is.
+        let mode = if geteuid().is_root() { 0o444 } else { 0o600 };
+        file.set_permissions(Permissions::from_mode(mode))?;
         if geteuid().is_root() {
-            file.set_permissions(Permissions::from_mode(0o444))?;
             fs::set_permissions(&self.path, Permissions::from_mode(0o711))?;
         }
         Ok(())
@@ -177,10 +179,33 @@ fn prefix() -> String {
     format!("shmcreds-export-{}-", geteuid())
 }
 
+/// Opens a file, and makes it if there is none. The directory is locked, so no other process makes it meanwhile.
 fn open(directory: &Path, name: &str) -> io::Result<File> {
+    let path = directory.join(name);
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW).open(directory.join(name))
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    match options.clone().create_new(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            give_owner(&path, 0o600)?;
+            options.open(&path)
+        }
+        made => {
+            let file = made?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        }
+    }
+}
+
+/// Gives a file or directory of this user back what the mask of its maker (umask) has taken from the mode: the maker itself
+/// may have been killed before it did so.
+fn give_owner(path: &Path, mode: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    let is_ours = found.uid() == geteuid().as_raw() && !found.is_symlink();
+    if is_ours && found.mode() & mode != mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 fn open_directory(path: &Path) -> io::Result<File> {
@@ -200,7 +225,7 @@ fn make_and_lock(path: &Path) -> io::Result<ExportDirectory> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let lock = match open_directory(path) {
+        let lock = match give_owner(path, 0o700).and_then(|()| open_directory(path)) {
             // Another process has removed it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,

@@ -92,6 +92,8 @@ impl TokenFile {
             let _ = fs::remove_file(&draft);
             let mut options = fs::OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+            // Whatever the mask of the process (umask) is.
+            file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(token.text().as_bytes())?;
             if owner.is_some() || group.is_some() {
                 fchown(&file, owner.map(Uid::from_raw), group.map(Gid::from_raw))?;
