@@ -15,6 +15,15 @@ pub(crate) fn told(error: &io::Error) -> String {
     }
 }
 
+/// What this process or this machine has too little of. It is nobody else's fault.
+const SHORTAGES: [Errno; 6] =
+    [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN, Errno::ENOSPC, Errno::EDQUOT];
+
+/// Whether a text tells such an error, in the words of [`told`]. Processes read the failures of others as texts.
+pub(crate) fn names_shortage(text: &str) -> bool {
+    SHORTAGES.iter().any(|errno| text.contains(&format!("({errno:?})")))
+}
+
 fn advice(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::ENOSYS => {
@@ -54,5 +63,14 @@ mod tests {
             assert!(text.contains(&format!("({errno:?})")) && !text.contains("os error"), "{text}");
         }
         assert_eq!(told(&io::Error::other("as it is")), "as it is");
+    }
+
+    #[test]
+    fn a_shortage_is_named_in_the_text() {
+        for (errno, is) in
+            [(Errno::EMFILE, true), (Errno::ENOMEM, true), (Errno::ECONNREFUSED, false)]
+        {
+            assert_eq!(names_shortage(&told(&io::Error::from(errno))), is, "{errno:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a source gave no set: a class that decides what happens next, and a text without secrets.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use aws_sdk_sts::{
     error::{ProvideErrorMetadata, SdkError},
@@ -19,7 +19,7 @@ use super::{
     redact::{hide, redact},
     retry_after,
 };
-use crate::error::ErrorKind;
+use crate::{errno, error::ErrorKind};
 
 /// The code of a set that is too large to be shared.
 const TOO_LARGE: &str = "SetTooLarge";
@@ -303,7 +303,7 @@ fn as_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a SourceError> {
 /// The `Display` texts of the chain. The `Debug` text of an SDK error contains the raw response.
 fn chain_text(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for part in chain(error).map(|error| before_request(error.to_string())) {
+    for part in chain(error).map(|error| before_request(text_of(error))) {
         // Many errors repeat the text of their cause.
         if text.is_empty() {
             text = part;
@@ -312,6 +312,13 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+/// The text of one error. What this process lacks itself is told with the advice for it: no other part of the text says that
+/// the fault is here, and not with the server.
+fn text_of(error: &(dyn Error + 'static)) -> String {
+    let told = error.downcast_ref::<io::Error>().map(errno::told);
+    told.filter(|told| errno::names_shortage(told)).unwrap_or_else(|| error.to_string())
 }
 
 /// Cuts off the request: if the SDK cannot use an endpoint, its error text ends with the whole request.

@@ -12,6 +12,7 @@ use shmcreds::{Error, Refresh, SharedSession, SharedSessionBuilder, SourceErrorC
 use crate::{
     arguments,
     command_error::{CommandError, Doing, UNAVAILABLE},
+    errno::names_shortage,
     kept::Sets,
     sources,
 };
@@ -116,6 +117,8 @@ fn no_set(sets: &Sets, error: &CredentialsError) -> NoSet {
         SourceErrorClass::Terminal => (false, "check the permissions and the base credentials"),
         SourceErrorClass::Misconfigured => (false, "check the source options and the environment"),
         SourceErrorClass::Throttled => (true, "try again later"),
+        // The text of the failure says what to do about it.
+        _ if names_shortage(failure.message()) => (true, "then try again"),
         _ => (true, "check the network connection, and try again"),
     };
     let text = format!("no credentials ({}): {failure}; {advice}", failure.class());
