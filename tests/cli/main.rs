@@ -38,6 +38,7 @@ mod serve;
 mod sources;
 mod sso;
 mod status;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

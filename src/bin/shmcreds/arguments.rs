@@ -423,10 +423,12 @@ impl Line {
 
 /// Prints help or the version if they were requested. Everything else is a mistake.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let printed = error.print();
-        let good = printed.is_ok() && !error.use_stderr();
-        return if good { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+    if !error.use_stderr() {
+        return crate::printed(error.print()).unwrap_or_else(|failure| failure.report());
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(USAGE);
     }
     CommandError::new(USAGE, one_line(error) + "; --help names the options").report()
 }

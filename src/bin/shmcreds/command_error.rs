@@ -27,7 +27,7 @@ impl CommandError {
     }
 
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("shmcreds: {}", log::clean(&self.text));
+        log::say(&self.text);
         ExitCode::from(self.code)
     }
 }

@@ -6,13 +6,22 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use serde_json::json;
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{
+    filter::Targets,
+    fmt::{
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     arguments,
     redact::{hide, redact},
-    sources,
+    sources, standard_error,
     status::colour_is_wanted,
 };
 
@@ -46,13 +55,14 @@ pub(crate) fn start(verbose: u8, json: bool) {
         _ => Targets::new().with_default(LevelFilter::DEBUG),
     };
     let colour = io::stderr().is_terminal() && colour_is_wanted();
-    let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(|| Clean);
+    let layer =
+        tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(move || Clean { json });
     let registry = tracing_subscriber::registry().with(targets);
     match json {
         true => registry.with(layer.json()).init(),
         false => registry.with(layer).init(),
     }
-    std::panic::set_hook(Box::new(|panic| eprintln!("shmcreds: {}", clean(&panic.to_string()))));
+    std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
 }
 
 /// Collects the secrets in the options, the environment and the AWS files.
@@ -103,16 +113,41 @@ pub(crate) fn clean(text: &str) -> String {
     redact(&known.iter().fold(text.to_owned(), |text, secret| hide(&text, secret)))
 }
 
+/// Says something to the user, without secrets. It is no error if nobody can hear it.
+pub(crate) fn say(text: &str) {
+    standard_error::say(&format!("shmcreds: {}", clean(text)));
+}
+
 /// The standard error, without secrets. Each write is a whole event.
-struct Clean;
+struct Clean {
+    json: bool,
+}
 
 impl Write for Clean {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(clean(&String::from_utf8_lossy(event)).as_bytes())?;
+        let notice = |lines| missing(self.json, lines);
+        standard_error::log(&clean(&String::from_utf8_lossy(event)), notice);
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
+    }
+}
+
+/// The event that takes the place of those that were dropped.
+fn missing(json: bool, lines: u64) -> String {
+    let mut time = String::new();
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let text = "lines of the log were not written, because nobody read the standard error";
+    match json {
+        true => {
+            let fields = json!({"message": text, "lines": lines});
+            let level = Level::WARN.as_str();
+            let event =
+                json!({"timestamp": time, "level": level, "fields": fields, "target": "shmcreds"});
+            format!("{event}\n")
+        }
+        false => format!("{time}  WARN shmcreds: {lines} {text}\n"),
     }
 }

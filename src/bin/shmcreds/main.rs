@@ -50,6 +50,7 @@ mod same_user;
 mod serve;
 mod session;
 mod sources;
+mod standard_error;
 mod status;
 mod tls;
 mod token;
@@ -147,7 +148,12 @@ fn print(line: &str) -> Result<ExitCode, CommandError> {
 
 /// Writes to the standard output. A closed pipe is not a failure: the reader may have seen enough.
 fn write(text: &str) -> Result<ExitCode, CommandError> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    printed(io::stdout().write_all(text.as_bytes()))
+}
+
+/// What a write to the standard output means.
+fn printed(outcome: io::Result<()>) -> Result<ExitCode, CommandError> {
+    match outcome.and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).doing("writing to the standard output")
         }

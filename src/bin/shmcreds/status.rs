@@ -7,6 +7,7 @@ use shmcreds::{ErrorKind, LeaseHolder, SharedSession, State, Status};
 
 use crate::{
     command_error::{CommandError, Doing},
+    log,
     roles_status::{self, Sort},
 };
 
@@ -62,7 +63,7 @@ pub(crate) fn run(
                 code = code.max(if absent { ABSENT } else { UNREADABLE });
                 let state = if absent { "absent" } else { "unreadable" };
                 objects.push(json!({"name": name, "state": state, "error": error.to_string()}));
-                eprintln!("shmcreds: {error}");
+                log::say(&error.to_string());
             }
         }
     }
@@ -73,7 +74,7 @@ pub(crate) fn run(
         (false, _) => table(&all) + &pools,
     };
     if text.is_empty() && code == 0 {
-        eprintln!("shmcreds: this user has no session");
+        log::say("this user has no session");
     }
     crate::write(&text)?;
     Ok(ExitCode::from(code))
