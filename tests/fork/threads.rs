@@ -10,7 +10,7 @@ use std::{
 
 use shmcreds::{
     ErrorKind, Refresh, SharedSession,
-    testing::{FaultPoint, LocalSts},
+    testing::{FaultPoint, LocalSts, ManualClock},
 };
 
 use crate::{
@@ -20,8 +20,10 @@ use crate::{
 
 /// Who has slept beside another's refresh has no thread when it forks, and neither has its child.
 pub fn a_sleeper_may_fork() {
-    let sts = LocalSts::fork().unwrap();
-    let session = SharedSession::builder(name("sleeper")).source(role(&sts)).create().unwrap();
+    // The lease of the victim does not end.
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let builder = SharedSession::builder(name("sleeper")).source(role(&sts)).clock(&clock);
+    let session = builder.create().unwrap();
     let _victim = victim(session.name(), FaultPoint::Elected);
     let sleep = || {
         let moment = Duration::from_millis(20);
@@ -77,8 +79,10 @@ pub fn a_fork_beside_busy_threads() {
 
 /// Nobody in the process has waited before: what a first wait sets up is not to be found half-made.
 pub fn a_fork_beside_a_first_wait() {
-    let sts = LocalSts::fork().unwrap();
-    let session = SharedSession::builder(name("first-wait")).source(role(&sts)).create().unwrap();
+    // The lease of the victim does not end.
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let builder = SharedSession::builder(name("first-wait")).source(role(&sts)).clock(&clock);
+    let session = builder.create().unwrap();
     let _victim = victim(session.name(), FaultPoint::Elected);
     let wait = || {
         let moment = Duration::from_millis(20);
