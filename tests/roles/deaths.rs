@@ -1,18 +1,18 @@
 //! Processes are killed and stopped in the middle of insertions, evictions and publications.
 
-use std::time::Duration;
+use std::{fs::File, os::unix::fs::FileExt, time::Duration};
 
 use nix::sys::{signal::Signal, wait::WaitStatus};
 use shmcreds::{
     RoleStatus, SharedRoles,
-    testing::{Fault, FaultPoint, LocalSts, ManualClock, Times, signal_at},
+    testing::{Fault, FaultPoint, LocalSts, ManualClock, Settings, Times, signal_at},
 };
 
 use crate::{
     assert_of,
-    hostile::soak,
+    hostile::{SHELVES, soak},
     pool,
-    support::{StopFile, assumed, child, name, until},
+    support::{self, StopFile, assumed, child, name, until},
     tenant,
 };
 
@@ -52,6 +52,64 @@ pub fn deaths_at_each_point() {
     let status = roles.status().unwrap();
     assert_eq!(status.entries().len(), 4);
     assert!(status.rebuilds() >= 5, "{}", status.rebuilds());
+}
+
+/// A process dies while it writes a small set, and its slot keeps the small cell. The next set that is written there is a
+/// large one: the slot gets a large cell, and gives the small one back. Then the same the other way round.
+pub fn a_set_outgrows_its_cell() {
+    let (sts, clock) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap());
+    let name = name("outgrows");
+    let roles = pool(&name).capacity(2).clock(&clock).create().unwrap();
+    let file = File::open(support::segment(&name)).unwrap();
+    let in_use = || {
+        [SHELVES[1], SHELVES[2]].map(|shelf| {
+            let mut counts = [0; 16];
+            file.read_exact_at(&mut counts, shelf).unwrap();
+            let (made, free) = counts.split_at(8);
+            let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+            number(made) - number(free)
+        })
+    };
+    let role = roles.role(tenant(&sts, 1)).unwrap();
+    let tokens = |bytes| sts.configure(Settings::new().token_bytes(bytes)).unwrap();
+    let fetches = |bytes| {
+        tokens(bytes);
+        let set = role.refresh().unwrap();
+        assert_of(&set, 1);
+        assert_eq!(set.session_token().unwrap().len(), bytes);
+        // Another process reads what is in the cells, and not what this one has in its memory.
+        let other = SharedRoles::attach(&name).unwrap().role(tenant(&sts, 1)).unwrap();
+        assert_eq!(other.status().unwrap().generation(), role.status().unwrap().generation());
+        assert_eq!(other.credentials().unwrap().session_token(), set.session_token());
+        until("the old set has no cell any more", || in_use().iter().sum::<u64>() == 1);
+    };
+    let dies_with = |bytes| {
+        tokens(bytes);
+        let mut writer = child(|_| {
+            signal_at(FaultPoint::MidWrite, Signal::SIGKILL as i32);
+            let _ = role.refresh();
+        });
+        assert!(matches!(writer.reap(), WaitStatus::Signaled(..)));
+        // The back-off after a death is over.
+        clock.advance(Duration::from_secs(60));
+    };
+    fetches(800);
+    for _ in 0..3 {
+        dies_with(900);
+        assert_eq!(in_use(), [2, 0]);
+        fetches(9000);
+        assert_eq!(in_use(), [0, 1]);
+        dies_with(9000);
+        assert_eq!(in_use(), [0, 2]);
+        // A small set leaves the slot its large cell.
+        fetches(800);
+        assert_eq!(in_use(), [0, 1]);
+        fetches(16_384);
+        assert_eq!(in_use(), [0, 1]);
+        fetches(800);
+        assert_eq!(in_use(), [1, 0]);
+    }
+    assert_eq!(roles.status().unwrap().rebuilds(), 0, "no cell was lost");
 }
 
 /// Readers beside writers that are killed at random instructions of insertions, evictions and publications.

@@ -232,7 +232,7 @@ pub fn forged_words() {
 
 /// Where the counts of entries, of small cells and of large cells are: how many were ever taken, and how many of them are
 /// in the list of free ones.
-const SHELVES: [u64; 3] = [4096 + 256, 4096 + 384, 4096 + 512];
+pub const SHELVES: [u64; 3] = [4096 + 256, 4096 + 384, 4096 + 512];
 
 /// The lists tell that nothing is free, although something is.
 pub fn damaged_lists() {

@@ -107,6 +107,7 @@ fn main() {
         ("what_the_budget_refuses", budget::what_the_budget_refuses),
         ("first_calls_have_half_of_the_budget", budget::first_calls_have_half_of_the_budget),
         ("deaths_at_each_point", deaths::deaths_at_each_point),
+        ("a_set_outgrows_its_cell", deaths::a_set_outgrows_its_cell),
         ("kills_at_random_instructions", deaths::kills_at_random_instructions),
         ("the_elected_process_dies", deaths::the_elected_process_dies),
         ("a_stopped_process_does_not_overwrite", deaths::a_stopped_process_does_not_overwrite),
