@@ -13,8 +13,10 @@ mod pinned;
 pub(crate) mod pooled;
 mod portable;
 mod regions;
+mod rules;
 mod session_name;
 mod validate;
+mod values;
 
 use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 

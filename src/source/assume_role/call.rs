@@ -13,12 +13,15 @@ use aws_sdk_sts::{
     operation::assume_role::{
         AssumeRoleError, AssumeRoleOutput, builders::AssumeRoleFluentBuilder,
     },
-    types::{PolicyDescriptorType, ProvidedContext, Tag},
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::{error::operation::BuildError, timeout::TimeoutConfig};
 
-use super::{AssumeRole, Base, regions};
+use super::{
+    AssumeRole, Base,
+    inputs::{Input, Visitor},
+    regions,
+};
 #[cfg(feature = "fleet-kms")]
 use crate::source::BaseIdentity;
 use crate::source::{
@@ -173,34 +176,16 @@ fn timeouts(recipe: &AssumeRole) -> TimeoutConfig {
 }
 
 fn request(recipe: &AssumeRole, client: &Client) -> Result<AssumeRoleFluentBuilder, BuildError> {
-    let tags =
-        recipe.inputs.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-    let policies = recipe
-        .inputs
-        .policy_arns
-        .iter()
-        .map(|arn| PolicyDescriptorType::builder().arn(arn).build());
-    let contexts = recipe.inputs.provided_contexts.iter().map(|(arn, assertion)| {
-        ProvidedContext::builder().provider_arn(arn).context_assertion(assertion).build()
-    });
-    Ok(client
-        .assume_role()
-        .role_arn(&recipe.inputs.role_arn)
-        .role_session_name(&recipe.inputs.session_name)
-        .set_duration_seconds(recipe.inputs.duration.map(|d| d.as_secs() as i32))
-        .set_external_id(recipe.inputs.external_id.clone())
-        .set_policy(recipe.inputs.policy.clone())
-        .set_policy_arns(list(policies))
-        .set_tags(list(tags.collect::<Result<Vec<_>, _>>()?))
-        .set_transitive_tag_keys(list(recipe.inputs.transitive_tag_keys.iter().cloned()))
-        .set_source_identity(recipe.inputs.source_identity.clone())
-        .set_provided_contexts(list(contexts)))
+    recipe.inputs.visit(&recipe.inputs, Request(Ok(client.assume_role()))).0
 }
 
-/// The request does not contain an empty list.
-fn list<T>(items: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
-    let items: Vec<T> = items.into_iter().collect();
-    (!items.is_empty()).then_some(items)
+/// The request with one input after the other.
+struct Request(Result<AssumeRoleFluentBuilder, BuildError>);
+
+impl<'a> Visitor<'a> for Request {
+    fn input<T>(self, input: Input<'a, T>) -> Self {
+        Request(self.0.and_then(|request| (input.request)(request, input.value)))
+    }
 }
 
 fn credentials(answer: &AssumeRoleOutput) -> Result<Credentials, SourceError> {
@@ -247,11 +232,16 @@ fn refusal(
 
 fn without_secrets(recipe: &AssumeRole, failure: SourceError) -> SourceError {
     // STS quotes invalid values. The longest secret goes first: it may contain another one.
-    let mut secrets: Vec<&String> = [&recipe.inputs.external_id, &recipe.inputs.policy]
-        .into_iter()
-        .flatten()
-        .chain(recipe.inputs.provided_contexts.iter().map(|(_, assertion)| assertion))
-        .collect();
+    let Secrets(mut secrets) = recipe.inputs.visit(&recipe.inputs, Secrets(Vec::new()));
     secrets.sort_by_key(|secret| Reverse(secret.len()));
     secrets.into_iter().fold(failure, |failure, secret| failure.without(secret))
+}
+
+struct Secrets<'a>(Vec<&'a str>);
+
+impl<'a> Visitor<'a> for Secrets<'a> {
+    fn input<T>(mut self, input: Input<'a, T>) -> Self {
+        self.0.extend((input.secrets)(input.value));
+        self
+    }
 }

@@ -2,7 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{AssumeRole, Base};
+use super::{
+    AssumeRole, Base,
+    inputs::{Description, Input, Visitor},
+};
 use crate::{hexadecimal, source::Source};
 
 /// One line. A digest stands for the inputs that are secret or long.
@@ -39,21 +42,22 @@ pub(super) fn of(recipe: &AssumeRole) -> String {
 
 /// A digest of the inputs that are secret or long.
 fn digest(recipe: &AssumeRole) -> String {
+    let Digested { texts, lists, pairs } = recipe.inputs.visit(&recipe.inputs, Digested::default());
     let mut hash = Sha256::new();
     // The length precedes each text, and the count precedes each list. So different inputs give different bytes.
     let mut text = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    for value in [&recipe.inputs.external_id, &recipe.inputs.policy] {
+    for value in texts {
         text(if value.is_some() { "some" } else { "none" });
-        text(value.as_deref().unwrap_or(""));
+        text(value.unwrap_or(""));
     }
-    for list in [&recipe.inputs.policy_arns, &recipe.inputs.transitive_tag_keys] {
+    for list in lists {
         text(&list.len().to_string());
         list.iter().for_each(|item| text(item));
     }
-    for pairs in [&recipe.inputs.tags, &recipe.inputs.provided_contexts] {
+    for pairs in pairs {
         text(&pairs.len().to_string());
         pairs.iter().for_each(|(left, right)| {
             text(left);
@@ -61,6 +65,26 @@ fn digest(recipe: &AssumeRole) -> String {
         });
     }
     hexadecimal::text(&hash.finalize()[..8])
+}
+
+/// The inputs of a digest.
+#[derive(Default)]
+struct Digested<'a> {
+    texts: Vec<Option<&'a str>>,
+    lists: Vec<&'a [String]>,
+    pairs: Vec<&'a [(String, String)]>,
+}
+
+impl<'a> Visitor<'a> for Digested<'a> {
+    fn input<T>(mut self, input: Input<'a, T>) -> Self {
+        match input.description {
+            Description::Text(of) => self.texts.push(of(input.value)),
+            Description::Texts(of) => self.lists.push(of(input.value)),
+            Description::Pairs(of) => self.pairs.push(of(input.value)),
+            Description::Shown | Description::No => {}
+        }
+        self
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The fingerprint of an `AssumeRole`: whose credentials it gives.
 
-use super::{AssumeRole, Base, Inputs};
+use super::{
+    AssumeRole, Base, Inputs,
+    inputs::{Identity, Input, Visitor},
+};
 use crate::source::{
     Fingerprint, FingerprintEncoder, Provider, Source,
     fingerprint::environment::{self, Part},
@@ -56,60 +59,37 @@ fn plain(
     inputs: &Inputs,
     environment: impl FnOnce(FingerprintEncoder) -> FingerprintEncoder,
 ) -> FingerprintEncoder {
-    let Inputs {
-        role_arn,
-        session_name,
-        duration,
-        external_id,
-        policy,
-        policy_arns,
-        tags,
-        transitive_tag_keys,
-        source_identity,
-        provided_contexts,
-        region,
-        regions,
-        endpoint_url,
-        // The way to STS does not change whose the credentials are, as in the environment.
-        ca_bundle: _,
-        proxy: _,
-        connect_timeout: _,
-        read_timeout: _,
-        operation_timeout: _,
-        max_attempts: _,
-        profile,
-    } = inputs;
-    let nanos = duration.map(|duration| duration.as_nanos().to_le_bytes());
-    let encoder = FingerprintEncoder::new("assume-role")
-        .text("role-arn", role_arn)
-        .text("session-name", session_name)
-        .bytes("duration", nanos.as_ref().map(|nanos| &nanos[..]))
-        .optional("external-id", external_id.as_deref())
-        .optional("policy", policy.as_deref())
-        .set("policy-arns", policy_arns)
-        .pairs("tags", bytes(tags))
-        .set("transitive-tag-keys", transitive_tag_keys)
-        .optional("source-identity", source_identity.as_deref())
-        .pairs("provided-contexts", bytes(provided_contexts))
-        .optional("region", region.as_deref())
-        .optional("endpoint-url", endpoint_url.as_deref());
-    let encoder = match &regions[..] {
-        [] => encoder,
-        regions => encoder.list("regions", regions),
-    };
-    let encoder = match profile {
-        Some(profile) => encoder.text("profile", profile),
-        None => encoder,
-    };
-    match (region, endpoint_url) {
+    let Always(encoder) = inputs.visit(inputs, Always(FingerprintEncoder::new("assume-role")));
+    let IfSet(encoder) = inputs.visit(inputs, IfSet(encoder));
+    match (&inputs.region, &inputs.endpoint_url) {
         (Some(_), Some(_)) => encoder,
         // The environment, or the profile that it names, gives the missing ones.
         _ => environment(encoder),
     }
 }
 
-fn bytes(pairs: &[(String, String)]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    pairs.iter().map(|(left, right)| (left.as_bytes(), right.as_bytes()))
+/// Encodes the inputs that each role encodes.
+struct Always(FingerprintEncoder);
+
+impl<'a> Visitor<'a> for Always {
+    fn input<T>(self, input: Input<'a, T>) -> Self {
+        match input.identity {
+            Identity::Always(encode) => Always(encode(self.0, input.value)),
+            Identity::IfSet(_) | Identity::No => self,
+        }
+    }
+}
+
+/// Encodes the inputs that a role encodes if it has them.
+struct IfSet(FingerprintEncoder);
+
+impl<'a> Visitor<'a> for IfSet {
+    fn input<T>(self, input: Input<'a, T>) -> Self {
+        match input.identity {
+            Identity::IfSet(encode) => IfSet(encode(self.0, input.value)),
+            Identity::Always(_) | Identity::No => self,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@
 //!
 //! Two roles that are packed with one model have the same bytes only if all of their inputs are the same.
 
-mod values;
-
 use std::fmt;
 
 use arrayvec::ArrayVec;
 
-use self::values::{Bytes, Pack, put_number, take_number};
-use super::{AssumeRole, Inputs};
+use super::{
+    AssumeRole, Inputs,
+    inputs::{Input, Maker, Visitor},
+    values::{Bytes, Pack, put_number, take_number},
+};
 
 /// The inputs of a role, packed. They may be secrets, so nothing shows them.
 #[derive(Clone)]
@@ -82,15 +83,6 @@ impl Packing {
         Packing { mask: 0, fields: 0, bytes, start: MASK }
     }
 
-    /// Packs one input after the other.
-    fn field<T: Pack + PartialEq>(&mut self, value: &T, model: &T) {
-        if value != model {
-            self.mask |= 1 << self.fields;
-            value.put(model, &mut self.bytes);
-        }
-        self.fields += 1;
-    }
-
     /// Puts the mask before the inputs.
     fn end(mut self) -> Self {
         let mut mask = ArrayVec::<u8, MASK>::new();
@@ -112,8 +104,20 @@ struct Unpacking<'a> {
     bytes: &'a [u8],
 }
 
-impl Unpacking<'_> {
-    fn field<T: Pack + Clone>(&mut self, model: &T) -> Option<T> {
+impl<'a> Visitor<'a> for &mut Packing {
+    #[inline(always)]
+    fn input<T: Pack + PartialEq>(self, input: Input<'a, T>) -> Self {
+        if input.value != input.model {
+            self.mask |= 1 << self.fields;
+            input.value.put(input.model, &mut self.bytes);
+        }
+        self.fields += 1;
+        self
+    }
+}
+
+impl Maker for Unpacking<'_> {
+    fn input<T: Pack + Clone>(&mut self, model: &T) -> Option<T> {
         let differs = self.mask & 1 != 0;
         self.mask >>= 1;
         if differs { T::take(model, &mut self.bytes) } else { Some(model.clone()) }
@@ -121,50 +125,8 @@ impl Unpacking<'_> {
 }
 
 fn pack(inputs: &Inputs, model: &Inputs) -> Packing {
-    // A new input does not compile until it is here.
-    let Inputs {
-        role_arn,
-        session_name,
-        duration,
-        external_id,
-        policy,
-        policy_arns,
-        tags,
-        transitive_tag_keys,
-        source_identity,
-        provided_contexts,
-        region,
-        regions,
-        endpoint_url,
-        ca_bundle,
-        proxy,
-        connect_timeout,
-        read_timeout,
-        operation_timeout,
-        max_attempts,
-        profile,
-    } = inputs;
     let mut packing = Packing::new();
-    packing.field(role_arn, &model.role_arn);
-    packing.field(session_name, &model.session_name);
-    packing.field(duration, &model.duration);
-    packing.field(external_id, &model.external_id);
-    packing.field(policy, &model.policy);
-    packing.field(policy_arns, &model.policy_arns);
-    packing.field(tags, &model.tags);
-    packing.field(transitive_tag_keys, &model.transitive_tag_keys);
-    packing.field(source_identity, &model.source_identity);
-    packing.field(provided_contexts, &model.provided_contexts);
-    packing.field(region, &model.region);
-    packing.field(regions, &model.regions);
-    packing.field(endpoint_url, &model.endpoint_url);
-    packing.field(ca_bundle, &model.ca_bundle);
-    packing.field(proxy, &model.proxy);
-    packing.field(connect_timeout, &model.connect_timeout);
-    packing.field(read_timeout, &model.read_timeout);
-    packing.field(operation_timeout, &model.operation_timeout);
-    packing.field(max_attempts, &model.max_attempts);
-    packing.field(profile, &model.profile);
+    inputs.visit(model, &mut packing);
     packing.end()
 }
 
@@ -172,29 +134,7 @@ fn pack(inputs: &Inputs, model: &Inputs) -> Packing {
 fn unpack(mut bytes: &[u8], model: &Inputs) -> Option<Inputs> {
     let mask = take_number(&mut bytes)?.try_into().ok()?;
     let mut unpacking = Unpacking { mask, bytes };
-    // In the order of `pack`.
-    let inputs = Inputs {
-        role_arn: unpacking.field(&model.role_arn)?,
-        session_name: unpacking.field(&model.session_name)?,
-        duration: unpacking.field(&model.duration)?,
-        external_id: unpacking.field(&model.external_id)?,
-        policy: unpacking.field(&model.policy)?,
-        policy_arns: unpacking.field(&model.policy_arns)?,
-        tags: unpacking.field(&model.tags)?,
-        transitive_tag_keys: unpacking.field(&model.transitive_tag_keys)?,
-        source_identity: unpacking.field(&model.source_identity)?,
-        provided_contexts: unpacking.field(&model.provided_contexts)?,
-        region: unpacking.field(&model.region)?,
-        regions: unpacking.field(&model.regions)?,
-        endpoint_url: unpacking.field(&model.endpoint_url)?,
-        ca_bundle: unpacking.field(&model.ca_bundle)?,
-        proxy: unpacking.field(&model.proxy)?,
-        connect_timeout: unpacking.field(&model.connect_timeout)?,
-        read_timeout: unpacking.field(&model.read_timeout)?,
-        operation_timeout: unpacking.field(&model.operation_timeout)?,
-        max_attempts: unpacking.field(&model.max_attempts)?,
-        profile: unpacking.field(&model.profile)?,
-    };
+    let inputs = Inputs::made(&mut unpacking, model)?;
     (unpacking.mask == 0 && unpacking.bytes.is_empty()).then_some(inputs)
 }
 
