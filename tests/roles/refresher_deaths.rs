@@ -14,7 +14,7 @@ use shmcreds::{
 use crate::{
     asked::{KINDS, has_files, refresher},
     assert_of, pool,
-    support::{StopFile, assumed, child, lives, name, parent_of, stop, until},
+    support::{LIMIT, StopFile, assumed, child, lives, name, parent_of, stop, until},
     tenant,
 };
 
@@ -28,7 +28,8 @@ pub fn it_dies_in_the_middle_of_many_fetches() {
         let sts = LocalSts::fork().unwrap();
         // These calls are on their way when it dies.
         sts.inject(Fault::BlackHole, Times::Next(HANGING)).unwrap();
-        let roles = with(pool(&name(kind)).capacity(2000)).create().unwrap();
+        let builder = pool(&name(kind)).capacity(2000).wait_timeout(LIMIT);
+        let roles = with(builder).create().unwrap();
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let (roles, sts) = (&roles, &sts);
@@ -112,7 +113,8 @@ pub fn it_is_killed_at_random() {
                     let roles = SharedRoles::attach(roles.name()).unwrap();
                     let mut sets = 0;
                     for number in (0..9).cycle().skip(worker * 3) {
-                        if stop.is_there() {
+                        // A busy machine may have stopped it before its first set.
+                        if sets > 0 && stop.is_there() {
                             break;
                         }
                         let Ok(role) = roles.role(tenant(sts, number)) else { continue };
@@ -140,8 +142,9 @@ pub fn it_is_killed_at_random() {
                 next.is_some_and(|next| next.is_alive() && next.pid() != pid.as_raw() as u32)
             });
         }
-        let sets: u64 = stop.end(workers).iter().map(|said| said.parse::<u64>().unwrap()).sum();
-        assert!(sets > 0, "{kind}");
+        for said in stop.end(workers) {
+            assert!(said.parse::<u64>().unwrap() > 0, "{kind}");
+        }
         for number in 0..9 {
             let role = roles.role(tenant(&sts, number)).unwrap();
             assert_of(&role.refresh().unwrap(), number);
