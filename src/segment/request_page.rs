@@ -152,3 +152,28 @@ fn is_asked(word: &AtomicU64, generation: u64) -> bool {
     }
     asked >= generation
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_that_is_too_high_is_asked_for_once() {
+        for (asked, newest) in [(5, 5), (6, 5), (u64::MAX, 5), (u64::MAX, 0), (1, 0)] {
+            let word = AtomicU64::new(asked);
+            let is_asked = |generation| is_asked(&word, generation);
+            assert!(is_asked(newest) && is_asked(newest), "{asked} until there is a later set");
+            assert!(!is_asked(newest + 1), "{asked}, of a set after {newest}");
+            // As a process asks.
+            word.fetch_max(newest + 1, Ordering::Relaxed);
+            assert!(is_asked(newest + 1), "{asked} hides no later request");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_of_an_earlier_set_is_done() {
+        let word = AtomicU64::new(4);
+        assert!(!is_asked(&word, 5));
+        assert_eq!(word.into_inner(), 4);
+    }
+}

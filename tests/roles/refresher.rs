@@ -75,9 +75,11 @@ pub fn hostile_requests_do_no_harm() {
     }
     // Other users cannot even send, unless somebody lets them. What this one sends is right but for its user.
     let recipe = AssumeRole::new(arn_of(7)).session_name("test").region("us-east-1");
-    let key_of = roles.key_of(&recipe.endpoint_url(sts.url())).unwrap();
+    let recipe = recipe.endpoint_url(sts.url());
+    let key_of = roles.key_of(&recipe).unwrap();
     let words = key_of.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
-    let right = request(1, 0, words.collect::<Vec<_>>().try_into().unwrap(), &allowed);
+    let key: [u64; 4] = words.collect::<Vec<_>>().try_into().unwrap();
+    let right = request(1, 0, key, &allowed);
     let foreign = || {
         child(|_| {
             setgid(Gid::from_raw(65_534)).unwrap();
@@ -102,6 +104,13 @@ pub fn hostile_requests_do_no_harm() {
     assert_eq!((assumed(&sts), status.entries().len(), status.takeovers_of_all()), (2, 2, 0));
     socket.send_to(&right, &path).unwrap();
     until("the same request of this user is obeyed", || assumed(&sts) == 3);
+    // A generation that there is not yet counts as the newest one: one call, and later requests are heard.
+    let role = roles.role(recipe).unwrap();
+    until("it has a set", || role.status().unwrap().generation() == 1);
+    socket.send_to(&request(2, u64::MAX, key, &allowed), &path).unwrap();
+    until("it has another one", || role.status().unwrap().generation() == 2);
+    role.refresh().unwrap();
+    assert_eq!((assumed(&sts), role.status().unwrap().generation()), (5, 3));
 }
 
 /// The place of the socket is taken by another user: `create` says so, and leaves nothing.
