@@ -136,7 +136,7 @@ fn limits_that_cannot_be_read() {
 const SHORT: Duration = Duration::from_secs(2);
 
 /// As [`judge`]. Where the short time may not have been enough for a busy machine, `again` says what comes with more.
-fn judge_patiently(
+fn judge_with_time(
     refusal: Refusal,
     said: &str,
     operation: &str,
@@ -192,7 +192,7 @@ fn create_says_what_failed() {
         let children: Vec<_> = some.iter().flat_map(start).collect();
         for (refusal, mode, name, child) in children {
             let said = child.finish();
-            judge_patiently(refusal, &said, "create", &mut problems, |limit| {
+            judge_with_time(refusal, &said, "create", &mut problems, |limit| {
                 let builders = builders(&support::name("create-again"), limit);
                 create(refusal, builders[mode].clone()).finish()
             });
@@ -256,7 +256,7 @@ fn credentials_say_what_failed() {
     for some in all.chunks(ERRNOS.len()) {
         let children: Vec<_> = some.iter().map(|&refusal| start(refusal, SHORT)).collect();
         for (refusal, session, child) in children {
-            judge_patiently(refusal, &child.finish(), "credentials", &mut problems, |limit| {
+            judge_with_time(refusal, &child.finish(), "credentials", &mut problems, |limit| {
                 let (_, _session, child) = start(refusal, limit);
                 child.finish()
             });

@@ -62,12 +62,12 @@ pub fn a_first_failure_that_may_pass_is_tried_again() {
     // The deadline ends it, with what the source said.
     sts.inject(Fault::Throttling, Times::UntilCleared).unwrap();
     let never = |deadline| builder("never").wait_timeout(deadline).create();
-    let error = patiently(Duration::from_secs(2), never).unwrap_err();
+    let error = with_enough_time(Duration::from_secs(2), never).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceThrottled, "{error}");
 }
 
 /// What `create` gives before its deadline. A busy machine may not have come to a first answer by then: it has more time.
-fn patiently<T>(
+fn with_enough_time<T>(
     deadline: Duration,
     create: impl Fn(Duration) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -115,7 +115,7 @@ pub fn a_refresher_says_what_it_lacks() {
                 until("nothing is left", || !is_left());
                 outcome
             };
-            match patiently(Duration::from_secs(1), create) {
+            match with_enough_time(Duration::from_secs(1), create) {
                 Ok(()) => assert_eq!(refused, 0, "{limit} are not enough, but less are"),
                 Err(error) => {
                     let text = error.to_string();
