@@ -10,7 +10,7 @@ use shmcreds::{
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
 use support::{
-    LIMIT, StopFile, assumed, child, elected, gated, instant, instant_set, name, role, until,
+    Gate, LIMIT, StopFile, assumed, child, elected, instant, instant_set, name, role, until,
 };
 
 fn main() {
@@ -108,23 +108,21 @@ fn a_snapshot_shows_no_secret() {
     }
 }
 
-/// A session whose calls are answered while the file is there.
-fn with_gate(what: &str) -> (SharedSession, StopFile) {
-    let gate = StopFile::new(&name("gate"));
-    let source = gated(&gate, || Ok(instant_set()));
-    (SharedSession::builder(name(what)).source(source).create().unwrap(), gate)
+fn with_gate(what: &str) -> (Gate, SharedSession) {
+    let gate = Gate::new();
+    let session = SharedSession::builder(name(what)).source(gate.source()).create().unwrap();
+    (gate, session)
 }
 
-/// How often a session has asked its source, and the number of its newest set.
-fn calls(session: &SharedSession) -> (u64, u64) {
-    let status = session.status().unwrap();
-    (status.source_calls(), status.generation())
+/// The calls that its source has seen, and those that the session counts.
+fn calls(gate: &Gate, session: &SharedSession) -> (usize, u64) {
+    (gate.calls(), session.status().unwrap().source_calls())
 }
 
 /// A call that takes longer than the limit goes on, for all.
 fn a_short_limit_does_not_end_the_call() {
-    let gate = StopFile::new(&name("gate"));
-    let builder = SharedSession::builder(name("short")).source(gated(&gate, || Ok(instant_set())));
+    let gate = Gate::new();
+    let builder = SharedSession::builder(name("short")).source(gate.source());
     let session = builder.wait_timeout(LIMIT).create().unwrap();
     let limit = Duration::from_millis(50);
     let mut caller = child(|report| {
@@ -142,13 +140,13 @@ fn a_short_limit_does_not_end_the_call() {
     // Another process with a short limit does not disturb it.
     let error = session.credentials_within(limit).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    gate.write();
+    gate.open();
     session.credentials_within(LIMIT).unwrap();
-    assert_eq!(calls(&session), (1, 1));
+    assert_eq!(calls(&gate, &session), (1, 1));
 }
 
 fn slices_until_the_set_is_there() {
-    let (session, gate) = with_gate("slices");
+    let (gate, session) = with_gate("slices");
     let mut workers: Vec<_> = (0..16)
         .map(|_| {
             child(|report| {
@@ -166,33 +164,32 @@ fn slices_until_the_set_is_there() {
         })
         .collect();
     workers.iter_mut().for_each(|worker| assert_eq!(worker.hear(), b'!'));
-    gate.write();
+    gate.open();
     let mut keys: Vec<String> = workers.into_iter().map(|worker| worker.finish()).collect();
     keys.dedup();
-    assert_eq!((keys.len(), calls(&session)), (1, (1, 1)));
+    assert_eq!((keys.len(), calls(&gate, &session)), (1, (1, 1)));
 }
 
 fn a_limit_of_zero_starts_the_call() {
-    let (session, gate) = with_gate("zero");
+    let (gate, session) = with_gate("zero");
     // In a child: the call goes on on a thread.
     child(|_| {
         let error = session.credentials_within(Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        gate.write();
+        gate.open();
         until("the set is there", || session.credentials_within(Duration::ZERO).is_ok());
     })
     .finish();
-    assert_eq!(calls(&session), (1, 1));
+    assert_eq!(calls(&gate, &session), (1, 1));
 }
 
 fn a_short_limit_beside_a_valid_set() {
-    let (gate, clock) = (StopFile::new(&name("gate")), ManualClock::new().unwrap());
-    let source = gated(&gate, || Ok(instant_set()));
-    let session = SharedSession::builder(name("valid")).source(source).clock(&clock).create();
-    let session = session.unwrap();
-    gate.write();
+    let (gate, clock) = (Gate::new(), ManualClock::new().unwrap());
+    let builder = SharedSession::builder(name("valid")).source(gate.source());
+    let session = builder.clock(&clock).create().unwrap();
+    gate.open();
     let first = session.credentials().unwrap();
-    gate.remove();
+    gate.close();
     clock.advance(HOUR - Duration::from_secs(30));
     child(|_| {
         // Many, so that no pause of a busy machine takes as long as the waits that must not be.
@@ -214,8 +211,8 @@ fn a_short_limit_beside_a_valid_set() {
 }
 
 fn a_longer_limit() {
-    let gate = StopFile::new(&name("gate"));
-    let builder = SharedSession::builder(name("longer")).source(gated(&gate, || Ok(instant_set())));
+    let gate = Gate::new();
+    let builder = SharedSession::builder(name("longer")).source(gate.source());
     let session = builder.wait_timeout(Duration::from_millis(1)).create().unwrap();
     let mut caller = child(|report| {
         assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
@@ -224,9 +221,9 @@ fn a_longer_limit() {
     });
     caller.hear();
     caller.asleep();
-    gate.write();
+    gate.open();
     caller.finish();
-    assert_eq!(calls(&session), (1, 1));
+    assert_eq!(calls(&gate, &session), (1, 1));
 }
 
 fn the_error_of_the_source_comes_first() {
@@ -242,21 +239,21 @@ fn the_error_of_the_source_comes_first() {
 }
 
 fn a_refresh_in_slices_is_one_call() {
-    let (gate, denied) = (StopFile::new(&name("gate")), StopFile::new(&name("denied")));
+    let (gate, denied) = (Gate::new(), StopFile::new(&name("denied")));
     let path = denied.path().to_owned();
-    let source = gated(&gate, move || match path.exists() {
+    let source = gate.source_of(move || match path.exists() {
         true => Err(SourceError::new(SourceErrorClass::Terminal, "denied")),
         false => Ok(instant_set()),
     });
     let session = SharedSession::builder(name("slices")).source(source).create().unwrap();
-    gate.write();
+    gate.open();
     let first = session.credentials().unwrap();
-    gate.remove();
+    gate.close();
     let slice = || session.refresh_after(1, Duration::from_millis(20));
     for _ in 0..5 {
         assert_eq!(slice().unwrap_err().kind(), ErrorKind::Timeout);
     }
-    gate.write();
+    gate.open();
     let began = Instant::now();
     let set = loop {
         match slice() {
@@ -265,10 +262,10 @@ fn a_refresh_in_slices_is_one_call() {
         }
         assert!(began.elapsed() < LIMIT);
     };
-    assert_eq!((set.generation(), calls(&session)), (2, (2, 2)));
+    assert_eq!((set.generation(), calls(&gate, &session)), (2, (2, 2)));
     assert_ne!(set.credentials().access_key_id(), first.access_key_id());
     // A newer set than that is there already.
-    assert_eq!((slice().unwrap().generation(), calls(&session)), (2, (2, 2)));
+    assert_eq!((slice().unwrap().generation(), calls(&gate, &session)), (2, (2, 2)));
     denied.write();
     let error = session.refresh_after(2, LIMIT).unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::SourceTerminal, "refresh"));

@@ -14,7 +14,7 @@ use crate::{
     Folder, GROUP, OWNER, become_user, builder,
     group::{Agent, member},
     key, shared,
-    support::{StopFile, child, elected, instant, name, until},
+    support::{Gate, child, elected, instant, name, until},
 };
 
 /// Moves as many sleepers.
@@ -46,18 +46,8 @@ fn move_sleepers(folder: &Folder, name: &str, number: libc::c_long) {
 
 pub fn who_waits_for_a_set() {
     let (folder, name) = (Folder::new(OWNER, GROUP, 0o750), name("asleep"));
-    let release = StopFile::new(&crate::support::name("release"));
-    let path = release.path().to_owned();
-    let source = shmcreds::Provider::new("instant", move || {
-        let path = path.clone();
-        async move {
-            while !path.exists() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            crate::support::instant_set()
-        }
-    });
-    let open = builder(&name, &folder).source(source.timeout(Duration::from_secs(60)));
+    let gate = Gate::new();
+    let open = builder(&name, &folder).source(gate.source());
     let mut agent = Agent::start(open.clone().group(GROUP));
     agent.next[0].write();
     // Another process of the owner waits for the call of the first one.
@@ -70,7 +60,7 @@ pub fn who_waits_for_a_set() {
     assert_eq!(waiter.hear_line(), "waits");
     move_sleepers(&folder, &name, 2);
     let began = Instant::now();
-    release.write();
+    gate.open();
     assert_eq!(waiter.hear_line(), agent.process.hear_line());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     waiter.finish();

@@ -1,11 +1,6 @@
 //! Processes of one user in pid and time namespaces of their own, as in containers of a node.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use nix::{
     libc,
@@ -17,11 +12,11 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork},
 };
-use shmcreds::{Provider, testing::ManualClock};
+use shmcreds::testing::ManualClock;
 
 use crate::{
     Folder, GROUP, MEMBER, OWNER, become_user, builder, key, shared,
-    support::{Child, Report, StopFile, child, instant, instant_set, lives, name, stop, until},
+    support::{Child, Gate, LIMIT, Report, StopFile, child, instant, lives, name, stop, until},
     worlds::own_mounts,
 };
 
@@ -62,54 +57,19 @@ fn inner(pod: &Child) -> Pid {
     Pid::from_raw(children.trim().parse().unwrap())
 }
 
-/// Longer than any test lasts: a lease ends by the clock of a test.
-const TIMEOUT: Duration = Duration::from_secs(600);
-
-/// A source that counts its calls, and answers each when `release` is there.
-struct Slow {
-    calls: PathBuf,
-    release: StopFile,
-}
-
-impl Slow {
-    fn new(folder: &Folder) -> Self {
-        Slow { calls: folder.0.join("calls"), release: StopFile::new(&name("release")) }
-    }
-
-    fn source(&self) -> Provider {
-        let (calls, release) = (self.calls.clone(), self.release.path().to_owned());
-        let fetch = move || {
-            let (calls, release) = (calls.clone(), release.clone());
-            async move {
-                let mut file = OpenOptions::new().append(true).create(true).open(&calls).unwrap();
-                file.write_all(b"x").unwrap();
-                while !release.exists() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                instant_set()
-            }
-        };
-        Provider::new("slow", fetch).timeout(TIMEOUT)
-    }
-
-    fn calls(&self) -> usize {
-        fs::read(&self.calls).map_or(0, |calls| calls.len())
-    }
-}
-
 /// Two pods, the first one elected and in its call, the second one waiting for it.
 struct Two {
     folder: Folder,
     name: String,
-    slow: Slow,
+    gate: Gate,
     first: Child,
     second: Child,
 }
 
 fn two(clock: &ManualClock) -> Two {
     let (folder, name) = (Folder::new(0, 0, 0o700), name("pid"));
-    let slow = Slow::new(&folder);
-    let open = || builder(&name, &folder).source(slow.source()).clock(clock);
+    let gate = Gate::new();
+    let open = || builder(&name, &folder).source(gate.source()).clock(clock);
     let mut first = pod(|report| {
         let session = open().create().unwrap();
         report.say("made\n");
@@ -117,7 +77,7 @@ fn two(clock: &ManualClock) -> Two {
         until("it is killed", || false);
     });
     assert_eq!(first.hear_line(), "made");
-    until("it calls its source", || slow.calls() == 1);
+    until("it calls its source", || gate.calls() == 1);
     let mut second = pod(|report| {
         let session = open().attach().unwrap();
         let status = session.status().unwrap();
@@ -128,18 +88,18 @@ fn two(clock: &ManualClock) -> Two {
         report.say(format!("{}\n", key(&session)));
     });
     assert_eq!(second.hear_line(), "waits");
-    Two { folder, name, slow, first, second }
+    Two { folder, name, gate, first, second }
 }
 
 pub fn a_holder_is_waited_for() {
     let mut two = two(&ManualClock::new().unwrap());
     // Many looks at what it cannot see.
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(two.slow.calls(), 1);
-    two.slow.release.write();
+    assert_eq!(two.gate.calls(), 1);
+    two.gate.open();
     let key = two.first.hear_line();
     assert_eq!(two.second.hear_line(), key);
-    assert_eq!(two.slow.calls(), 1, "one call for both pods");
+    assert_eq!(two.gate.calls(), 1, "one call for both pods");
     two.second.finish();
     drop((two.first, two.folder, two.name));
 }
@@ -148,8 +108,8 @@ pub fn a_holder_is_waited_for() {
 pub fn a_dead_holder() {
     let mut two = two(&ManualClock::new().unwrap());
     two.first.signal(Signal::SIGKILL);
-    until("another pod calls", || two.slow.calls() == 2);
-    two.slow.release.write();
+    until("another pod calls", || two.gate.calls() == 2);
+    two.gate.open();
     assert!(!two.second.hear_line().is_empty());
     two.second.finish();
 }
@@ -159,11 +119,12 @@ pub fn a_stopped_holder() {
     let clock = ManualClock::new().unwrap();
     let mut two = two(&clock);
     stop(inner(&two.first));
-    assert_eq!(two.slow.calls(), 1);
-    clock.advance(TIMEOUT + Duration::from_secs(60));
-    two.slow.release.write();
+    assert_eq!(two.gate.calls(), 1);
+    // Longer than the lease, which has 5 s more than a call.
+    clock.advance(3 * LIMIT + Duration::from_secs(60));
+    two.gate.open();
     assert!(!two.second.hear_line().is_empty());
-    assert_eq!(two.slow.calls(), 2);
+    assert_eq!(two.gate.calls(), 2);
     two.second.finish();
 }
 

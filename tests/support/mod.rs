@@ -107,25 +107,6 @@ pub fn instant_set() -> Credentials {
     Credentials::new(&id, secret_of(&id), Some(token_of(&id)), Some(hour), "instant")
 }
 
-/// A source that answers while the file `gate` is there, and what `answer` says then. A call waits for the file as long as any
-/// test lasts.
-pub fn gated(
-    gate: &StopFile,
-    answer: impl Fn() -> Result<Credentials, SourceError> + Clone + Send + Sync + 'static,
-) -> Provider {
-    let gate = gate.path().to_owned();
-    let ask = move || {
-        let (gate, answer) = (gate.clone(), answer.clone());
-        async move {
-            while !gate.exists() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            answer()
-        }
-    };
-    Provider::from_fn("gated", ask).timeout(3 * LIMIT)
-}
-
 pub fn secret_of(id: &str) -> String {
     format!("secret-of-{id}")
 }
@@ -329,6 +310,58 @@ impl Drop for Child {
     }
 }
 
+/// A source whose calls wait until the test lets them go on.
+pub struct Gate {
+    calls: StopFile,
+    open: StopFile,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        Gate { calls: StopFile::new(&name("calls")), open: StopFile::new(&name("open")) }
+    }
+
+    /// A source as [`instant`].
+    pub fn source(&self) -> Provider {
+        self.source_of(|| Ok(instant_set()))
+    }
+
+    /// A source whose calls end with what `answer` says then. They may take longer than any test.
+    pub fn source_of(
+        &self,
+        answer: impl Fn() -> Result<Credentials, SourceError> + Clone + Send + Sync + 'static,
+    ) -> Provider {
+        let (calls, open) = (self.calls.0.clone(), self.open.0.clone());
+        let ask = move || {
+            let mut calls = File::options().append(true).create(true).open(&calls).unwrap();
+            calls.write_all(b"x").unwrap();
+            let (open, answer) = (open.clone(), answer.clone());
+            async move {
+                while !open.exists() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                answer()
+            }
+        };
+        Provider::from_fn("gated", ask).timeout(3 * LIMIT)
+    }
+
+    /// How often it was asked.
+    pub fn calls(&self) -> usize {
+        std::fs::read(&self.calls.0).map_or(0, |calls| calls.len())
+    }
+
+    /// From now on, calls end.
+    pub fn open(&self) {
+        self.open.write();
+    }
+
+    /// Later calls wait again.
+    pub fn close(&self) {
+        std::fs::remove_file(&self.open.0).unwrap();
+    }
+}
+
 /// Tells readers to end. The file is removed when dropped.
 pub struct StopFile(PathBuf);
 
@@ -348,11 +381,6 @@ impl StopFile {
     /// Tells without waiting for anyone.
     pub fn write(&self) {
         std::fs::write(&self.0, "").unwrap();
-    }
-
-    /// Takes back what was told.
-    pub fn remove(&self) {
-        std::fs::remove_file(&self.0).unwrap();
     }
 
     /// Tells, and leaves the file there.
