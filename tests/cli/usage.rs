@@ -115,6 +115,31 @@ fn a_mistake_is_one_line_that_says_what_to_do() {
             "regions: region \"EU\"",
         ),
         (&["statsu"], "'status'"),
+        (
+            &["exec", "--timeout", "0", "--role-arn", ROLE[1], "--", "true"],
+            "for '--timeout <SECONDS>': 0 is not in 1..=86400",
+        ),
+        (
+            &["exec", "--timeout", "0", "--process", "/bin/true", "--", "true"],
+            "for '--timeout <SECONDS>': 0 is not in 1..=86400",
+        ),
+        (
+            &["exec", "--timeout", "0", "--imds", "--", "true"],
+            "for '--timeout <SECONDS>': 0 is not in 1..=86400",
+        ),
+        (
+            &["exec", "--timeout", "0", "--profile", "x", "--", "true"],
+            "for '--timeout <SECONDS>': 0 is not in 1..=86400",
+        ),
+        (
+            &["exec", "--timeout", "0", "--", "true"],
+            "for '--timeout <SECONDS>': 0 is not in 1..=86400",
+        ),
+        (
+            &["exec", "--read-timeout", "0", "--role-arn", ROLE[1], "--", "true"],
+            "for '--read-timeout <SECONDS>'",
+        ),
+        (&["exec", "--deadline", "0", "--", "true"], "for '--deadline <SECONDS>'"),
     ] {
         let output = shmcreds(&sts).args(arguments).output().unwrap();
         let said = text(&output.stderr);

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand, error::ErrorKind, parser::ValueSource, value_parser,
+};
 use shmcreds::endpoint::service::duration;
 
 use crate::{
@@ -17,6 +19,9 @@ use crate::{
     config,
     roles_status::Sort,
 };
+
+/// The longest time of a part of a fetch, in seconds.
+pub(crate) const LONGEST_FETCH: u64 = 86_400;
 
 /// One set of temporary AWS credentials for all processes of a server, in shared memory.
 #[derive(Debug, Parser)]
@@ -238,7 +243,7 @@ pub(crate) struct Session {
     #[arg(long, overrides_with = "eager")]
     pub(crate) deferred: bool,
     /// How long the first set may take, in seconds. Until then, failures that may pass are retried.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..))]
     pub(crate) deadline: u64,
     #[cfg(feature = "fleet")]
     #[command(flatten)]
@@ -307,7 +312,7 @@ pub(crate) struct Source {
     #[arg(long, requires = "iot_endpoint")]
     pub(crate) iot_thing_name: Option<String>,
     /// How long a fetch may take, in seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=LONGEST_FETCH))]
     pub(crate) timeout: Option<u64>,
 
     /// The role to assume.
@@ -350,7 +355,7 @@ pub(crate) struct Source {
     #[arg(long, value_name = "ARGUMENT", requires = "mfa_command", allow_hyphen_values = true)]
     pub(crate) mfa_command_arg: Vec<String>,
     /// How long the MFA program may take, in seconds.
-    #[arg(long, value_name = "SECONDS", requires = "mfa_command")]
+    #[arg(long, value_name = "SECONDS", requires = "mfa_command", value_parser = value_parser!(u64).range(1..=LONGEST_FETCH))]
     pub(crate) mfa_timeout: Option<u64>,
     /// The Region of the STS endpoint.
     #[arg(long, value_name = "REGION", requires = "role_arn")]
@@ -369,10 +374,10 @@ pub(crate) struct Source {
     #[arg(long, value_name = "URL", requires = "role_arn")]
     pub(crate) sts_endpoint_url: Option<String>,
     /// How long the connection to STS may take, in seconds.
-    #[arg(long, value_name = "SECONDS", requires = "role_arn")]
+    #[arg(long, value_name = "SECONDS", requires = "role_arn", value_parser = value_parser!(u64).range(1..=LONGEST_FETCH))]
     pub(crate) connect_timeout: Option<u64>,
     /// How long STS may take until its answer begins, in seconds.
-    #[arg(long, value_name = "SECONDS", requires = "role_arn")]
+    #[arg(long, value_name = "SECONDS", requires = "role_arn", value_parser = value_parser!(u64).range(1..=LONGEST_FETCH))]
     pub(crate) read_timeout: Option<u64>,
     /// The number of requests to STS within one fetch.
     #[arg(long, value_name = "NUMBER", requires = "role_arn")]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use shmcreds::AssumeRole;
 
 use crate::{
-    arguments::Source,
+    arguments::{LONGEST_FETCH, Source},
     log,
     sources::{seconds, with},
     toml_table::Reading,
@@ -88,9 +88,9 @@ impl RoleInputs {
             endpoint_url: table.text("sts-endpoint-url")?,
             ca_bundle: table.text("ca-bundle")?.map(PathBuf::from),
             proxy: table.text("proxy")?,
-            connect_timeout: seconds(table.number("connect-timeout")?),
-            read_timeout: seconds(table.number("read-timeout")?),
-            timeout: seconds(table.number("timeout")?),
+            connect_timeout: table.seconds("connect-timeout", 1..=LONGEST_FETCH)?,
+            read_timeout: table.seconds("read-timeout", 1..=LONGEST_FETCH)?,
+            timeout: table.seconds("timeout", 1..=LONGEST_FETCH)?,
             max_attempts: table.number("max-attempts")?,
             profile: table.text("profile")?,
         })

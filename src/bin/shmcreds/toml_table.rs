@@ -1,6 +1,6 @@
 //! Tables of a TOML file whose mistakes are told by line and name. No error shows a value: it may be a secret.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use toml::{
     Spanned,
@@ -91,12 +91,35 @@ impl<'t> Reading<'t> {
         &mut self,
         key: &'static str,
     ) -> Result<Option<T>, String> {
+        Ok(self.number_at(key)?.map(|(_, number)| number))
+    }
+
+    /// A time in seconds, of this range.
+    pub(crate) fn seconds(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Duration>, String> {
+        match self.number_at(key)? {
+            Some((line, number)) if !range.contains(&number) => {
+                let (first, last) = range.into_inner();
+                Err(self.at(line, &format!("{key} is {number}, must be {first} to {last}")))
+            }
+            number => Ok(number.map(|(_, number)| Duration::from_secs(number))),
+        }
+    }
+
+    /// A number, and its line.
+    fn number_at<T: TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<(usize, T)>, String> {
         let Some((line, value)) = self.take(key) else { return Ok(None) };
         let number = value.as_integer().and_then(|number| {
             u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
         });
         match number.and_then(|number| T::try_from(number).ok()) {
-            Some(number) => Ok(Some(number)),
+            Some(number) => Ok(Some((line, number))),
             None => Err(self.at(
                 line,
                 &format!("{key} must be a whole number that is not negative, and not too large"),
