@@ -1,17 +1,22 @@
 //! `serve`: a session for others.
 
 use std::{
+    fs::OpenOptions,
     io::Read,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc,
+    sys::signal::Signal,
+};
 use shmcreds::{
     SharedSession,
     testing::{Fault, LocalSts, Times},
 };
 
-use crate::harness::*;
+use crate::{harness::*, support::lock};
 
 #[test]
 fn a_sidecar_keeps_its_session_until_it_is_told_to_end() {
@@ -179,4 +184,37 @@ fn what_cannot_be_opened_is_named() {
         assert!(said.contains(says) && said.lines().count() == 1, "{said}");
         assert_gone(&name);
     }
+}
+
+/// Another program of the user locks what is none of its own, for a while.
+#[test]
+fn a_refresher_that_fails_is_started_again() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("again");
+    let (running, _) = served(&sts, &name);
+    let refresher = || status(&sts, &name).0["refresher"].clone();
+    let stands = || refresher()["alive"] == true && refresher()["pid"] == running.child.id();
+    assert!(stands());
+    let file = OpenOptions::new().read(true).write(true).open(lock(&name)).unwrap();
+    let range = |kind: i32, start: i64, length: i64| libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    };
+    // All bytes from which the next election draws, but that of the current one.
+    let mut held = range(libc::F_WRLCK, 64, 0);
+    fcntl(&file, FcntlArg::F_GETLK(&mut held)).unwrap();
+    assert_eq!(held.l_pid.unsigned_abs(), running.child.id());
+    for (start, length) in [(64, held.l_start - 64), (held.l_start + held.l_len, 0)] {
+        fcntl(&file, FcntlArg::F_SETLK(&range(libc::F_WRLCK, start, length))).unwrap();
+    }
+    let mut refresh = shmcreds(&sts);
+    let mut asks = refresh.args(["refresh", &name]).spawn().unwrap();
+    until("the refresher fails", || !stands());
+    drop(file);
+    until("it stands again", stands);
+    assert!(asks.wait().unwrap().success());
+    assert_eq!(status(&sts, &name).0["generation"], 2);
 }

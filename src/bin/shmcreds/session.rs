@@ -1,9 +1,10 @@
 //! The session that `exec` and `serve` keep.
 
 use std::{
+    fmt::Display,
     sync::{Arc, mpsc::Sender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -27,6 +28,10 @@ pub(crate) const THREAD: &str = "starting a thread";
 
 /// The time between two attempts for the first set.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The pauses before a refresher that has failed is started again: each is twice as long as the one before.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The events that the main thread waits for.
 pub(crate) enum Event {
@@ -139,10 +144,46 @@ pub(crate) fn warn_of_consumers(session: &SharedSession) {
 pub(crate) fn keep_fresh(session: &SharedSession) -> Result<(), CommandError> {
     let session = session.clone();
     let work = move || {
-        if let Err(error) = session.run_refresher(&shmcreds::StopHandle::new()) {
-            tracing::error!(%error, "no process refreshes in time any more; a program that asks does");
-        }
+        let run = || session.run_refresher(&shmcreds::StopHandle::new());
+        keep_running(run, thread::sleep);
     };
     let thread = thread::Builder::new().name("refresher".into()).spawn(work);
     thread.map(drop).doing(THREAD)
+}
+
+/// Runs a refresher until it is told to end. One that fails is started again: what it lacked may be there later, for example
+/// a thread. In the meantime a program that asks causes the refresh.
+pub(crate) fn keep_running<E: Display>(
+    mut run: impl FnMut() -> Result<(), E>,
+    pause: impl Fn(Duration),
+) {
+    let mut next = SHORTEST_PAUSE;
+    loop {
+        let begun = Instant::now();
+        let Err(error) = run() else { return };
+        if begun.elapsed() > LONGEST_PAUSE {
+            next = SHORTEST_PAUSE;
+        }
+        tracing::error!(%error, "no process refreshes in time at the moment; starting the refresher again in {next:?}");
+        pause(next);
+        next = (next * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    #[test]
+    fn a_refresher_that_fails_is_started_again_after_longer_and_longer_pauses() {
+        let (runs, pauses) = (Cell::new(0), RefCell::new(Vec::new()));
+        let run = || {
+            runs.set(runs.get() + 1);
+            if runs.get() < 10 { Err("no thread") } else { Ok(()) }
+        };
+        keep_running(run, |pause| pauses.borrow_mut().push(pause.as_secs()));
+        assert_eq!(*pauses.borrow(), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
 }
