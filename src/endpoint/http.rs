@@ -123,7 +123,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// The async runtime of the thread that serves.
 pub fn runtime() -> io::Result<Runtime> {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-    // tokio panics if there is no free descriptor.
+    crate::sys::runtime::room()?;
+    // tokio panics if there is no free descriptor: another thread may have taken them meanwhile.
     catch_unwind(build).unwrap_or_else(|_| {
         Err(io::Error::other("no async runtime; raise the limit of file descriptors (ulimit -n)"))
     })

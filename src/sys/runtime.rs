@@ -76,7 +76,7 @@ const FIRST: usize = 6;
 
 /// Checks that there are enough free descriptors for the first runtime. Tokio panics when it gets no pair, and the panic hook
 /// of the program would see that.
-fn room() -> io::Result<()> {
+pub(crate) fn room() -> io::Result<()> {
     let pair = || socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
     (0..FIRST / 2).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
     Ok(())

@@ -269,6 +269,7 @@ fn a_shortage_of_this_host_is_named() {
         if code(&output) == 0 {
             continue;
         }
+        assert!(!said.contains("panicked"), "{limit}: {said}");
         assert!(!said.contains("check the network"), "{limit}: {said}");
         seen += usize::from(said.contains("RLIMIT_NOFILE"));
     }
