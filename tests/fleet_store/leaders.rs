@@ -5,25 +5,30 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use shmcreds::{
     Fleet, FleetKeys, FleetRole, SharedSession,
-    testing::{Fault, LocalSts, Settings, Times},
+    testing::{Fault, LocalSts, Times},
 };
 
 use crate::{
     server::Server,
     shared_set::{KEY, SET, a_set, host, named, open, sharing, status},
-    support::{Child, assumed, child, name, role, stop, until},
+    support::{Child, Gate, assumed, child, name, role, stop, until},
 };
 
-/// A host with the session `session` that leads, and whose call of STS does not end before `latency`.
-fn leader(session: &str, server: &Server, sts: &LocalSts, latency: Duration) -> Child {
-    sts.inject(Fault::Under(Settings::new().latency(latency)), Times::Next(1)).unwrap();
-    let calls = assumed(sts);
+/// A host that leads, and whose call waits.
+fn leader(gate: &Gate, open: impl FnOnce() -> SharedSession) -> Child {
     let leader = child(|report| {
-        let session = named(session, role(sts), sharing(server, KEY));
+        let session = open();
         report.say(format!("{} {}", a_set(&session).access_key_id(), status(&session).given));
     });
-    until("the leader calls", || assumed(sts) > calls);
+    until("the leader calls", || gate.calls() == 1);
     leader
+}
+
+/// A source that answers at once, of the same identity as that of a leader.
+fn opened() -> Gate {
+    let gate = Gate::new();
+    gate.open();
+    gate
 }
 
 /// Lets the lease of the leader end, as if its time had passed.
@@ -32,9 +37,9 @@ fn end_lease(server: &Server) {
 }
 
 pub fn a_killed_leader() {
-    let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
+    let (server, gate, others) = (Server::start(), Gate::new(), opened());
     let killed = name("killed");
-    let mut first = leader(&killed, &server, &sts, Duration::from_secs(600));
+    let mut first = leader(&gate, || named(&killed, gate.source(), sharing(&server, KEY)));
     first.signal(Signal::SIGKILL);
     first.reap();
     SharedSession::remove(&killed).unwrap();
@@ -42,7 +47,7 @@ pub fn a_killed_leader() {
     let waiting: Vec<Child> = (0..4)
         .map(|_| {
             child(|report| {
-                let session = open(role(&sts), sharing(&server, KEY));
+                let session = open(others.source(), sharing(&server, KEY));
                 report.say(a_set(&session).access_key_id());
             })
         })
@@ -55,20 +60,20 @@ pub fn a_killed_leader() {
         })
     };
     until("the others have asked several times", claims);
-    assert_eq!(assumed(&sts), 1);
+    assert_eq!(others.calls(), 0);
     end_lease(&server);
     let mut keys: Vec<String> = waiting.into_iter().map(Child::finish).collect();
     keys.dedup();
-    assert_eq!((keys.len(), assumed(&sts)), (1, 2), "{keys:?}");
+    assert_eq!((keys.len(), others.calls()), (1, 1), "{keys:?}");
 }
 
 pub fn a_stopped_leader() {
-    let (server, sts) = (Server::start(), LocalSts::fork().unwrap());
-    let stopped = leader(&name("stopped"), &server, &sts, Duration::from_secs(1));
+    let (server, gate, others) = (Server::start(), Gate::new(), opened());
+    let stopped = leader(&gate, || open(gate.source(), sharing(&server, KEY)));
     stop(stopped.pid);
     end_lease(&server);
     let second = host(
-        role(&sts),
+        others.source(),
         || sharing(&server, KEY),
         |session| {
             let set = a_set(session);
@@ -77,13 +82,15 @@ pub fn a_stopped_leader() {
         },
     );
     let stored = server.run(&["HGET", SET, "token"]);
+    gate.open();
     stopped.signal(Signal::SIGCONT);
     // It has a set of its own, but it has given none to the fleet.
     let said = stopped.finish();
     assert!(said.ends_with(" 0") && !said.starts_with(&second), "{said}");
     assert_eq!(server.run(&["HGET", SET, "token"]), stored);
-    let third = host(role(&sts), || sharing(&server, KEY), |s| a_set(s).access_key_id().to_owned());
-    assert_eq!((third, assumed(&sts)), (second, 2));
+    let own = |session: &SharedSession| a_set(session).access_key_id().to_owned();
+    let third = host(others.source(), || sharing(&server, KEY), own);
+    assert_eq!((third, gate.calls(), others.calls()), (second, 1, 1));
 }
 
 pub fn a_failure() {
@@ -123,8 +130,8 @@ fn far(server: &Server) -> String {
 }
 
 pub fn a_promoted_replica() {
-    let (primary, sts) = (Server::start(), LocalSts::fork().unwrap());
-    let replica = Server::start();
+    let (primary, replica) = (Server::start(), Server::start());
+    let (gate, others) = (Gate::new(), opened());
     let address = primary.folder.path().join("store");
     primary.stands_at(&address);
     let at = |server: &Server| {
@@ -133,19 +140,13 @@ pub fn a_promoted_replica() {
             .answer_limit(Duration::from_secs(10))
             .share_set("web", FleetKeys::variable("SHMCREDS_TEST_FLEET_KEY"))
     };
-    sts.inject(Fault::Under(Settings::new().latency(Duration::from_secs(1))), Times::Next(1))
-        .unwrap();
-    let old = child(|report| {
-        let session = open(role(&sts), at(&primary));
-        report.say(format!("{} {}", a_set(&session).access_key_id(), status(&session).given));
-    });
-    until("the leader calls", || assumed(&sts) == 1);
+    let old = leader(&gate, || open(gate.source(), at(&primary)));
     assert_eq!(primary.run(&["EXISTS", SET]), "1");
     // The replica has not got the lease of the leader, and is the store from now on.
     assert_eq!(replica.run(&["EXISTS", SET]), "0");
     replica.stands_at(&address);
     let new = host(
-        role(&sts),
+        others.source(),
         || at(&replica),
         |session| {
             let key = a_set(session).access_key_id().to_owned();
@@ -153,8 +154,10 @@ pub fn a_promoted_replica() {
             key
         },
     );
+    gate.open();
     let said = old.finish();
     assert!(said.ends_with(" 0") && !said.starts_with(&new), "fenced: {said}");
-    let third = host(role(&sts), || at(&replica), |s| a_set(s).access_key_id().to_owned());
-    assert_eq!((third, assumed(&sts)), (new, 2), "one call for each store");
+    let own = |session: &SharedSession| a_set(session).access_key_id().to_owned();
+    let third = host(others.source(), || at(&replica), own);
+    assert_eq!((third, gate.calls(), others.calls()), (new, 1, 1), "one call for each store");
 }
