@@ -35,6 +35,8 @@ pub enum FaultPoint {
     Decoded = 14,
     /// The process has looked at the state, and is about to stand for election.
     Candidate = 15,
+    /// The process knows that the owner of a session is dead, and has not taken its place yet.
+    OwnerDead = 16,
 }
 
 /// Marks that the refresh reached `point`. Has no effect unless a test requested a signal there, or the times of points.
@@ -59,7 +61,7 @@ pub(crate) mod armed {
     use super::FaultPoint;
 
     /// One more than the last point.
-    const POINTS: usize = FaultPoint::Candidate as usize + 1;
+    const POINTS: usize = FaultPoint::OwnerDead as usize + 1;
 
     /// `point << 32 | signal`; 0 when nothing is armed.
     static ARMED: AtomicU64 = AtomicU64::new(0);

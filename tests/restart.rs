@@ -15,7 +15,7 @@ use nix::{
 };
 use shmcreds::{
     ErrorKind, SharedSession, SharedSessionBuilder,
-    testing::{LocalSts, ManualClock},
+    testing::{FaultPoint, LocalSts, ManualClock, signal_at},
 };
 use support::{Child, StopFile, child, instant, name, role, segment, until};
 
@@ -23,6 +23,7 @@ fn main() {
     support::run_forking(&[
         ("a_killed_owner_comes_back_beside_a_reader", a_killed_owner_comes_back),
         ("who_is_alive_is_not_taken_over", who_is_alive_is_not_taken_over),
+        ("only_one_takes_over", only_one_takes_over),
         ("readers_follow_an_orderly_restart", readers_follow_an_orderly_restart),
         ("no_read_goes_back_to_the_old_session", no_read_goes_back),
         ("a_name_leads_to_the_session_that_has_it_now", a_name_leads_to_the_new_session),
@@ -174,6 +175,29 @@ fn who_is_alive_is_not_taken_over() {
     last.start();
     refused(beside_the_last, "InUse", Some(last.process.pid));
     last.end();
+}
+
+/// Two processes find the owner dead. One of them takes its place, before the other one tries to.
+fn only_one_takes_over() {
+    let place = Place::new("race");
+    let [mut first, mut second] = place.servers();
+    let go = StopFile::new(&support::name("late"));
+    let late = child(|report| {
+        until("the owner is dead", || go.is_there());
+        signal_at(FaultPoint::OwnerDead, Signal::SIGSTOP as i32);
+        let taken = place.builder().create_or_take_over();
+        report.say(taken.map_or_else(|error| format!("{:?}", error.kind()), |_| "owns".into()));
+    });
+    first.start();
+    let reader = place.reader();
+    first.kill();
+    go.write();
+    late.stopped();
+    second.start();
+    assert_eq!(key(&reader), second.key());
+    late.signal(Signal::SIGCONT);
+    assert_eq!(late.finish(), "InUse");
+    second.end();
 }
 
 fn readers_follow_an_orderly_restart() {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, Fault},
+    fault_point::{FaultPoint, hit},
     name::SessionName,
     refresh::{election, election_lock::ElectionLock},
     segment::{self, EntryWriter, Header, Places, Segment},
@@ -196,6 +197,7 @@ pub(super) fn take_over(
         return Err(in_use(Some(holder.pid).filter(|pid| *pid != 0)));
     }
     segment.header.check_source(fingerprint)?;
+    hit(FaultPoint::OwnerDead);
     if segment.is_ended() || !segment.writable()?.own(owner.mark, instance) {
         return Ok(None);
     }
