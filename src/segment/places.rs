@@ -343,4 +343,21 @@ mod tests {
         let runtime = format!("/run/user/{}", geteuid());
         assert!(order.contains(&&*runtime), "{order:?}");
     }
+
+    /// A session that is found again elsewhere would be another one, although its successor is where it was.
+    #[test]
+    fn a_successor_is_looked_for_where_the_session_was() {
+        let default = Places::new(None, false).unwrap();
+        let order = |places: &Places| places.directories().map(str::to_owned).collect::<Vec<_>>();
+        let name = SessionName::new("places-successor").unwrap();
+        assert_eq!(order(&Places::of_successor(&name).unwrap()), order(&default));
+        // The second one of the default order, the first one, and one that the program chose.
+        let runtime = format!("/run/user/{}", geteuid());
+        for own in [&*runtime, SHARED_MEMORY, "/a/directory/of/its/own"] {
+            let session = name.in_directory(&own.into());
+            let others = order(&default).into_iter().filter(|directory| directory != own);
+            let expected: Vec<String> = [own.to_owned()].into_iter().chain(others).collect();
+            assert_eq!(order(&Places::of_successor(&session).unwrap()), expected, "{own}");
+        }
+    }
 }
