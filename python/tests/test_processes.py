@@ -14,7 +14,7 @@ import time
 
 import pytest
 from local_sts import Failure
-from support import environment, finished, run, segments, start
+from support import environment, finished, free_port, run, segments, start
 from waiting import until
 
 pytestmark = pytest.mark.host
@@ -192,6 +192,11 @@ def test_clients_of_a_child_have_sockets_of_their_own(sts):
 def test_forks_warn_of_nothing(sts, engine):
     told = run("forking_eager.py", sts_url=sts.url, options=("-W", "error"), TEST_ENGINE=engine)
     assert told == ["no warning"]
+
+
+def test_threads_that_the_end_of_python_finds_in_the_module():
+    # Until 3.13 Python ends such a thread by an unwind of its stack, with the functions of libgcc_s.
+    assert run("busy_at_the_end.py", sts_url=f"http://127.0.0.1:{free_port()}", TEST_ENGINE="native") == [True]
 
 
 @pytest.mark.parametrize(("module", "generation"), [(None, 3), ("numpy", 6)])
