@@ -137,7 +137,9 @@ pub fn a_failure_reaches_all_who_wait() {
         let sts = LocalSts::fork().unwrap();
         sts.configure(Settings::new().latency(Duration::from_millis(200))).unwrap();
         sts.inject(Fault::AccessDenied, Times::Next(1)).unwrap();
-        let roles = with(pool(&name(kind))).create().unwrap();
+        // The failure stands as long as the clock does.
+        let clock = ManualClock::new().unwrap();
+        let roles = with(pool(&name(kind))).clock(&clock).create().unwrap();
         let fail = || {
             let roles = SharedRoles::attach(roles.name()).unwrap();
             let error = roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap_err();
@@ -164,7 +166,8 @@ pub fn hanging_calls() {
     let busy: Vec<_> = (0..2)
         .map(|number| {
             let (roles, sts) = (&roles, &sts);
-            child(move |_| drop(roles.role(tenant(sts, number)).unwrap().credentials()))
+            let slow = tenant(sts, number).operation_timeout(Duration::from_secs(60));
+            child(move |_| drop(roles.role(slow).unwrap().credentials()))
         })
         .collect();
     until("both call STS", || assumed(&sts) == 2);
