@@ -158,7 +158,15 @@ fn placeholder() -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{SocketAddr, TcpListener},
+        thread,
+    };
+
+    use aws_config::{imds, provider_config::ProviderConfig};
+
     use super::*;
+    use crate::source::http;
 
     /// Answers PUT requests with this status and these bytes. Other requests are answered with the token that they
     /// have.
@@ -265,5 +273,27 @@ mod tests {
         asked.connector = SharedHttpConnector::new(Says(200, b"AQAAA"));
         assert_eq!(body(ask(&asked, "PUT")).unwrap(), b"AQAAA");
         assert_eq!(body(ask(&asked, "GET")).unwrap(), b"token");
+    }
+
+    /// Where nothing can be connected to, nothing is known about tokens. A server that closes the connection is silent.
+    #[test]
+    fn who_cannot_be_connected_to_is_not_silent() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = server.local_addr().unwrap();
+        let closes = thread::spawn(move || drop(server.accept().unwrap()));
+        let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        for (address, expected) in [(there, Some(NoToken::Silence)), (nowhere, None)] {
+            let tokens = Tokens::new(false);
+            let config =
+                ProviderConfig::without_region().with_http_client(tokens.client(http::client()));
+            let client = imds::Client::builder().configure(&config).max_attempts(1);
+            let client = client.endpoint(format!("http://{address}")).unwrap().build();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let answer = runtime.block_on(client.get("/latest/meta-data/"));
+            assert!(answer.is_err(), "{address}");
+            assert_eq!(tokens.missing(), expected, "{address}");
+        }
+        closes.join().unwrap();
     }
 }
