@@ -292,3 +292,36 @@ fn a_log_in_a_file_is_whole() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{line}"));
     }
 }
+
+/// A log that reaches the limit of file sizes ends, and nothing else.
+#[test]
+fn a_limit_of_file_sizes_ends_no_session() {
+    const LIMIT: u64 = 100 * 1024;
+    let sts = LocalSts::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let log = File::options().create(true).append(true).open(&path).unwrap();
+    log.set_len(LIMIT - 10).unwrap();
+    let name = name("limited");
+    let mut command = serve(&sts, &name);
+    command.arg("-vv");
+    let mut limited = wrapped("ulimit -f 100; exec \"$@\"", &command);
+    let mut child = limited.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    until("it has its first set", || status_is_fresh(&sts, &name));
+    assert_eq!(fs::metadata(&path).unwrap().len(), LIMIT);
+    let output = shmcreds(&sts).args(["refresh", &name]).output().unwrap();
+    assert_eq!(text(&output.stdout), "generation 2\n");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+
+    let mut command = shmcreds(&sts);
+    command.args(["exec"]).args(ROLE).args(["--", "grep", "SigIgn", "/proc/self/status"]);
+    let output = ended_soon(wrapped("ulimit -f 0; exec \"$@\"", &command));
+    assert_eq!(code(&output), 71, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("RLIMIT_FSIZE"), "{}", text(&output.stderr));
+
+    // CMD has the signal.
+    let said = text(&command.output().unwrap().stdout);
+    let ignored = u64::from_str_radix(said.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    assert_eq!(ignored >> (Signal::SIGXFSZ as u32 - 1) & 1, 0, "{said}");
+}

@@ -39,6 +39,7 @@ use crate::{
     command_error::{CommandError, Doing},
     endpoint::Endpoint,
     errno::told,
+    file_limit,
     kept::{Kept, Sets},
     log, old_clients,
     process_pair::{self, Guarded, KillSwitch, Role},
@@ -370,4 +371,5 @@ fn prepare(command: &mut Command, kill_switch: KillSwitch) {
     };
     // SAFETY: between fork and exec the closure only makes system calls.
     unsafe { command.pre_exec(prepare) };
+    file_limit::as_at_the_start(command);
 }

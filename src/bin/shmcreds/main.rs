@@ -14,6 +14,7 @@ mod endpoint;
 mod exec;
 mod export;
 mod export_directory;
+mod file_limit;
 #[cfg(feature = "fleet")]
 mod fleet;
 mod fleet_metrics;
@@ -75,6 +76,7 @@ use status::Entries;
 
 fn main() -> ExitCode {
     cmd_environment::unset_empty();
+    file_limit::make_an_error();
     let cli = match arguments::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(code) => return code,
