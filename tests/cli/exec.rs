@@ -202,9 +202,10 @@ fn a_first_failure_that_may_pass_does_not_end_it() {
 #[test]
 fn a_service_that_is_up_later_is_waited_for() {
     let sts = LocalSts::start().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Nobody else gets the port, and connections are refused until somebody listens.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = bound.local_addr().unwrap();
     let mut command = exec(&sts, &name("later"), "echo started");
     command.env("AWS_ENDPOINT_URL_STS", format!("http://{address}"));
     let mut running = Running::start(command);
@@ -213,7 +214,9 @@ fn a_service_that_is_up_later_is_waited_for() {
     log.read_line(&mut line).unwrap();
     assert!(line.contains("Connection refused"), "{line}");
     // It has failed once; now there is somebody who passes all on.
-    let listener = std::net::TcpListener::bind(address).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let listener = runtime.block_on(async { bound.listen(16).unwrap().into_std().unwrap() });
+    listener.set_nonblocking(false).unwrap();
     let real = sts.url().strip_prefix("http://").unwrap().to_owned();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -244,14 +247,19 @@ fn the_deadline_ends_what_does_not_pass_and_a_refusal_ends_it_at_once() {
         let output = command.args(["--deadline", deadline, "--", "/bin/echo", "started"]).output();
         (output.unwrap(), began.elapsed())
     };
-    let (output, took) = run("2");
-    assert_eq!(code(&output), 69, "{}", text(&output.stderr));
-    assert!(took.as_secs() >= 2 && assumed(&sts) >= 2, "{took:?}, {} calls", assumed(&sts));
-    assert!(
-        text(&output.stderr).contains("no credentials (transient)"),
-        "{}",
-        text(&output.stderr)
-    );
+    // A busy machine may take longer for two calls.
+    for deadline in [2, 20, 60] {
+        let (output, took) = run(&deadline.to_string());
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), 69, "{said}");
+        assert!(took.as_secs() >= deadline, "{took:?}");
+        assert!(said.contains("no credentials (transient)"), "{said}");
+        if assumed(&sts) >= 2 {
+            break;
+        }
+        sts.clear_calls().unwrap();
+    }
+    assert!(assumed(&sts) >= 2, "{} calls", assumed(&sts));
     sts.clear_faults().unwrap();
     let asked = assumed(&sts);
     sts.inject(Fault::AccessDenied, Times::UntilCleared).unwrap();
