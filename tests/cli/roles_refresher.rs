@@ -183,6 +183,9 @@ fn what_a_killed_one_has_left_is_refreshed_without_a_request() {
 fn a_hanging_call_does_not_delay_the_end() {
     let (sts, name, folder) =
         (LocalSts::start().unwrap(), name("hanging"), Folder::new("", &[ALPHA]));
+    // The longest that a pool allows.
+    let role = std::fs::read_to_string(folder.file()).unwrap();
+    std::fs::write(folder.file(), format!("{role}timeout = 60\n")).unwrap();
     let (running, url) = served_roles(&sts, &name, &folder);
     until_refreshed_by(&name, running.pid());
     sts.configure(Settings::new().latency(Duration::from_secs(600))).unwrap();
@@ -192,8 +195,8 @@ fn a_hanging_call_does_not_delay_the_end() {
     let began = Instant::now();
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait(), 0);
-    // Without a limit it would wait for the timeout of the call, 15 s.
-    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    // Without a limit it would wait for the timeout of the call.
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     assert!(folder.names().is_empty());
     assert_gone(&name);
 }
