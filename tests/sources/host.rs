@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write, path::Path, time::Duration};
 
-use shmcreds::{Provider, SharedSession};
+use shmcreds::{Provider, SharedSession, testing::ManualClock};
 
 use crate::{
     of,
@@ -177,6 +177,7 @@ pub fn a_busy_server() {
         _ => (429, String::new()),
     });
     let uri = format!("{url}/creds");
+    let clock = ManualClock::new().unwrap();
     let container = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.as_str());
     let instance = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str());
     for (variable, source) in
@@ -184,7 +185,8 @@ pub fn a_busy_server() {
     {
         let said = child(|report| {
             environment(&[variable, ("AWS_EC2_METADATA_DISABLED", "false")]);
-            let session = SharedSession::builder(name("busy")).source(source()).create().unwrap();
+            let builder = SharedSession::builder(name("busy")).source(source()).clock(&clock);
+            let session = builder.create().unwrap();
             let error = session.credentials().unwrap_err();
             let cause = std::error::Error::source(&error).unwrap();
             let cause = cause.downcast_ref::<shmcreds::SourceError>().unwrap();
