@@ -10,7 +10,9 @@ use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-use shmcreds::{ErrorKind, Provider, SharedSession, SourceError, SourceErrorClass};
+use shmcreds::{
+    ErrorKind, Provider, SharedSession, SourceError, SourceErrorClass, testing::ManualClock,
+};
 use support::{assert_whole, instant, instant_set, name, segment};
 use tokio::time::timeout;
 
@@ -74,7 +76,9 @@ async fn a_refresh_tells_what_the_source_says() {
         ))
     };
     let source = Provider::from_fn("refused", refuse);
-    let session = SharedSession::builder(name("refused")).source(source).create().unwrap();
+    let clock = ManualClock::new().unwrap();
+    let builder = SharedSession::builder(name("refused")).source(source).clock(&clock);
+    let session = builder.create().unwrap();
     let error = session.refresh_async().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceTerminal);
     assert!(!error.is_retryable());
