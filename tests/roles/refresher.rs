@@ -122,6 +122,7 @@ pub fn a_squatted_socket_is_an_error() {
     let files =
         ["", "@lock", "@ask"].map(|end| format!("/dev/shm/shmcreds-65534-{pool_name}{end}"));
     std::fs::write(&files[2], "").unwrap();
+    let squatter = tempfile::TempPath::from_path(&files[2]);
     let answer = child(|report| {
         setgid(Gid::from_raw(65_534)).unwrap();
         setuid(Uid::from_raw(65_534)).unwrap();
@@ -130,7 +131,7 @@ pub fn a_squatted_socket_is_an_error() {
     })
     .finish();
     let left = files.each_ref().map(|file| std::path::Path::new(file).exists());
-    std::fs::remove_file(&files[2]).unwrap();
+    drop(squatter);
     assert!(answer.contains("@ask is not a socket"), "{answer}");
     assert_eq!(left, [false, false, true]);
 }
