@@ -407,8 +407,15 @@ fn refusal(url: &str, token: &str) -> (u16, String) {
 
 #[test]
 fn an_outage_is_felt_at_expiry() {
+    // On a busy machine, a set may have expired before it is asked for.
+    let was_served = [6, 30, 90].into_iter().any(|life| an_outage(Duration::from_secs(life)));
+    assert!(was_served);
+}
+
+/// Whether the set was served before it expired.
+fn an_outage(life: Duration) -> bool {
     let sts = LocalSts::start().unwrap();
-    let (settings, name) = (Settings::new().lifetime(Duration::from_secs(6)), name("outage"));
+    let (settings, name) = (Settings::new().lifetime(life), name("outage"));
     sts.inject(Fault::Under(settings), Times::Next(1)).unwrap();
     sts.inject(Fault::Status(503), Times::UntilCleared).unwrap();
     let (_running, url, token) = kept(&sts, &name);
@@ -429,7 +436,9 @@ fn an_outage_is_felt_at_expiry() {
         }
         code != 200
     });
-    assert!(served > 0);
+    if served == 0 {
+        return false;
+    }
     let (status, said) = refusal(&url, &token);
     assert_eq!(status, 503, "{said}");
     assert!(said.starts_with("Unavailable: ") || said.starts_with("NotReady: "), "{said}");
@@ -441,6 +450,7 @@ fn an_outage_is_felt_at_expiry() {
     until("it is ready again", || get(&url, "/ready", "").0 == 200);
     // The embedded STS gives the same secret for the same inputs.
     assert_ne!(credentials(&url, &token)["AccessKeyId"], key);
+    true
 }
 
 #[test]
