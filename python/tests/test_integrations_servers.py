@@ -115,7 +115,7 @@ def test_kombu_sends_and_receives_over_sqs_with_the_newest_set(session):
         with connection, connection.SimpleQueue("tasks") as queue:
             keys = keys_of(connection.default_channel.sqs())
             queue.put({"number": 1})
-            assert queue.get(timeout=10).payload == {"number": 1}
+            assert queue.get(timeout=60).payload == {"number": 1}
             session.refresh()
             queue.put({"number": 2})
     assert keys[0] == "KEY1" and keys[-1] == "KEY2"

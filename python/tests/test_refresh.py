@@ -212,7 +212,7 @@ def test_the_refresh_thread_ends_with_its_session(make, sts):
     assert thread.is_alive()
     del session
     gc.collect()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
