@@ -240,6 +240,32 @@ fn a_log_that_nobody_reads_delays_nothing() {
     }
 }
 
+/// A terminal whose program has stopped. It takes a part of a line, and then waits for more room.
+#[test]
+fn a_terminal_that_nobody_reads_delays_nothing() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("terminal");
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = shmcreds(&sts);
+    command.args(["-vv", "serve", "--name", &name]).args(ROLE);
+    let mut child = command.stdout(Stdio::piped()).stderr(terminal.slave).spawn().unwrap();
+    until("it has its first set", || status_is_fresh(&sts, &name));
+    // A terminal has room for 64 KiB, and a refresh logs more than 1 KiB.
+    for generation in 2..66 {
+        let mut refresh = shmcreds(&sts);
+        let output = ended_soon({
+            refresh.args(["refresh", &name]);
+            refresh
+        });
+        assert_eq!(text(&output.stdout), format!("generation {generation}\n"));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut said = [0; 1 << 16];
+    let length = File::from(terminal.master).read(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said[..length]).contains("DEBUG"));
+}
+
 #[test]
 fn cmd_runs_although_nobody_reads_the_log() {
     let sts = LocalSts::start().unwrap();

@@ -1,19 +1,20 @@
-//! The standard error. Nobody may read it: then its pipe is full, and a write would wait without end, with all that waits
+//! The standard error. Nobody may read it: then its pipe, or its terminal, is full, and a write would wait without end, with all that waits
 //! for the writer. So a line that does not fit within a moment is dropped and counted.
 //!
 //! The pipe must not become non-blocking: that is a property of the open file, which other processes have, too.
 
 use std::{
     io::{self, IoSlice, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
+    fcntl::{OFlag, open},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::stat::{SFlag, fstat},
+    sys::stat::{Mode, SFlag, fstat},
 };
 use rustix::io::{Errno, ReadWriteFlags, pwritev2, write};
 
@@ -78,7 +79,7 @@ fn written(text: &[u8], end: Instant) -> io::Result<usize> {
     if kind == SFlag::S_IFREG.bits() {
         return io::stderr().write_all(text).map(|()| text.len());
     }
-    let mut done = 0;
+    let (mut done, mut own) = (0, None);
     while done < text.len() {
         let part = &text[done..text.len().min(done + AT_ONCE)];
         let left = end.saturating_duration_since(Instant::now());
@@ -95,13 +96,24 @@ fn written(text: &[u8], end: Instant) -> io::Result<usize> {
             Err(Errno::AGAIN) if Instant::now() >= end => break,
             Err(Errno::AGAIN) => thread::sleep(PAUSE),
             Err(Errno::INTR) => {}
-            // Before Linux 6.4, and not for terminals.
-            Err(_) => match write(stream, part) {
-                Ok(length) => done += length,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            },
+            // Before Linux 6.4, and not for terminals. These say that there is room also if it is too small for the text.
+            Err(_) => {
+                let own: &Option<OwnedFd> = own.get_or_insert_with(|| own_file().ok());
+                match write(own.as_ref().map_or(stream, AsFd::as_fd), part) {
+                    Ok(length) => done += length,
+                    Err(Errno::AGAIN) if Instant::now() >= end => break,
+                    Err(Errno::AGAIN) => thread::sleep(PAUSE),
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
     }
     Ok(done)
+}
+
+/// The same pipe or terminal, as an open file that no other process has: this one may be non-blocking.
+fn own_file() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    open(&*format!("/proc/self/fd/{}", io::stderr().as_raw_fd()), flags, Mode::empty())
 }
