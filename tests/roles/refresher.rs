@@ -122,7 +122,7 @@ pub fn a_squatted_socket_is_an_error() {
     let files =
         ["", "@lock", "@ask"].map(|end| format!("/dev/shm/shmcreds-65534-{pool_name}{end}"));
     std::fs::write(&files[2], "").unwrap();
-    let squatter = tempfile::TempPath::from_path(&files[2]);
+    let squatter = tempfile::TempPath::try_from_path(&files[2]).unwrap();
     let answer = child(|report| {
         setgid(Gid::from_raw(65_534)).unwrap();
         setuid(Uid::from_raw(65_534)).unwrap();
