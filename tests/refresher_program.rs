@@ -78,7 +78,7 @@ fn with_threads<T>(work: impl FnOnce() -> T) -> T {
                 end
             })
             .collect();
-        until("four threads run", || fs::read_dir("/proc/self/task").unwrap().count() == 4);
+        until("four threads run", || support::threads() == 4);
         let outcome = work();
         drop(ends);
         outcome

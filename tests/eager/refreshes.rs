@@ -1,6 +1,6 @@
 //! The refreshes: in time, on request, and during an outage.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use shmcreds::{
     Refresh, SharedSession,
@@ -9,7 +9,7 @@ use shmcreds::{
 
 use crate::{
     eager_with_clock, refresher, short_lived,
-    support::{Child, StopFile, assumed, child, instant, name, role, until},
+    support::{Child, StopFile, assumed, child, instant, name, role, threads, until},
 };
 
 /// Not even while it renews its lease.
@@ -49,8 +49,8 @@ pub fn readers(
                         keys.insert(session.credentials().unwrap().access_key_id().to_owned());
                     }
                 }
-                let threads = fs::read_dir("/proc/self/task").unwrap().count();
-                report.say(format!("{} {threads}\n", keys.len()));
+                let count = threads();
+                report.say(format!("{} {count}\n", keys.len()));
             })
         })
         .map(|mut child| {

@@ -14,7 +14,7 @@ use shmcreds::{
 
 use crate::{
     eager, links,
-    support::{LIMIT, assumed, child, instant, lock, name, role, segment, until},
+    support::{LIMIT, assumed, child, instant, lock, name, role, segment, until, until_alone},
 };
 
 pub fn the_first_set_is_there() {
@@ -27,7 +27,7 @@ pub fn the_first_set_is_there() {
     let found = *status.lease_holder().unwrap();
     assert!(found.is_alive() && found.lease_left() > Duration::ZERO, "{found:?}");
     assert_ne!(found.pid(), std::process::id());
-    until("no thread is left", || fs::read_dir("/proc/self/task").unwrap().count() == 1);
+    until_alone();
     assert_eq!(links(Pid::this()).len(), before + 2, "the segment and the lock file");
     session.credentials().unwrap();
     assert_eq!(assumed(&sts), 1);

@@ -6,7 +6,7 @@ use shmcreds::{ErrorKind, Fleet, FleetKeys, FleetStoreState, ManualSource, Share
 
 use crate::{
     server::Server,
-    support::{child, instant, name, until},
+    support::{child, instant, name, until, until_alone},
 };
 
 /// One call in 100 s: the first host gets a permit, and no other host does while the test runs.
@@ -119,7 +119,7 @@ pub fn nothing_is_alive_after_a_call() {
         drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
         let before = descriptors();
         session.credentials().unwrap();
-        until("no thread is left", || fs::read_dir("/proc/self/task").unwrap().count() == 1);
+        until_alone();
         assert_eq!(descriptors(), before);
         // So the process may fork, and the child is a host, too.
         let key = child(|report| report.say(session.refresh().unwrap().access_key_id())).finish();

@@ -9,8 +9,8 @@ use shmcreds::{
 };
 
 use crate::{
-    descriptors, entries,
-    support::{self, Child, assumed, child, name, role, segment, until},
+    descriptors,
+    support::{self, Child, assumed, child, name, role, segment, threads, until, until_alone},
 };
 
 pub fn create_and_credentials_leave_nothing_behind() {
@@ -18,17 +18,14 @@ pub fn create_and_credentials_leave_nothing_behind() {
     // Where its `signal` feature is compiled in, tokio makes one socket pair for the life of the
     // process with the first runtime, which any code may build: the test must not close it.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
-    // The kernel lists a joined thread of an earlier test for a moment longer.
-    until("no thread is left", || entries("/proc/self/task") == 1);
     let before = descriptors();
     let session = SharedSession::builder(name("clean")).source(role(&sts)).create().unwrap();
-    assert_eq!(entries("/proc/self/task"), 1);
+    assert_eq!(threads(), 1);
     let created = descriptors();
     assert_eq!(created.len(), before.len() + 2, "the segment and the lock file: {created:?}");
 
     session.credentials().unwrap();
-    // The kernel lists a joined thread for a moment longer.
-    until("no thread is left", || entries("/proc/self/task") == 1);
+    until_alone();
     assert_eq!(descriptors(), created);
 
     let path = segment(session.name());

@@ -13,7 +13,7 @@ use shmcreds::{CredentialProcess, RoleSession, SharedRoles, testing::LocalSts};
 
 use crate::{
     assert_of, pool,
-    support::{child, name, until},
+    support::{child, name, threads, until_alone},
     tenant,
 };
 
@@ -53,10 +53,6 @@ impl Lines {
     }
 }
 
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 /// A source that no code of the program is part of.
 fn ready_made() -> CredentialProcess {
     let set = r#"{"Version":1,"AccessKeyId":"AKIAIOSFODNN7EXAMPLE","SecretAccessKey":"s","SessionToken":"t","Expiration":"2100-01-01T00:00:00Z"}"#;
@@ -91,14 +87,14 @@ pub fn a_call_is_made_on_the_thread_of_its_caller() {
         let within = |number, seconds| {
             let set = of(&roles, number).credentials_within(Duration::from_secs(seconds));
             assert_of(&set.unwrap(), number);
-            (lines.publisher(), threads())
+            until_alone();
+            lines.publisher()
         };
-        assert_eq!(within(2, 200), ("main".to_owned(), 1));
-        assert_eq!(within(3, 70), (NEW.to_owned(), 1));
+        assert_eq!(within(2, 200), "main");
+        assert_eq!(within(3, 70), NEW);
         let long = tenant(&sts, 4).operation_timeout(Duration::from_secs(200));
         read(roles.role(long).unwrap(), 4);
-        // The kernel lists a thread a moment longer than `join` waits.
-        until("the thread has ended", || threads() == 1);
+        until_alone();
         assert_eq!(lines.publisher(), NEW);
         // A runtime cannot run inside another one.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -121,7 +117,7 @@ pub fn a_call_is_made_on_the_thread_of_its_caller() {
         let roles = pool_of(1).wait_timeout(patient).create().unwrap();
         read(of(&roles, 9), 9);
         assert_eq!(lines.publisher(), NEW);
-        until("all threads have ended", || threads() == 1);
+        until_alone();
     })
     .finish();
 }

@@ -11,7 +11,7 @@ use shmcreds::{
 use crate::{
     asked::{has_files, refresher},
     assert_of, pool,
-    support::{Child, assumed, child, lives, name, segment, stop, until},
+    support::{Child, assumed, child, lives, name, segment, stop, until, until_alone},
     tenant,
 };
 
@@ -70,8 +70,7 @@ pub fn a_program_runs_the_refresher() {
         stop_it.stop();
         running.join().unwrap().unwrap();
     });
-    // The kernel lists a joined thread for a moment longer.
-    until("no thread is left", || std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
+    until_alone();
     assert!(!std::path::Path::new(&(segment(roles.name()) + "@ask")).exists());
     read(5);
     assert_eq!(assumed(&sts), 5);

@@ -10,7 +10,7 @@ use shmcreds::{
 
 use crate::{
     assert_of, pool,
-    support::{Child, StopFile, child, instant, name, segment, until},
+    support::{Child, StopFile, child, instant, name, segment, until, until_alone},
     tenant,
 };
 
@@ -78,11 +78,6 @@ fn read(role: &RoleSession, number: usize) -> String {
     set.access_key_id().to_owned()
 }
 
-/// A call in the background has a thread of its own.
-fn until_the_call_has_ended() {
-    until("the call has ended", || std::fs::read_dir("/proc/self/task").unwrap().count() == 1);
-}
-
 pub fn workers_follow_a_new_pool() {
     let (sts, clock, name) = (LocalSts::fork().unwrap(), ManualClock::new().unwrap(), name("new"));
     let builder = || pool(&name).clock(&clock);
@@ -146,7 +141,7 @@ pub fn a_due_role_keeps_its_set_until_the_new_pool_has_one() {
     until("a call is made", || calls() == before + 1);
     assert_eq!(read(), old[0]);
     assert_eq!(calls(), before + 1, "all reads together make one");
-    until_the_call_has_ended();
+    until_alone();
     assert_eq!(read(), old[0]);
     next.end();
 }
@@ -189,11 +184,11 @@ pub fn a_failure_in_the_new_pool_is_no_error_of_a_valid_set() {
         // The back-off of a refusal is 5 s.
         clock.advance(Duration::from_secs(1));
         let set = read();
-        until_the_call_has_ended();
+        until_alone();
         set != old[0]
     });
     assert_eq!(calls(), before + 2);
-    until_the_call_has_ended();
+    until_alone();
     second.end();
 }
 

@@ -44,7 +44,8 @@ pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'stati
     let trial = |&(name, test): &(&'static str, fn())| {
         Trial::test(name, move || {
             test();
-            until("the threads of the test have ended", is_alone);
+            // The next test forks, and a refresh in the background goes on for a moment after its set is published.
+            until_alone();
             Ok::<(), Failed>(())
         })
     };
@@ -52,10 +53,14 @@ pub fn run_forking_and_soaking(tests: &[(&'static str, fn())], soaks: &[(&'stati
     libtest_mimic::run(&arguments, tests.iter().map(trial).chain(soaks).collect()).exit();
 }
 
-/// Whether this process has one thread. The next test forks, and a refresh in the background goes on for a moment after its set
-/// is published.
-fn is_alone() -> bool {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) <= 1
+/// The threads of this process. The kernel lists a joined one for a moment longer.
+pub fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Waits until this process has one thread.
+pub fn until_alone() {
+    until("this process has one thread", || threads() == 1);
 }
 
 /// A session name that no other test has. A session of that name that is left is a failure of the test binary.
