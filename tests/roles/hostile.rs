@@ -98,7 +98,7 @@ fn attack(reads: u64, time: Duration) -> Told {
         })
         .collect();
     let work = || users.iter().any(|user| support::lives(user.pid));
-    let overwritten = overwrite(&pool_name, &sts, time, &work);
+    let overwritten = overwrite(&pool_name, &sts, time, work);
     // Where it had no more time, the others have some.
     support::until("the reads are done", || !work());
     let mut all = Told { overwritten, ..Told::default() };
