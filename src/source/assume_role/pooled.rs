@@ -92,3 +92,27 @@ impl AssumeRole {
         AssumeRole { base: Base::Source(base), ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_refresher_cannot_do_for_others_is_named() {
+        let role = || AssumeRole::new("arn:aws:iam::123456789012:role/app");
+        let minute = Duration::from_secs(60);
+        for asked in [role(), role().operation_timeout(minute)] {
+            assert_eq!(asked.check_asking(), Ok(()));
+        }
+        let longer = role().operation_timeout(minute + Duration::from_nanos(1));
+        for (refused, says) in [
+            (longer, "operation_timeout is 60.000000001s, must be at most 60s"),
+            (role().ca_bundle("/ca.pem"), "ca_bundle: the refresher of the pool"),
+            (role().proxy("http://proxy"), "proxy: the refresher of the pool"),
+        ] {
+            let problem = refused.check_asking().unwrap_err();
+            assert!(problem.starts_with(says), "{problem}");
+            assert!(refused.asked().is_err(), "{problem}");
+        }
+    }
+}
