@@ -1,10 +1,13 @@
 //! Processes are killed and stopped in the middle of insertions, evictions and publications.
 
-use std::{fs::File, os::unix::fs::FileExt, time::Duration};
+use std::{fs::File, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
 
-use nix::sys::{signal::Signal, wait::WaitStatus};
+use nix::sys::{
+    signal::{SigHandler, Signal, raise, signal},
+    wait::WaitStatus,
+};
 use shmcreds::{
-    RoleStatus, SharedRoles,
+    ErrorKind, RoleStatus, SharedRoles,
     testing::{Fault, FaultPoint, LocalSts, ManualClock, Settings, Times, signal_at},
 };
 
@@ -110,6 +113,39 @@ pub fn a_set_outgrows_its_cell() {
         assert_eq!(in_use(), [1, 0]);
     }
     assert_eq!(roles.status().unwrap().rebuilds(), 0, "no cell was lost");
+}
+
+/// The lock file of the process that stops itself while it holds the lock of a pool.
+static LOCK_FILE: OnceLock<String> = OnceLock::new();
+
+/// Loses the byte of the pool's lock, as a process does when any of its code closes the file, and stops.
+extern "C" fn lose_the_byte(_: i32) {
+    drop(LOCK_FILE.get().map(File::open));
+    let _ = raise(Signal::SIGSTOP);
+}
+
+/// The mark in the pool keeps the lock for a process that has lost its byte, as long as the process lives.
+pub fn a_lock_without_its_byte_is_held() {
+    let sts = LocalSts::fork().unwrap();
+    let roles = pool(&name("byte")).capacity(4).create().unwrap();
+    let writer = child(|_| {
+        LOCK_FILE.set(support::lock(roles.name())).unwrap();
+        // SAFETY: the handler makes system calls only, and runs where this process calls `raise`.
+        unsafe { signal(Signal::SIGUSR1, SigHandler::Handler(lose_the_byte)) }.unwrap();
+        signal_at(FaultPoint::PoolKeyWritten, Signal::SIGUSR1 as i32);
+        assert_of(&roles.role(tenant(&sts, 1)).unwrap().credentials().unwrap(), 1);
+    });
+    writer.stopped();
+    let error = roles.role(tenant(&sts, 2)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains(": a process has held the pool's lock for 5s"), "{error}");
+    writer.signal(Signal::SIGCONT);
+    writer.finish();
+    for number in 1..3 {
+        assert_of(&roles.role(tenant(&sts, number)).unwrap().credentials().unwrap(), number);
+    }
+    let status = roles.status().unwrap();
+    assert_eq!((status.insertions(), status.rebuilds()), (2, 0));
 }
 
 /// Readers beside writers that are killed at random instructions of insertions, evictions and publications.

@@ -108,6 +108,7 @@ fn main() {
         ("first_calls_have_half_of_the_budget", budget::first_calls_have_half_of_the_budget),
         ("deaths_at_each_point", deaths::deaths_at_each_point),
         ("a_set_outgrows_its_cell", deaths::a_set_outgrows_its_cell),
+        ("a_lock_without_its_byte_is_held", deaths::a_lock_without_its_byte_is_held),
         ("kills_at_random_instructions", deaths::kills_at_random_instructions),
         ("the_elected_process_dies", deaths::the_elected_process_dies),
         ("a_stopped_process_does_not_overwrite", deaths::a_stopped_process_does_not_overwrite),

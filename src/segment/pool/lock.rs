@@ -76,10 +76,14 @@ impl<'a> PoolWriter<'a> {
                 return Ok(guard);
             }
             if Instant::now() >= end {
-                let text = format!(
-                    "process {} has held the pool's lock for {LIMIT:?}; resume or kill it",
-                    locks.holder(locks::POOL)?.unwrap_or(0)
-                );
+                // One whose code has closed the lock file has lost the byte, and one in another pid namespace has no number
+                // here.
+                let holder = match locks.holder(locks::POOL)? {
+                    Some(pid) if pid != 0 => format!("process {pid}"),
+                    _ => "a process".to_owned(),
+                };
+                let text =
+                    format!("{holder} has held the pool's lock for {LIMIT:?}; resume or kill it");
                 return Err(Fault::new(ErrorKind::Timeout, text));
             }
             thread::sleep(PAUSE);
