@@ -3,13 +3,13 @@
 use std::{
     fs::OpenOptions,
     io::Read,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram, process::CommandExt},
 };
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
-    sys::signal::Signal,
+    sys::signal::{SigSet, Signal},
 };
 use shmcreds::{
     SharedSession,
@@ -217,4 +217,22 @@ fn a_refresher_that_fails_is_started_again() {
     until("it stands again", stands);
     assert!(asks.wait().unwrap().success());
     assert_eq!(status(&sts, &name).0["generation"], 2);
+}
+
+/// The program that starts it has blocked all signals, which it inherits.
+#[test]
+#[allow(unsafe_code)]
+fn a_sidecar_with_blocked_signals_ends_when_it_is_told_to() {
+    let sts = LocalSts::start().unwrap();
+    let name = name("blocked");
+    let mut command = serve(&sts, &name);
+    // SAFETY: between fork and exec the closure makes one async-signal-safe system call.
+    unsafe { command.pre_exec(|| Ok(SigSet::all().thread_block()?)) };
+    let mut running = Running::start(command);
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    running.signal(Signal::SIGTERM);
+    until("it has ended", || running.child.try_wait().unwrap().is_some());
+    assert_eq!(running.wait(), 0);
+    assert_gone(&name);
 }

@@ -240,6 +240,7 @@ fn forward(
     events: Sender<Event>,
 ) -> io::Result<()> {
     let work = move || {
+        process_pair::unblock();
         for origin in signals.forever() {
             let guard_is_dead = getppid() != guard;
             let by_the_guard = origin.process.is_some_and(|sender| sender.pid == guard.as_raw());

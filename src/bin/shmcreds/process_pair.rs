@@ -113,6 +113,12 @@ pub(crate) fn forwarded() -> Vec<Signal> {
     FORWARDED.into_iter().filter(|one| *one == Signal::SIGTERM || is_not_ignored(one)).collect()
 }
 
+/// Lets this thread get the signals. A program that blocks them may have started this one, and then no thread would. CMD
+/// starts with the mask of the main thread.
+pub(crate) fn unblock() {
+    let _ = FORWARDED.into_iter().collect::<SigSet>().thread_unblock();
+}
+
 /// Forks. In the guard, it returns when the supervisor has ended. The caller must have one thread and no session.
 #[allow(unsafe_code)]
 pub(crate) fn split(session: &str) -> Result<Role, CommandError> {

@@ -128,6 +128,7 @@ fn reload(book: &Arc<RoleBook>) -> bool {
 
 fn listen(mut signals: Signals, sender: Sender<Event>) -> Result<(), CommandError> {
     let work = move || {
+        process_pair::unblock();
         for signal in signals.forever() {
             let _ = sender.send(Event::Signal(signal));
         }
