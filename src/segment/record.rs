@@ -402,4 +402,73 @@ mod tests {
             assert!(problem.starts_with(field) && !problem.contains("xx"), "{problem}");
         }
     }
+
+    /// Processes of several versions read the same records. Word for word, where a change would be a new layout version.
+    #[test]
+    fn records_have_the_same_words_as_ever() {
+        let shown = |words: &Words| -> Vec<String> {
+            let words = words.iter().map(|word| format!("{word:x}"));
+            words.collect::<Vec<_>>().chunks(6).map(|line| line.join(" ")).collect()
+        };
+        let key = [0xa1, 0xa2, 0xa3, 0xa4];
+        let mut words = Words::default();
+        let record = SetRecord {
+            fetched_boot: 0x11,
+            advisory_boot: 0x12,
+            mandatory_boot: 0x13,
+            expires_boot: 0x14,
+            expires_unix: 0x15,
+            role_arn: "arn:aws:iam::123456789012:role/app",
+            ..set("ASIAIOSFODNN7EXAMPLE", "secret/key", "token", "123456789012")
+        };
+        record.encode(None, &mut words).unwrap();
+        assert_eq!(
+            shown(&words),
+            [
+                "7d162cb4 11 12 13 14 15",
+                "c0005000a0014 46534f4941495341 415845374e4e444f 72636573454c504d 6f7479656b2f7465 35343332316e656b",
+                "32313039383736"
+            ]
+        );
+        record.encode(Some(&key), &mut words).unwrap();
+        assert_eq!(
+            shown(&words),
+            [
+                "cfd52bf9 a1 a2 a3 a4 11",
+                "12 13 14 15 2f0005000a0014 46534f4941495341",
+                "415845374e4e444f 72636573454c504d 6f7479656b2f7465 35343332316e656b 2032313039383736 3a7377613a6e7261",
+                "3332313a3a6d6169 3130393837363534 612f656c6f723a32 7070"
+            ]
+        );
+        let failure = FailureRecord {
+            generation: 0x11,
+            at_boot: 0x12,
+            at_unix: 0x13,
+            next_attempt_boot: 0x14,
+            in_a_row: 0x15,
+            class: 0x16,
+            http_status: 0x17,
+            code: "AccessDenied",
+            request_id: "request-1",
+            message: "no entry",
+        };
+        failure.encode(None, 100, &mut words);
+        assert_eq!(
+            shown(&words),
+            [
+                "2f4cff0b 11 12 13 14 15",
+                "16 17 80009000c 6544737365636341 757165726465696e 206f6e312d747365",
+                "7972746e65"
+            ]
+        );
+        failure.encode(Some(&key), 100, &mut words);
+        assert_eq!(
+            shown(&words),
+            [
+                "6312ed86 a1 a2 a3 a4 11",
+                "12 13 14 15 16 17",
+                "80009000c 6544737365636341 757165726465696e 206f6e312d747365 7972746e65"
+            ]
+        );
+    }
 }
