@@ -2,7 +2,12 @@
 //! neither keep an idle connection nor delay other clients.
 
 use std::{
-    convert::Infallible, io, net::SocketAddr, panic::catch_unwind, sync::Arc, time::Duration,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    panic::catch_unwind,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http_body_util::Full;
@@ -27,6 +32,7 @@ use tokio::{
 };
 
 use super::connection_slots::{ConnectionSlot, ConnectionSlots};
+use crate::errno;
 
 /// The most connections at a time. Each needs a descriptor.
 const MOST_CONNECTIONS: usize = 16 * 1024;
@@ -38,6 +44,8 @@ const MOST_REFUSALS: usize = 32;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to read a refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the log tells that connections cannot be accepted.
+const REPEAT: Duration = Duration::from_secs(60);
 /// The largest request, in bytes.
 const LARGEST_REQUEST: usize = 16 * 1024;
 const TOO_MANY: &[u8] =
@@ -153,11 +161,17 @@ pub async fn serve<L: Listener, S: Service>(
     let listener = Arc::new(listener);
     let slots = ConnectionSlots::new(connections);
     let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
+    let mut told: Option<Instant> = None;
     for number in 0.. {
         let raw = match listener.accept().await {
             Ok(raw) => raw,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Clients that connect without end must not fill the log.
+                if told.is_none_or(|at| at.elapsed() >= REPEAT) {
+                    told = Some(Instant::now());
+                    let error = errno::told(&error);
+                    tracing::warn!(error, "a connection could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }

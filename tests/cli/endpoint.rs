@@ -493,3 +493,27 @@ fn a_rotation_is_seen_by_the_next_request() {
     assert!(said.contains("last failure (transient)") && !said.contains('\x1b'), "{said}");
     assert_eq!(get(&url, "/ready", "").0, 200);
 }
+
+/// Each client that cannot be accepted fails another time every 10 ms.
+#[test]
+fn clients_without_a_descriptor_do_not_fill_the_log() {
+    let sts = LocalSts::start().unwrap();
+    let mut running =
+        Running::start(wrapped("ulimit -n 40; exec \"$@\"", &serve(&sts, &name("flood"))));
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(address(&url)).unwrap()).collect();
+    let mut log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("could not be accepted") && line.contains("RLIMIT_NOFILE"), "{line}");
+    let begun = std::time::Instant::now();
+    until("it has failed many times", || begun.elapsed() > Duration::from_millis(500));
+    drop(silent);
+    until("others are served", || get(&url, "/ready", "").0 == 200);
+    running.signal(Signal::SIGTERM);
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    assert_eq!(running.wait(), 0);
+}
