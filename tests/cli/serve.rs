@@ -236,3 +236,35 @@ fn a_sidecar_with_blocked_signals_ends_when_it_is_told_to() {
     assert_eq!(running.wait(), 0);
     assert_gone(&name);
 }
+
+/// Another user connects again and again.
+#[test]
+fn a_user_who_is_refused_does_not_fill_the_log() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let sts = LocalSts::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = folder.path().join("socket");
+    let mut command = serve(&sts, &name("refused"));
+    command.arg("--unix").arg(&socket);
+    let mut running = Running::start(command);
+    let url = running.line();
+    until("it is ready", || get(&url, "/ready", "").0 == 200);
+    let code = "import socket, sys\n\
+                for _ in range(30):\n\
+                \x20 client = socket.socket(socket.AF_UNIX)\n\
+                \x20 client.connect(sys.argv[1])\n\
+                \x20 client.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')\n\
+                \x20 client.shutdown(socket.SHUT_WR)\n\
+                \x20 assert b' 403 ' in client.recv(100)";
+    let mut stranger = std::process::Command::new("python3");
+    stranger.args(["-c", code]).arg(&socket).uid(61_250).gid(61_250);
+    assert!(stranger.status().unwrap().success());
+    running.signal(Signal::SIGTERM);
+    let mut log = String::new();
+    running.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(log.matches("a client was refused").count(), 1, "{log}");
+    assert_eq!(running.wait(), 0);
+}

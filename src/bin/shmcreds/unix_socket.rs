@@ -3,6 +3,7 @@
 //! A connection gets one answer. So a process that changes its user does not keep a connection of the one before.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::{
         fd::{AsFd, AsRawFd},
@@ -12,8 +13,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -38,6 +39,9 @@ use crate::{
 const UNMAPPED: u32 = 65_534;
 /// How long a client that is refused may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the log tells of a user who is refused, and of how many users in that time.
+const REPEAT: Duration = Duration::from_secs(60);
+const MOST_TOLD: usize = 100;
 /// How long another process may take to accept a connection, in seconds, while its queue is full.
 const CONNECT_LIMIT: i64 = 2;
 const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
@@ -198,11 +202,28 @@ fn remove_left(path: &Path) -> Result<(), String> {
 pub(crate) struct Peers {
     listener: tokio::net::UnixListener,
     rules: Arc<Rules>,
+    told: Told,
+}
+
+/// Of which users the log has told lately. Anybody may connect, and must not fill the log.
+#[derive(Default)]
+struct Told(Mutex<BTreeMap<u32, Instant>>);
+
+impl Told {
+    fn is_due(&self, uid: u32) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < REPEAT);
+        let is_due = told.len() < MOST_TOLD && !told.contains_key(&uid);
+        if is_due {
+            told.insert(uid, Instant::now());
+        }
+        is_due
+    }
 }
 
 impl Peers {
     pub(crate) fn new(listener: tokio::net::UnixListener, rules: Rules) -> Self {
-        Peers { listener, rules: Arc::new(rules) }
+        Peers { listener, rules: Arc::new(rules), told: Told::default() }
     }
 }
 
@@ -222,12 +243,14 @@ impl Listener for Peers {
         if self.rules.allow(peer.uid(), &groups) {
             return Ok(stream);
         }
-        tracing::warn!(
-            uid = peer.uid(),
-            gid = peer.gid(),
-            pid = peer.pid(),
-            "a client was refused"
-        );
+        if self.told.is_due(peer.uid()) {
+            tracing::warn!(
+                uid = peer.uid(),
+                gid = peer.gid(),
+                pid = peer.pid(),
+                "a client was refused"
+            );
+        }
         let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream, peer.uid())).await;
         Err(io::ErrorKind::PermissionDenied.into())
     }
