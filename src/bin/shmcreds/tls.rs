@@ -30,26 +30,46 @@ type Stamp = [(i64, i64, u64, u64); 2];
 /// The certificate and its key.
 pub(crate) struct Certificate {
     files: [PathBuf; 2],
-    current: Mutex<(Stamp, Arc<ServerConfig>)>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    stamp: Stamp,
+    config: Arc<ServerConfig>,
+    /// Why later files were not read. Each client tries again.
+    problem: Option<String>,
 }
 
 impl Certificate {
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Arc<Self>, CommandError> {
         let files = [certificate.to_owned(), key.to_owned()];
-        let current = load(&files).map_err(|text| CommandError::new(CONFIGURATION, text))?;
-        Ok(Arc::new(Certificate { files, current: Mutex::new(current) }))
+        let (stamp, config) =
+            load(&files).map_err(|text| CommandError::new(CONFIGURATION, text))?;
+        let current = Mutex::new(Current { stamp, config, problem: None });
+        Ok(Arc::new(Certificate { files, current }))
     }
 
     /// The newest certificate. If it cannot be read, the one before: a pair of files does not change at once.
     fn newest(&self) -> Arc<ServerConfig> {
+        let (config, problem) = self.renewed();
+        if let Some(problem) = problem {
+            tracing::warn!("the certificate before is used: {problem}");
+        }
+        config
+    }
+
+    /// The newest one that can be read, and a problem that was not told yet.
+    fn renewed(&self) -> (Arc<ServerConfig>, Option<String>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp(&self.files).is_ok_and(|stamp| stamp != current.0) {
+        let mut problem = None;
+        if stamp(&self.files).is_ok_and(|stamp| stamp != current.stamp) {
             match load(&self.files) {
-                Ok(newest) => *current = newest,
-                Err(problem) => tracing::warn!("the certificate before is used: {problem}"),
+                Ok((stamp, config)) => *current = Current { stamp, config, problem: None },
+                Err(text) if current.problem.as_ref() == Some(&text) => {}
+                Err(text) => problem = Some(current.problem.insert(text).clone()),
             }
         }
-        Arc::clone(&current.1)
+        (Arc::clone(&current.config), problem)
     }
 }
 
@@ -119,5 +139,33 @@ impl Listener for Tls {
     async fn open(&self, stream: TcpStream) -> io::Result<Self::Stream> {
         let _ = stream.set_nodelay(true);
         TlsAcceptor::from(self.certificate.newest()).accept(stream).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["certificate", "key"].map(|name| folder.path().join(name));
+        let write = || {
+            let pair = rcgen::generate_simple_self_signed(["host".to_owned()]).unwrap();
+            fs::write(&certificate, pair.cert.pem()).unwrap();
+            fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+        };
+        write();
+        let read = Certificate::read(&certificate, &key).unwrap();
+        assert!(read.renewed().1.is_none());
+        for _ in 0..2 {
+            fs::write(&certificate, "no certificate").unwrap();
+            let (before, problem) = read.renewed();
+            assert!(problem.unwrap().contains("no certificate in PEM"));
+            assert!((0..10).all(|_| read.renewed().1.is_none()), "each client tries again");
+            write();
+            let (next, problem) = read.renewed();
+            assert!(problem.is_none() && !Arc::ptr_eq(&next, &before));
+        }
     }
 }
