@@ -13,3 +13,4 @@ mod seqlock;
 #[path = "../../../src/shared_words/mod.rs"]
 mod shared_words;
 mod source;
+mod sys;
