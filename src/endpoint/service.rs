@@ -31,8 +31,8 @@ pub const PATH: &str = "/credentials";
 const VALID_FOR: &str = "valid_for=";
 /// How many such clients wait for a set at a time. The others wait for them.
 pub const LONG_WAITS: usize = 16;
-/// SDKs give up after a second.
-pub const LONGEST_ANSWER: Duration = Duration::from_millis(800);
+/// How long a client waits for an answer at most: SDKs give up after a second.
+pub const ANSWER_TIME_LIMIT: Duration = Duration::from_millis(800);
 
 /// What all addresses of an endpoint have.
 pub struct Shared {
@@ -180,7 +180,7 @@ impl Service {
             return refusal(403, "AccessDenied", "the authorization token is wrong or missing");
         }
         let Shared { session, long_waits, .. } = &*self.shared;
-        of(session, request, &[long_waits], LONGEST_ANSWER).await
+        of(session, request, &[long_waits], ANSWER_TIME_LIMIT).await
     }
 
     fn ready(&self) -> Answer {

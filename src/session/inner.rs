@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{process_session::ProcessSession, snapshot::Snapshot, waiters::Waiters};
+use super::{async_waiters::AsyncWaiters, process_session::ProcessSession, snapshot::Snapshot};
 use crate::{
     clock::Clock,
     error::{Error, Fault},
@@ -30,7 +30,7 @@ pub(crate) struct Inner {
     pub(super) waited_for: AtomicU64,
     /// When this process checks again that a process refreshes.
     pub(super) next_probe: AtomicU64,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: AsyncWaiters,
     /// The session that took this one's place when this one had been ended.
     pub(super) successor: ArcSwapOption<Inner>,
 }
@@ -45,7 +45,7 @@ impl Inner {
             copies: Copies::new(),
             waited_for: AtomicU64::new(0),
             next_probe: AtomicU64::new(0),
-            waiters: Waiters::default(),
+            waiters: AsyncWaiters::default(),
             successor: ArcSwapOption::empty(),
         }
     }
@@ -78,7 +78,7 @@ impl Inner {
         self.shared.wait_timeout
     }
 
-    pub(crate) fn waiters(&self) -> &Waiters {
+    pub(crate) fn waiters(&self) -> &AsyncWaiters {
         &self.waiters
     }
 

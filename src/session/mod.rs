@@ -1,6 +1,7 @@
 //! The session: what programs hold.
 
 mod asking;
+mod async_waiters;
 mod asynchronous;
 mod builder;
 mod consumers;
@@ -41,7 +42,7 @@ mod timing;
 mod unplaced;
 mod unreachable;
 mod wait;
-mod waiters;
+
 mod whose;
 
 use std::{fmt, process::Command, sync::Arc, time::Duration};

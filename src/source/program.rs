@@ -1,6 +1,6 @@
 //! A program of the user that prints an answer to its standard output.
 
-mod answer;
+mod output;
 mod standard_error;
 
 use std::{
@@ -23,8 +23,8 @@ use tokio::{
 use super::{FingerprintEncoder, SourceError, SourceErrorClass, fingerprint::environment};
 use crate::{hexadecimal, sys::process::lead_session};
 
-use answer::{End, LONGEST_ANSWER};
-pub(super) use answer::{IsComplete, Written};
+use output::{End, MOST_OUTPUT};
+pub(super) use output::{IsComplete, Written};
 use standard_error::{LastLines, log};
 
 /// How long to wait for the last log lines of a program that has ended.
@@ -101,7 +101,7 @@ impl Program {
         let group = Group(child.id());
         let said = LastLines::default();
         let log = tokio::spawn(log(what.to_owned(), child.stderr.take(), said.clone()));
-        let Ok(ended) = timeout(self.timeout, answer::read(&mut child, is_complete)).await else {
+        let Ok(ended) = timeout(self.timeout, output::read(&mut child, is_complete)).await else {
             let text = format!(
                 "{what} gave no answer within {:?}, and was killed; allow more time with --timeout or --mfa-timeout",
                 self.timeout
@@ -120,7 +120,7 @@ impl Program {
             }
         };
         if let End::TooLong = end {
-            let text = format!("wrote more than {LONGEST_ANSWER} bytes, and was killed");
+            let text = format!("wrote more than {MOST_OUTPUT} bytes, and was killed");
             return failed(SourceErrorClass::Terminal, text);
         }
         group.ended();

@@ -242,7 +242,7 @@ pub(crate) struct Session {
     /// Refreshes when a program asks and the set is due.
     #[arg(long, overrides_with = "eager")]
     pub(crate) deferred: bool,
-    /// How long the first set may take, in seconds. Until then, failures that may pass are retried.
+    /// How long who asks for a set waits for it, in seconds. For the first set, failures that may pass are retried until then.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..))]
     pub(crate) deadline: u64,
     #[cfg(feature = "fleet")]

@@ -6,7 +6,7 @@ use hyper::{Request, body::Incoming};
 use prometheus_client::metrics::histogram::Histogram;
 use shmcreds::endpoint::{
     http::{self, Answer, JSON, TEXT},
-    service::{self, Clients, LONG_WAITS, LONGEST_ANSWER},
+    service::{self, ANSWER_TIME_LIMIT, Clients, LONG_WAITS},
 };
 use tokio::sync::Semaphore;
 
@@ -91,7 +91,7 @@ impl RoleService {
         let grant = book.permit(path, proof).inspect_err(|why| why.log(path))?;
         let role = book.session(&grant).await?;
         // For programs of this user, the settings of the pool are the limit.
-        let limit = if self.for_user { Duration::MAX } else { LONGEST_ANSWER };
+        let limit = if self.for_user { Duration::MAX } else { ANSWER_TIME_LIMIT };
         let answer = service::of(&role, request, &[grant.long_waits(), long_waits], limit).await;
         // The role may have been removed, or changed, while its set was waited for.
         match book.permit(path, proof)?.is_same(&grant) {

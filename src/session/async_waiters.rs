@@ -16,7 +16,7 @@ type Answer = Result<Credentials, Arc<Error>>;
 
 /// Who waits in this process.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(ArcSwap<Waiting>);
+pub(crate) struct AsyncWaiters(ArcSwap<Waiting>);
 
 /// Those of one process: a forked child finds its parent's callers, and a lock that a thread may hold that
 /// the child does not have. It leaves both alone.
@@ -27,7 +27,7 @@ struct Waiting {
     callers: Mutex<Vec<Sender<Answer>>>,
 }
 
-impl Waiters {
+impl AsyncWaiters {
     /// Adds a caller to those that wait for credentials. The first one starts the thread that waits, by `wait`. A
     /// caller that goes away disturbs no other.
     pub(crate) fn join(

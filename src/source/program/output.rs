@@ -1,4 +1,4 @@
-//! The answer of a program: all that it has written to its standard output when it ends.
+//! The output of a program: all that it has written to its standard output when it ends.
 //!
 //! A process that it leaves may keep the standard output open for any time.
 
@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::sys::exit::Exit;
 
-/// No answer is longer.
-pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
+/// A program that writes more bytes is killed.
+pub(super) const MOST_OUTPUT: usize = 64 * 1024;
 
 /// The output of the program. It is wiped when dropped.
 pub(in crate::source) type Written = Zeroizing<Vec<u8>>;
@@ -45,7 +45,7 @@ pub(super) enum End {
 /// its pid stays the id of its process group.
 pub(super) async fn read(child: &mut Child, is_complete: IsComplete) -> io::Result<(Written, End)> {
     // The buffer has its full size from the start. A buffer that grows would free smaller ones with secrets in them.
-    let mut written = Zeroizing::new(Vec::with_capacity(2 * LONGEST_ANSWER));
+    let mut written = Zeroizing::new(Vec::with_capacity(2 * MOST_OUTPUT));
     if let Some(mut stdout) = child.stdout.take() {
         // If the kernel cannot report the end of the program, the end of its output counts.
         let exit = child.id().and_then(Exit::of);
@@ -61,7 +61,7 @@ pub(super) async fn read(child: &mut Child, is_complete: IsComplete) -> io::Resu
                     drain(&stdout, &mut written)?
                 }
             };
-            if written.len() > LONGEST_ANSWER {
+            if written.len() > MOST_OUTPUT {
                 return Ok((written, End::TooLong));
             }
         }
@@ -105,7 +105,7 @@ async fn next(
 
 /// Reads all that an ended program has written. False if the output is closed.
 fn drain(stdout: &ChildStdout, written: &mut Vec<u8>) -> io::Result<bool> {
-    while written.len() <= LONGEST_ANSWER {
+    while written.len() <= MOST_OUTPUT {
         match rustix::io::read(stdout, spare_capacity(written)) {
             Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
