@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 mod budget;
+mod claims;
 mod command_line;
 mod failing_leaders;
 #[allow(dead_code, unused_imports)]
 #[path = "../cli/harness.rs"]
 mod harness;
+mod host_bound;
 mod kms;
 mod leaders;
 #[path = "../support/memory.rs"]
@@ -15,6 +17,7 @@ mod networks;
 mod outages;
 mod sentinel;
 mod server;
+mod shared_keys;
 mod shared_set;
 #[path = "../support/mod.rs"]
 mod support;
@@ -41,16 +44,16 @@ fn main() {
             wrong_answers::whatever_a_server_answers,
         ),
         ("64_hosts_make_one_call", shared_set::sixty_four_hosts),
-        ("a_host_without_the_key_goes_on_alone", shared_set::a_wrong_key),
-        ("keys_are_replaced_without_a_gap", shared_set::keys_are_replaced),
+        ("a_host_without_the_key_goes_on_alone", shared_keys::a_wrong_key),
+        ("keys_are_replaced_without_a_gap", shared_keys::keys_are_replaced),
         ("an_older_or_a_foreign_set_counts_as_none", shared_set::an_older_or_a_foreign_set),
         ("a_set_in_its_last_quarter_is_a_reserve", failing_leaders::a_set_in_its_last_quarter),
         ("failures_of_leaders_have_these_pauses", failing_leaders::failures_have_these_pauses),
-        ("a_set_of_any_store_is_checked_as_that_of_a_source", shared_set::a_lying_store),
-        ("a_claim_tells_the_expiry_of_the_source", shared_set::what_a_claim_tells),
-        ("a_wrong_clock_makes_no_life_longer", shared_set::a_wrong_clock),
-        ("sources_that_identify_the_host_are_refused", shared_set::host_bound_sources),
-        ("nothing_in_the_store_is_secret", shared_set::nothing_is_secret),
+        ("a_set_of_any_store_is_checked_as_that_of_a_source", claims::a_lying_store),
+        ("a_claim_tells_the_expiry_of_the_source", claims::what_a_claim_tells),
+        ("a_wrong_clock_makes_no_life_longer", claims::a_wrong_clock),
+        ("sources_that_identify_the_host_are_refused", host_bound::host_bound_sources),
+        ("nothing_in_the_store_is_secret", shared_keys::nothing_is_secret),
         ("a_set_outlives_a_store_that_is_lost", shared_set::a_lost_store),
         ("a_leader_that_is_killed_is_replaced", leaders::a_killed_leader),
         ("a_leader_that_was_stopped_is_fenced", leaders::a_stopped_leader),
