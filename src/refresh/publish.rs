@@ -17,7 +17,8 @@ use crate::{
     segment::{
         Counter, Entry, EntryWriter,
         pool::{Budget, PoolCounter},
-        record::{FailureRecord, SetRecord, Words},
+        record::{FailureRecord, Words},
+        set_record::SetRecord,
     },
     seqlock::{HEAD as SLOT_HEAD, Version},
     source::{Exchange, Fetched, KeysOf, SourceError, SourceErrorClass, signing_keys},

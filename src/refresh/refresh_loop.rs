@@ -27,10 +27,7 @@ use super::{
 use crate::{
     clock::as_nanos,
     error::Fault,
-    segment::{
-        EntryWriter, Segment,
-        record::{SetRecord, Words},
-    },
+    segment::{EntryWriter, Segment, record::Words, set_record::SetRecord},
 };
 
 /// The longest sleep of an idle refresher: 2.5 wake-ups a minute.

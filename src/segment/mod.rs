@@ -17,6 +17,7 @@ mod places;
 pub(crate) mod pool;
 pub(crate) mod record;
 mod request_page;
+pub(crate) mod set_record;
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},

@@ -1,4 +1,4 @@
-//! Records: encode a set or a failure as words, and decode it.
+//! Records: encode a set or a failure as words, and decode it. The fields of a set are in `set_record.rs`.
 //!
 //! A record is `checksum, fixed words…, lengths, bytes…`. The checksum is the CRC-32 of everything after it. One word
 //! holds the lengths, with 16 bits each. A record in a pool has the key of its role between the checksum and the fixed
@@ -9,15 +9,9 @@ use std::{iter, ops::Deref};
 use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
-use super::{key::Key, layout::SET_SLOT_WORDS, pool::layout::SMALL_WORDS};
-use crate::seqlock::{HEAD as SLOT_HEAD, Room};
+use super::{key::Key, layout::SET_SLOT_WORDS};
+use crate::seqlock::Room;
 
-/// The longest field, in bytes. The 16-bit lengths and the slots have space for it.
-pub(crate) const MAX_TOKEN: usize = 16_384;
-const MAX_KEY_ID: usize = 128;
-const MAX_SECRET: usize = 256;
-const MAX_ACCOUNT: usize = 64;
-const MAX_ARN: usize = 512;
 const MAX_CODE: usize = 64;
 const MAX_REQUEST_ID: usize = 128;
 const MAX_MESSAGE: usize = 640;
@@ -57,94 +51,6 @@ impl<const MOST: usize> Room for WordsUpTo<MOST> {
 impl<const MOST: usize> Drop for WordsUpTo<MOST> {
     fn drop(&mut self) {
         self.0.as_mut_slice().zeroize();
-    }
-}
-
-/// A set and its points in time, as stored in a slot. Times are nanoseconds; `boot` is `CLOCK_BOOTTIME`.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct SetRecord<'a> {
-    pub(crate) fetched_boot: u64,
-    pub(crate) advisory_boot: u64,
-    pub(crate) mandatory_boot: u64,
-    pub(crate) expires_boot: u64,
-    /// The expiry on the wall clock, since 1970.
-    pub(crate) expires_unix: u64,
-    pub(crate) access_key_id: &'a str,
-    pub(crate) secret_access_key: &'a str,
-    /// Empty when there is none.
-    pub(crate) session_token: &'a str,
-    /// Empty when it is not known.
-    pub(crate) account_id: &'a str,
-    /// The ARN of the role, for people. Only in a pool. It may be cut, or empty.
-    pub(crate) role_arn: &'a str,
-}
-
-impl<'a> SetRecord<'a> {
-    /// Replaces the contents of `words` by the encoded record.
-    ///
-    /// # Errors
-    /// When a field is too long. The sentence names the field, never its value.
-    pub(crate) fn encode(&self, key: Option<&Key>, words: &mut Words) -> Result<(), String> {
-        let place = if key.is_some() { "the largest cell of a pool" } else { "a slot" };
-        for (field, value, room) in [
-            ("AccessKeyId", self.access_key_id, MAX_KEY_ID),
-            ("SecretAccessKey", self.secret_access_key, MAX_SECRET),
-            ("SessionToken", self.session_token, MAX_TOKEN),
-            ("AccountId", self.account_id, MAX_ACCOUNT),
-        ] {
-            if value.len() > room {
-                return Err(format!("{field} has {} bytes; {place} holds {room}", value.len()));
-            }
-        }
-        let fixed = [
-            self.fetched_boot,
-            self.advisory_boot,
-            self.mandatory_boot,
-            self.expires_boot,
-            self.expires_unix,
-        ];
-        let keys = [self.access_key_id, self.secret_access_key, self.session_token];
-        let owner = match key {
-            Some(_) => self.owner(key, fixed.len(), &keys),
-            None => self.account_id.to_owned(),
-        };
-        let [id, secret, token] = keys;
-        encode(words, key, &fixed, [id, secret, token, &owner]);
-        Ok(())
-    }
-
-    /// The fourth text in a pool: the account, a space, and the ARN of the role. The ARN is cut where the record would
-    /// need a larger cell because of it.
-    fn owner(&self, key: Option<&Key>, fixed: usize, keys: &[&str; 3]) -> String {
-        let bytes: usize =
-            keys.iter().map(|text| text.len()).sum::<usize>() + self.account_id.len() + 1;
-        let head = SLOT_HEAD + 2 + key.map_or(0, |key| key.len()) + fixed;
-        let left = |cell: usize| (cell.saturating_sub(head) * 8).checked_sub(bytes);
-        let left = left(SMALL_WORDS).or_else(|| left(SET_SLOT_WORDS)).unwrap_or(0);
-        format!("{} {}", self.account_id, cut(self.role_arn, left.min(MAX_ARN)))
-    }
-
-    /// Decodes the record in `words`. `None` also when it is the record of another key than `key`.
-    pub(crate) fn decode(words: &'a [u64], key: Option<&Key>) -> Option<Self> {
-        let ([fetched_boot, advisory_boot, mandatory_boot, expires_boot, expires_unix], fields) =
-            decode::<5>(words, key)?;
-        let [access_key_id, secret_access_key, session_token, owner] = fields;
-        let (account_id, role_arn) = match key {
-            Some(_) => owner.split_once(' ').unwrap_or((owner, "")),
-            None => (owner, ""),
-        };
-        Some(SetRecord {
-            fetched_boot,
-            advisory_boot,
-            mandatory_boot,
-            expires_boot,
-            expires_unix,
-            access_key_id,
-            secret_access_key,
-            session_token,
-            account_id,
-            role_arn,
-        })
     }
 }
 
@@ -215,11 +121,11 @@ impl<'a> FailureRecord<'a> {
     }
 }
 
-fn cut(text: &str, room: usize) -> &str {
+pub(super) fn cut(text: &str, room: usize) -> &str {
     &text[..text.floor_char_boundary(room)]
 }
 
-fn encode(words: &mut Words, key: Option<&Key>, fixed: &[u64], fields: [&str; 4]) {
+pub(super) fn encode(words: &mut Words, key: Option<&Key>, fixed: &[u64], fields: [&str; 4]) {
     let lengths = fields.iter().enumerate().map(|(i, f)| (f.len() as u64) << (16 * i)).sum();
     let bytes: usize = fields.iter().map(|field| field.len()).sum();
     let key = key.map_or(&[][..], |key| key);
@@ -238,7 +144,7 @@ fn encode(words: &mut Words, key: Option<&Key>, fixed: &[u64], fields: [&str; 4]
     words.0[0] = checksum(&words[1..]);
 }
 
-fn decode<'a, const FIXED: usize>(
+pub(super) fn decode<'a, const FIXED: usize>(
     words: &'a [u64],
     key: Option<&Key>,
 ) -> Option<([u64; FIXED], [&'a str; 4])> {
@@ -271,7 +177,14 @@ fn checksum(words: &[u64]) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::{
+            pool::layout::SMALL_WORDS,
+            set_record::{MAX_ARN, MAX_TOKEN, SetRecord},
+        },
+        *,
+    };
+    use crate::seqlock::HEAD as SLOT_HEAD;
 
     fn set<'a>(id: &'a str, secret: &'a str, token: &'a str, account: &'a str) -> SetRecord<'a> {
         SetRecord {

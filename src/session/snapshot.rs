@@ -12,7 +12,8 @@ use crate::{
     refresh::policy::{Points, REJECTION_FLOOR},
     segment::{
         Entry,
-        record::{FewWords, SetRecord, Words},
+        record::{FewWords, Words},
+        set_record::SetRecord,
     },
     seqlock::Version,
     sys::{copies::Lent, dump::Undumped},

@@ -9,3 +9,5 @@ pub(crate) mod locks;
 pub(crate) mod pool;
 #[path = "../../../src/segment/record.rs"]
 pub(crate) mod record;
+#[path = "../../../src/segment/set_record.rs"]
+pub(crate) mod set_record;
