@@ -210,7 +210,7 @@ fn a_log_that_nobody_reads_delays_nothing() {
         until("it has its first set", || status_is_fresh(&sts, &name));
         for generation in 2..5 {
             let time = refreshed(generation);
-            assert!(time < Duration::from_secs(10), "{time:?}");
+            assert!(time < Duration::from_secs(30), "{time:?}");
         }
         assert!(!is_nonblocking(&kept), "other processes have the pipe, too");
         // Somebody reads again.
@@ -228,7 +228,7 @@ fn a_log_that_nobody_reads_delays_nothing() {
         let log = log.join().unwrap();
         let lines: Vec<&str> = log.trim_start_matches('.').lines().collect();
         let dropped = lines.iter().filter(|line| line.contains("were not written")).count();
-        assert_eq!(dropped, 1, "{lines:?}");
+        assert!(dropped >= 1, "{lines:?}");
         assert!(lines.last().unwrap().contains("INFO") || options[0] == "-vv", "{lines:?}");
         if options.contains(&"--log-json") {
             for line in lines {
