@@ -105,7 +105,9 @@ fn a_deadline_ends_the_wait() {
     assert!(error.to_string().contains("100ms"), "{error}");
     // The call goes on, and is not made twice.
     assert_eq!(session.credentials().unwrap_err().kind(), ErrorKind::Timeout);
-    assert_eq!(assumed(&sts), 1);
+    // A busy machine may take longer to make it.
+    until("the call is made", || assumed(&sts) > 0);
+    assert_eq!((assumed(&sts), session.status().unwrap().source_calls()), (1, 1));
 }
 
 /// Times that are longer than a clock can count.
