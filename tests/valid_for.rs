@@ -11,7 +11,7 @@ use shmcreds::{
     SharedSessionBuilder, State,
     testing::{Fault, LocalSts, ManualClock, Settings, Times},
 };
-use support::{Child, LIMIT, StopFile, assumed, child, instant_set, lock, name, role, until};
+use support::{Child, Gate, LIMIT, StopFile, assumed, child, instant_set, lock, name, role, until};
 
 fn main() {
     support::run_forking(&[
@@ -314,6 +314,8 @@ fn workers_that_die_make_no_storm() {
             let session = builder.wait_timeout(Duration::from_millis(50)).attach().unwrap();
             let error = session.credentials_valid_for(50 * MINUTE).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            let calls = || session.status().unwrap().source_calls();
+            until("the call of the first job has begun", || calls() >= 2);
             // It ends here, in its call if it makes one.
         });
         job.finish();
@@ -362,23 +364,36 @@ fn a_program_that_calls_itself() {
 
 fn an_async_caller() {
     let told = child(|report| {
-        let scene = deferred();
-        scene.sts.configure(Settings::new().latency(Duration::from_millis(200))).unwrap();
-        scene.clock.advance(20 * MINUTE);
+        let (gate, clock) = (Gate::new(), ManualClock::new().unwrap());
+        let of_clock = clock.clone();
+        let source = gate.source_of(move || {
+            let mut set = instant_set();
+            *set.expiry_mut() = Some(of_clock.wall() + 60 * MINUTE);
+            Ok(set)
+        });
+        let builder = SharedSession::builder(name("valid-for-async")).source(source).clock(&clock);
+        let session = builder.create().unwrap();
+        gate.open();
+        session.credentials().unwrap();
+        gate.close();
+        clock.advance(20 * MINUTE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let (mut ticks, ask) = (0, scene.session.credentials_valid_for_async(50 * MINUTE));
+            let (mut ticks, ask) = (0, session.credentials_valid_for_async(50 * MINUTE));
             tokio::pin!(ask);
             let set = loop {
                 tokio::select! {
                     set = &mut ask => break set.unwrap(),
                     () = tokio::time::sleep(Duration::from_millis(5)) => ticks += 1,
                 }
+                if ticks == 6 {
+                    gate.open();
+                }
             };
             assert!(set.generation() == 2 && ticks > 5, "{ticks} ticks");
-            let error = scene.session.credentials_valid_for_async(61 * MINUTE).await.unwrap_err();
+            let error = session.credentials_valid_for_async(61 * MINUTE).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TooShort);
-            let set = scene.session.credentials_valid_for_async(50 * MINUTE).await.unwrap();
+            let set = session.credentials_valid_for_async(50 * MINUTE).await.unwrap();
             report.say(set.generation().to_string());
         });
     });
