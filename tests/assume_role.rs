@@ -35,11 +35,14 @@ fn every_input_arrives() {
         .external_id("external-42")
         .policy(r#"{"Version":"2012-10-17","Statement":[]}"#)
         .policy_arn("arn:aws:iam::aws:policy/ReadOnlyAccess")
+        .policy_arn("arn:aws:iam::aws:policy/AnotherOne")
         .tag("team", "storage")
         .tag("stage", "test")
         .transitive_tag_key("team")
+        .transitive_tag_key("stage")
         .source_identity("alice")
         .provided_context("arn:aws:iam::aws:contextProvider/IdentityCenter", "assertion")
+        .provided_context("arn:aws:iam::aws:contextProvider/Another", "another")
         .mfa_command("arn:aws:iam::123456789012:mfa/alice", ["/bin/echo", "123456"]);
     source.validate().unwrap();
     fetch(&source).unwrap();
@@ -52,11 +55,14 @@ fn every_input_arrives() {
         ("ExternalId", "external-42"),
         ("Policy", r#"{"Version":"2012-10-17","Statement":[]}"#),
         ("PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/ReadOnlyAccess"),
+        ("PolicyArns.member.2.arn", "arn:aws:iam::aws:policy/AnotherOne"),
         ("ProvidedContexts.member.1.ContextAssertion", "assertion"),
         (
             "ProvidedContexts.member.1.ProviderArn",
             "arn:aws:iam::aws:contextProvider/IdentityCenter",
         ),
+        ("ProvidedContexts.member.2.ContextAssertion", "another"),
+        ("ProvidedContexts.member.2.ProviderArn", "arn:aws:iam::aws:contextProvider/Another"),
         ("RoleArn", "arn:aws:iam::123456789012:role/app"),
         ("RoleSessionName", "web"),
         ("SerialNumber", "arn:aws:iam::123456789012:mfa/alice"),
@@ -68,6 +74,7 @@ fn every_input_arrives() {
         // The log hides the code.
         ("TokenCode", "<redacted: 6 bytes>"),
         ("TransitiveTagKeys.member.1", "team"),
+        ("TransitiveTagKeys.member.2", "stage"),
         ("Version", "2011-06-15"),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -286,12 +293,22 @@ fn base_keys_may_be_any_text() {
 #[test]
 fn what_the_server_repeats_is_hidden() {
     let sts = LocalSts::start().unwrap();
-    let source = role(&sts).external_id("external-hush").policy(r#"{"a":"policy-hush"}"#);
-    let text = r#"bad external-hush and {"a":"policy-hush"}"#;
-    sts.inject(Fault::error(400, "ValidationError", text), Times::Next(1)).unwrap();
-    let failure = fetch(&source).unwrap_err();
-    let shown = format!("{failure} {failure:?} {source:?}");
-    assert!(!shown.contains("hush"), "{shown}");
+    let provider = "arn:aws:iam::aws:contextProvider/IdentityCenter";
+    let source = role(&sts)
+        .external_id("external-hush")
+        .policy(r#"{"a":"policy-hush"}"#)
+        .provided_context(provider, "assertion-hush")
+        .provided_context(provider, "another-hush");
+    for text in [
+        r#"bad external-hush and {"a":"policy-hush"}"#,
+        "bad assertion-hush",
+        "bad another-hush of arn:aws:iam::aws:contextProvider/IdentityCenter",
+    ] {
+        sts.inject(Fault::error(400, "ValidationError", text), Times::Next(1)).unwrap();
+        let failure = fetch(&source).unwrap_err();
+        let shown = format!("{failure} {failure:?} {source:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+    }
 }
 
 #[test]
