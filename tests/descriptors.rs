@@ -79,22 +79,12 @@ fn assert_untouched(files: &[File]) {
 
 /// The kinds of session, by a name of each.
 fn kinds(what: &str) -> [(&'static str, SharedSessionBuilder); 3] {
-    let builder = || SharedSession::builder(name(what)).wait_briefly();
+    let builder = || SharedSession::builder(name(what));
     [
         ("deferred", builder()),
         ("eager", builder().refresh(Refresh::Eager)),
         ("sealed", builder().refresh(Refresh::Eager).sealed()),
     ]
-}
-
-trait WaitBriefly {
-    fn wait_briefly(self) -> Self;
-}
-
-impl WaitBriefly for SharedSessionBuilder {
-    fn wait_briefly(self) -> Self {
-        self.wait_timeout(Duration::from_secs(5))
-    }
 }
 
 fn a_recycled_descriptor_is_never_written() {
@@ -152,7 +142,7 @@ fn a_recycled_descriptor_is_not_closed() {
 fn a_session_without_its_name() {
     let name = name("nameless");
     child(|_| {
-        let builder = SharedSession::builder(&name).wait_briefly();
+        let builder = SharedSession::builder(&name);
         let session = builder.source(instant()).create().unwrap();
         close_all();
         let files = application_files();
