@@ -64,22 +64,31 @@ fn a_role_is_added_and_another_is_removed() {
 /// A client that waits for its set gets none either.
 #[test]
 fn a_role_is_removed_while_a_client_waits() {
+    // On a busy machine, a short call may be over before the role is removed.
+    assert!([6, 12].into_iter().any(|call| removed_beside_a_call(Duration::from_secs(call))));
+}
+
+/// Whether the role was removed while the client waited: the token file does not wait for the client.
+fn removed_beside_a_call(call: Duration) -> bool {
     let sts = LocalSts::start().unwrap();
     let name = name("waiting");
     let folder = Folder::new("", &[ALPHA, BETA]);
     let (running, url) = served_roles(&sts, &name, &folder);
     let beta = folder.token("beta");
-    sts.configure(Settings::new().latency(Duration::from_secs(6))).unwrap();
+    sts.configure(Settings::new().latency(call)).unwrap();
     let (address, token) = (url.clone(), beta.clone());
     let client = std::thread::spawn(move || ask(&address, "/v1/roles/beta?valid_for=60", &token));
     until("STS is asked", || assumed(&sts) == 1);
     folder.write("", &[ALPHA]);
     running.signal(Signal::SIGHUP);
     until("beta is removed", || folder.names() == ["alpha"]);
-    assert!(!client.is_finished(), "the token file does not wait for the client");
+    if client.is_finished() {
+        return false;
+    }
     let (status, body) = client.join().unwrap();
     assert_eq!((status, &body["code"]), (403, &"AccessDenied".into()), "{body}");
     assert!(!body.to_string().contains("SecretAccessKey"), "{body}");
+    true
 }
 
 /// Two roles exchange their files, and then one file gets another mode: no file is lost.
