@@ -39,8 +39,11 @@ pub fn it_dies_in_the_middle_of_many_fetches() {
                         for number in worker * EACH..worker * EACH + EACH {
                             let roles = &roles;
                             scope.spawn(move || {
-                                let role = roles.role(tenant(sts, number)).unwrap();
-                                assert_of(&role.credentials().unwrap(), number);
+                                // As long as a pool allows: the calls hang until it dies.
+                                let slow = Duration::from_secs(60);
+                                let role = tenant(sts, number).operation_timeout(slow);
+                                let set = roles.role(role).unwrap().credentials().unwrap();
+                                assert_of(&set, number);
                             });
                         }
                     });
