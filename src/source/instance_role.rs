@@ -72,9 +72,9 @@ mod tests {
         for name in [&b"app"[..], b"my_role+1=2,3.4@5-6", b"path/app", b"a%20b"] {
             assert_eq!(got(ROLE, Says(200, name)).unwrap(), name);
         }
-        let longest = Box::leak(vec![b'a'; 70_000].into_boxed_slice());
+        const LONGEST: &[u8] = &[b'a'; 70_000];
         for name in
-            [&b"app\n"[..], b"my role", b"<html>\r\n</html>", b"a\xb7\x8c\nb", b"\0", longest]
+            [&b"app\n"[..], b"my role", b"<html>\r\n</html>", b"a\xb7\x8c\nb", b"\0", LONGEST]
         {
             let error = format!("{:?}", got(ROLE, Says(200, name)).unwrap_err());
             assert!(error.contains("is no name"), "{error}");
